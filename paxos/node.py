@@ -1,0 +1,447 @@
+"""The node: composes the roles, and is the only thing that knows them all.
+
+Inputs are `receive`, `tick`, `propose`, `read`, `hand_over`, `suspect`, `truncate` and
+`restart_from_snapshot`; they mutate. `take_effects` drains what must now happen. Feeding many
+inputs and draining once is the batching: one commit, one probe, one announcement for all of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from paxos.acceptor import Acceptor
+from paxos.ballot import Ballot, NodeId, Slot
+from paxos.effects import ChosenThrough, Effects, Restored
+from paxos.election import Election
+from paxos.learner import Learner
+from paxos.messages import (
+    Accept,
+    Accepted,
+    AnyMessage,
+    Chosen,
+    Fetch,
+    Fetched,
+    HandOver,
+    Heartbeat,
+    HeartbeatReply,
+    Nack,
+    Prepare,
+    PreVote,
+    PreVoteReply,
+    Promise,
+    ReadIndex,
+    ReadIndexReply,
+    Truncated,
+)
+from paxos.proposer import Proposer
+from paxos.quorum import QuorumSystem
+from paxos.reads import Reads
+
+
+class Role(StrEnum):
+    """What a node is doing, for people to read."""
+
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class ProtocolError(RuntimeError):
+    """A state that Paxos rules out. The process must stop: its memory or its disk is wrong."""
+
+
+class PeerError(ValueError):
+    """A message that no correct member sends. Nothing was changed; the link should be dropped."""
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """Who the node is and how patient. All durations are in ticks of the caller's clock.
+
+    `life` counts the starts of this node, durably, so that no life mistakes an answer meant for an
+    earlier one. `window` bounds the slots in flight; `ahead_max` bounds how many slots beyond the
+    chosen prefix an acceptor keeps, so that a laggard does not hoard what it cannot apply yet.
+    """
+
+    node: NodeId
+    quorums: QuorumSystem
+    life: int = 1
+    window: int = 2
+    heartbeat_ticks: int = 2
+    election_ticks: int = 16
+    resend_ticks: int = 8
+    ahead_max: int = 256
+
+
+class Node:
+    """One member of the cluster, without disk, network or clock.
+
+    `jitter(n)` must return an integer in [0, n); it is the only source of randomness.
+    """
+
+    def __init__(
+        self, config: NodeConfig, jitter: Callable[[int], int], restored: Restored | None = None
+    ) -> None:
+        if config.node not in config.quorums.members:
+            raise ValueError(f"node {config.node} is not one of the members")
+        self.config = config
+        self.id = config.node
+        self._peers = sorted(config.quorums.members - {config.node})
+        self._effects = Effects()
+        quorums, resend = config.quorums, config.resend_ticks
+        self.acceptor = Acceptor(self._out, restored)
+        self.proposer = Proposer(
+            self.id, quorums, self._out, window=config.window, resend_ticks=resend
+        )
+        chosen_through = self._restored_prefix(restored)
+        self.learner = Learner(
+            quorums, self._out, chosen_through=chosen_through, resend_ticks=resend
+        )
+        self.election = Election(
+            self.id, quorums, election_ticks=config.election_ticks, jitter=jitter
+        )
+        self.election.saw(self.acceptor.promised)
+        self.reads = Reads(
+            self.id, quorums, self._out, resend_ticks=resend, first_request=config.life << 32
+        )
+        self._announced_through: Slot = chosen_through
+        self._recorded_through: Slot = chosen_through
+        self._heartbeat_left = 0
+        self._progress: dict[NodeId, Slot] = {}
+        self._handing_over: tuple[NodeId, int] | None = None
+
+    @staticmethod
+    def _restored_prefix(restored: Restored | None) -> Slot:
+        if restored is None:
+            return 0
+        return max(restored.chosen_through, restored.first_slot - 1)
+
+    def _out(self) -> Effects:
+        return self._effects
+
+    # -- what the caller may ask ------------------------------------------------------------
+
+    @property
+    def role(self) -> Role:
+        if self.proposer.leading:
+            return Role.LEADER
+        return Role.CANDIDATE if self.proposer.preparing else Role.FOLLOWER
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who leads, as far as this node knows."""
+        return self.election.leader
+
+    @property
+    def ballot(self) -> Ballot:
+        """The ballot of the leader followed, or the highest one promised."""
+        return max(self.election.leader_ballot, self.acceptor.promised)
+
+    @property
+    def chosen_through(self) -> Slot:
+        return self.learner.chosen_through
+
+    @property
+    def can_propose(self) -> bool:
+        """Whether `propose` may be called: leading, not handing over, room in the window."""
+        return self.proposer.can_propose and self._handing_over is None
+
+    @property
+    def progress(self) -> dict[NodeId, Slot]:
+        """As leader: how far each follower said its log is chosen."""
+        return self._progress
+
+    # -- inputs -----------------------------------------------------------------------------
+
+    def propose(self, value: bytes) -> Slot:
+        """Propose `value` (not empty: that is the no-op). Requires `can_propose`."""
+        assert value, "an empty value is the no-op"
+        accept = self.proposer.propose(value, self.chosen_through)
+        self._accept_own(accept)
+        return accept.slot
+
+    def read(self, token: int) -> None:
+        """Ask for a linearizable read; `effects.reads` will name the slot to wait for."""
+        self.reads.add(token)
+
+    def hand_over(self, to: NodeId | None = None) -> NodeId | None:
+        """As leader, make `to` (default: the follower that is furthest) lead. Who was chosen.
+
+        Proposals pause until it leads, or until an election time-out has passed in vain.
+        """
+        if not self.proposer.leading or not self._peers:
+            return None
+        target = to if to is not None else max(self._peers, key=lambda n: self._progress.get(n, 0))
+        if target not in self._peers:
+            return None
+        self._handing_over = (target, self.config.election_ticks)
+        self._send_first(target, HandOver(self.proposer.ballot))
+        return target
+
+    def suspect(self, peer: NodeId) -> None:
+        """The caller saw the link to `peer` break: a hint that it may have died."""
+        if self.election.suspect(peer):
+            self.reads.leader_changed()
+
+    def truncate(self, first_slot: Slot) -> None:
+        """Drop the log before `first_slot`: the caller has it applied durably."""
+        assert first_slot <= self.chosen_through + 1, "only chosen slots may be dropped"
+        self.acceptor.truncate(first_slot)
+
+    def restart_from_snapshot(self, through: Slot) -> None:
+        """The caller installed a snapshot of the state as of `through`."""
+        if through > self.chosen_through:
+            self.learner.restart_from(through)
+            self.acceptor.truncate(through + 1)
+            self._step_down()
+
+    def record_chosen(self) -> Slot:
+        """Make the chosen prefix durable with the next drain; how far it reaches."""
+        if self.chosen_through > self._recorded_through:
+            self._recorded_through = self.chosen_through
+            self._effects.persist.append(ChosenThrough(self.chosen_through))
+        return self.chosen_through
+
+    def tick(self) -> None:
+        """One tick of the caller's clock."""
+        if self.proposer.leading:
+            self._tick_leader()
+        elif self.election.tick():
+            self.proposer.stop()
+            self._start_pre_vote()
+        self.proposer.tick(self.chosen_through)
+        self.learner.tick()
+        self.reads.tick(self.leader)
+
+    def receive(self, sender: NodeId, message: AnyMessage) -> None:
+        """Take a message of a member, in any order, any number of times.
+
+        Raises PeerError on a message that no correct member sends, ProtocolError on a state that
+        cannot be.
+        """
+        if isinstance(message, Accept | Chosen | Heartbeat) and message.ballot.node != sender:
+            raise PeerError(f"node {sender} speaks as the leader of ballot {message.ballot}")
+        match message:
+            case Accept():
+                self._on_accept(sender, message)
+            case Accepted():
+                self._on_accepted(sender, message)
+            case Chosen() | Heartbeat():
+                self._on_leader(sender, message)
+            case HeartbeatReply():
+                self._on_heartbeat_reply(sender, message)
+            case ReadIndex():
+                if self.proposer.leading:
+                    self.reads.on_read_index(sender, message.request)
+            case ReadIndexReply():
+                self.reads.on_read_index_reply(message)
+            case PreVote():
+                self._on_pre_vote(sender, message)
+            case PreVoteReply():
+                self._on_pre_vote_reply(sender, message)
+            case Prepare():
+                self._on_prepare(sender, message)
+            case Promise():
+                self._on_promise(sender, message)
+            case Nack():
+                self._on_nack(message)
+            case Fetch():
+                self.acceptor.on_fetch(sender, message, self.chosen_through)
+            case Fetched():
+                self._on_fetched(sender, message)
+            case Truncated():
+                self._on_truncated(sender, message)
+            case HandOver():
+                self._on_hand_over(sender, message)
+
+    def take_effects(self) -> Effects:
+        """Drain what must now happen. The caller obeys it before it feeds the node's answers."""
+        if self.proposer.leading:
+            for accept in self.proposer.pump(self.chosen_through):
+                self._accept_own(accept)
+            self._announce()
+            if self.chosen_through >= self.proposer.barrier and self.reads.start_probe(
+                self.chosen_through
+            ):
+                self._broadcast_heartbeat()
+        elif self.leader is not None:
+            self.reads.ask_leader(self.leader)
+        if self._effects.persist and self.chosen_through > self._recorded_through:
+            self.record_chosen()
+        drained, self._effects = self._effects, Effects()
+        return drained
+
+    # -- phase 2 ----------------------------------------------------------------------------
+
+    def _accept_own(self, accept: Accept) -> None:
+        """The leader's own vote; a refusal means that a higher ballot was promised meanwhile."""
+        self._announced_through = accept.chosen_through
+        if not self.acceptor.on_accept(self.id, accept):
+            raise ProtocolError(f"own accept of {accept.ballot} refused: {self.acceptor.promised}")
+
+    def _on_accept(self, sender: NodeId, message: Accept) -> None:
+        if message.ballot >= self.ballot:
+            self._follow(message.ballot)
+        if message.slot <= self.chosen_through + self.config.ahead_max:
+            self.acceptor.on_accept(sender, message)
+        if message.ballot >= self.acceptor.promised:
+            self.learner.follow(sender, message.ballot, message.chosen_through, self.acceptor.log)
+
+    def _on_accepted(self, sender: NodeId, message: Accepted) -> None:
+        if not self.proposer.leading or message.ballot != self.proposer.ballot:
+            return
+        if self.learner.vote(sender, message.ballot, message.slot):
+            value = self.proposer.settle(message.slot)
+            if value is None:
+                raise ProtocolError(f"slot {message.slot} chosen in {message.ballot} unproposed")
+            self.learner.choose(message.slot, value)
+
+    def _announce(self) -> None:
+        """Followers hear what is chosen with the next Accept; if there is none, at once."""
+        if self.chosen_through > self._announced_through:
+            self._announced_through = self.chosen_through
+            message = Chosen(self.proposer.ballot, self.chosen_through)
+            self._effects.send_first.extend((peer, message) for peer in self._peers)
+
+    def _on_leader(self, sender: NodeId, message: Chosen | Heartbeat) -> None:
+        if message.ballot < self.ballot:
+            self._send_first(sender, Nack(message.ballot, self.ballot))
+            return
+        self._follow(message.ballot)
+        self.learner.follow(sender, message.ballot, message.chosen_through, self.acceptor.log)
+        if isinstance(message, Heartbeat):
+            reply = HeartbeatReply(message.ballot, message.probe, self.chosen_through)
+            self._send_first(sender, reply)
+
+    def _on_heartbeat_reply(self, sender: NodeId, message: HeartbeatReply) -> None:
+        if not self.proposer.leading or message.ballot != self.proposer.ballot:
+            return
+        self._progress[sender] = max(message.chosen_through, self._progress.get(sender, 0))
+        self.election.heard_follower(sender)
+        self.reads.on_heartbeat_reply(sender, message.probe)
+
+    def _follow(self, ballot: Ballot) -> None:
+        """The leader of `ballot`, not below what was promised, is at work."""
+        if ballot > self.proposer.ballot and (self.proposer.leading or self.proposer.preparing):
+            self._step_down()
+        if self.election.heard(ballot):
+            self.reads.leader_changed()
+
+    # -- phase 1 ----------------------------------------------------------------------------
+
+    def _start_pre_vote(self) -> None:
+        self.reads.leader_changed()
+        ballot = self.election.start_pre_vote()
+        message = PreVote(ballot, self.chosen_through + 1)
+        self._effects.send_first.extend((peer, message) for peer in self._peers)
+        self._campaign_if_wanted()
+
+    def _on_pre_vote(self, sender: NodeId, message: PreVote) -> None:
+        if message.first_slot < self.acceptor.first_slot:
+            self._send_first(sender, Truncated(self.acceptor.first_slot))
+            return
+        granted = (
+            message.ballot > self.acceptor.promised
+            and not self.proposer.leading
+            and self.election.would_promise()
+        )
+        if granted:
+            self.election.wait()
+        self._send_first(sender, PreVoteReply(message.ballot, granted, self.ballot))
+
+    def _on_pre_vote_reply(self, sender: NodeId, message: PreVoteReply) -> None:
+        self.election.saw(message.promised)
+        self.election.on_pre_vote_reply(sender, message.ballot, message.granted)
+        self._campaign_if_wanted()
+
+    def _campaign_if_wanted(self) -> None:
+        ballot = self.election.take_won_pre_vote()
+        if ballot is not None and ballot > self.acceptor.promised:
+            self._campaign(ballot)
+
+    def _campaign(self, ballot: Ballot) -> None:
+        self.reads.leader_changed()
+        self.election.campaign(ballot)
+        first_slot = self.chosen_through + 1
+        self.proposer.prepare(ballot, first_slot)
+        self.acceptor.on_prepare(self.id, Prepare(ballot, first_slot))
+
+    def _on_prepare(self, sender: NodeId, message: Prepare) -> None:
+        self.election.saw(message.ballot)
+        before = self.acceptor.promised
+        self.acceptor.on_prepare(sender, message)
+        if self.acceptor.promised > before:
+            if self.proposer.leading or self.proposer.preparing:
+                self._step_down()
+            self.election.wait()
+
+    def _on_promise(self, sender: NodeId, message: Promise) -> None:
+        if self.proposer.on_promise(sender, message) is None:
+            if self.proposer.preparing:
+                self.election.wait()
+            return
+        self.reads.leader_changed()
+        self.learner.forget_votes()
+        self.election.lead(self.proposer.ballot)
+        self._progress.clear()
+        self._heartbeat_left = self.config.heartbeat_ticks
+        self._broadcast_heartbeat()
+
+    def _on_nack(self, message: Nack) -> None:
+        self.election.saw(message.promised)
+        busy = self.proposer.leading or self.proposer.preparing
+        if busy and message.ballot == self.proposer.ballot and message.promised > message.ballot:
+            self._step_down()
+
+    def _step_down(self) -> None:
+        """Preempted, or cut off from a quorum."""
+        self.proposer.stop()
+        self.learner.forget_votes()
+        self.election.step_down()
+        self.reads.leader_changed()
+        self._handing_over = None
+
+    # -- leading ----------------------------------------------------------------------------
+
+    def _tick_leader(self) -> None:
+        if self.election.lost_quorum():
+            self._step_down()
+            return
+        self._heartbeat_left -= 1
+        if self._heartbeat_left <= 0:
+            self._heartbeat_left = self.config.heartbeat_ticks
+            self._broadcast_heartbeat()
+        if self._handing_over is not None:
+            target, ticks = self._handing_over
+            self._handing_over = (target, ticks - 1) if ticks > 1 else None
+            if ticks % self.config.resend_ticks == 0:
+                self._send_first(target, HandOver(self.proposer.ballot))
+
+    def _broadcast_heartbeat(self) -> None:
+        message = Heartbeat(self.proposer.ballot, self.reads.probe, self.chosen_through)
+        self._announced_through = self.chosen_through
+        self._effects.send_first.extend((peer, message) for peer in self._peers)
+
+    def _on_hand_over(self, sender: NodeId, message: HandOver) -> None:
+        if message.ballot == self.election.leader_ballot and sender == self.leader:
+            self._campaign(max(self.ballot, self.election.ballot_seen).next_for(self.id))
+
+    # -- catching up ------------------------------------------------------------------------
+
+    def _on_fetched(self, sender: NodeId, message: Fetched) -> None:
+        for entry in message.entries:
+            if entry.slot > self.chosen_through:
+                self.acceptor.adopt_chosen(entry)
+        self.learner.on_fetched(sender, message.entries, message.chosen_through)
+        self.proposer.settle_through(self.chosen_through)
+
+    def _on_truncated(self, sender: NodeId, message: Truncated) -> None:
+        """What this node lacks is gone from the sender's log; without it, it cannot lead."""
+        if message.first_slot <= self.chosen_through + 1:
+            return
+        if self.proposer.preparing:
+            self._step_down()
+        self._effects.fetch_snapshot_from = sender
+
+    def _send_first(self, to: NodeId, message: AnyMessage) -> None:
+        self._effects.send_first.append((to, message))
