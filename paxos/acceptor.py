@@ -24,6 +24,9 @@ from paxos.messages import (
 PIECE_BYTES_MAX = 1 << 20
 """Promises and fetched entries travel in pieces of about this many bytes of values."""
 
+ENTRY_BYTES = 32
+"""What an entry costs beside its value: a piece of no-ops is bounded too."""
+
 
 class Acceptor:
     """One node's acceptor for all slots.
@@ -108,6 +111,11 @@ class Acceptor:
         held = self.log.get(entry.slot)
         if held is not None and held.ballot > entry.ballot:
             entry = Entry(entry.slot, held.ballot, entry.value)
+        if entry.ballot > self.promised:
+            # Nothing held is above the promise. Failing schedule otherwise: a deposed leader's
+            # delayed Accept, of a ballot in between, replaces the chosen value.
+            self.promised = entry.ballot
+            self._out().persist.append(Promised(entry.ballot))
         if held != entry:
             self._store(entry)
             self._out().persist.append(entry)
@@ -132,10 +140,11 @@ class Acceptor:
             entry = self.log.get(slot)
             if entry is None:
                 continue
-            if entries and size + len(entry.value) > PIECE_BYTES_MAX:
+            entry_bytes = len(entry.value) + ENTRY_BYTES
+            if entries and size + entry_bytes > PIECE_BYTES_MAX:
                 return tuple(entries), slot
             entries.append(entry)
-            size += len(entry.value)
+            size += entry_bytes
         return tuple(entries), None
 
     def _store(self, entry: Entry) -> None:

@@ -50,8 +50,13 @@ class Learner:
         return True
 
     def forget_votes(self) -> None:
-        """The ballot they were cast in is over for this node."""
+        """The ballot they were cast in is over for this node.
+
+        What they made chosen beyond a gap is learned again. Failing schedule otherwise: the node
+        leads once more, proposes those slots again, and nobody counts or settles them.
+        """
         self._votes.clear()
+        self._ahead.clear()
 
     def choose(self, slot: Slot, value: bytes) -> None:
         """Learn that `value` is chosen in `slot`, in any order; emit the contiguous prefix."""
@@ -82,11 +87,11 @@ class Learner:
                 break
             self.choose(slot, entry.value)
 
-    def ask(self, source: NodeId, wanted_through: Slot) -> None:
-        """Catch up from `source`, which is known to have more."""
-        self._source = source
-        self.wanted_through = max(self.wanted_through, wanted_through)
-        self._fetch()
+    def hear_of(self, source: NodeId, through: Slot) -> None:
+        """`source` has the log chosen up to `through`; what is missing here, a tick fetches."""
+        if through > self.chosen_through:
+            self._source = source
+            self.wanted_through = max(self.wanted_through, through)
 
     def on_fetched(self, sender: NodeId, entries: tuple[Entry, ...], through: Slot) -> None:
         """A piece of the log. Asks for the next one until nothing is missing."""

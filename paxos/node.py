@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from paxos.acceptor import Acceptor
-from paxos.ballot import Ballot, NodeId, Slot
+from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import ChosenThrough, Effects, Restored
 from paxos.election import Election
 from paxos.learner import Learner
@@ -52,6 +52,10 @@ class ProtocolError(RuntimeError):
 
 class PeerError(ValueError):
     """A message that no correct member sends. Nothing was changed; the link should be dropped."""
+
+
+_OWN_BALLOT = (PreVote, Prepare, Accept, Chosen, Heartbeat, HandOver)
+"""Only the ballot's own node sends these."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,10 @@ class Node:
         return Role.CANDIDATE if self.proposer.preparing else Role.FOLLOWER
 
     @property
+    def _busy(self) -> bool:
+        return self.proposer.leading or self.proposer.preparing
+
+    @property
     def leader(self) -> NodeId | None:
         """Who leads, as far as this node knows."""
         return self.election.leader
@@ -193,7 +201,8 @@ class Node:
         if through > self.chosen_through:
             self.learner.restart_from(through)
             self.acceptor.truncate(through + 1)
-            self._step_down()
+            if self._busy:
+                self._step_down()
 
     def record_chosen(self) -> Slot:
         """Make the chosen prefix durable with the next drain; how far it reaches."""
@@ -219,8 +228,8 @@ class Node:
         Raises PeerError on a message that no correct member sends, ProtocolError on a state that
         cannot be.
         """
-        if isinstance(message, Accept | Chosen | Heartbeat) and message.ballot.node != sender:
-            raise PeerError(f"node {sender} speaks as the leader of ballot {message.ballot}")
+        if isinstance(message, _OWN_BALLOT) and message.ballot.node != sender:
+            raise PeerError(f"node {sender} uses the ballot of another: {message.ballot}")
         match message:
             case Accept():
                 self._on_accept(sender, message)
@@ -318,6 +327,9 @@ class Node:
             return
         self._progress[sender] = max(message.chosen_through, self._progress.get(sender, 0))
         self.election.heard_follower(sender)
+        # A laggard may lead. Failing schedule otherwise: the followers truncate the slots that it
+        # proposes again, answer nothing to its Accepts, and it leads for ever without progress.
+        self.learner.hear_of(sender, message.chosen_through)
         self.reads.on_heartbeat_reply(sender, message.probe)
 
     def _follow(self, ballot: Ballot) -> None:
@@ -429,11 +441,16 @@ class Node:
     # -- catching up ------------------------------------------------------------------------
 
     def _on_fetched(self, sender: NodeId, message: Fetched) -> None:
+        highest = max((entry.ballot for entry in message.entries), default=ZERO)
+        self.election.saw(highest)
+        if highest > self.proposer.ballot and self._busy:
+            # Preempted without having heard of it. Failing schedule otherwise: this leader says
+            # that the slot is chosen, and a follower takes the value it accepted in this ballot.
+            self._step_down()
         for entry in message.entries:
             if entry.slot > self.chosen_through:
                 self.acceptor.adopt_chosen(entry)
         self.learner.on_fetched(sender, message.entries, message.chosen_through)
-        self.proposer.settle_through(self.chosen_through)
 
     def _on_truncated(self, sender: NodeId, message: Truncated) -> None:
         """What this node lacks is gone from the sender's log; without it, it cannot lead."""

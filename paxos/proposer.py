@@ -145,8 +145,11 @@ class Proposer:
     def pump(self, chosen_through: Slot) -> list[Accept]:
         """Move recovered values into the window; the Accepts for this node's own acceptor."""
         accepts = []
+        self.settle_through(chosen_through)
         while self._recovered and self.leading and len(self._in_flight) < self._window:
             slot, value = self._recovered.popleft()
+            if slot <= chosen_through:
+                continue  # learned by Fetch since phase 1 began: nobody will count its votes
             accepts.append(self._accept(slot, value, chosen_through))
         return accepts
 

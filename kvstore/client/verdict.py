@@ -1,0 +1,107 @@
+"""What an answer or a failure of one attempt means, in the words of `kvstore.errors`."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+
+from kvstore.errors import (
+    ConditionFailed,
+    IdempotencyMismatch,
+    InvalidArgument,
+    KvError,
+    NoQuorum,
+    OutcomeUnknown,
+    Overloaded,
+    RevisionCompacted,
+    RevisionInFuture,
+    Stopping,
+    TooLarge,
+    Unavailable,
+)
+
+
+class Answer(NamedTuple):
+    """A whole HTTP response."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def error_of(answer: Answer) -> KvError:
+    """The error that an answer outside of 2xx stands for.
+
+    The type of the problem decides; without one, which is what a proxy would send, the status.
+    """
+    problem = _problem(answer)
+    kind = str(problem.get("type", "")).rstrip("/").rpartition("/")[2].rpartition(":")[2]
+    detail = str(problem.get("detail") or problem.get("title") or f"HTTP status {answer.status}")
+    if answer.status in (429, 503) and problem.get("outcome") != "unknown":
+        return _unavailable(answer, kind, detail)
+    if answer.status >= 500:
+        certain = problem.get("outcome") == "not-applied"
+        return Unavailable(detail) if certain else OutcomeUnknown(detail)
+    return _request_error(answer, kind, detail, problem)
+
+
+def error_of_failure(error: Exception, endpoint: str) -> KvError:
+    """The error for an attempt without an answer: was the request certainly never sent?"""
+    text = f"{endpoint}: {error or type(error).__name__}"
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return NoQuorum(f"cannot reach {text}")
+    if isinstance(error, TimeoutError):
+        return OutcomeUnknown(f"{endpoint} did not answer in time")
+    return OutcomeUnknown(f"the connection was lost before the answer: {text}")
+
+
+def _problem(answer: Answer) -> dict[str, Any]:
+    if "json" not in answer.headers.get("Content-Type", ""):
+        return {}
+    try:
+        return msgspec.json.decode(answer.body, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+
+
+def _unavailable(answer: Answer, kind: str, detail: str) -> Unavailable:
+    error: Unavailable
+    if answer.status == 429 or "overload" in kind:
+        error = Overloaded(detail)
+    elif "stopping" in kind:
+        error = Stopping(detail)
+    else:
+        error = NoQuorum(detail)
+    retry_after = answer.headers.get("Retry-After", "")
+    if retry_after.isdecimal():
+        error.retry_after_s = int(retry_after)
+    return error
+
+
+def _request_error(answer: Answer, kind: str, detail: str, problem: dict[str, Any]) -> KvError:
+    if answer.status == 412:
+        return ConditionFailed(_number(problem, "mod_revision"))
+    if answer.status == 413:
+        return TooLarge(detail)
+    if "compacted" in kind:
+        revision, oldest = _number(problem, "revision"), _number(problem, "compacted_revision")
+        return _saying(RevisionCompacted(revision, oldest), detail)
+    if "future" in kind:
+        revision, current = _number(problem, "revision"), _number(problem, "current_revision")
+        return _saying(RevisionInFuture(revision, current), detail)
+    if "idempotency" in kind and "mismatch" in kind:
+        return IdempotencyMismatch()
+    if not problem:
+        detail = f"HTTP status {answer.status} without a problem: is this endpoint a kvstore node?"
+    return InvalidArgument(str(problem.get("parameter", "request")), detail)
+
+
+def _saying(error: KvError, detail: str) -> KvError:
+    error.args = (detail,)
+    return error
+
+
+def _number(problem: dict[str, Any], name: str) -> int:
+    value = problem.get(name, 0)
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,99 @@
+"""Settings of one node. Every bound and every time-out of the store has its name and default here.
+
+`http_api.cli` fills it from flags, environment variables and a TOML file; the simulation draws it
+from a seed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvstore.errors import InvalidArgument
+from paxos.quorum import QuorumSystem, flexible, majority
+
+Address = tuple[str, int]
+"""Host and port."""
+
+
+def parse_address(text: str, parameter: str) -> Address:
+    """`host:port` or `[v6]:port`; raises InvalidArgument that names `parameter`."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise InvalidArgument(parameter, f"{parameter}: expected host:port, got {text!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def parse_cluster(text: str) -> dict[int, Address]:
+    """`1=host:port,2=host:port,...`: the members and their peer addresses."""
+    members: dict[int, Address] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, address = part.partition("=")
+        if not equals or not name.isdigit() or int(name) < 1:
+            raise InvalidArgument(
+                "initial-cluster", f"initial-cluster: expected id=host:port, got {part!r}"
+            )
+        if int(name) in members:
+            raise InvalidArgument("initial-cluster", f"initial-cluster: node {name} is there twice")
+        members[int(name)] = parse_address(address, "initial-cluster")
+    if not members:
+        raise InvalidArgument("initial-cluster", "initial-cluster: no members given")
+    return members
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One node of a cluster. Units come last in the names.
+
+    Raises InvalidArgument or paxos.quorum.QuorumError if the settings contradict each other.
+    """
+
+    node_id: int
+    members: dict[int, Address]
+    """Peer address of every member, this node included."""
+    listen_client: Address = ("127.0.0.1", 2379)
+    listen_peer: Address = ("127.0.0.1", 2380)
+    data_dir: Path = Path("kvstore-data")
+    phase1_quorum: int | None = None
+    phase2_quorum: int | None = None
+
+    tick_s: float = 0.025
+    heartbeat_ticks: int = 2
+    election_ticks: int = 16
+    resend_ticks: int = 8
+    window: int = 2
+    """Slots in flight; more pay only when the round trip is longer than a commit."""
+
+    request_timeout_s: float = 5.0
+    batch_bytes_max: int = 1 << 20
+    """Values of one slot; a single bundle may exceed it by one command."""
+    pending_requests_max: int = 10_000
+    pending_bytes_max: int = 64 << 20
+    peer_buffer_bytes_max: int = 64 << 20
+    frame_bytes_max: int = 16 << 20
+
+    checkpoint_interval_s: float = 0.1
+    overlay_bytes_max: int = 64 << 20
+    """Applied and not yet checkpointed; beyond, writes are refused until the disk keeps up."""
+    log_tail_bytes: int = 16 << 20
+    """Chosen and checkpointed slots kept for laggards; a longer absence needs a snapshot."""
+    log_tail_slots: int = 20_000
+    history_revisions: int = 100_000
+    """Automatic compaction keeps about this many revisions readable; 0 keeps all."""
+    idempotency_ttl_s: float = 600.0
+    digest_slots: int = 256
+    """Replicas compare their state digests at every slot divisible by this."""
+
+    def __post_init__(self) -> None:
+        if self.node_id not in self.members:
+            raise InvalidArgument("id", f"id: node {self.node_id} is not in the initial cluster")
+        if len(set(self.members.values())) != len(self.members):
+            raise InvalidArgument("initial-cluster", "initial-cluster: two nodes share an address")
+        self.quorums()
+
+    def quorums(self) -> QuorumSystem:
+        """Majorities, or the sizes asked for; refused unless they always meet."""
+        if self.phase2_quorum is not None:
+            return flexible(self.members, self.phase2_quorum, self.phase1_quorum)
+        if self.phase1_quorum is not None:
+            phase2 = len(self.members) + 1 - self.phase1_quorum
+            return flexible(self.members, phase2, self.phase1_quorum)
+        return majority(self.members)

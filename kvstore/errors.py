@@ -1,0 +1,111 @@
+"""Errors: whose fault it is, and whether the write may have happened.
+
+::
+
+    KvError
+    ├── RequestError          the caller's fault; nothing was proposed
+    │   ├── InvalidArgument       a value that cannot be (key too long, bad number, ...)
+    │   ├── TooLarge              body or command over the limit
+    │   ├── RevisionCompacted     history below this revision is gone
+    │   ├── RevisionInFuture      no such revision yet
+    │   ├── ConditionFailed       a conditional write found another state; it changed nothing
+    │   └── IdempotencyMismatch   the key was used for a different request
+    ├── Unavailable           refused before proposing: certainly not applied; try again
+    │   ├── NoQuorum              no leader, or it cannot reach a quorum
+    │   ├── Overloaded            a bound was reached
+    │   └── Stopping              the node is shutting down, or failed
+    └── OutcomeUnknown        timed out after proposing: it may yet be applied
+
+`http_api.problems` maps each to a status and a problem type, in one table.
+"""
+
+
+class KvError(Exception):
+    """Base of all errors that an answer can carry. `str()` is a sentence for the caller."""
+
+
+class RequestError(KvError):
+    """The caller's fault; nothing was proposed, or it was decided to change nothing."""
+
+
+class InvalidArgument(RequestError):
+    """A parameter that cannot be. `parameter` names it."""
+
+    def __init__(self, parameter: str, detail: str) -> None:
+        super().__init__(detail)
+        self.parameter = parameter
+
+
+class TooLarge(RequestError):
+    """A body or command over the limit."""
+
+
+class RevisionCompacted(RequestError):
+    """History is readable from `compacted_revision` on."""
+
+    def __init__(self, revision: int, compacted_revision: int) -> None:
+        super().__init__(
+            f"revision {revision} has been compacted; the oldest readable revision is "
+            f"{compacted_revision}"
+        )
+        self.compacted_revision = compacted_revision
+
+
+class RevisionInFuture(RequestError):
+    """The store has not reached the revision yet."""
+
+    def __init__(self, revision: int, current_revision: int) -> None:
+        super().__init__(
+            f"revision {revision} is in the future; the current revision is {current_revision}"
+        )
+        self.current_revision = current_revision
+
+
+class ConditionFailed(RequestError):
+    """A conditional write found another state. `mod_revision` is the key's, 0 if it is absent."""
+
+    def __init__(self, mod_revision: int) -> None:
+        state = f"is at revision {mod_revision}" if mod_revision else "does not exist"
+        super().__init__(f"the condition does not hold: the key {state}")
+        self.mod_revision = mod_revision
+
+
+class IdempotencyMismatch(RequestError):
+    """The idempotency key was used before, for a different request."""
+
+    def __init__(self) -> None:
+        super().__init__("this idempotency key was used before for a different request")
+
+
+class Unavailable(KvError):
+    """Refused before proposing: certainly not applied. `retry_after_s` says when to try again."""
+
+    retry_after_s = 1
+
+
+class NoQuorum(Unavailable):
+    """No leader is known, or it cannot reach a quorum."""
+
+
+class Overloaded(Unavailable):
+    """A bound on requests, bytes or memory was reached."""
+
+
+class Stopping(Unavailable):
+    """The node is shutting down, or failed and says why."""
+
+
+class OutcomeUnknown(KvError):
+    """Timed out after proposing: the write may have been applied, or may yet be."""
+
+
+class StorageError(Exception):
+    """The data directory cannot be used; the text says what to do about it. Not for clients."""
+
+
+class StorageFailed(StorageError):
+    """A durable write failed while running; the node must stop (D2)."""
+
+
+class DivergedState(RuntimeError):
+    """This node's state differs from that of the majority at the same slot; it must stop (D5)."""

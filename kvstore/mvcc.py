@@ -1,0 +1,221 @@
+"""Many versions of each key: the current one in one lookup, older ones until compacted.
+
+Every write takes the next revision. Three tables:
+
+- `keys`: key -> current record. One lookup answers the common read.
+- `versions`: (key, its mod revision) -> the revision that superseded it, and the old record.
+- `history`: (revision, sub) -> which key was written or deleted, and the mod revision that it
+  superseded. Read forward it is the change feed; the values are in the other two tables.
+
+A value is thus stored once at a time, and moves when it is superseded. After compaction at C the
+state as of C and everything later stays readable.
+"""
+
+import struct
+from collections.abc import Iterator
+from heapq import merge
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvstore.errors import RevisionCompacted, RevisionInFuture
+from kvstore.storage.state import StateStore
+
+if TYPE_CHECKING:
+    import lmdb
+
+_RECORD = struct.Struct(">QQQq")
+_REVISION = struct.Struct(">Q")
+_POSITION = struct.Struct(">QI")
+_CHANGE = struct.Struct(">BQ")
+_PUT, _DELETE = 0, 1
+
+PAGE_BYTES_MAX = 4 << 20
+"""A page ends once its values reach this many bytes, however many items were asked for."""
+
+
+class KeyValue(NamedTuple):
+    """One key as of some revision."""
+
+    key: bytes
+    value: bytes
+    create_revision: int
+    mod_revision: int
+    version: int
+    lease: int
+
+
+class Page(NamedTuple):
+    """Items in key order, whether there are more, and the revision they show."""
+
+    items: list[KeyValue]
+    more: bool
+    revision: int
+
+
+def version_key(key: bytes, revision: int) -> bytes:
+    """Orders by key, then by revision. Zero bytes are escaped, so that no key's versions can lie
+    between those of another: `a` ends in 00 00, and `a 00 b` goes on with 00 FF."""
+    return key.replace(b"\0", b"\0\xff") + b"\0\0" + _REVISION.pack(revision)
+
+
+def _key_of_version(encoded: bytes) -> bytes:
+    return encoded[:-10].replace(b"\0\xff", b"\0")
+
+
+def _key_value(key: bytes, record: bytes) -> KeyValue:
+    create, mod, version, lease = _RECORD.unpack_from(record)
+    return KeyValue(key, record[32:], create, mod, version, lease)
+
+
+class Mvcc:
+    """The multi-version map over a StateStore. `revision` and `compacted_revision` are the
+    caller's to restore and to keep."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._keys = store.tables["keys"]
+        self._versions = store.tables["versions"]
+        self._history = store.tables["history"]
+        self.revision = 1
+        self.compacted_revision = 0
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def mod_revision(self, key: bytes) -> int:
+        """The revision that last wrote `key`; 0 if it does not exist."""
+        record = self._keys.get(key)
+        return 0 if record is None else int(_RECORD.unpack_from(record)[1])
+
+    def put(self, key: bytes, value: bytes, revision: int, sub: int = 0) -> tuple[int, int, bytes]:
+        """Write at `revision`; the new version, its create revision, and the bytes that changed,
+        for the digest."""
+        old = self._keys.get(key)
+        if old is None:
+            create, superseded, version = revision, 0, 1
+        else:
+            create, superseded, version, _ = _RECORD.unpack_from(old)
+            version += 1
+            self._versions.put(version_key(key, superseded), _REVISION.pack(revision) + old)
+        record = _RECORD.pack(create, revision, version, 0) + value
+        self._keys.put(key, record)
+        self._history.put(_POSITION.pack(revision, sub), _CHANGE.pack(_PUT, superseded) + key)
+        return version, create, key + record
+
+    def delete(self, key: bytes, revision: int, sub: int = 0) -> bytes | None:
+        """Delete at `revision`; the bytes that changed, or None if there was no such key."""
+        old = self._keys.get(key)
+        if old is None:
+            return None
+        superseded = _RECORD.unpack_from(old)[1]
+        self._versions.put(version_key(key, superseded), _REVISION.pack(revision) + old)
+        self._keys.delete(key)
+        change = _CHANGE.pack(_DELETE, superseded) + key
+        self._history.put(_POSITION.pack(revision, sub), change)
+        return change
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def check_revision(self, revision: int) -> None:
+        """Raises RevisionInFuture or RevisionCompacted unless `revision` can be read."""
+        if revision > self.revision:
+            raise RevisionInFuture(revision, self.revision)
+        if revision < self.compacted_revision:
+            raise RevisionCompacted(revision, self.compacted_revision)
+
+    def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
+        """`key` as of `revision`, 0 meaning now; None if it did not exist then.
+
+        Raises RevisionInFuture or RevisionCompacted.
+        """
+        record = self._keys.get(key)
+        if revision == 0:
+            return None if record is None else _key_value(key, record)
+        self.check_revision(revision)
+        if record is not None and _RECORD.unpack_from(record)[1] <= revision:
+            return _key_value(key, record)
+        first, past = version_key(key, 0), version_key(key, revision + 1)
+        for _, stored in self._versions.scan(first, past, reverse=True):
+            if _REVISION.unpack_from(stored)[0] > revision:
+                return _key_value(key, stored[8:])
+            return None
+        return None
+
+    def range(
+        self,
+        start: bytes,
+        end: bytes | None,
+        *,
+        revision: int = 0,
+        limit: int,
+        reverse: bool = False,
+        keys_only: bool = False,
+    ) -> Page:
+        """Keys with start <= key < end (None: no end) as of `revision` (0: now), at most `limit`.
+
+        Raises RevisionInFuture or RevisionCompacted.
+        """
+        if revision:
+            self.check_revision(revision)
+        items: list[KeyValue] = []
+        size = 0
+        for key, record in self._records(start, end, revision, reverse):
+            if len(items) == limit or size >= PAGE_BYTES_MAX:
+                return Page(items, True, revision or self.revision)
+            size += len(key) + (0 if keys_only else len(record))
+            items.append(_key_value(key, record[:32] if keys_only else record))
+        return Page(items, False, revision or self.revision)
+
+    def _records(
+        self, start: bytes, end: bytes | None, revision: int, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        current = self._keys.scan(start, end, reverse)
+        if revision == 0 or revision == self.revision:
+            return current
+        alive = (
+            (key, record) for key, record in current if _RECORD.unpack_from(record)[1] <= revision
+        )
+        # A key is in at most one of the two: what is current was written after all its versions.
+        return merge(
+            alive, self._old(start, end, revision, reverse), key=itemgetter(0), reverse=reverse
+        )
+
+    def _old(
+        self, start: bytes, end: bytes | None, revision: int, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Records superseded since `revision`, as they were then."""
+        past = None if end is None else version_key(end, 0)
+        for encoded, stored in self._versions.scan(version_key(start, 0), past, reverse):
+            written = _REVISION.unpack_from(encoded, len(encoded) - 8)[0]
+            if written <= revision < _REVISION.unpack_from(stored)[0]:
+                yield _key_of_version(encoded), stored[8:]
+
+    # -- compaction -------------------------------------------------------------------------
+
+    @staticmethod
+    def discard(
+        txn: "lmdb.Transaction[bytes]",
+        databases: dict[str, "lmdb._Database"],
+        compacted_revision: int,
+        entries_max: int,
+    ) -> int:
+        """Physically remove up to `entries_max` history entries that compaction gave up, and the
+        versions they superseded; how many. Runs inside a checkpoint, unseen by readers, who are
+        refused by `compacted_revision` from the slot that raised it."""
+        cursor = txn.cursor(db=databases["history"])
+        removed = 0
+        found = cursor.first()
+        while found and removed < entries_max:
+            revision, _ = _POSITION.unpack(cursor.key())
+            if revision > compacted_revision:
+                break
+            change = cursor.value()
+            superseded = _CHANGE.unpack_from(change)[1]
+            if superseded:
+                txn.delete(version_key(change[9:], superseded), db=databases["versions"])
+            if revision == compacted_revision:
+                # The feed may still be read from the compacted revision itself.
+                found = cursor.next()
+                continue
+            cursor.delete()
+            removed += 1
+            found = bool(cursor.key())
+        return removed

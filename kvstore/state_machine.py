@@ -1,0 +1,257 @@
+"""The state machine: apply(batch) -> results, the same on every replica.
+
+Nothing here reads a clock, draws randomness, or depends on the order of a dict (D5). Time is the
+leader's timestamp in the batch, and never goes back. A running digest over everything that changes
+lets replicas check that they agree.
+"""
+
+import hashlib
+import struct
+
+import msgspec
+
+from kvstore.command import (
+    BadRevision,
+    Batch,
+    Bundle,
+    Command,
+    Compact,
+    Compacted,
+    Condition,
+    Delete,
+    Deleted,
+    Mismatched,
+    NotHeld,
+    Once,
+    Put,
+    Result,
+    Write,
+    Written,
+    decode_batch,
+    decode_bundle,
+    decode_result,
+    encode,
+)
+from kvstore.mvcc import KeyValue, Mvcc, Page
+from kvstore.sessions import Sessions
+from kvstore.storage.state import Housekeeping, StateStore
+from paxos.ballot import Slot
+
+_ONCE = struct.Struct(">Q16s")
+_EXPIRY = struct.Struct(">Q")
+
+HOUSEKEEPING_MIN = 1_000
+"""At least this many expired or compacted entries are removed with each checkpoint."""
+
+
+class _Meta(msgspec.Struct, array_like=True):
+    """The scalar part of the state, checkpointed with the tables in the same transaction."""
+
+    applied_through: Slot
+    revision: int
+    compacted_revision: int
+    clock_ms: int
+    digest: bytes
+    sessions: bytes
+
+
+_decode_meta = msgspec.msgpack.Decoder(_Meta).decode
+
+
+class StateMachine:
+    """The replicated state over a StateStore. Everything runs on the loop's thread."""
+
+    def __init__(self, store: StateStore, idempotency_ttl_s: float = 600.0) -> None:
+        self._store = store
+        self._mvcc = Mvcc(store)
+        self._once = store.tables["once"]
+        self._once_expiry = store.tables["once_expiry"]
+        self._ttl_ms = int(idempotency_ttl_s * 1000)
+        self.load()
+
+    def load(self) -> None:
+        """Start from what the store holds: at start, or after a snapshot was installed."""
+        data = self._store.tables["meta"].get(b"state")
+        meta = _Meta(0, 1, 0, 0, b"", b"") if data is None else _decode_meta(data)
+        self.applied_through = meta.applied_through
+        self.checkpointed_through = meta.applied_through
+        self._mvcc.revision = meta.revision
+        self._mvcc.compacted_revision = meta.compacted_revision
+        self.clock_ms = meta.clock_ms
+        self.digest = meta.digest
+        self._sessions = Sessions()
+        if meta.sessions:
+            self._sessions.restore(meta.sessions)
+        self._changes: list[bytes] = []
+
+    # -- reading ----------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """The store's revision: 1 when empty, one more with each write."""
+        return self._mvcc.revision
+
+    @property
+    def compacted_revision(self) -> int:
+        """The oldest revision that is readable."""
+        return self._mvcc.compacted_revision
+
+    def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
+        """See `Mvcc.get`."""
+        return self._mvcc.get(key, revision)
+
+    def range(
+        self,
+        start: bytes,
+        end: bytes | None,
+        *,
+        revision: int = 0,
+        limit: int,
+        reverse: bool = False,
+        keys_only: bool = False,
+    ) -> Page:
+        """See `Mvcc.range`."""
+        return self._mvcc.range(
+            start, end, revision=revision, limit=limit, reverse=reverse, keys_only=keys_only
+        )
+
+    # -- applying ---------------------------------------------------------------------------
+
+    def apply(self, slot: Slot, value: bytes) -> list[tuple[Bundle, list[Result]]]:
+        """Apply the chosen value of the next slot; the results of each bundle that was admitted.
+
+        An empty value is the no-op that fills a gap.
+        """
+        assert slot == self.applied_through + 1, "slots are applied in order, each once"
+        self.applied_through = slot
+        if not value:
+            return []
+        batch: Batch = decode_batch(value)
+        self.clock_ms = max(self.clock_ms, batch.clock_ms)
+        applied = []
+        for encoded in batch.bundles:
+            bundle = decode_bundle(encoded)
+            if self._sessions.admit(bundle):
+                applied.append((bundle, [self._command(command) for command in bundle.commands]))
+            else:
+                self._changes.append(b"refused")
+        digest = hashlib.blake2b(self.digest, digest_size=16)
+        digest.update(b"".join(self._changes))
+        self.digest = digest.digest()
+        self._changes.clear()
+        return applied
+
+    def _command(self, command: Command) -> Result:
+        if isinstance(command, Once):
+            return self._apply_once(command)
+        return self._write(command)
+
+    def _write(self, command: Write) -> Result:
+        match command:
+            case Put(key, value, condition):
+                if condition is not None and (refused := self._refusal(key, condition)):
+                    return refused
+                revision = self._mvcc.revision = self._mvcc.revision + 1
+                version, create, changed = self._mvcc.put(key, value, revision)
+                self._changes.append(changed)
+                return Written(revision, version, create)
+            case Delete(key, condition):
+                if condition is not None and (refused := self._refusal(key, condition)):
+                    return refused
+                deleted = self._mvcc.delete(key, self._mvcc.revision + 1)
+                if deleted is None:
+                    return Deleted(self._mvcc.revision, 0)
+                self._mvcc.revision += 1
+                self._changes.append(deleted)
+                return Deleted(self._mvcc.revision, 1)
+            case Compact(revision):
+                return self._compact(revision)
+
+    def _refusal(self, key: bytes, condition: Condition) -> NotHeld | None:
+        found = self._mvcc.mod_revision(key)
+        wanted = condition.mod_revision
+        held = found > 0 if wanted < 0 else found == wanted
+        return None if held else NotHeld(found)
+
+    def _compact(self, revision: int) -> Result:
+        current, compacted = self._mvcc.revision, self._mvcc.compacted_revision
+        if not compacted < revision <= current:
+            return BadRevision(revision, compacted, current)
+        self._mvcc.compacted_revision = revision
+        self._changes.append(b"compact" + _EXPIRY.pack(revision))
+        return Compacted(revision)
+
+    def _apply_once(self, once: Once) -> Result:
+        """The first answer again, until it expires by the log's clock."""
+        fingerprint = hashlib.blake2b(encode(once.command), digest_size=16).digest()
+        held = self._once.get(once.idempotency_key)
+        if held is not None:
+            expires_ms, before = _ONCE.unpack_from(held)
+            if expires_ms > self.clock_ms:
+                if before != fingerprint:
+                    return Mismatched()
+                return decode_result(held[_ONCE.size :])
+        result = self._write(once.command)
+        expires_ms = self.clock_ms + self._ttl_ms
+        self._once.put(once.idempotency_key, _ONCE.pack(expires_ms, fingerprint) + encode(result))
+        self._once_expiry.put(_EXPIRY.pack(expires_ms) + once.idempotency_key, b"")
+        self._changes.append(once.idempotency_key)
+        return result
+
+    # -- checkpointing ----------------------------------------------------------------------
+
+    def freeze(self) -> tuple[Slot, Housekeeping] | None:
+        """Begin a checkpoint: the slot it will cover and the work to do along, or None.
+
+        A checkpoint that failed is frozen still and is tried again as it was.
+        """
+        if self._store.freezing:
+            frozen = self._store.tables["meta"].frozen[b"state"]
+            assert frozen is not None
+            return _decode_meta(frozen).applied_through, self._housekeeping(0)
+        if self.applied_through == self.checkpointed_through:
+            return None
+        writes = len(self._store.tables["history"].active)
+        meta = _Meta(
+            self.applied_through,
+            self._mvcc.revision,
+            self._mvcc.compacted_revision,
+            self.clock_ms,
+            self.digest,
+            self._sessions.encode(),
+        )
+        self._store.tables["meta"].put(b"state", encode_meta(meta))
+        self._store.freeze()
+        return self.applied_through, self._housekeeping(2 * writes + HOUSEKEEPING_MIN)
+
+    def checkpointed(self, through: Slot) -> None:
+        """The checkpoint that covers `through` is durable."""
+        self._store.finish()
+        self.checkpointed_through = through
+
+    def _housekeeping(self, entries_max: int) -> Housekeeping:
+        """Remove what nobody can see any more; bounded, so that a checkpoint stays short."""
+        compacted, clock_ms = self._mvcc.compacted_revision, self.clock_ms
+
+        def run(txn, databases):  # type: ignore[no-untyped-def]
+            Mvcc.discard(txn, databases, compacted, entries_max)
+            cursor = txn.cursor(db=databases["once_expiry"])
+            left = entries_max
+            found = cursor.first()
+            while found and left > 0:
+                key = cursor.key()
+                if _EXPIRY.unpack_from(key)[0] > clock_ms:
+                    break
+                held = txn.get(key[8:], db=databases["once"])
+                # The key may have been used again since: then a later entry stands for it.
+                if held is not None and _ONCE.unpack_from(held)[0] <= clock_ms:
+                    txn.delete(key[8:], db=databases["once"])
+                cursor.delete()
+                left -= 1
+                found = bool(cursor.key())
+
+        return run
+
+
+def encode_meta(meta: _Meta) -> bytes:
+    return msgspec.msgpack.encode(meta)

@@ -1,0 +1,112 @@
+"""The data directory: who this node is, how often it started, and that nobody else uses it.
+
+`identity.json` is written once and then only replaced atomically. The *incarnation* is drawn when
+the directory is created: an emptied directory gets another one, and peers refuse it (D2). The
+*roster* names the incarnation of every member; see `kvstore.identity` for how it comes about.
+"""
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from kvstore.errors import StorageError
+from kvstore.storage.environment import sync_directory
+
+FORMAT = 1
+"""Version of the files in a data directory."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a data directory says of its node. `roster` is empty until the cluster has formed."""
+
+    node_id: int
+    incarnation: str
+    life: int
+    roster: dict[int, str]
+    format: int = FORMAT
+
+
+class DataDir:
+    """An exclusively locked data directory.
+
+    Raises StorageError if another process uses it, if it is another node's, or if its files are
+    not readable.
+    """
+
+    def __init__(self, path: Path, node_id: int, new_incarnation: str) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise StorageError(f"the data directory {path} cannot be used: {error}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise StorageError(
+                f"the data directory {path} is in use by another process; stop it first, or choose "
+                "another --data-dir"
+            ) from None
+        held = self._load()
+        if held is None:
+            if self.log_path.exists() or self.state_path.exists():
+                raise StorageError(
+                    f"{path} holds a log or a state but no identity.json: it is not safe to vote "
+                    "with it. Restore the file, or replace this member."
+                )
+            held = Identity(node_id, new_incarnation, 0, {})
+        if held.node_id != node_id:
+            raise StorageError(
+                f"{path} belongs to node {held.node_id}, and this is node {node_id}: give each "
+                "node a data directory of its own"
+            )
+        self.identity = replace(held, life=held.life + 1)
+        self._save()
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "log.mdb"
+
+    @property
+    def state_path(self) -> Path:
+        return self.path / "state.mdb"
+
+    def set_roster(self, roster: dict[int, str]) -> None:
+        """Pin every member's incarnation, durably and for good."""
+        self.identity = replace(self.identity, roster=roster)
+        self._save()
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    def _load(self) -> Identity | None:
+        file = self.path / "identity.json"
+        if not file.exists():
+            return None
+        try:
+            fields = json.loads(file.read_text())
+            fields["roster"] = {int(node): inc for node, inc in fields["roster"].items()}
+            identity = Identity(**fields)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StorageError(
+                f"{file} is not readable ({error}); restore it from a copy"
+            ) from None
+        if identity.format != FORMAT:
+            raise StorageError(
+                f"{file} has format {identity.format}, and this program reads format {FORMAT}"
+            )
+        return identity
+
+    def _save(self) -> None:
+        file = self.path / "identity.json"
+        new = self.path / "identity.json.new"
+        with new.open("w") as out:
+            json.dump(asdict(self.identity), out)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(new, file)
+        sync_directory(self.path)

@@ -1,0 +1,222 @@
+"""The applied state: LMDB tables, and in front of them what is applied and not yet checkpointed.
+
+Reads and writes happen on the loop's thread and touch memory first: `active` changes, then
+`frozen` ones (being checkpointed on another thread), then the LMDB snapshot of the last checkpoint.
+After a crash the checkpoint is whole, and the log is replayed from the slot it names.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lmdb
+
+from kvstore.errors import StorageError
+from kvstore.storage.environment import open_environment, sync_directory, used_bytes
+
+TABLES = ("meta", "keys", "versions", "history", "once", "once_expiry")
+
+_Changes = dict[bytes, bytes | None]
+"""Key -> new value, or None if deleted."""
+
+Housekeeping = Callable[["lmdb.Transaction[bytes]", dict[str, "lmdb._Database"]], None]
+"""Work on the tables inside a checkpoint's transaction, invisible to readers."""
+
+
+class Table:
+    """One sorted map of bytes to bytes."""
+
+    __slots__ = ("_database", "_store", "active", "frozen", "name")
+
+    def __init__(self, store: "StateStore", name: str) -> None:
+        self.name = name
+        self._store = store
+        self.active: _Changes = {}
+        self.frozen: _Changes = {}
+        self._database: lmdb._Database | None = None
+
+    def attach(self, database: "lmdb._Database") -> None:
+        self._database = database
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of `key`, or None."""
+        if key in self.active:
+            return self.active[key]
+        if key in self.frozen:
+            return self.frozen[key]
+        return self._store.reader.get(key, db=self._database)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.active[key] = value
+        self._store.overlay_bytes += len(key) + len(value) + 100
+
+    def delete(self, key: bytes) -> None:
+        self.active[key] = None
+        self._store.overlay_bytes += len(key) + 100
+
+    def scan(
+        self, start: bytes, end: bytes | None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with start <= key < end, in key order. To be consumed before the loop goes on."""
+        changes = self._changes(start, end)
+        ordered = iter(sorted(changes, reverse=reverse))
+        change = next(ordered, None)
+        for key, value in self._stored(start, end, reverse):
+            while change is not None and (change > key if reverse else change < key):
+                if (new := changes[change]) is not None:
+                    yield change, new
+                change = next(ordered, None)
+            if change == key:
+                continue
+            yield key, value
+        while change is not None:
+            if (new := changes[change]) is not None:
+                yield change, new
+            change = next(ordered, None)
+
+    def _changes(self, start: bytes, end: bytes | None) -> _Changes:
+        changes = {}
+        for layer in (self.frozen, self.active):
+            for key, value in layer.items():
+                if start <= key and (end is None or key < end):
+                    changes[key] = value
+        return changes
+
+    def _stored(
+        self, start: bytes, end: bytes | None, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        cursor = self._store.reader.cursor(db=self._database)
+        if not reverse:
+            if cursor.set_range(start):
+                for key, value in cursor:
+                    if end is not None and key >= end:
+                        return
+                    yield key, value
+            return
+        at_end = cursor.set_range(end) if end is not None else False
+        if cursor.prev() if at_end else cursor.last():
+            for key, value in cursor.iterprev():
+                if key < start:
+                    return
+                yield key, value
+
+
+class StateStore:
+    """All tables, and their checkpoints.
+
+    A checkpoint is: `freeze` (loop thread), `write_frozen` (any one thread), then `finish`, or
+    `fail` to try the same changes again later (loop thread). Only one is under way at a time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.overlay_bytes = 0
+        self._frozen_bytes = 0
+        self.tables = {name: Table(self, name) for name in TABLES}
+        self.copying = 0
+        self._open()
+
+    def _open(self) -> None:
+        self._env = open_environment(self.path, databases=len(TABLES))
+        self._databases = {name: self._env.open_db(name.encode()) for name in TABLES}
+        for name, table in self.tables.items():
+            table.attach(self._databases[name])
+        self.reader: lmdb.Transaction[bytes] = self._env.begin()
+
+    def freeze(self) -> bool:
+        """Set the active changes aside for a checkpoint; whether there is anything to write."""
+        if self._frozen_bytes == 0:
+            for table in self.tables.values():
+                table.frozen, table.active = table.active, {}
+            self._frozen_bytes, self.overlay_bytes = self.overlay_bytes, 0
+        return self._frozen_bytes > 0
+
+    @property
+    def freezing(self) -> bool:
+        """Whether a checkpoint is under way, or failed and waits to be tried again."""
+        return self._frozen_bytes > 0
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """Applied and not yet checkpointed."""
+        return self.overlay_bytes + self._frozen_bytes
+
+    def write_frozen(self, housekeeping: Housekeeping) -> None:
+        """Write the frozen changes in one durable transaction.
+
+        Raises lmdb.Error or OSError; then nothing was written, and nothing is lost.
+        """
+        with self._env.begin(write=True) as txn:
+            for name, table in self.tables.items():
+                self._write_table(txn, self._databases[name], table.frozen)
+            housekeeping(txn, self._databases)
+
+    @staticmethod
+    def _write_table(
+        txn: "lmdb.Transaction[bytes]", database: "lmdb._Database", changes: _Changes
+    ) -> None:
+        puts = [(key, value) for key, value in changes.items() if value is not None]
+        if puts:
+            puts.sort()
+            txn.cursor(db=database).putmulti(puts)
+        for key, value in changes.items():
+            if value is None:
+                txn.delete(key, db=database)
+
+    def finish(self) -> None:
+        """The checkpoint is durable: readers see it, and its changes leave memory."""
+        self._renew_reader()
+        for table in self.tables.values():
+            table.frozen = {}
+        self._frozen_bytes = 0
+
+    def fail(self) -> None:
+        """The checkpoint failed, maybe for want of address space: make room, keep the changes."""
+        self._renew_reader(grow=True)
+
+    def _renew_reader(self, grow: bool = False) -> None:
+        """Read the newest checkpoint from now on; enlarge the map well before it is full."""
+        self.reader.abort()
+        map_size = self._env.info()["map_size"]
+        crowded = used_bytes(self._env) * 2 > map_size
+        # Moving the map under the transaction of a copy on another thread would crash it.
+        if self.copying == 0 and (crowded or grow):
+            self._env.set_mapsize(2 * map_size)
+        self.reader = self._env.begin()
+
+    def copy_to(self, path: Path) -> None:
+        """A consistent, compacted copy of the last checkpoint. Runs on any thread.
+
+        The caller raises `copying` before and lowers it after, on the loop's thread.
+        """
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        try:
+            self._env.copyfd(descriptor, compact=True)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def install(self, path: Path) -> None:
+        """Replace the whole state by the file at `path`, atomically, and forget the overlay.
+
+        No checkpoint and no copy may be under way. A crash leaves the old or the new state whole.
+        Raises StorageError if the new file is not a usable state.
+        """
+        open_environment(path, databases=len(TABLES)).close()
+        Path(f"{path}-lock").unlink(missing_ok=True)
+        self.close()
+        os.replace(path, self.path)
+        Path(f"{self.path}-lock").unlink(missing_ok=True)
+        sync_directory(self.path.parent)
+        for table in self.tables.values():
+            table.active, table.frozen = {}, {}
+        self.overlay_bytes = self._frozen_bytes = 0
+        self._open()
+
+    def close(self) -> None:
+        self.reader.abort()
+        self._env.close()
+
+
+__all__ = ["TABLES", "Housekeeping", "StateStore", "StorageError", "Table"]
