@@ -49,7 +49,9 @@ class Cluster(ABC):
         home.mkdir(parents=True)
         ports = free_ports(2 * size)
         self.nodes = [
-            Node(i + 1, ports[2 * i], ports[2 * i + 1], home / f"data-{i + 1}", home / f"{i + 1}.log")
+            Node(
+                i + 1, ports[2 * i], ports[2 * i + 1], home / f"data-{i + 1}", home / f"{i + 1}.log"
+            )
             for i in range(size)
         ]
 

@@ -47,4 +47,6 @@ def machine() -> str:
             model = line.partition(":")[2].strip()
             break
     cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}"
+    return (
+        f"{cores} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}"
+    )

@@ -17,11 +17,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
 from benchmarks.traffic import read_requests
 
+STALL_S = 20.0
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -48,8 +50,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the first request."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -97,7 +98,13 @@ async def drive(port: int, connections: int, source: Callable[[], bytes | None])
         await loop.create_connection(lambda: Connection(source, tally), "127.0.0.1", port)
         for _ in range(connections)
     ]
-    await asyncio.gather(*(connection.ended for _, connection in opened))
+    waiting = {connection.ended for _, connection in opened}
+    answered = -1
+    while waiting:
+        if tally.requests == answered:
+            raise TimeoutError(f"no answer from port {port} in {STALL_S} s")
+        answered = tally.requests
+        _, waiting = await asyncio.wait(waiting, timeout=STALL_S)
     return tally
 
 

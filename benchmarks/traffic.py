@@ -26,10 +26,10 @@ def value_of(number: int, generation: int, size: int = VALUE_BYTES) -> bytes:
     return head + Random(f"{number}.{generation}").randbytes(size - len(head))
 
 
-def generation_of(value: bytes) -> int | None:
-    """Which generation wrote this value, or None when no generation would have written it."""
+def generation_of(number: int, value: bytes) -> int | None:
+    """Which generation wrote this value under this key, or None when none would have."""
     try:
-        number, generation = int(value[:8]), int(value[9:13])
+        generation = int(value[9:13])
     except ValueError:
         return None
     return generation if value == value_of(number, generation, len(value)) else None

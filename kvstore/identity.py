@@ -22,7 +22,7 @@ class Refused(Exception):
     """The handshake failed; `str()` is the reason, for both sides' logs."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Membership:
     """This node's side of every handshake.
 
@@ -42,6 +42,11 @@ class Membership:
         self.refused_by: dict[NodeId, str] = {}
         if not self.roster:
             self._form_if_complete()
+
+    @property
+    def seen(self) -> set[NodeId]:
+        """Members whose incarnation this node has seen in a handshake."""
+        return set(self._seen)
 
     @property
     def formed(self) -> bool:

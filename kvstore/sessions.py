@@ -10,7 +10,7 @@ import msgspec
 from kvstore.command import Bundle
 
 
-class _Session(msgspec.Struct, array_like=True):
+class _Session(msgspec.Struct):
     """Of one node: its latest life, what it gave up, and what was applied since."""
 
     life: int
@@ -18,7 +18,7 @@ class _Session(msgspec.Struct, array_like=True):
     applied: set[int]
 
 
-_decode = msgspec.msgpack.Decoder(dict[int, _Session]).decode
+_decode = msgspec.msgpack.Decoder(list[tuple[int, int, int, set[int]]]).decode
 
 
 class Sessions:
@@ -50,12 +50,15 @@ class Sessions:
 
     def encode(self) -> bytes:
         """The same bytes on every replica that applied the same log."""
-        ordered = {
-            node: _Session(s.life, s.floor, set(s.applied))
-            for node, s in sorted(self._sessions.items())
-        }
-        return msgspec.msgpack.Encoder(order="deterministic").encode(ordered)
+        return msgspec.msgpack.encode(
+            [
+                (node, s.life, s.floor, sorted(s.applied))
+                for node, s in sorted(self._sessions.items())
+            ]
+        )
 
     def restore(self, data: bytes) -> None:
         """Take over what `encode` wrote."""
-        self._sessions = _decode(data)
+        self._sessions = {
+            node: _Session(life, floor, applied) for node, life, floor, applied in _decode(data)
+        }

@@ -115,6 +115,11 @@ class StateMachine:
             start, end, revision=revision, limit=limit, reverse=reverse, keys_only=keys_only
         )
 
+    @property
+    def unwritten_bytes(self) -> int:
+        """Applied and not yet checkpointed."""
+        return self._store.unwritten_bytes
+
     # -- applying ---------------------------------------------------------------------------
 
     def apply(self, slot: Slot, value: bytes) -> list[tuple[Bundle, list[Result]]]:

@@ -7,6 +7,7 @@ given, memory stays bounded, and nothing waits.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 from kvstore.config import Address, Config
 from kvstore.identity import Membership, Refused
@@ -26,6 +27,7 @@ from paxos.node import PeerError
 
 HELLO_BYTES_MAX = 64 << 10
 HANDSHAKE_TIMEOUT_S = 5.0
+REFUSALS_MAX = 64
 BACK_OFF_S = (0.02, 0.5)
 """First and longest pause between two attempts to dial."""
 
@@ -76,6 +78,7 @@ class PeerTransport:
         self._server: asyncio.Server | None = None
         self._dialling: list[asyncio.Task[None]] = []
         self._last: tuple[PeerMessage, bytes] | None = None
+        self._refusals: set[str] = set()
 
     async def start(self) -> None:
         """Listen, and dial every peer for as long as this runs."""
@@ -177,6 +180,14 @@ class PeerTransport:
             link.last_refusal = reason
         self.log.event("link refused", peer=peer, reason=reason)
 
+    def refused_incoming(self, reason: str) -> None:
+        """The same for those who dial here; the memory of reasons is bounded."""
+        if reason not in self._refusals:
+            if len(self._refusals) >= REFUSALS_MAX:
+                self._refusals.clear()
+            self._refusals.add(reason)
+            self.log.event("link refused", reason=reason)
+
     # -- handshakes -------------------------------------------------------------------------
 
     def check(self, hello: Hello) -> NodeId:
@@ -212,8 +223,8 @@ class _Outgoing(asyncio.Protocol):
         self.closed: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(encode_frame(self._owner.membership.hello(self._peer)))
+        hello = encode_frame(self._owner.membership.hello(self._peer))
+        cast("asyncio.Transport", transport).write(hello)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -252,8 +263,7 @@ class _Incoming(asyncio.Protocol):
         self.peer: NodeId | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._owner.accepted(self, True)
         loop = asyncio.get_running_loop()
         self._handshake = loop.call_later(HANDSHAKE_TIMEOUT_S, self._handshake_late)
@@ -264,6 +274,8 @@ class _Incoming(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         owner = self._owner
+        if self._transport is None or self._transport.is_closing():
+            return
         try:
             for payload in self._reader.feed(data):
                 if self.peer is None:
@@ -271,7 +283,7 @@ class _Incoming(asyncio.Protocol):
                 elif owner.membership.formed:
                     owner.on_message(self.peer, decode_message(payload))
         except Refused as error:
-            owner.refused(0, str(error))
+            owner.refused_incoming(str(error))
             if self._transport is not None:
                 self._transport.write(encode_frame(Refusal(str(error))))
             self.close()

@@ -62,9 +62,13 @@ class SnapshotAsk(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class SnapshotPiece(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """A piece of a snapshot of `size` bytes whose BLAKE2b-128 is `checksum`."""
+    """A piece of a snapshot of `size` bytes whose BLAKE2b-128 is `checksum`.
+
+    The whole shows the state as of slot `through` or a little later.
+    """
 
     snapshot: str
+    through: Slot
     offset: int
     size: int
     checksum: bytes

@@ -141,6 +141,16 @@ class Node:
         return self.election.leader
 
     @property
+    def leader_ballot(self) -> Ballot:
+        """The ballot of the last leader heard of, or of this node's own leadership."""
+        return self.election.leader_ballot
+
+    @property
+    def serves_reads(self) -> bool:
+        """As leader: whether everything that earlier leaders got chosen is chosen here too."""
+        return self.proposer.leading and self.chosen_through >= self.proposer.barrier
+
+    @property
     def ballot(self) -> Ballot:
         """The ballot of the leader followed, or the highest one promised."""
         return max(self.election.leader_ballot, self.acceptor.promised)
@@ -269,9 +279,7 @@ class Node:
             for accept in self.proposer.pump(self.chosen_through):
                 self._accept_own(accept)
             self._announce()
-            if self.chosen_through >= self.proposer.barrier and self.reads.start_probe(
-                self.chosen_through
-            ):
+            if self.serves_reads and self.reads.start_probe(self.chosen_through):
                 self._broadcast_heartbeat()
         elif self.leader is not None:
             self.reads.ask_leader(self.leader)

@@ -189,9 +189,9 @@ def describe(message: AnyMessage) -> str:
         case Prepare(ballot):
             return f"Prepare {ballot}"
         case Promise(ballot, _, ()):
-            return f"Promise {ballot}, nothing accepted"
+            return f"Promise {ballot} (nothing accepted)"
         case Promise(ballot, _, (entry, *_)):
-            return f"Promise {ballot}, accepted {entry.value.decode()} in {entry.ballot}"
+            return f"Promise {ballot} (accepted {entry.value.decode()} in {entry.ballot})"
         case Accept(ballot, _, value):
             return f"Accept {ballot} {value.decode()}"
         case Accepted(ballot):

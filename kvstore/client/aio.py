@@ -93,7 +93,7 @@ class Client:
         headers = _write_headers(if_revision, if_absent, if_exists)
         target = _key_target(key)
         body = value.encode() if isinstance(value, str) else bytes(value)
-        answer = await self._write(Request("PUT", target, (), headers, body))
+        answer = await self._attempts.send(Request("PUT", target, (), headers, body))
         return decode(answer.body, PutResult)
 
     async def get(
@@ -126,7 +126,7 @@ class Client:
     ) -> DeleteResult:
         """Remove the key. Without a condition, removing what is not there succeeds."""
         headers = _write_headers(if_revision, False, if_exists)
-        answer = await self._write(Request("DELETE", _key_target(key), (), headers))
+        answer = await self._attempts.send(Request("DELETE", _key_target(key), (), headers))
         return decode(answer.body, DeleteResult)
 
     async def page(
@@ -140,7 +140,7 @@ class Client:
 
         Repeat the same selection with a cursor; see `list` for all pages at once.
         """
-        query = _selection_query(selection) + (("limit", str(limit)),)
+        query = (*_selection_query(selection), ("limit", str(limit)))
         if cursor is not None:
             query += (("cursor", quote(cursor, safe="")),)
         return decode_page((await self._attempts.send(Request("GET", "/v1/kv", query))).body)
@@ -185,19 +185,19 @@ class Client:
         return decode(answer.body, CompactResult)
 
     async def hand_over(self, to: int | None = None) -> HandOverResult:
-        """Make node `to` the leader, or whichever the leader finds fit."""
+        """Make node `to` the leader, or whichever the leader finds fit.
+
+        Only the leader can, so it must be among the endpoints. Nothing happens if `to` leads.
+        """
+        if to is not None and (leader := (await self.status()).leader) and leader.id == to:
+            return HandOverResult(to)
         answer = await self._post("/v1/cluster/handover", {} if to is None else {"to": to})
         return decode(answer.body, HandOverResult)
 
     async def _post(self, target: str, body: dict[str, int], once: bool = False) -> Answer:
         headers = (("Content-Type", "application/json"), *(_once_header() if once else ()))
-        return await self._write(Request("POST", target, (), headers, msgspec.json.encode(body)))
-
-    async def _write(self, request: Request) -> Answer:
-        answer = await self._attempts.send(request)
-        if answer.status == 404:
-            raise InvalidArgument("request", "this endpoint does not know this call")
-        return answer
+        encoded = msgspec.json.encode(body)
+        return await self._attempts.send(Request("POST", target, (), headers, encoded))
 
 
 def _octets(key: str | bytes) -> bytes:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from kvstore.client.verdict import Answer, error_of, error_of_failure
+from kvstore.client.verdict import Answer, error_of, error_of_failure, says_key_not_found
 from kvstore.errors import (
     InvalidArgument,
     KvError,
@@ -21,6 +21,8 @@ from kvstore.errors import (
 _BACK_OFF_S = 0.05
 _BACK_OFF_S_MAX = 1.0
 _CONNECT_S_MAX = 2.0
+_SERVER_S_MAX = 60.0
+"""The API takes no longer `?timeout=`."""
 _SERVER_SHARE = 0.9
 """Of an attempt's time, what the node may take: its own verdict, which is more precise than a
 time-out here, should still arrive."""
@@ -85,7 +87,7 @@ class Attempts:
         self._random = random.Random()
 
     async def send(self, request: Request) -> Answer:
-        """The answer (2xx, or 404 with a problem). Raises what the other ones stand for.
+        """The answer: 2xx, or 404 that says "no such key". Raises what the other ones stand for.
 
         Unavailable and OutcomeUnknown are tried again until the deadline. Once one attempt has
         an unknown outcome, later certain refusals do not make it certain: OutcomeUnknown is raised.
@@ -93,10 +95,12 @@ class Attempts:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout_s
         unknown: OutcomeUnknown | None = None
+        heard: dict[str, KvError] = {}
         failures = 0
         while True:
             index = self._preferred
-            limit_s = min(self._attempt_s, deadline - loop.time())
+            # Never 0, which aiohttp takes for "no limit".
+            limit_s = max(min(self._attempt_s, deadline - loop.time()), 0.001)
             try:
                 return await self.send_once(self.endpoints[index], request, limit_s)
             except OutcomeUnknown as error:
@@ -107,16 +111,18 @@ class Attempts:
             if self._preferred == index:
                 self._preferred = (index + 1) % len(self.endpoints)
             failures += 1
+            heard[self.endpoints[index]] = last
             pause_s = self._pause_s(failures, last)
             if pause_s >= deadline - loop.time():
-                raise self._verdict(request, last, unknown)
+                raise _verdict(request, heard, last, unknown)
             await asyncio.sleep(pause_s)
 
     async def send_once(self, endpoint: str, request: Request, limit_s: float) -> Answer:
         """One attempt at one endpoint, ended after `limit_s`; the same errors, no retry."""
         query = [*request.query]
         if request.target.startswith("/v1/kv"):
-            query.append(("timeout", f"{max(limit_s * _SERVER_SHARE, 0.001):.3f}"))
+            server_s = min(max(limit_s * _SERVER_SHARE, 0.001), _SERVER_S_MAX)
+            query.append(("timeout", f"{server_s:.3f}"))
         joined = "&".join(f"{name}={value}" for name, value in query)
         url = URL(f"{endpoint}{request.target}{'?' if joined else ''}{joined}", encoded=True)
         time_out = aiohttp.ClientTimeout(total=limit_s, sock_connect=min(limit_s, _CONNECT_S_MAX))
@@ -132,9 +138,7 @@ class Attempts:
                 answer = Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, OSError) as error:
             raise error_of_failure(error, endpoint) from error
-        if 200 <= answer.status < 300 or (
-            answer.status == 404 and "json" in answer.headers.get("Content-Type", "")
-        ):
+        if 200 <= answer.status < 300 or says_key_not_found(answer):
             return answer
         raise error_of(answer)
 
@@ -162,9 +166,14 @@ class Attempts:
             pause_s = max(pause_s, last.retry_after_s)
         return pause_s * self._random.uniform(0.5, 1.0)
 
-    def _verdict(self, request: Request, last: KvError, unknown: OutcomeUnknown | None) -> KvError:
-        if unknown is not None and request.writes:
-            return unknown
-        if isinstance(last, OutcomeUnknown):
-            return NoQuorum(str(last))  # a read has no outcome to doubt
-        return last
+
+def _verdict(
+    request: Request, heard: dict[str, KvError], last: KvError, unknown: OutcomeUnknown | None
+) -> KvError:
+    """What to raise in the end, with what each endpoint said last."""
+    text = "; ".join(dict.fromkeys(str(error) for error in heard.values()))
+    if unknown is not None and request.writes:
+        return OutcomeUnknown(text)
+    if isinstance(last, OutcomeUnknown):
+        return NoQuorum(text)  # a read has no outcome to doubt
+    return type(last)(text)

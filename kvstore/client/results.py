@@ -66,7 +66,7 @@ class DeleteResult(msgspec.Struct, frozen=True):
 class CompactResult(msgspec.Struct, frozen=True):
     """The oldest revision that is readable now."""
 
-    revision: int
+    compacted_revision: int
 
 
 class Leader(msgspec.Struct, frozen=True):
@@ -77,9 +77,9 @@ class Leader(msgspec.Struct, frozen=True):
 
 
 class HandOverResult(msgspec.Struct, frozen=True):
-    """Who leads after a handover."""
+    """The node that leads after a handover."""
 
-    leader: Leader
+    leader: int
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -94,19 +94,27 @@ class Member(msgspec.Struct, frozen=True):
     lag: int | None = None
 
 
-class ClusterStatus(msgspec.Struct, frozen=True):
-    """The cluster as one node sees it."""
+class NodeStatus(msgspec.Struct, frozen=True):
+    """What a node says of itself. `ready`: it serves linearizable requests; if not, `reason`."""
 
     id: int
     role: str
+    ready: bool = True
+    reason: str = ""
+
+
+class ClusterStatus(msgspec.Struct, frozen=True):
+    """The cluster as one node, `node`, sees it."""
+
+    node: NodeStatus
     leader: Leader | None
     ballot: str
     chosen_through: int
     applied_through: int
     members: tuple[Member, ...] = ()
-    revision: int | None = None
-    ready: bool | None = None
-    reason: str = ""
+    revision: int = 0
+    compacted_revision: int = 0
+    cluster_id: str = ""
 
 
 class _WireEntry(msgspec.Struct):

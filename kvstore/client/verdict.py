@@ -36,7 +36,7 @@ def error_of(answer: Answer) -> KvError:
     The type of the problem decides; without one, which is what a proxy would send, the status.
     """
     problem = _problem(answer)
-    kind = str(problem.get("type", "")).rstrip("/").rpartition("/")[2].rpartition(":")[2]
+    kind = _kind(problem)
     detail = str(problem.get("detail") or problem.get("title") or f"HTTP status {answer.status}")
     if answer.status in (429, 503) and problem.get("outcome") != "unknown":
         return _unavailable(answer, kind, detail)
@@ -46,14 +46,26 @@ def error_of(answer: Answer) -> KvError:
     return _request_error(answer, kind, detail, problem)
 
 
+def says_key_not_found(answer: Answer) -> bool:
+    """Whether a node says that the key does not exist, unlike any 404 of anything else."""
+    return answer.status == 404 and _kind(_problem(answer)) == "key-not-found"
+
+
 def error_of_failure(error: Exception, endpoint: str) -> KvError:
     """The error for an attempt without an answer: was the request certainly never sent?"""
-    text = f"{endpoint}: {error or type(error).__name__}"
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return NoQuorum(f"cannot reach {text}")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error.strerror or error.os_error
+        return NoQuorum(f"cannot reach {endpoint}: {cause}")
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return NoQuorum(f"cannot reach {endpoint} in time")
     if isinstance(error, TimeoutError):
         return OutcomeUnknown(f"{endpoint} did not answer in time")
-    return OutcomeUnknown(f"the connection was lost before the answer: {text}")
+    cause = str(error) or type(error).__name__
+    return OutcomeUnknown(f"the connection to {endpoint} was lost before the answer: {cause}")
+
+
+def _kind(problem: dict[str, Any]) -> str:
+    return str(problem.get("type", "")).rpartition("/")[2]
 
 
 def _problem(answer: Answer) -> dict[str, Any]:

@@ -1,0 +1,39 @@
+"""How fast the client is when the server does nothing: what no system can exceed here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.clusters import free_ports
+from benchmarks.load import Load, Sample, measure
+from benchmarks.probe import Unreachable, call
+from benchmarks.traffic import request
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def ceiling(load: Load, request_file: Path) -> Sample:
+    """The load of a cell against `empty_server`."""
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "benchmarks.empty_server", str(port)]
+    server = subprocess.Popen(command, cwd=_ROOT, process_group=0)
+    try:
+        _wait(port)
+        return measure(load, [port], request_file, [server.pid])
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _wait(port: int) -> None:
+    for _ in range(200):
+        try:
+            call(port, request("GET", "/"))
+        except Unreachable:
+            time.sleep(0.05)
+        else:
+            return
+    raise Unreachable("the empty server did not start")

@@ -1,0 +1,141 @@
+"""One measurement: a closed loop of prepared requests against one or more ports."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.procfs import cpu_seconds
+
+_HERE = Path(__file__).resolve().parent
+
+
+class LoadFailed(Exception):
+    """The client itself broke."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one measurement found. CPU is in seconds per 1,000 operations."""
+
+    requests: int
+    errors: int
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+    server_cpu: float
+    client_cpu: float
+
+    @property
+    def failed(self) -> bool:
+        """Errors, or nothing done at all: such a figure must not be believed."""
+        return self.errors > 0 or self.requests == 0
+
+
+@dataclass(frozen=True)
+class Load:
+    """How to press: the client, and how many connections for how long."""
+
+    client: str
+    connections: int
+    seconds: float
+    seed: int = 1
+
+    def command(self, port: int, share: int, request_file: Path, seed: int) -> list[str]:
+        """The client process for one port; `share` is its number of connections."""
+        if self.client == "wrk":
+            return [
+                "wrk", "-t1", f"-c{share}", f"-d{max(1, round(self.seconds))}s", "--timeout", "10s",
+                "-s", str(_HERE / "load.lua"), f"http://127.0.0.1:{port}/",
+                "--", str(request_file), str(seed),
+            ]  # fmt: skip
+        arguments = [port, share, self.seconds, request_file, seed]
+        return [sys.executable, "-m", "benchmarks.raw_client", *map(str, arguments)]
+
+
+def best_client() -> str:
+    """wrk where it is installed, else the client in Python."""
+    return "wrk" if shutil.which("wrk") else "raw"
+
+
+def measure(
+    load: Load, ports: Sequence[int], request_file: Path, server_pids: Sequence[int]
+) -> Sample:
+    """Press the ports at once, one client process each, connections shared out evenly."""
+    running: list[subprocess.Popen[str]] = []
+    before = cpu_seconds(server_pids)
+    try:
+        for i, port in enumerate(ports):
+            share = (load.connections + i) // len(ports)
+            command = load.command(port, share, request_file, load.seed * 10 + i)
+            running.append(
+                subprocess.Popen(command, cwd=_HERE.parent, stdout=subprocess.PIPE, text=True)
+            )
+        ended = [_collect(process) for process in running]
+    finally:
+        for process in running:
+            if process.returncode is None:
+                process.kill()
+                process.wait()
+    server_s = cpu_seconds(server_pids) - before
+    return merge([report for report, _ in ended], server_s, sum(cpu for _, cpu in ended))
+
+
+def merge(reports: Sequence[Report], server_s: float, client_s: float) -> Sample:
+    """One sample from the reports of all clients: rates add up, histograms are united."""
+    histogram: Counter[int] = Counter()
+    for report in reports:
+        for latency_us, count in report.histogram:
+            histogram[latency_us] += count
+    requests = sum(report.requests for report in reports)
+    thousands = max(requests, 1) / 1000
+    return Sample(
+        requests=requests,
+        errors=sum(report.bad_status + report.socket_errors for report in reports),
+        per_s=sum(report.requests / (report.duration_us / 1e6) for report in reports),
+        p50_ms=percentile(histogram, 50) / 1000,
+        p99_ms=percentile(histogram, 99) / 1000,
+        server_cpu=server_s / thousands,
+        client_cpu=client_s / thousands,
+    )
+
+
+@dataclass(frozen=True)
+class Report:
+    """The JSON line of one client."""
+
+    requests: int
+    duration_us: int
+    bad_status: int
+    socket_errors: int
+    histogram: list[tuple[int, int]]
+
+
+def percentile(histogram: Counter[int], percent: float) -> int:
+    """The smallest latency that at least `percent` of the requests did not exceed."""
+    wanted, seen = sum(histogram.values()) * percent / 100, 0
+    for latency in sorted(histogram):
+        seen += histogram[latency]
+        if seen >= wanted:
+            return latency
+    return 0
+
+
+def _collect(process: subprocess.Popen[str]) -> tuple[Report, float]:
+    """The report of a client, and the CPU seconds it used."""
+    assert process.stdout is not None
+    with process.stdout:
+        output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    found = [line[5:] for line in output.splitlines() if line.startswith("JSON ")]
+    if process.returncode != 0 or not found:
+        raise LoadFailed(f"client ended with {process.returncode}: {output[-500:]}")
+    return Report(**json.loads(found[0])), usage.ru_utime + usage.ru_stime

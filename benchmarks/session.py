@@ -1,0 +1,42 @@
+"""What every benchmark shares: a directory that goes away, an orderly end, a report file."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+@contextlib.contextmanager
+def workspace(parent: Path | None = None) -> Iterator[Path]:
+    """A temporary directory, removed on every exit; SIGTERM ends the run as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, lambda *_: _interrupt())
+    directory = Path(tempfile.mkdtemp(prefix="kvbench-", dir=parent))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def publish(text: str, name: str, output: Path | None) -> None:
+    """Write a markdown report to `output`, or under benchmarks/results/."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = output or RESULTS / f"{name}-{stamp}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    print(f"\nwritten to {path}")
+
+
+def say(text: str) -> None:
+    """Progress, shown at once."""
+    print(text, flush=True)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt

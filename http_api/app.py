@@ -1,0 +1,170 @@
+"""The HTTP server: connections, dispatch, and what happens to errors.
+
+It stands on aiohttp's low-level server. `web.Application` with its routing, signals and per-request
+objects halves the throughput, and a table of a dozen paths needs none of it.
+"""
+
+import asyncio
+import logging
+from time import perf_counter
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from prometheus_client import CollectorRegistry
+
+from http_api.cluster import Cluster
+from http_api.context import Context
+from http_api.dashboard import Dashboard
+from http_api.health import Health
+from http_api.kv import Kv
+from http_api.listing import Listing
+from http_api.metrics import HttpMetrics
+from http_api.openapi import Description
+from http_api.problems import NOT_APPLIED, Malformed, Unexpected, problem
+from http_api.responses import Answer, answer
+from http_api.router import Route, Router, split_target
+from http_api.store import Store
+from kvstore.config import Address, Config
+from kvstore.errors import KvError, Overloaded
+
+KEEPALIVE_S = 75.0
+"""Connections without a complete request for so long are closed, slow heads included."""
+LINGER_S = 1.0
+"""How long a body that nobody wants is read on, so that the client gets to see the answer."""
+STOP_S = 5.0
+"""How long a stop waits for requests in flight."""
+
+_READS = frozenset(("GET", "HEAD", "OPTIONS"))
+_log = logging.getLogger("http_api")
+
+
+class HttpServer:
+    """Serves the API of one replica on `config.listen_client`.
+
+    One connection has at most one request in work, so `config.pending_requests_max` connections
+    bound both.
+    """
+
+    def __init__(self, replica: Store, config: Config) -> None:
+        self._config = config
+        self._metrics = HttpMetrics()
+        context = Context(replica, config)
+        description = Description()
+        self.routes: list[Route] = [
+            *Kv(context).routes(),
+            *Listing(context).routes(),
+            *Cluster(context).routes(),
+            *Health(context, self._register(replica)).routes(),
+            *description.routes(),
+            *Dashboard().routes(),
+        ]
+        description.complete(self.routes)
+        self._router = Router(self.routes, self._metrics)
+        self._unmatched = self._metrics.meter("unmatched", "any")
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+        self._stopping = False
+        self.address: Address = config.listen_client
+
+    def _register(self, replica: Store) -> CollectorRegistry:
+        """The replica's registry, or one of our own, with the HTTP metrics in it."""
+        metrics = getattr(replica, "metrics", None)
+        registry: CollectorRegistry = metrics.registry if metrics else CollectorRegistry()
+        self._metrics.register(registry)
+        return registry
+
+    async def start(self) -> None:
+        """Bind and serve; `address` is then the bound one. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        self._server = web.Server(
+            self._handle,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=KEEPALIVE_S,
+            lingering_time=LINGER_S,
+            logger=_protocol_log(),
+        )
+        host, port = self._config.listen_client
+        self._listener = await loop.create_server(self._protocol, host, port, backlog=1024)
+        bound = self._listener.sockets[0].getsockname()
+        self.address = (host, bound[1])
+
+    async def stop(self) -> None:
+        """Stop accepting, let requests in flight finish for up to STOP_S, close. Idempotent."""
+        self._stopping = True
+        if self._listener is not None:
+            self._listener.close()
+        if self._server is not None:
+            self._server.pre_shutdown()
+            await self._server.shutdown(STOP_S)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """The protocol of a new connection."""
+        assert self._server is not None
+        if len(self._server.connections) >= self._config.pending_requests_max:
+            self._metrics.connections_refused += 1
+            return _Refusal()
+        return self._server()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Every request: find its handler, turn errors into problems, count it."""
+        began = perf_counter()
+        meter = self._unmatched
+        path, query = split_target(request.raw_path)
+        try:
+            handler, meter, parameter = self._router.resolve(request.method, path)
+            response = await handler(request, parameter, query)
+        except KvError as error:
+            response = self._problem(request, path, error)
+        except ConnectionError:
+            if request.transport is None:
+                # Nobody will see this one, but the count does.
+                response = problem(Malformed("the client has gone"))
+            else:
+                response = self._unexpected(request)
+        except Exception:
+            response = self._unexpected(request)
+        if self._stopping:
+            response.force_close()
+        meter.observe(response.status, perf_counter() - began)
+        return response
+
+    def _problem(self, request: web.BaseRequest, path: str, error: KvError) -> Answer:
+        if request.method == "OPTIONS":
+            try:
+                allow = self._router.allow(path)
+            except KvError as missing:
+                return problem(missing)
+            return answer(204, headers=b"Allow: %s\r\n" % allow.encode())
+        if isinstance(error, Unexpected):
+            return self._unexpected(request)
+        return problem(error)
+
+    def _unexpected(self, request: web.BaseRequest) -> Answer:
+        """Called while an exception is handled. A read changed nothing, whatever went wrong."""
+        _log.exception("unexpected error: %s %s", request.method, request.raw_path[:200])
+        error = Unexpected("an unexpected error; the log of the server has the details")
+        return problem(error, NOT_APPLIED if request.method in _READS else None)
+
+
+class _Refusal(asyncio.Protocol):
+    """A connection over the bound: one answer, then the end."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Answer at once; closing right away could destroy the answer before it is read."""
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(problem(Overloaded("too many connections are open")).closing())
+        transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, transport.close)
+
+
+def _protocol_log() -> logging.Logger:
+    """aiohttp's log, without a traceback for each client that does not speak HTTP."""
+    log = logging.getLogger("http_api.protocol")
+    if not log.filters:
+        log.addFilter(_is_ours)
+    return log
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

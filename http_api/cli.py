@@ -1,0 +1,75 @@
+"""The command `kvstore`: parse, dispatch, and one table from errors to exit codes."""
+
+import asyncio
+import os
+import sys
+from argparse import Namespace
+
+from http_api.cli_parser import build_parser
+from kvstore.errors import (
+    ConditionFailed,
+    InvalidArgument,
+    KvError,
+    OutcomeUnknown,
+    RequestError,
+    Unavailable,
+)
+
+EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (ConditionFailed, 3),
+    (RequestError, 2),
+    (Unavailable, 4),
+    (OutcomeUnknown, 5),
+    (KvError, 5),
+)
+INTERRUPTED = 130
+_PIPE_CLOSED = 141
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line `argv` (default: this process's); the exit code."""
+    options = build_parser().parse_args(argv)
+    try:
+        code = _dispatch(options)
+        sys.stdout.flush()
+        return code
+    except KvError as error:
+        print(f"kvstore: {error}{_hint(error, options)}", file=sys.stderr)
+        return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `kvstore list | head`: the reader went. Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+
+
+def _dispatch(options: Namespace) -> int:
+    # Imported where they are used, so that `kvstore put` loads neither the server nor LMDB.
+    if options.command == "serve":
+        from http_api.cli_settings import load
+        from http_api.serve import serve
+
+        settings = load({k.replace("_", "-"): v for k, v in vars(options).items()}, os.environ)
+        return serve(settings, exit_with_parent=options.exit_with_parent)
+    if options.command == "demo":
+        from http_api.demo import demo
+
+        return demo(options.nodes, options.client_port, options.data_dir)
+    from http_api.cli_client import run
+
+    return asyncio.run(run(options))
+
+
+def _hint(error: KvError, options: Namespace) -> str:
+    if isinstance(error, InvalidArgument):
+        return f"\nTry: kvstore {options.command} --help"
+    if isinstance(error, Unavailable) and options.command != "status":
+        return "\nNothing was changed; it is safe to try again."
+    if isinstance(error, OutcomeUnknown):
+        return "\nIt may have been applied, or may yet be: read before you try again."
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""Settings of `kvstore serve`: one table, and one rule of precedence.
+
+Each setting has a flag `--name`, an environment variable `KVSTORE_NAME` and a key `name` in the
+TOML file. The first of flag, environment, file and default that is there wins. All are read as
+text by the same parser, and an error says where the text came from.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from kvstore.config import Config, parse_address, parse_cluster
+from kvstore.errors import InvalidArgument
+from paxos.quorum import QuorumError
+
+_UNITS = {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+
+def _at_least(lowest: int) -> Callable[[str, str], int]:
+    def parse(text: str, name: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or int(text) < lowest:
+            raise InvalidArgument(
+                name, f"{name}: expected a whole number from {lowest} on, got {text!r}"
+            )
+        return int(text)
+
+    return parse
+
+
+def _seconds(text: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InvalidArgument(name, f"{name}: expected seconds above 0, got {text!r}")
+    return value
+
+
+def _size(text: str, name: str) -> int:
+    digits, unit = text[:-3].strip(), text[-3:].lower()
+    if unit not in _UNITS:
+        digits, unit = text, ""
+    if not (digits.isascii() and digits.isdecimal()) or int(digits) < 1:
+        raise InvalidArgument(
+            name, f"{name}: expected bytes, such as 1048576 or 64MiB, got {text!r}"
+        )
+    return int(digits) * _UNITS.get(unit, 1)
+
+
+def _choice(*allowed: str) -> Callable[[str, str], str]:
+    def parse(text: str, name: str) -> str:
+        if text not in allowed:
+            raise InvalidArgument(
+                name, f"{name}: expected one of {', '.join(allowed)}, got {text!r}"
+            )
+        return text
+
+    return parse
+
+
+def _path(text: str, name: str) -> Path:
+    if not text:
+        raise InvalidArgument(name, f"{name}: must not be empty")
+    return Path(text).expanduser()
+
+
+class Setting(NamedTuple):
+    """One row of the table. `field` is that of Config, or None for the process's own settings."""
+
+    name: str
+    field: str | None
+    parse: Callable[[str, str], Any]
+    metavar: str
+    help: str
+    default: str | None = None
+    """For settings outside of Config, which has its own defaults."""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return "KVSTORE_" + self.name.upper().replace("-", "_")
+
+
+SETTINGS = (
+    Setting("id", "node_id", _at_least(1), "N", "this node's number in --initial-cluster"),
+    Setting(
+        "initial-cluster", "members", lambda text, _: parse_cluster(text),
+        "1=HOST:PORT,2=...", "every member's peer address, this node's included",
+    ),
+    Setting("listen-client", "listen_client", parse_address, "HOST:PORT", "where HTTP is served"),
+    Setting("listen-peer", "listen_peer", parse_address, "HOST:PORT", "where peers connect"),
+    Setting("data-dir", "data_dir", _path, "DIR", "where log and state are kept"),
+    Setting(
+        "phase1-quorum", "phase1_quorum", _at_least(1), "N",
+        "promises that a new leader needs; with the phase 2 quorum, more than all members",
+    ),
+    Setting("phase2-quorum", "phase2_quorum", _at_least(1), "N", "acceptances that a write needs"),
+    Setting("tick-s", "tick_s", _seconds, "S", "one tick of the protocol's clock"),
+    Setting("heartbeat-ticks", "heartbeat_ticks", _at_least(1), "N", "a leader's beat"),
+    Setting(
+        "election-ticks", "election_ticks", _at_least(2), "N",
+        "silence after which a follower stands for election",
+    ),
+    Setting("resend-ticks", "resend_ticks", _at_least(1), "N", "before a message is sent again"),
+    Setting("window", "window", _at_least(1), "N", "slots in flight"),
+    Setting(
+        "request-timeout-s", "request_timeout_s", _seconds, "S", "unless the request says"
+    ),
+    Setting("batch-bytes-max", "batch_bytes_max", _size, "BYTES", "commands of one slot"),
+    Setting("pending-requests-max", "pending_requests_max", _at_least(1), "N", "beyond, refuse"),
+    Setting("pending-bytes-max", "pending_bytes_max", _size, "BYTES", "beyond, refuse"),
+    Setting("peer-buffer-bytes-max", "peer_buffer_bytes_max", _size, "BYTES", "unsent, per peer"),
+    Setting("frame-bytes-max", "frame_bytes_max", _size, "BYTES", "one message between peers"),
+    Setting(
+        "checkpoint-interval-s", "checkpoint_interval_s", _seconds, "S",
+        "how often applied changes go to the state's database",
+    ),
+    Setting(
+        "overlay-bytes-max", "overlay_bytes_max", _size, "BYTES", "applied, not yet checkpointed"
+    ),
+    Setting("log-tail-bytes", "log_tail_bytes", _size, "BYTES", "log kept for lagging nodes"),
+    Setting("log-tail-slots", "log_tail_slots", _at_least(1), "N", "log kept for lagging nodes"),
+    Setting(
+        "history-revisions", "history_revisions", _at_least(0), "N",
+        "old revisions that stay readable; 0 keeps all",
+    ),
+    Setting(
+        "idempotency-ttl-s", "idempotency_ttl_s", _seconds, "S",
+        "how long an Idempotency-Key is remembered",
+    ),
+    Setting("digest-slots", "digest_slots", _at_least(1), "N", "between comparisons of replicas"),
+    Setting(
+        "log-format", None, _choice("human", "json"), "human|json",
+        "form of the log on stderr", "human",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What `kvstore serve` runs with."""
+
+    config: Config
+    log_format: Literal["human", "json"]
+
+
+def load(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> ServeSettings:
+    """Settings from `flags` (by setting name, and "config", the file), environment and file.
+
+    Raises InvalidArgument with one sentence that names the setting and its source.
+    """
+    file = flags.get("config") or environment.get("KVSTORE_CONFIG")
+    table = _read_file(Path(file)) if file else {}
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        found = _first(setting, flags, environment, table, file)
+        if found is None:
+            continue
+        text, source = found
+        try:
+            values[setting.field or setting.name] = setting.parse(text, setting.name)
+        except InvalidArgument as error:
+            raise InvalidArgument(setting.name, f"{error} (from {source})") from None
+    own = {setting.name: values.pop(setting.name) for setting in SETTINGS if setting.field is None}
+    return ServeSettings(_config(values), own["log-format"])
+
+
+def default_text(setting: Setting) -> str:
+    """The default as --help shows it, or "" if there is none."""
+    if setting.default is not None:
+        return setting.default
+    default = next(field.default for field in fields(Config) if field.name == setting.field)
+    if default is MISSING or default is None:
+        return ""
+    if isinstance(default, tuple):
+        return f"{default[0]}:{default[1]}"
+    if setting.parse is _size and isinstance(default, int) and default % (1 << 20) == 0:
+        return f"{default >> 20}MiB"
+    return str(default)
+
+
+def _first(
+    setting: Setting,
+    flags: Mapping[str, str | None],
+    environment: Mapping[str, str],
+    table: Mapping[str, str],
+    file: str | None,
+) -> tuple[str, str] | None:
+    """The text that wins, and where it came from."""
+    places = (
+        (flags.get(setting.name), f"--{setting.name}"),
+        # An empty variable is how container tools write "not set".
+        (environment.get(setting.variable) or None, setting.variable),
+        (table.get(setting.name), str(file)),
+        (setting.default, "the default"),
+    )
+    return next(((text, source) for text, source in places if text is not None), None)
+
+
+def _config(values: dict[str, Any]) -> Config:
+    for setting in SETTINGS[:2]:
+        if setting.field not in values:
+            raise InvalidArgument(
+                setting.name,
+                f"{setting.name} is missing: give --{setting.name} {setting.metavar}, "
+                f"{setting.variable}, or {setting.name} in the --config file",
+            )
+    try:
+        return Config(**values)
+    except QuorumError as error:
+        raise InvalidArgument("phase2-quorum", f"quorum sizes: {error}") from None
+
+
+def _read_file(path: Path) -> dict[str, str]:
+    import tomllib
+
+    try:
+        with path.open("rb") as file:
+            raw = tomllib.load(file)
+    except OSError as error:
+        raise InvalidArgument("config", f"config: cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgument("config", f"config: {path} is not TOML: {error}") from None
+    names = [setting.name for setting in SETTINGS]
+    for name in raw:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise InvalidArgument("config", f"config: unknown setting {name!r} in {path}{hint}")
+    return {name: _text(name, value, path) for name, value in raw.items()}
+
+
+def _text(name: str, value: object, path: Path) -> str:
+    if name == "initial-cluster" and isinstance(value, dict):
+        return ",".join(f"{member}={address}" for member, address in value.items())
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InvalidArgument(
+            name, f"{name}: expected text or a number, got {value!r} (from {path})"
+        )
+    return str(value)

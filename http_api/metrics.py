@@ -1,0 +1,87 @@
+"""HTTP metrics. A request costs a few additions; Prometheus's types are built at scrape time."""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+BOUNDS_S = (
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+)  # fmt: skip
+
+
+class Meter:
+    """Counts the requests of one route and method."""
+
+    __slots__ = ("_buckets", "_total_s", "method", "route", "statuses")
+
+    def __init__(self, route: str, method: str) -> None:
+        self.route = route
+        self.method = method
+        self.statuses: dict[int, int] = {}
+        self._buckets = [0] * (len(BOUNDS_S) + 1)
+        self._total_s = 0.0
+
+    def observe(self, status: int, seconds: float) -> None:
+        """One request that took so long to answer."""
+        statuses = self.statuses
+        statuses[status] = statuses.get(status, 0) + 1
+        self._buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        self._total_s += seconds
+
+    def histogram(self) -> tuple[list[tuple[str, float]], float]:
+        """Cumulative buckets by upper bound, and the sum."""
+        buckets: list[tuple[str, float]] = []
+        count = 0
+        names = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
+        for name, more in zip(names, self._buckets, strict=True):
+            count += more
+            buckets.append((name, count))
+        return buckets, self._total_s
+
+
+class HttpMetrics(Collector):
+    """All meters of a server. Scrapes and requests share one thread, so nothing is locked."""
+
+    def __init__(self) -> None:
+        self._meters: list[Meter] = []
+        self.connections_refused = 0
+
+    def meter(self, route: str, method: str) -> Meter:
+        """A new meter."""
+        meter = Meter(route, method)
+        self._meters.append(meter)
+        return meter
+
+    def collect(self) -> Iterator[Metric]:
+        """The families; routes that were never called are left out."""
+        requests = CounterMetricFamily(
+            "kvstore_http_requests", "HTTP requests answered", labels=("route", "method", "status")
+        )
+        durations = HistogramMetricFamily(
+            "kvstore_http_request_duration_seconds",
+            "Time from the end of the request's head to its answer",
+            labels=("route", "method"),
+        )
+        for meter in self._meters:
+            for status, count in meter.statuses.items():
+                requests.add_metric((meter.route, meter.method, str(status)), count)
+            if meter.statuses:
+                durations.add_metric((meter.route, meter.method), *meter.histogram())
+        yield requests
+        yield durations
+        yield CounterMetricFamily(
+            "kvstore_http_connections_refused",
+            "Connections refused because too many were open",
+            value=self.connections_refused,
+        )
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing beforehand."""
+        return iter(())
+
+    def register(self, registry: CollectorRegistry) -> None:
+        """Be scraped through `registry`."""
+        registry.register(self)

@@ -1,0 +1,109 @@
+"""What the HTTP API needs of a replica. `kvstore.replica.Replica` is one; tests bring others."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from kvstore.command import Command, Result
+from kvstore.mvcc import KeyValue, Page
+
+
+class MemberView(Protocol):
+    """One member of the cluster, as this node knows it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def peer_address(self) -> str: ...
+    @property
+    def client_address(self) -> str | None: ...
+    @property
+    def role(self) -> str | None: ...
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def chosen_through(self) -> int | None: ...
+    @property
+    def lag(self) -> int | None: ...
+
+
+class StatusView(Protocol):
+    """One node's view of itself and of the cluster."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def leader(self) -> int | None: ...
+    @property
+    def ballot(self) -> str: ...
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def chosen_through(self) -> int: ...
+    @property
+    def applied_through(self) -> int: ...
+    @property
+    def checkpointed_through(self) -> int: ...
+    @property
+    def log_first_slot(self) -> int: ...
+    @property
+    def log_bytes(self) -> int: ...
+    @property
+    def revision(self) -> int: ...
+    @property
+    def compacted_revision(self) -> int: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def cluster_id(self) -> str: ...
+    @property
+    def incarnation(self) -> str: ...
+    @property
+    def members(self) -> Sequence[MemberView]: ...
+
+
+class State(Protocol):
+    """Local reads. Both raise RevisionCompacted or RevisionInFuture when `revision` > 0."""
+
+    @property
+    def revision(self) -> int: ...
+
+    @property
+    def compacted_revision(self) -> int: ...
+
+    def get(self, key: bytes, revision: int = 0) -> KeyValue | None: ...
+
+    def range(
+        self,
+        start: bytes,
+        end: bytes | None,
+        *,
+        revision: int = 0,
+        limit: int,
+        reverse: bool = False,
+        keys_only: bool = False,
+    ) -> Page: ...
+
+
+class Store(Protocol):
+    """A replica: writes and read barriers of the cluster, reads of this node's state."""
+
+    @property
+    def state(self) -> State: ...
+
+    async def execute(self, command: Command, timeout_s: float) -> Result:
+        """Raises Unavailable or OutcomeUnknown."""
+        ...
+
+    async def read_barrier(self, timeout_s: float) -> None:
+        """After it, local reads show every write acknowledged before. Raises Unavailable."""
+        ...
+
+    def status(self) -> StatusView: ...
+
+    async def hand_over(self, to: int | None, timeout_s: float) -> int:
+        """The new leader. Raises NoQuorum."""
+        ...

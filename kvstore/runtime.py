@@ -1,0 +1,147 @@
+"""Puts a real replica together: data directory, LMDB, threads, sockets, clock and randomness."""
+
+import asyncio
+import random
+import secrets
+import time
+
+from kvstore.checkpoints import Checkpoints
+from kvstore.config import Config
+from kvstore.identity import Membership
+from kvstore.logs import EventLog, Format
+from kvstore.replica import Replica
+from kvstore.snapshot import SnapshotSink, SnapshotSource
+from kvstore.state_machine import StateMachine
+from kvstore.storage.data_dir import DataDir
+from kvstore.storage.log import LogStore, ThreadedLogWriter
+from kvstore.storage.state import StateStore
+from kvstore.transport import PeerTransport
+from kvstore.wire import PeerMessage
+from paxos.ballot import NodeId
+from paxos.effects import ChosenThrough, Restored, Truncation
+from paxos.node import Node, NodeConfig
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class _OpenReplica(Replica):
+    """A replica that also gives its data directory back when it stops."""
+
+    data_dir: DataDir
+
+    async def stop(self) -> None:
+        await super().stop()
+        self.data_dir.close()
+
+
+def reconcile(log: LogStore, applied_through: int) -> Restored:
+    """What the log says, given how far the checkpointed state reaches.
+
+    A state ahead of the log is that of a snapshot installed just before a crash: the slots it
+    covers are chosen, and whatever the log holds of them may be of a losing ballot.
+    """
+    restored = log.restore()
+    if applied_through <= restored.chosen_through:
+        return restored
+    first_slot = applied_through + 1
+    log.commit([Truncation(first_slot), ChosenThrough(applied_through)])
+    entries = tuple(entry for entry in restored.entries if entry.slot >= first_slot)
+    promised = max([restored.promised, *(entry.ballot for entry in restored.entries)])
+    return Restored(promised, entries, first_slot, applied_through)
+
+
+def _membership(config: Config, data_dir: DataDir) -> Membership:
+    identity = data_dir.identity
+    host, port = config.listen_client
+    return Membership(
+        node=config.node_id,
+        incarnation=identity.incarnation,
+        quorums=config.quorums(),
+        client_address=f"http://{host}:{port}",
+        roster=identity.roster,
+        pin=data_dir.set_roster,
+    )
+
+
+def _node(config: Config, restored: Restored, life: int) -> Node:
+    settings = NodeConfig(
+        node=config.node_id,
+        quorums=config.quorums(),
+        life=life,
+        window=config.window,
+        heartbeat_ticks=config.heartbeat_ticks,
+        election_ticks=config.election_ticks,
+        resend_ticks=config.resend_ticks,
+    )
+    # Seeded from the system: two nodes must not draw the same time-outs.
+    return Node(settings, random.Random(secrets.randbits(64)).randrange, restored)
+
+
+async def open_replica(config: Config, log_format: Format = "human") -> Replica:
+    """Open the data directory, replay the log's tail, and start to take part.
+
+    Raises StorageError if the directory cannot be used, OSError if the peer address cannot.
+    """
+    events = EventLog(config.node_id, log_format)
+    began = time.monotonic()
+    data_dir = DataDir(config.data_dir, config.node_id, secrets.token_hex(8))
+    try:
+        log_store = LogStore(data_dir.log_path)
+        store = StateStore(data_dir.state_path)
+        state = StateMachine(store, config.idempotency_ttl_s)
+        restored = reconcile(log_store, state.applied_through)
+        for entry in restored.entries:
+            if state.applied_through < entry.slot <= restored.chosen_through:
+                state.apply(entry.slot, entry.value)
+        node = _node(config, restored, data_dir.identity.life)
+    except BaseException:
+        data_dir.close()
+        raise
+    membership = _membership(config, data_dir)
+    replica = _OpenReplica(config, node, state, membership, SystemClock(), events)
+    replica.data_dir = data_dir
+    loop = asyncio.get_running_loop()
+    replica.log = ThreadedLogWriter(log_store, loop.call_soon_threadsafe, replica.log_failed)
+    replica.transport = PeerTransport(
+        config,
+        membership,
+        events,
+        on_message=replica.on_message,
+        on_input=replica.wake,
+        on_link=replica.on_link,
+        on_formed=lambda: events.event("formed", cluster=membership.cluster_id),
+    )
+    replica.checkpoints = Checkpoints(replica, store)
+    name = f"{config.node_id}-{data_dir.identity.life}"
+
+    def send(to: NodeId, message: PeerMessage) -> None:
+        replica.transport.send(to, message)
+        replica.transport.flush()
+
+    replica.source = SnapshotSource(
+        config.data_dir / "snapshot.outgoing", name, replica.checkpoints.copy, send
+    )
+    replica.sink = SnapshotSink(
+        config.data_dir / "snapshot.incoming", replica.checkpoints.install, send
+    )
+    try:
+        await replica.start()
+    except BaseException:
+        await replica.stop()
+        raise
+    events.event(
+        "started",
+        life=data_dir.identity.life,
+        applied_through=state.applied_through,
+        revision=state.revision,
+        seconds=f"{time.monotonic() - began:.3f}",
+    )
+    return replica

@@ -1,0 +1,208 @@
+"""Snapshots for laggards: build a copy of the state, ship it in pieces, check it, hand it over.
+
+The laggard pulls: it asks for one piece at a time, so nothing queues up, a lost piece is asked for
+again, and a slow one costs the sender one open file.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvstore.wire import PeerMessage, SnapshotAsk, SnapshotPiece
+from paxos.ballot import NodeId, Slot
+
+PIECE_BYTES = 512 << 10
+IDLE_TICKS = 400
+"""A snapshot that nobody asked for during this many ticks is removed."""
+ASK_AGAIN_TICKS = 20
+GIVE_UP_TICKS = 400
+"""Without a new piece for so long, the laggard lets go and may start over."""
+
+Send = Callable[[NodeId, PeerMessage], None]
+
+
+def _checksum(path: Path) -> bytes:
+    with path.open("rb") as file:
+        digest = hashlib.blake2b(digest_size=16)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
+
+
+@dataclass(slots=True)
+class _Built:
+    name: str
+    through: Slot
+    descriptor: int
+    size: int
+    checksum: bytes
+    idle_ticks: int = 0
+
+
+class SnapshotSource:
+    """Serves one snapshot at a time, shared by all laggards.
+
+    `copy(path)` writes a consistent copy of the state and returns the slot it covers.
+    """
+
+    def __init__(
+        self, path: Path, name: str, copy: Callable[[Path], Awaitable[Slot]], send: Send
+    ) -> None:
+        self._path = path
+        self._prefix = name
+        self._copy = copy
+        self._send = send
+        self._count = 0
+        self._built: _Built | None = None
+        self._building: asyncio.Task[None] | None = None
+        path.unlink(missing_ok=True)
+
+    @property
+    def holds_after(self) -> Slot | None:
+        """While a snapshot is out, the log after this slot is still needed by its receiver."""
+        return None if self._built is None else self._built.through
+
+    def on_ask(self, peer: NodeId, ask: SnapshotAsk, first_slot: Slot) -> None:
+        """Answer with a piece, or begin to build; `first_slot` is where the log begins."""
+        built = self._built
+        fresh = built is not None and built.through + 1 >= first_slot
+        if built is not None and (ask.snapshot == built.name or (ask.snapshot == "" and fresh)):
+            built.idle_ticks = 0
+            offset = ask.offset if ask.snapshot else 0
+            data = os.pread(built.descriptor, PIECE_BYTES, offset)
+            piece = SnapshotPiece(
+                built.name, built.through, offset, built.size, built.checksum, data
+            )
+            self._send(peer, piece)
+        elif self._building is None:
+            self._building = asyncio.get_running_loop().create_task(self._build())
+
+    async def _build(self) -> None:
+        try:
+            self._discard()
+            self._count += 1
+            through = await self._copy(self._path)
+            checksum = await asyncio.to_thread(_checksum, self._path)
+            descriptor = os.open(self._path, os.O_RDONLY)
+            size = os.fstat(descriptor).st_size
+            name = f"{self._prefix}-{self._count}"
+            self._built = _Built(name, through, descriptor, size, checksum)
+        finally:
+            self._building = None
+
+    def tick(self) -> None:
+        if self._built is not None:
+            self._built.idle_ticks += 1
+            if self._built.idle_ticks > IDLE_TICKS:
+                self._discard()
+
+    def _discard(self) -> None:
+        if self._built is not None:
+            os.close(self._built.descriptor)
+            self._built = None
+        self._path.unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        if self._building is not None:
+            self._building.cancel()
+            await asyncio.gather(self._building, return_exceptions=True)
+        self._discard()
+
+
+class SnapshotSink:
+    """Receives one snapshot at a time; `install(path, through)` gets it whole and checked."""
+
+    def __init__(
+        self, path: Path, install: Callable[[Path, Slot], Awaitable[None]], send: Send
+    ) -> None:
+        self._path = path
+        self._install = install
+        self._send = send
+        self._source: NodeId | None = None
+        self._name = ""
+        self._offset = 0
+        self._ticks = 0
+        self._descriptor: int | None = None
+        self._installing: asyncio.Task[None] | None = None
+        path.unlink(missing_ok=True)
+
+    @property
+    def active(self) -> bool:
+        return self._source is not None
+
+    def start(self, source: NodeId) -> bool:
+        """Begin to pull from `source`, unless a pull is under way; whether it began."""
+        if self._source is not None:
+            return False
+        self._source = source
+        self._ticks = 0
+        self._ask()
+        return True
+
+    def on_piece(self, sender: NodeId, piece: SnapshotPiece) -> None:
+        if sender != self._source or self._installing is not None:
+            return
+        if piece.snapshot != self._name:
+            if piece.offset != 0:
+                return
+            self._begin(piece.snapshot)
+        if piece.offset != self._offset or self._descriptor is None:
+            return
+        os.pwrite(self._descriptor, piece.data, piece.offset)
+        self._offset += len(piece.data)
+        self._ticks = 0
+        if self._offset < piece.size:
+            self._ask()
+        else:
+            loop = asyncio.get_running_loop()
+            self._installing = loop.create_task(self._finish(piece))
+
+    def _begin(self, name: str) -> None:
+        self._close_file()
+        self._name = name
+        self._offset = 0
+        self._descriptor = os.open(self._path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
+
+    def _ask(self) -> None:
+        assert self._source is not None
+        self._send(self._source, SnapshotAsk(self._name, self._offset))
+
+    async def _finish(self, piece: SnapshotPiece) -> None:
+        assert self._descriptor is not None
+        try:
+            await asyncio.to_thread(os.fsync, self._descriptor)
+            if await asyncio.to_thread(_checksum, self._path) == piece.checksum:
+                await self._install(self._path, piece.through)
+        finally:
+            self._installing = None
+            self._stop()
+
+    def tick(self) -> None:
+        if self._source is None or self._installing is not None:
+            return
+        self._ticks += 1
+        if self._ticks >= GIVE_UP_TICKS:
+            self._stop()
+        elif self._ticks % ASK_AGAIN_TICKS == 0:
+            self._ask()
+
+    def _stop(self) -> None:
+        self._source = None
+        self._name = ""
+        self._offset = 0
+        self._close_file()
+        self._path.unlink(missing_ok=True)
+
+    def _close_file(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    async def close(self) -> None:
+        if self._installing is not None:
+            self._installing.cancel()
+            await asyncio.gather(self._installing, return_exceptions=True)
+        self._stop()

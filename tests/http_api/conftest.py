@@ -1,0 +1,43 @@
+"""The fixture that all HTTP tests stand on; what it serves is chosen here only."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, NamedTuple
+
+import pytest
+from memory_replica import MemoryReplica
+
+from http_api.app import HttpServer
+from kvstore.config import Config
+
+
+class Served(NamedTuple):
+    """A running server and the replica behind it."""
+
+    address: tuple[str, int]
+    replica: MemoryReplica
+    http: HttpServer
+
+
+Server = Callable[..., AbstractAsyncContextManager[Served]]
+
+
+@asynccontextmanager
+async def serve_memory(**settings: Any) -> AsyncIterator[Served]:
+    """A server over a replica in memory, on a free port; `settings` go into its Config."""
+    config = Config(
+        node_id=1, members={1: ("127.0.0.1", 1)}, listen_client=("127.0.0.1", 0), **settings
+    )
+    replica = MemoryReplica()
+    http = HttpServer(replica, config)
+    await http.start()
+    try:
+        yield Served(http.address, replica, http)
+    finally:
+        await http.stop()
+
+
+@pytest.fixture
+def server() -> Server:
+    """Opens a server for the length of an `async with` block."""
+    return serve_memory

@@ -1,0 +1,213 @@
+"""Readable traces of the protocol: commands in, every message, record and choice out.
+
+A trace in `tests/traces/` is a text of comments (`#`), commands (`>`) and the log that they must
+produce (indented). After a wanted change: `python tests/paxos/test_traces.py --rewrite`, then read
+the difference. Commands::
+
+    > cluster 3 window=1        nodes 1 to 3; time-outs without jitter, so traces do not roll dice
+    > tick 1 16                 sixteen ticks of node 1
+    > deliver 1->2              what is now on the way from 1 to 2
+    > settle                    deliver until nothing is on the way; `settle 1 2`: lose the rest
+    > drop 1->2                 lose what is on the way; `drop`: lose everything
+    > propose 1 a · read 2 7 · hand-over 1 3 · suspect 2 1 · truncate 1 4 · snapshot 3
+    > crash 1 · restart 1
+    > who                       who leads, as each node sees it
+    > quiet ...                 any command, without its log
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # to run as a script
+
+import pytest
+from cluster import Cluster
+
+from paxos.ballot import NodeId
+from paxos.effects import ChosenThrough, Promised, Truncation
+from paxos.messages import (
+    Accept,
+    Accepted,
+    Chosen,
+    Entry,
+    Fetch,
+    Fetched,
+    HandOver,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    Nack,
+    Prepare,
+    PreVote,
+    PreVoteReply,
+    Promise,
+    ReadIndex,
+    ReadIndexReply,
+    Truncated,
+)
+
+TRACES = Path(__file__).parents[1] / "traces"
+
+
+def shown(value: bytes) -> str:
+    return value.decode() or "no-op"
+
+
+def listed(entries: tuple[Entry, ...]) -> str:
+    return ", ".join(f"{e.slot}={shown(e.value)} in {e.ballot}" for e in entries) or "nothing"
+
+
+def phase1_text(message: Message) -> str:
+    match message:
+        case PreVote(ballot, first_slot):
+            return f"PreVote {ballot} from slot {first_slot}"
+        case PreVoteReply(ballot, granted, promised):
+            return f"PreVoteReply {ballot} " + ("granted" if granted else f"refused ({promised})")
+        case Prepare(ballot, first_slot):
+            return f"Prepare {ballot} from slot {first_slot}"
+        case Promise(ballot, first_slot, entries, next_slot):
+            more = "" if next_slot is None else f", more from slot {next_slot}"
+            return f"Promise {ballot} from slot {first_slot}: {listed(entries)}{more}"
+        case Nack(ballot, promised):
+            return f"Nack {ballot}, promised {promised}"
+        case HandOver(ballot):
+            return f"HandOver {ballot}"
+    return ""
+
+
+def phase2_text(message: Message) -> str:
+    match message:
+        case Accept(ballot, slot, value, through):
+            return f"Accept {ballot} {slot}={shown(value)}, chosen through {through}"
+        case Accepted(ballot, slot):
+            return f"Accepted {ballot} slot {slot}"
+        case Chosen(ballot, through):
+            return f"Chosen {ballot} through {through}"
+        case Heartbeat(ballot, probe, through):
+            return f"Heartbeat {ballot} probe {probe}, chosen through {through}"
+        case HeartbeatReply(ballot, probe, through):
+            return f"HeartbeatReply {ballot} probe {probe}, chosen through {through}"
+    return ""
+
+
+def other_text(message: Message) -> str:
+    match message:
+        case ReadIndex(request):
+            return f"ReadIndex {request & 0xFFFFFFFF}"
+        case ReadIndexReply(request, slot):
+            return f"ReadIndexReply {request & 0xFFFFFFFF}: slot {slot}"
+        case Fetch(first_slot):
+            return f"Fetch from slot {first_slot}"
+        case Fetched(entries, through):
+            return f"Fetched {listed(entries)}; chosen through {through}"
+        case Truncated(first_slot):
+            return f"Truncated, the log begins at slot {first_slot}"
+    return repr(message)
+
+
+def event_text(event: object) -> str:
+    match event:
+        case Promised(ballot):
+            return f"writes promised {ballot}"
+        case Entry():
+            return f"writes {listed((event,))}"
+        case ChosenThrough(slot):
+            return f"writes chosen through {slot}"
+        case Truncation(slot):
+            return f"writes log begins at slot {slot}"
+        case (int(slot), bytes(value)):
+            return f"learns that {slot}={shown(value)} is chosen"
+    return str(event)
+
+
+class Script:
+    """Runs the commands of one trace and collects its log."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster(1)
+        self.lines: list[str] = []
+        self._sent: tuple[NodeId, Message, list[NodeId]] | None = None
+
+    def run(self, text: str) -> str:
+        for line in text.splitlines():
+            if line.startswith("  "):
+                continue
+            self.lines.append(line)
+            if not line.startswith(">"):
+                continue
+            before = len(self.lines)
+            words = line[1:].split()
+            loud = words[0] != "quiet"
+            self.command(*(words if loud else words[1:]))
+            self.close_send()
+            if not loud:
+                del self.lines[before:]
+        return "\n".join(self.lines) + "\n"
+
+    def on_event(self, i: NodeId, event: object) -> None:
+        match event:
+            case (int(to), Message() as message):
+                if self._sent is not None and self._sent[:2] == (i, message):
+                    self._sent[2].append(to)
+                    return
+                self.close_send()
+                self._sent = (i, message, [to])
+            case _:
+                self.close_send()
+                self.lines.append(f"  {i} {event_text(event)}")
+
+    def close_send(self) -> None:
+        """A message to several nodes is one line."""
+        if self._sent is not None:
+            i, message, to = self._sent
+            text = phase1_text(message) or phase2_text(message) or other_text(message)
+            self.lines.append(f"  {i} -> {', '.join(map(str, to))}: {text}")
+            self._sent = None
+
+    def command(self, name: str, *words: str) -> None:
+        cluster = self.cluster
+        match name, words:
+            case "cluster", (n, *options):
+                pairs = (option.split("=") for option in options)
+                config: dict[str, Any] = {key: int(value) for key, value in pairs}
+                self.cluster = Cluster(
+                    int(n), jitter=lambda _node, _n: 0, on_event=self.on_event, **config
+                )
+            case (("deliver" | "drop"), (link,)):
+                sender, to = map(int, link.split("->"))
+                if name == "deliver":
+                    cluster.deliver_from(sender, to)
+                else:
+                    cluster.drop(lambda packet: packet[:2] != (sender, to))
+            case "who", ():
+                views = (f"{i} follows {cluster.node(i).leader}" for i in cluster.up)
+                self.lines.append("  " + ", ".join(views))
+            case "drop", ():
+                cluster.drop()
+            case "settle", only:
+                cluster.settle(set(map(int, only)) or None)
+            case "propose", (i, value):
+                cluster.propose(int(i), value.encode())
+            case "suspect", (i, peer):
+                cluster.node(int(i)).suspect(int(peer))
+            case "snapshot", (i,):
+                assert cluster.install_snapshot(int(i))
+            case _:
+                call = getattr(cluster, name.replace("-", "_"))
+                call(*map(int, words))
+
+
+@pytest.mark.parametrize("path", sorted(TRACES.glob("*.txt")), ids=lambda path: path.stem)
+def test_trace(path: Path) -> None:
+    text = path.read_text()
+    assert text == Script().run(text)
+
+
+def test_there_are_traces() -> None:
+    assert len(list(TRACES.glob("*.txt"))) >= 8
+
+
+if __name__ == "__main__" and "--rewrite" in sys.argv:
+    for trace in sorted(TRACES.glob("*.txt")):
+        trace.write_text(Script().run(trace.read_text()))
