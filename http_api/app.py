@@ -32,7 +32,7 @@ KEEPALIVE_S = 75.0
 LINGER_S = 1.0
 """How long a body that nobody wants is read on, so that the client gets to see the answer."""
 STOP_S = 5.0
-"""How long a stop waits for requests in flight."""
+"""How long a stop waits for requests in flight, and once more for those it has cancelled."""
 
 _READS = frozenset(("GET", "HEAD", "OPTIONS"))
 _log = logging.getLogger("http_api")

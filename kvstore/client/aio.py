@@ -22,7 +22,7 @@ from kvstore.client.results import (
     decode_page,
 )
 from kvstore.client.verdict import Answer
-from kvstore.errors import InvalidArgument, OutcomeUnknown
+from kvstore.errors import InvalidArgument, Unavailable
 
 PAGE_ITEMS = 1000
 
@@ -119,7 +119,7 @@ class Client:
                 int(answer.headers["X-Version"]),
             )
         except (KeyError, ValueError):
-            raise OutcomeUnknown("the endpoint answered without the entry's revisions") from None
+            raise Unavailable("the endpoint answered without the entry's revisions") from None
 
     async def delete(
         self, key: str | bytes, *, if_revision: int | None = None, if_exists: bool = False
@@ -177,7 +177,7 @@ class Client:
             answer = await self._attempts.send(request)
         else:
             answer = await self._attempts.send_once(endpoint, request, self._timeout_s)
-        return decode(answer.body, ClusterStatus)
+        return decode(answer.body, ClusterStatus, Unavailable)
 
     async def compact(self, revision: int) -> CompactResult:
         """Give up history below `revision`, on all nodes."""

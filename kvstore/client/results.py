@@ -6,7 +6,7 @@ from typing import TypedDict, TypeVar
 
 import msgspec
 
-from kvstore.errors import OutcomeUnknown
+from kvstore.errors import KvError, OutcomeUnknown, Unavailable
 
 _T = TypeVar("_T")
 
@@ -44,9 +44,13 @@ class Page(msgspec.Struct, frozen=True):
     """A piece of a listing. `cursor` continues it; it is None on the last page."""
 
     items: tuple[Entry, ...]
-    more: bool
     revision: int
-    cursor: str | None = None
+    cursor: str | None
+
+    @property
+    def more(self) -> bool:
+        """Whether there are further pages."""
+        return self.cursor is not None
 
 
 class PutResult(msgspec.Struct, frozen=True):
@@ -130,23 +134,27 @@ class _WireEntry(msgspec.Struct):
 class _WirePage(msgspec.Struct):
     items: list[_WireEntry]
     revision: int
-    more: bool = False
     cursor: str | None = None
+    more: bool | None = None
 
 
-def decode(body: bytes, kind: type[_T]) -> _T:
-    """The JSON `body` as `kind`; OutcomeUnknown if it is something else."""
+def decode(body: bytes, kind: type[_T], error: type[KvError] = OutcomeUnknown) -> _T:
+    """The JSON `body` as `kind`; raises `error` if it is something else.
+
+    A write that was answered unreadably may have happened; for a read give Unavailable.
+    """
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
-        raise OutcomeUnknown(
-            f"the endpoint answered what this client cannot read: {error}"
-        ) from None
+    except msgspec.DecodeError as cause:
+        raise error(f"the endpoint answered what this client cannot read: {cause}") from None
 
 
 def decode_page(body: bytes) -> Page:
     """A page of `GET /v1/kv`."""
-    wire = decode(body, _WirePage)
+    wire = decode(body, _WirePage, Unavailable)
+    if wire.more and wire.cursor is None:
+        # To end here would pass a part of the keys off as all of them.
+        raise Unavailable("the endpoint says that there is more, and not how to go on")
     items = tuple(
         Entry(
             _octets(item.key, item.key_base64),
@@ -157,7 +165,7 @@ def decode_page(body: bytes) -> Page:
         )
         for item in wire.items
     )
-    return Page(items, wire.more, wire.revision, wire.cursor if wire.more else None)
+    return Page(items, wire.revision, wire.cursor)
 
 
 def _octets(text: str | None, encoded: str | None) -> bytes:
@@ -166,4 +174,4 @@ def _octets(text: str | None, encoded: str | None) -> bytes:
     try:
         return base64.b64decode(encoded or "", validate=True)
     except binascii.Error:
-        raise OutcomeUnknown("the endpoint answered with damaged base64") from None
+        raise Unavailable("the endpoint answered with damaged base64") from None

@@ -8,7 +8,7 @@ import pytest
 from flaky_node import FlakyNode, Seen, Step, answers, problem, value, written
 
 from kvstore.client import BlockingClient, Client, Entry
-from kvstore.errors import InvalidArgument
+from kvstore.errors import InvalidArgument, Unavailable
 
 not_found = problem(404, "key-not-found")
 
@@ -81,8 +81,8 @@ def item(key: str, **fields: str) -> dict[str, Any]:
 
 
 pages = (
-    answers({"items": [item("a", value="1")], "more": True, "cursor": "x/+", "revision": 5}),
-    answers({"items": [item("b", value_base64="/w==")], "more": False, "revision": 5}),
+    answers({"items": [item("a", value="1")], "cursor": "x/+", "revision": 5}),
+    answers({"items": [item("b", value_base64="/w==")], "cursor": None, "revision": 5}),
 )
 
 
@@ -97,6 +97,11 @@ def test_list_follows_cursors() -> None:
             assert "prefix=%FE" in node.seen[1].query
 
     asyncio.run(run())
+
+
+def test_a_listing_that_cannot_go_on_is_not_taken_for_whole() -> None:
+    with pytest.raises(Unavailable, match="more"):
+        one_call(answers({"items": [], "more": True, "revision": 5}), "page")
 
 
 def test_list_ends_at_its_limit() -> None:

@@ -1,0 +1,46 @@
+# Everything a person runs, one verb each. The environment lives in .venv and is made on demand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEEDS ?= 200
+
+.PHONY: help demo test check lint types bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.runtime: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+demo: $(VENV)/.runtime ## three durable nodes on this machine; Ctrl-C stops them
+	@exec $(BIN)/kvstore demo
+
+test: $(VENV)/.dev ## every test
+	$(BIN)/python -m pytest
+
+check: lint types test ## what must be green before a commit
+
+lint: $(VENV)/.dev ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## static types
+	$(BIN)/mypy
+
+bench: $(VENV)/.bench ## side by side with etcd: throughput, latency, CPU
+	$(BIN)/python -m benchmarks.side_by_side
+
+clean: ## remove what make and the demo made
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis kvstore-data
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
