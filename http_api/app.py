@@ -7,6 +7,7 @@ objects halves the throughput, and a table of a dozen paths needs none of it.
 import asyncio
 import logging
 from time import perf_counter
+from typing import cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -152,10 +153,10 @@ class _Refusal(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Answer at once; closing right away could destroy the answer before it is read."""
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(problem(Overloaded("too many connections are open")).closing())
-        transport.write_eof()
-        asyncio.get_running_loop().call_later(LINGER_S, transport.close)
+        stream = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        stream.write(problem(Overloaded("too many connections are open")).closing())
+        stream.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, stream.close)
 
 
 def _protocol_log() -> logging.Logger:

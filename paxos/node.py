@@ -192,6 +192,10 @@ class Node:
         target = to if to is not None else max(self._peers, key=lambda n: self._progress.get(n, 0))
         if target not in self._peers:
             return None
+        if self._progress.get(target, 0) + 1 < self.acceptor.first_slot:
+            # It would promise itself a higher ballot, be told Truncated, and then refuse the
+            # heartbeats of this leader: nobody would lead.
+            return None
         self._handing_over = (target, self.config.election_ticks)
         self._send_first(target, HandOver(self.proposer.ballot))
         return target

@@ -1,10 +1,12 @@
 """The fixture that all HTTP tests stand on; what it serves is chosen here only."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
 
 import pytest
+import uvloop
 from memory_replica import MemoryReplica
 
 from http_api.app import HttpServer
@@ -35,6 +37,15 @@ async def serve_memory(**settings: Any) -> AsyncIterator[Served]:
         yield Served(http.address, replica, http)
     finally:
         await http.stop()
+
+
+@pytest.fixture(autouse=True)
+def production_loop() -> Iterator[None]:
+    """`asyncio.run` gives the loop that the server runs on, whose transports differ in details."""
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    yield
+    asyncio.set_event_loop_policy(before)
 
 
 @pytest.fixture

@@ -154,9 +154,11 @@ class Cluster:
         self.node(i).read(token)
         self.drain(i)
 
-    def hand_over(self, i: NodeId, to: NodeId) -> None:
-        assert self.node(i).hand_over(to) == to
+    def hand_over(self, i: NodeId, to: NodeId) -> bool:
+        """Whether the leader agreed to try."""
+        asked = self.node(i).hand_over(to) == to
         self.drain(i)
+        return asked
 
     def truncate(self, i: NodeId, first_slot: Slot) -> None:
         """The state is on disk as far as it is applied; the log before `first_slot` goes."""
