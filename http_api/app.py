@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from http_api.cluster import Cluster
 from http_api.context import Context
 from http_api.dashboard import Dashboard
+from http_api.fast_lane import FastLane, Lanes
 from http_api.health import Health
 from http_api.kv import Kv
 from http_api.listing import Listing
@@ -65,6 +66,8 @@ class HttpServer:
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
         self._stopping = False
+        self._lanes: Lanes | None = None
+        self._replica = replica
         self.address: Address = config.listen_client
 
     def _register(self, replica: Store) -> CollectorRegistry:
@@ -85,6 +88,18 @@ class HttpServer:
             lingering_time=LINGER_S,
             logger=_protocol_log(),
         )
+        meters = {
+            method.encode(): self._router.resolve(method, "/v1/kv/k")[1]
+            for method in ("GET", "PUT")
+        }
+        self._lanes = Lanes(
+            self._replica,
+            self._config.request_timeout_s,
+            KEEPALIVE_S,
+            meters,
+            hand_over=self._server,
+            unexpected=self._unexpected,
+        )
         host, port = self._config.listen_client
         self._listener = await loop.create_server(self._protocol, host, port, backlog=1024)
         bound = self._listener.sockets[0].getsockname()
@@ -95,17 +110,18 @@ class HttpServer:
         self._stopping = True
         if self._listener is not None:
             self._listener.close()
-        if self._server is not None:
+        if self._server is not None and self._lanes is not None:
             self._server.pre_shutdown()
-            await self._server.shutdown(STOP_S)
+            await asyncio.gather(self._lanes.stop(STOP_S), self._server.shutdown(STOP_S))
 
     def _protocol(self) -> asyncio.Protocol:
         """The protocol of a new connection."""
-        assert self._server is not None
-        if len(self._server.connections) >= self._config.pending_requests_max:
+        assert self._server is not None and self._lanes is not None
+        connections = len(self._server.connections) + len(self._lanes.open)
+        if connections >= self._config.pending_requests_max:
             self._metrics.connections_refused += 1
             return _Refusal()
-        return self._server()
+        return FastLane(self._lanes)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Every request: find its handler, turn errors into problems, count it."""
@@ -122,9 +138,9 @@ class HttpServer:
                 # Nobody will see this one, but the count does.
                 response = problem(Malformed("the client has gone"))
             else:
-                response = self._unexpected(request)
+                response = self._unexpected(request.method, request.raw_path)
         except Exception:
-            response = self._unexpected(request)
+            response = self._unexpected(request.method, request.raw_path)
         if self._stopping:
             response.force_close()
         meter.observe(response.status, perf_counter() - began)
@@ -138,14 +154,14 @@ class HttpServer:
                 return problem(missing)
             return answer(204, headers=b"Allow: %s\r\n" % allow.encode())
         if isinstance(error, Unexpected):
-            return self._unexpected(request)
+            return self._unexpected(request.method, request.raw_path)
         return problem(error)
 
-    def _unexpected(self, request: web.BaseRequest) -> Answer:
+    def _unexpected(self, method: str, target: str) -> Answer:
         """Called while an exception is handled. A read changed nothing, whatever went wrong."""
-        _log.exception("unexpected error: %s %s", request.method, request.raw_path[:200])
+        _log.exception("unexpected error: %s %s", method, target[:200])
         error = Unexpected("an unexpected error; the log of the server has the details")
-        return problem(error, NOT_APPLIED if request.method in _READS else None)
+        return problem(error, NOT_APPLIED if method in _READS else None)
 
 
 class _Refusal(asyncio.Protocol):

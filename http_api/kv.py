@@ -16,7 +16,7 @@ from http_api.problems import (
 )
 from http_api.responses import Answer, answer
 from http_api.router import Doc, Route
-from kvstore.command import VALUE_BYTES_MAX, Delete, Deleted, Put, Written
+from kvstore.command import VALUE_BYTES_MAX, Delete, Deleted, Put, Result, Written
 from kvstore.errors import (
     ConditionFailed,
     IdempotencyMismatch,
@@ -63,6 +63,22 @@ def _value_headers(found: KeyValue) -> bytes:
     )
 
 
+def value_answer(found: KeyValue) -> Answer:
+    """200 with the raw value."""
+    return answer(200, found.value, _OCTETS, _value_headers(found))
+
+
+def written_answer(result: Result) -> Answer:
+    """200 with the revision. Raises the error that another result stands for."""
+    if not isinstance(result, Written):
+        raise refusal(result)
+    return answer(
+        200,
+        b'{"revision":%d,"version":%d}\n' % (result.revision, result.version),
+        headers=b'ETag: "%d"\r\n' % result.revision,
+    )
+
+
 class Kv:
     """The handlers of one key."""
 
@@ -80,7 +96,7 @@ class Kv:
         state = await self._context.readable(options)
         found = state.get(key, options.revision)
         if found is None:
-            raise KeyNotFound(_absent(options.revision))
+            raise KeyNotFound(absent(options.revision))
         headers = request.headers
         if hdrs.IF_MATCH in headers and not params.etag_matches(
             request, hdrs.IF_MATCH, found.mod_revision, weak=False
@@ -90,7 +106,7 @@ class Kv:
             request, hdrs.IF_NONE_MATCH, found.mod_revision, weak=True
         ):
             return answer(304, headers=_value_headers(found))
-        return answer(200, found.value, _OCTETS, _value_headers(found))
+        return value_answer(found)
 
     async def put(self, request: web.BaseRequest, raw_key: str, query: str) -> Answer:
         """Write the body under the key."""
@@ -99,14 +115,7 @@ class Kv:
         condition = params.write_condition(request)
         value = await self._context.bodies.read(request, VALUE_BYTES_MAX)
         command = Put(key, value, condition)
-        result = await self._context.execute(request, command, timeout_s)
-        if not isinstance(result, Written):
-            raise refusal(result)
-        return answer(
-            200,
-            b'{"revision":%d,"version":%d}\n' % (result.revision, result.version),
-            headers=b'ETag: "%d"\r\n' % result.revision,
-        )
+        return written_answer(await self._context.execute(request, command, timeout_s))
 
     async def delete(self, request: web.BaseRequest, raw_key: str, query: str) -> Answer:
         """Remove the key; `deleted` is 0 if there was nothing to remove."""
@@ -134,7 +143,7 @@ class Kv:
         ]
 
 
-def _absent(revision: int) -> str:
+def absent(revision: int) -> str:
     return (
         f"the key does not exist at revision {revision}" if revision else "the key does not exist"
     )

@@ -51,6 +51,10 @@ class Answer(web.StreamResponse):
         self._head = head
         self._data = body
 
+    def keeping(self) -> bytes:
+        """All its bytes, for an HTTP/1.1 connection that stays open."""
+        return self._head + _date() + self._data
+
     def closing(self) -> bytes:
         """All its bytes, for a connection that closes after them."""
         return b"%sConnection: close\r\n%s%s" % (self._head, _date(), self._data)

@@ -1,5 +1,6 @@
 """What the HTTP API needs of a replica. `kvstore.replica.Replica` is one; tests bring others."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -100,6 +101,14 @@ class Store(Protocol):
 
     async def read_barrier(self, timeout_s: float) -> None:
         """After it, local reads show every write acknowledged before. Raises Unavailable."""
+        ...
+
+    def submit(self, command: Command, timeout_s: float) -> "asyncio.Future[Result]":
+        """`execute` without a coroutine."""
+        ...
+
+    def barrier(self, timeout_s: float) -> "asyncio.Future[None]":
+        """`read_barrier` without a coroutine."""
         ...
 
     def status(self) -> StatusView: ...

@@ -120,25 +120,34 @@ class Replica:
 
         Raises NoQuorum, Overloaded or Stopping (certainly not applied), or OutcomeUnknown.
         """
+        return await self.submit(command, timeout_s)
+
+    def submit(self, command: Command, timeout_s: float) -> "asyncio.Future[Result]":
+        """`execute` for callers that need no coroutine: Overloaded and Stopping are raised at
+        once, the other errors come with the future."""
         self._check_running()
         if self.state.unwritten_bytes > self.config.overlay_bytes_max:
             raise Overloaded("the disk does not keep up with checkpoints")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.writes.add(command, future, self.clock.monotonic() + timeout_s)
         self.wake()
-        return await future
+        return future
 
     async def read_barrier(self, timeout_s: float) -> None:
         """Wait until local reads show every write acknowledged before this call.
 
         Raises NoQuorum, Overloaded or Stopping.
         """
+        await self.barrier(timeout_s)
+
+    def barrier(self, timeout_s: float) -> "asyncio.Future[None]":
+        """`read_barrier` for callers that need no coroutine, like `submit`."""
         self._check_running()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.reads.add(future, self.clock.monotonic() + timeout_s)
         self.metrics.counters.linearizable_reads += 1
         self.wake()
-        await future
+        return future
 
     async def hand_over(self, to: NodeId | None, timeout_s: float) -> NodeId:
         """As leader, make `to` (default: the furthest follower) lead; who leads then.

@@ -5,6 +5,7 @@ It lets the HTTP tests run alone. Its switches bring about what is rare in a rea
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from typing import NamedTuple
 
@@ -157,6 +158,12 @@ class MemoryReplica:
 
     async def read_barrier(self, timeout_s: float) -> None:
         self._maybe_fail(timeout_s)
+
+    def submit(self, command: Command, timeout_s: float) -> asyncio.Future[Result]:
+        return asyncio.ensure_future(self.execute(command, timeout_s))
+
+    def barrier(self, timeout_s: float) -> asyncio.Future[None]:
+        return asyncio.ensure_future(self.read_barrier(timeout_s))
 
     def _maybe_fail(self, timeout_s: float) -> None:
         self.timeouts.append(timeout_s)
