@@ -24,6 +24,8 @@ from kvstore.errors import KvError
 
 WAITING_BYTES_MAX = 1 << 16
 """Pipelined bytes kept while a request is in work; then the socket is not read any further."""
+HEAD_BYTES_MAX = 8190
+"""A longer head is aiohttp's to refuse."""
 HEADS_MAX = 512
 """Header blocks remembered: a client sends the same one with each request."""
 
@@ -197,7 +199,7 @@ class FastLane(asyncio.Protocol):
         data = self._waiting
         line_end = data.find(b"\r\n")
         head_end = data.find(b"\r\n\r\n", line_end)
-        if line_end < 0 or head_end <= line_end:
+        if line_end < 0 or not line_end < head_end <= HEAD_BYTES_MAX:
             return False
         matched = _REQUEST.fullmatch(data, 0, line_end)
         if matched is None:
