@@ -108,7 +108,9 @@ class Membership:
                 raise Refused(f"node {peer} belongs to another cluster")
             return
         if hello.roster:
-            if hello.roster.get(self.node) != self.incarnation:
+            if hello.roster.keys() != self.quorums.members:
+                raise Refused(f"node {peer} shows a roster of other members")
+            if hello.roster[self.node] != self.incarnation:
                 raise Refused(
                     f"node {self.node} has an empty data directory, and the cluster knows it "
                     "under another incarnation: it must be replaced, not restarted"

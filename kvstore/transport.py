@@ -207,6 +207,18 @@ class PeerTransport:
     def accepted(self, incoming: "_Incoming", present: bool) -> None:
         (self._accepted.add if present else self._accepted.discard)(incoming)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more strangers are connected than a cluster of this size can explain."""
+        return len(self._accepted) > 16 + 4 * len(self._links)
+
+    def replace_older(self, newest: "_Incoming") -> None:
+        """A peer dials anew because its old link is dead to it: close this end too."""
+        for incoming in list(self._accepted):
+            if incoming is not newest and incoming.peer == newest.peer:
+                incoming.peer = None
+                incoming.close()
+
     def has_incoming(self, peer: NodeId) -> bool:
         return any(incoming.peer == peer for incoming in self._accepted)
 
@@ -266,6 +278,8 @@ class _Incoming(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._owner.accepted(self, True)
         loop = asyncio.get_running_loop()
+        if self._owner.crowded:
+            self.close()
         self._handshake = loop.call_later(HANDSHAKE_TIMEOUT_S, self._handshake_late)
 
     def _handshake_late(self) -> None:
@@ -299,6 +313,7 @@ class _Incoming(asyncio.Protocol):
         if isinstance(hello, Refusal):
             raise FrameError("a refusal instead of a handshake")
         self.peer = self._owner.check(hello)
+        self._owner.replace_older(self)
         self._handshake.cancel()
         self._transport.write(encode_frame(self._owner.membership.hello(self.peer)))
         self._owner.on_link(self.peer, True)

@@ -155,8 +155,12 @@ class ThreadedLogWriter:
             if records:
                 try:
                     self._store.commit(records)
-                except StorageFailed as error:
-                    self._post(partial(self._failed, error))
+                except Exception as error:
+                    # A defect is no better than a bad disk: nobody may wait for a commit for ever.
+                    failure = (
+                        error if isinstance(error, StorageFailed) else StorageFailed(str(error))
+                    )
+                    self._post(partial(self._failed, failure))
                     return
             for _, then in work:
                 self._post(then)
