@@ -23,7 +23,7 @@ from kvstore.wire import (
     encode_frame,
 )
 from paxos.ballot import NodeId
-from paxos.node import PeerError
+from paxos.errors import PeerError
 
 HELLO_BYTES_MAX = 64 << 10
 HANDSHAKE_TIMEOUT_S = 5.0

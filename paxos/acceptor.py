@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import Effects, Promised, Restored, Truncation
+from paxos.errors import ProtocolError
 from paxos.messages import (
     Accept,
     Accepted,
@@ -66,7 +67,8 @@ class Acceptor:
         out.send.append((sender, Promise(message.ballot, message.first_slot, entries, next_slot)))
 
     def on_accept(self, sender: NodeId, message: Accept) -> bool:
-        """Phase 2b. Returns whether the value was accepted.
+        """Phase 2b. Returns whether the value was accepted. Raises ProtocolError on a second value
+        in the same ballot: a ballot was used twice, and agreement is lost already.
 
         A slot below `first_slot` is chosen and applied already; the answer is silence, because
         the entry that Accepted would vouch for is gone. The proposer learns by Fetch.
@@ -86,6 +88,8 @@ class Acceptor:
             entry = Entry(message.slot, message.ballot, message.value)
             self._store(entry)
             out.persist.append(entry)
+        elif held.value != message.value:
+            raise ProtocolError(f"two values for slot {message.slot} in ballot {message.ballot}")
         # A repeated Accept is answered again: the first answer may have been lost. It still waits
         # its turn behind the commit that makes it true, because `send` keeps its order.
         out.send.append((sender, Accepted(message.ballot, message.slot)))

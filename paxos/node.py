@@ -13,6 +13,7 @@ from paxos.acceptor import Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import ChosenThrough, Effects, Restored
 from paxos.election import Election
+from paxos.errors import PeerError, ProtocolError
 from paxos.learner import Learner
 from paxos.messages import (
     Accept,
@@ -44,14 +45,6 @@ class Role(StrEnum):
     FOLLOWER = "follower"
     CANDIDATE = "candidate"
     LEADER = "leader"
-
-
-class ProtocolError(RuntimeError):
-    """A state that Paxos rules out. The process must stop: its memory or its disk is wrong."""
-
-
-class PeerError(ValueError):
-    """A message that no correct member sends. Nothing was changed; the link should be dropped."""
 
 
 _OWN_BALLOT = (PreVote, Prepare, Accept, Chosen, Heartbeat, HandOver)
@@ -401,7 +394,7 @@ class Node:
 
     def _on_promise(self, sender: NodeId, message: Promise) -> None:
         if self.proposer.on_promise(sender, message) is None:
-            if self.proposer.preparing:
+            if self.proposer.preparing and message.ballot == self.proposer.ballot:
                 self.election.wait()
             return
         self.reads.leader_changed()

@@ -4,6 +4,7 @@ import pytest
 from cluster import TIMEOUT, Cluster, Packet, lead_without_phase_2, led
 
 from paxos.ballot import ZERO, Ballot
+from paxos.errors import PeerError
 from paxos.messages import (
     Accept,
     Chosen,
@@ -18,7 +19,7 @@ from paxos.messages import (
     PreVote,
     Promise,
 )
-from paxos.node import Node, NodeConfig, PeerError, Role
+from paxos.node import Node, NodeConfig, Role
 from paxos.quorum import flexible, majority
 
 # -- writing -----------------------------------------------------------------------------------
