@@ -8,35 +8,29 @@ commit, one probe. All state belongs to the loop's thread; the log and checkpoin
 
 import asyncio
 import traceback
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 from kvstore.checkpoints import Checkpoints
-from kvstore.command import Batch, Command, Compact, Result, encode
+from kvstore.command import Command, Compact, Result
 from kvstore.config import Config
 from kvstore.digests import DigestCheck
 from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded, Stopping, StorageError
 from kvstore.identity import Membership
 from kvstore.logs import EventLog
 from kvstore.metrics import Metrics
-from kvstore.pending import PendingReads, PendingWrites, Sealed
+from kvstore.outbox import Outbox, present_leader
+from kvstore.pending import PendingReads, PendingWrites
 from kvstore.snapshot import SnapshotSink, SnapshotSource
 from kvstore.state_machine import StateMachine
 from kvstore.status import Status, gauges, status_of
 from kvstore.storage.log import LogWriter
 from kvstore.wire import DigestAt, PeerMessage, Relay, SnapshotAsk, SnapshotPiece
-from paxos.ballot import ZERO, NodeId, Slot
+from paxos.ballot import NodeId, Slot
 from paxos.effects import Effects, Record
 from paxos.messages import AnyMessage
 from paxos.node import Node
-
-RELAYS_MAX = 4
-"""Bundles a follower has under way to the leader; more would only make them smaller."""
-RETRY_TICKS = 40
-"""A relayed bundle that was not applied for so long is sent again: the leader may have dropped
-it."""
 
 
 class Clock(Protocol):
@@ -94,6 +88,13 @@ class Replica:
             bytes_max=config.pending_bytes_max,
             bundle_bytes_max=config.batch_bytes_max,
         )
+        self.outbox = Outbox(
+            node,
+            self.writes,
+            self.metrics.counters,
+            batch_bytes_max=config.batch_bytes_max,
+            relayed_bytes_max=config.pending_bytes_max,
+        )
         self.reads = PendingReads(config.pending_requests_max)
         self.transport: Transport
         self.log: LogWriter
@@ -101,12 +102,8 @@ class Replica:
         self.source: SnapshotSource
         self.sink: SnapshotSink
         self._digests = DigestCheck(config.node_id, len(config.members))
-        self._relayed: deque[bytes] = deque()
-        self._relayed_bytes = 0
-        self._unsent: deque[Sealed] = deque()
         self._log_groups = 0
         self._scheduled = False
-        self._tick = 0
         self._led = (node.leader, node.leader_ballot)
         self._stopping = False
         self.failure = ""
@@ -220,11 +217,7 @@ class Replica:
             return
         match message:
             case Relay(bundle):
-                if self.node.proposer.leading and (
-                    self._relayed_bytes + len(bundle) <= self.config.pending_bytes_max
-                ):
-                    self._relayed.append(bundle)
-                    self._relayed_bytes += len(bundle)
+                self.outbox.take_relay(bundle)
             case DigestAt(slot, digest):
                 self._guard(partial(self._compare, sender, slot, digest))
             case SnapshotAsk():
@@ -251,11 +244,10 @@ class Replica:
     def _on_tick(self) -> None:
         self._expire()
         if self.membership.formed:
-            self._tick += 1
             self.node.tick()
             self.source.tick()
             self.sink.tick()
-            self._retry()
+            self.outbox.tick()
             self._run_step()
 
     def _expire(self) -> None:
@@ -264,14 +256,6 @@ class Replica:
         given_up = self.reads.expire(now)
         if given_up:
             self.node.reads.cancel(given_up)
-
-    def _retry(self) -> None:
-        """Send relayed bundles again that seem lost; sessions see to it that one is applied."""
-        for sealed in self.writes.sealed.values():
-            late = self._tick - sealed.sent_tick >= RETRY_TICKS
-            if late and sealed.sent_in != ZERO and not self.node.proposer.leading:
-                sealed.sent_tick = self._tick
-                self._unsent.append(sealed)
 
     # -- a step -----------------------------------------------------------------------------
 
@@ -286,12 +270,19 @@ class Replica:
         if token is not None:
             self.node.read(token)
         while True:
-            self._send_writes()
+            if self.node.proposer.leading:
+                self.outbox.propose(self._clock_ms)
+            elif (leader := present_leader(self.node, self.transport.connected)) is not None:
+                self.outbox.relay(partial(self.transport.send, leader))
             effects = self.node.take_effects()
             if not effects:
                 break
             self._obey(effects)
             self._notice_leader()
+
+    def _clock_ms(self) -> int:
+        """The leader's time for a batch; replicas never let it go back."""
+        return max(self.clock.wall_ms(), self.state.clock_ms)
 
     def _guard(self, call: Callable[[], None]) -> None:
         """A state that cannot be, or a bug, stops the node: its memory is not to be trusted."""
@@ -315,54 +306,6 @@ class Replica:
         self.writes.fail_all(unsent, OutcomeUnknown("the node stopped; the write may be applied"))
         self.reads.fail_all(unsent)
 
-    # -- writes on their way ----------------------------------------------------------------
-
-    def _send_writes(self) -> None:
-        if self.node.proposer.leading:
-            while self.node.can_propose and (bundles := self._take_bundles()):
-                clock_ms = max(self.clock.wall_ms(), self.state.clock_ms)
-                self.node.propose(encode(Batch(clock_ms, tuple(bundles))))
-                self.metrics.counters.slots_proposed += 1
-            return
-        leader = self.node.leader
-        if leader is None or not self.transport.connected(leader):
-            return
-        while self._unsent or (self.writes.open and len(self.writes.sealed) < RELAYS_MAX):
-            sealed = self._next_sealed()
-            if sealed is not None:
-                self.transport.send(leader, Relay(sealed.encoded))
-                self.metrics.counters.bundles_relayed += 1
-
-    def _take_bundles(self) -> list[bytes]:
-        """What goes into the next slot, own bundles and relayed ones, up to a batch's size."""
-        bundles: list[bytes] = []
-        size = 0
-        while size < self.config.batch_bytes_max:
-            if self._relayed:
-                encoded = self._relayed.popleft()
-                self._relayed_bytes -= len(encoded)
-            elif (sealed := self._next_sealed()) is not None:
-                encoded = sealed.encoded
-            elif not self._unsent and not self.writes.open:
-                break
-            else:
-                continue
-            bundles.append(encoded)
-            size += len(encoded)
-        return bundles
-
-    def _next_sealed(self) -> Sealed | None:
-        """The next own bundle to send, marked as sent under the present leader.
-
-        None if there is none, or if the next one has been answered meanwhile.
-        """
-        sealed = self._unsent.popleft() if self._unsent else self.writes.seal()
-        if sealed is None or sealed.number not in self.writes.sealed:
-            return None
-        sealed.sent_in = self.node.leader_ballot
-        sealed.sent_tick = self._tick
-        return sealed
-
     def _notice_leader(self) -> None:
         """On a new leader everything unanswered is sent again; each is applied once."""
         led = (self.node.leader, self.node.leader_ballot)
@@ -375,12 +318,7 @@ class Replica:
             self.events.event("leader lost", ballot=ballot)
         else:
             self.events.event("leader elected", leader=leader, ballot=ballot)
-        self._unsent = deque(
-            sealed for sealed in self.writes.sealed.values() if sealed.sent_in != ballot
-        )
-        if not self.node.proposer.leading:
-            self._relayed.clear()
-            self._relayed_bytes = 0
+        self.outbox.leader_changed()
 
     # -- effects ----------------------------------------------------------------------------
 
