@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SEEDS ?= 200
 
 .PHONY: help demo test check lint types bench clean
 .DEFAULT_GOAL := help

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 RETRY_S = 1.0
 """Pause after a checkpoint failed, on a full disk say."""
 
+OVERLAY_TIMES_MAX = 4
+"""At `overlay_bytes_max` a node refuses its own clients; a follower must go on applying, and at
+this many times the bound it stops rather than fill the memory."""
+
 COMPACT_SLACK = 0.1
 """Automatic compaction waits until this share of the history it keeps has piled up beyond it."""
 
@@ -84,6 +88,8 @@ class Checkpoints:
             replica.metrics.counters.checkpoint_failures += 1
             replica.events.event("checkpoint failed", reason=error, retry_s=RETRY_S)
             self._store.fail()
+            if self._store.unwritten_bytes > OVERLAY_TIMES_MAX * replica.config.overlay_bytes_max:
+                replica.fail(f"the state cannot be written, and memory is full: {error}")
             return False
         replica.metrics.counters.checkpoints += 1
         replica.state.checkpointed(through)

@@ -7,11 +7,14 @@ see to it that one copy is applied.
 from collections import deque
 from collections.abc import Callable
 
-from kvstore.command import Batch, encode
+import msgspec
+
+from kvstore.command import Batch, decode_bundle, encode
 from kvstore.metrics import Counters
 from kvstore.pending import PendingWrites, Sealed
 from kvstore.wire import Relay
 from paxos.ballot import ZERO, NodeId
+from paxos.errors import PeerError
 from paxos.node import Node
 
 RELAYS_MAX = 4
@@ -43,10 +46,19 @@ class Outbox:
         self._unsent: deque[Sealed] = deque()
         self._tick = 0
 
-    def take_relay(self, bundle: bytes) -> None:
-        """A follower's bundle; dropped at the bound, or if this node does not lead."""
+    def take_relay(self, sender: NodeId, bundle: bytes) -> None:
+        """A follower's bundle; dropped at the bound, or if this node does not lead.
+
+        Raises PeerError if it is not one: once chosen, it would stop every replica.
+        """
         fits = self._relayed_bytes + len(bundle) <= self._relayed_bytes_max
         if fits and self._node.proposer.leading:
+            try:
+                origin = decode_bundle(bundle).origin
+            except msgspec.DecodeError as error:
+                raise PeerError(f"node {sender} relays what is no bundle: {error}") from None
+            if origin != sender:
+                raise PeerError(f"node {sender} relays a bundle of node {origin}")
             self._relayed.append(bundle)
             self._relayed_bytes += len(bundle)
 

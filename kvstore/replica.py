@@ -29,6 +29,7 @@ from kvstore.storage.log import LogWriter
 from kvstore.wire import DigestAt, PeerMessage, Relay, SnapshotAsk, SnapshotPiece
 from paxos.ballot import NodeId, Slot
 from paxos.effects import Effects, Record
+from paxos.errors import PeerError
 from paxos.messages import AnyMessage
 from paxos.node import Node
 
@@ -151,8 +152,10 @@ class Replica:
 
         Raises NoQuorum if this node does not lead, or if nobody took over in time.
         """
+        if not self.node.proposer.leading:
+            raise NoQuorum(f"this node does not lead; node {self.node.leader or '?'} does")
         if self.node.hand_over(to) is None:
-            raise NoQuorum("only the leader can hand over, and only to another member")
+            raise NoQuorum(f"node {to or '?'} cannot take over: not another member, or far behind")
         self.wake()
         deadline = self.clock.monotonic() + timeout_s
         while self.clock.monotonic() < deadline and not self.failure:
@@ -215,11 +218,19 @@ class Replica:
         """A message of a member. Raises PeerError if no correct member sends it."""
         if self.failure:
             return
+        try:
+            self._dispatch(sender, message)
+        except PeerError:
+            raise
+        except Exception as error:
+            self._fail_by(error)
+
+    def _dispatch(self, sender: NodeId, message: PeerMessage) -> None:
         match message:
             case Relay(bundle):
-                self.outbox.take_relay(bundle)
+                self.outbox.take_relay(sender, bundle)
             case DigestAt(slot, digest):
-                self._guard(partial(self._compare, sender, slot, digest))
+                self._compare(sender, slot, digest)
             case SnapshotAsk():
                 self.source.on_ask(sender, message, self.node.acceptor.first_slot)
             case SnapshotPiece():
@@ -289,8 +300,11 @@ class Replica:
         try:
             call()
         except Exception as error:
-            traceback.print_exc()
-            self.fail(f"{type(error).__name__}: {error}")
+            self._fail_by(error)
+
+    def _fail_by(self, error: Exception) -> None:
+        traceback.print_exception(error)
+        self.fail(f"{type(error).__name__}: {error}")
 
     def fail(self, reason: str) -> None:
         """Stop serving at once, and say why. Nothing is acknowledged from here on."""

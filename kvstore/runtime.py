@@ -7,7 +7,7 @@ import time
 
 from kvstore.checkpoints import Checkpoints
 from kvstore.config import Config
-from kvstore.identity import Membership
+from kvstore.identity import Membership, configuration
 from kvstore.logs import EventLog, Format
 from kvstore.replica import Replica
 from kvstore.snapshot import SnapshotSink, SnapshotSource
@@ -66,8 +66,9 @@ def _membership(config: Config, data_dir: DataDir) -> Membership:
         incarnation=identity.incarnation,
         quorums=config.quorums(),
         client_address=f"http://{host}:{port}",
-        roster=identity.roster,
-        pin=data_dir.set_roster,
+        pinned=identity.pinned,
+        formed=identity.formed,
+        save=data_dir.set_members,
     )
 
 
@@ -92,7 +93,9 @@ async def open_replica(config: Config, log_format: Format = "human") -> Replica:
     """
     events = EventLog(config.node_id, log_format)
     began = time.monotonic()
-    data_dir = DataDir(config.data_dir, config.node_id, secrets.token_hex(8))
+    data_dir = DataDir(
+        config.data_dir, config.node_id, configuration(config.quorums()), secrets.token_hex(8)
+    )
     try:
         log_store = LogStore(data_dir.log_path)
         store = StateStore(data_dir.state_path)
@@ -127,10 +130,10 @@ async def open_replica(config: Config, log_format: Format = "human") -> Replica:
         replica.transport.flush()
 
     replica.source = SnapshotSource(
-        config.data_dir / "snapshot.outgoing", name, replica.checkpoints.copy, send
+        config.data_dir / "snapshot.outgoing", name, replica.checkpoints.copy, send, events
     )
     replica.sink = SnapshotSink(
-        config.data_dir / "snapshot.incoming", replica.checkpoints.install, send
+        config.data_dir / "snapshot.incoming", replica.checkpoints.install, send, events
     )
     try:
         await replica.start()

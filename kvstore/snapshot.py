@@ -11,6 +11,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import lmdb
+
+from kvstore.errors import StorageError
+from kvstore.logs import EventLog
 from kvstore.wire import PeerMessage, SnapshotAsk, SnapshotPiece
 from paxos.ballot import NodeId, Slot
 
@@ -49,9 +53,15 @@ class SnapshotSource:
     """
 
     def __init__(
-        self, path: Path, name: str, copy: Callable[[Path], Awaitable[Slot]], send: Send
+        self,
+        path: Path,
+        name: str,
+        copy: Callable[[Path], Awaitable[Slot]],
+        send: Send,
+        log: EventLog,
     ) -> None:
         self._path = path
+        self._log = log
         self._prefix = name
         self._copy = copy
         self._send = send
@@ -69,9 +79,10 @@ class SnapshotSource:
         """Answer with a piece, or begin to build; `first_slot` is where the log begins."""
         built = self._built
         fresh = built is not None and built.through + 1 >= first_slot
-        if built is not None and (ask.snapshot == built.name or (ask.snapshot == "" and fresh)):
+        if built is not None and (ask.snapshot == built.name or fresh):
             built.idle_ticks = 0
-            offset = ask.offset if ask.snapshot else 0
+            # Asked for one that is gone (of an earlier life, say): begin anew with this one.
+            offset = ask.offset if ask.snapshot == built.name else 0
             data = os.pread(built.descriptor, PIECE_BYTES, offset)
             piece = SnapshotPiece(
                 built.name, built.through, offset, built.size, built.checksum, data
@@ -90,6 +101,8 @@ class SnapshotSource:
             size = os.fstat(descriptor).st_size
             name = f"{self._prefix}-{self._count}"
             self._built = _Built(name, through, descriptor, size, checksum)
+        except (OSError, lmdb.Error) as error:
+            self._log.event("snapshot not built", reason=error)
         finally:
             self._building = None
 
@@ -116,9 +129,14 @@ class SnapshotSink:
     """Receives one snapshot at a time; `install(path, through)` gets it whole and checked."""
 
     def __init__(
-        self, path: Path, install: Callable[[Path, Slot], Awaitable[None]], send: Send
+        self,
+        path: Path,
+        install: Callable[[Path, Slot], Awaitable[None]],
+        send: Send,
+        log: EventLog,
     ) -> None:
         self._path = path
+        self._log = log
         self._install = install
         self._send = send
         self._source: NodeId | None = None
@@ -145,13 +163,13 @@ class SnapshotSink:
     def on_piece(self, sender: NodeId, piece: SnapshotPiece) -> None:
         if sender != self._source or self._installing is not None:
             return
-        if piece.snapshot != self._name:
-            if piece.offset != 0:
+        try:
+            if not self._write(piece):
                 return
-            self._begin(piece.snapshot)
-        if piece.offset != self._offset or self._descriptor is None:
+        except OSError as error:
+            self._log.event("snapshot not received", reason=error)
+            self._stop()
             return
-        os.pwrite(self._descriptor, piece.data, piece.offset)
         self._offset += len(piece.data)
         self._ticks = 0
         if self._offset < piece.size:
@@ -159,6 +177,17 @@ class SnapshotSink:
         else:
             loop = asyncio.get_running_loop()
             self._installing = loop.create_task(self._finish(piece))
+
+    def _write(self, piece: SnapshotPiece) -> bool:
+        """Whether it was the next piece."""
+        if piece.snapshot != self._name:
+            if piece.offset != 0:
+                return False
+            self._begin(piece.snapshot)
+        if piece.offset != self._offset or self._descriptor is None:
+            return False
+        os.pwrite(self._descriptor, piece.data, piece.offset)
+        return True
 
     def _begin(self, name: str) -> None:
         self._close_file()
@@ -176,6 +205,10 @@ class SnapshotSink:
             await asyncio.to_thread(os.fsync, self._descriptor)
             if await asyncio.to_thread(_checksum, self._path) == piece.checksum:
                 await self._install(self._path, piece.through)
+            else:
+                self._log.event("snapshot not received", reason="its checksum does not match")
+        except (OSError, StorageError) as error:
+            self._log.event("snapshot not installed", reason=error)
         finally:
             self._installing = None
             self._stop()

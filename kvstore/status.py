@@ -75,7 +75,7 @@ def why_not_ready(replica: "Replica") -> str:
     if replica.failure:
         return f"failed: {replica.failure}"
     if not membership.formed:
-        missing = sorted(membership.quorums.members - membership.seen)
+        missing = sorted(membership.quorums.members - membership.agreed)
         reason = f"the cluster has not formed yet: waiting for nodes {missing}"
         return "; ".join([reason, *membership.refused_by.values()])
     if node.leader is None:

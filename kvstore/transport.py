@@ -191,13 +191,14 @@ class PeerTransport:
     # -- handshakes -------------------------------------------------------------------------
 
     def check(self, hello: Hello) -> NodeId:
-        """Raises Refused. Forming drops all links, so that every peer hears of the roster."""
+        """Who it is. Raises Refused. When this node has more to show than before, it drops its
+        links, and shows it to every peer as it dials them anew."""
         formed = self.membership.formed
-        peer = self.membership.check(hello)
-        if self.membership.formed and not formed:
-            self._on_formed()
+        if self.membership.check(hello):
+            if self.membership.formed and not formed:
+                self._on_formed()
             asyncio.get_running_loop().call_soon(self._drop_links)
-        return peer
+        return hello.node
 
     def _drop_links(self) -> None:
         for link in self._links.values():

@@ -21,17 +21,18 @@ class FrameError(ValueError):
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """Who calls whom. `roster` is empty until the sender's cluster has formed (kvstore.identity).
-
-    `cluster` describes the configuration: members and quorum sizes, which must agree.
+    """Who calls whom. `roster` is empty until the sender has met every member, and `formed` says
+    that all of them hold it (kvstore.identity). `configuration` describes members and quorum sizes,
+    which must agree.
     """
 
     protocol: int
     node: NodeId
     to: NodeId
     incarnation: str
-    cluster: str
+    configuration: str
     roster: dict[NodeId, str]
+    formed: bool
     client_address: str
 
 

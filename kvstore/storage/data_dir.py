@@ -2,7 +2,7 @@
 
 `identity.json` is written once and then only replaced atomically. The *incarnation* is drawn when
 the directory is created: an emptied directory gets another one, and peers refuse it (D2). The
-*roster* names the incarnation of every member; see `kvstore.identity` for how it comes about.
+incarnations of the other members are pinned here too; see `kvstore.identity`.
 """
 
 import fcntl
@@ -20,23 +20,29 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Identity:
-    """What a data directory says of its node. `roster` is empty until the cluster has formed."""
+    """What a data directory says of its node.
+
+    `configuration` describes members and quorum sizes; `pinned` holds the incarnations of the
+    members met, and `formed` says that all members hold the same (kvstore.identity).
+    """
 
     node_id: int
     incarnation: str
     life: int
-    roster: dict[int, str]
+    configuration: str
+    pinned: dict[int, str]
+    formed: bool
     format: int = FORMAT
 
 
 class DataDir:
     """An exclusively locked data directory.
 
-    Raises StorageError if another process uses it, if it is another node's, or if its files are
-    not readable.
+    Raises StorageError if another process uses it, if it is another node's or was used with other
+    members or quorum sizes, or if its files are not readable.
     """
 
-    def __init__(self, path: Path, node_id: int, new_incarnation: str) -> None:
+    def __init__(self, path: Path, node_id: int, configuration: str, new_incarnation: str) -> None:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -58,11 +64,17 @@ class DataDir:
                     f"{path} holds a log or a state but no identity.json: it is not safe to vote "
                     "with it. Restore the file, or replace this member."
                 )
-            held = Identity(node_id, new_incarnation, 0, {})
+            held = Identity(node_id, new_incarnation, 0, configuration, {}, False)
         if held.node_id != node_id:
             raise StorageError(
                 f"{path} belongs to node {held.node_id}, and this is node {node_id}: give each "
                 "node a data directory of its own"
+            )
+        if held.configuration != configuration:
+            # Quorums of the old sizes need not meet quorums of the new ones.
+            raise StorageError(
+                f"{path} was made for members/phase1/phase2 {held.configuration}, and this node is "
+                f"configured with {configuration}: start it with the settings it had"
             )
         self.identity = replace(held, life=held.life + 1)
         self._save()
@@ -75,9 +87,9 @@ class DataDir:
     def state_path(self) -> Path:
         return self.path / "state.mdb"
 
-    def set_roster(self, roster: dict[int, str]) -> None:
-        """Pin every member's incarnation, durably and for good."""
-        self.identity = replace(self.identity, roster=roster)
+    def set_members(self, pinned: dict[int, str], formed: bool) -> None:
+        """Keep the members' incarnations, durably."""
+        self.identity = replace(self.identity, pinned=pinned, formed=formed)
         self._save()
 
     def close(self) -> None:
@@ -89,7 +101,7 @@ class DataDir:
             return None
         try:
             fields = json.loads(file.read_text())
-            fields["roster"] = {int(node): inc for node, inc in fields["roster"].items()}
+            fields["pinned"] = {int(node): inc for node, inc in fields["pinned"].items()}
             identity = Identity(**fields)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise StorageError(
