@@ -32,7 +32,7 @@ check: lint types test ## what must be green before a commit
 
 lint: $(VENV)/.dev ## style
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check paxos kvstore http_api simulation benchmarks tests
 
 types: $(VENV)/.dev ## static types
 	$(BIN)/mypy

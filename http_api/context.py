@@ -16,12 +16,13 @@ class Context:
     def __init__(self, replica: Store, config: Config) -> None:
         self.replica = replica
         self.config = config
+        self._ttl_ms = int(config.idempotency_ttl_s * 1000)
         self.bodies = Bodies(config.pending_bytes_max)
 
     async def execute(self, request: web.BaseRequest, command: Write, timeout_s: float) -> Result:
         """Run a write, at most once if the request has an Idempotency-Key."""
         once = params.idempotency_key(request)
-        wrapped: Command = command if once is None else Once(once, command)
+        wrapped: Command = command if once is None else Once(once, command, self._ttl_ms)
         return await self.replica.execute(wrapped, timeout_s)
 
     async def readable(self, options: ReadOptions) -> State:

@@ -190,7 +190,11 @@ class FastLane(asyncio.Protocol):
                 self._hand_over()
                 return
         self._taking = False
-        if self._paused and len(self._waiting) <= WAITING_BYTES_MAX:
+        if (
+            self._paused
+            and len(self._waiting) <= WAITING_BYTES_MAX
+            and not self._transport.is_closing()
+        ):
             self._paused = False
             self._transport.resume_reading()
 
@@ -258,13 +262,15 @@ class FastLane(asyncio.Protocol):
         meter.observe(answer.status, now - self._began)
         self._began = now
         transport = self._transport
+        if transport.is_closing():
+            return
         if self._lanes.stopping:
             transport.write(answer.closing())
             transport.close()
-        elif not transport.is_closing():
-            transport.write(answer.keeping())
-            if self._waiting:
-                self._next()
+            return
+        transport.write(answer.keeping())
+        if self._waiting:
+            self._next()
 
     def _hand_over(self) -> None:
         self._idle.cancel()

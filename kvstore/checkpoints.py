@@ -7,11 +7,13 @@ import asyncio
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lmdb
 
+from kvstore.errors import StorageFailed
 from kvstore.storage.state import StateStore
 from paxos.ballot import Slot
 
@@ -48,9 +50,10 @@ class Checkpoints:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if not self._replica.failure:
-            async with self._idle:
-                await self.checkpoint()
+        async with self._idle:
+            if not self._replica.failure:
+                with suppress(StorageFailed):
+                    await self.checkpoint()
         self._writer.shutdown()
         self._copier.shutdown()
         self._store.close()
@@ -64,9 +67,11 @@ class Checkpoints:
 
     async def _run_for_ever(self) -> None:
         interval_s = self._replica.config.checkpoint_interval_s
-        while not self._replica.failure:
+        while True:
             await asyncio.sleep(interval_s)
             async with self._idle:
+                if self._replica.failure:
+                    return  # it may have failed in the middle of a batch
                 done = await self.checkpoint()
             if done:
                 self._truncate()
@@ -75,7 +80,10 @@ class Checkpoints:
                 await asyncio.sleep(RETRY_S)
 
     async def checkpoint(self) -> bool:
-        """Make durable what is applied; whether that worked. Nothing is lost if it did not."""
+        """Make durable what is applied; whether that worked. Nothing is lost if it did not.
+
+        Raises StorageFailed if the log fails meanwhile.
+        """
         replica = self._replica
         frozen = replica.state.freeze()
         if frozen is None:
@@ -87,7 +95,7 @@ class Checkpoints:
         except (lmdb.Error, OSError) as error:
             replica.metrics.counters.checkpoint_failures += 1
             replica.events.event("checkpoint failed", reason=error, retry_s=RETRY_S)
-            self._store.fail()
+            self._store.fail(grow=isinstance(error, lmdb.MapFullError))
             if self._store.unwritten_bytes > OVERLAY_TIMES_MAX * replica.config.overlay_bytes_max:
                 replica.fail(f"the state cannot be written, and memory is full: {error}")
             return False

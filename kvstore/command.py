@@ -58,10 +58,15 @@ Write = Put | Delete | Compact
 
 
 class Once(msgspec.Struct, frozen=True, array_like=True, tag="o"):
-    """Apply `command` at most once for this idempotency key, and answer alike each time."""
+    """Apply `command` at most once for this idempotency key, and answer alike each time.
+
+    The answer is kept for `ttl_ms` of the log's clock; it travels with the command, because all
+    replicas must forget it at the same slot.
+    """
 
     idempotency_key: bytes
     command: Write
+    ttl_ms: int = 600_000
 
 
 Command = Put | Delete | Compact | Once

@@ -16,7 +16,15 @@ from kvstore.checkpoints import Checkpoints
 from kvstore.command import Command, Compact, Result
 from kvstore.config import Config
 from kvstore.digests import DigestCheck
-from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded, Stopping, StorageError
+from kvstore.errors import (
+    KvError,
+    NoQuorum,
+    OutcomeUnknown,
+    Overloaded,
+    Stopping,
+    StorageError,
+    StorageFailed,
+)
 from kvstore.identity import Membership
 from kvstore.logs import EventLog
 from kvstore.metrics import Metrics
@@ -190,9 +198,9 @@ class Replica:
             await asyncio.gather(self._ticker, return_exceptions=True)
         self._fail_pending(Stopping("this node is shutting down; nothing was written"))
         await self.transport.stop()
-        await self.checkpoints.stop()
         await self.source.close()
         await self.sink.close()
+        await self.checkpoints.stop()
         self.log.close()
 
     async def wait_failed(self) -> str:
@@ -398,7 +406,10 @@ class Replica:
 
     async def chosen_durable(self) -> None:
         """Wait until the log on disk knows all that is chosen now: a checkpoint must not run
-        ahead of the log, or a restart would find slots it cannot vouch for."""
+        ahead of the log, or a restart would find slots it cannot vouch for.
+
+        Raises StorageFailed if the node fails before.
+        """
         self.node.record_chosen()
         self._run_step()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -410,7 +421,10 @@ class Replica:
                 done.set_result(None)
 
         self.log.submit([], then)
-        await done
+        assert self._failed is not None, "not started"
+        await asyncio.wait({done, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        if self.failure:
+            raise StorageFailed(self.failure)
 
     def truncate(self, first_slot: Slot) -> None:
         """Drop the log before `first_slot`, which a checkpoint covers."""

@@ -7,6 +7,7 @@ import time
 
 from kvstore.checkpoints import Checkpoints
 from kvstore.config import Config
+from kvstore.errors import StorageError
 from kvstore.identity import Membership, configuration
 from kvstore.logs import EventLog, Format
 from kvstore.replica import Replica
@@ -46,9 +47,15 @@ def reconcile(log: LogStore, applied_through: int) -> Restored:
     """What the log says, given how far the checkpointed state reaches.
 
     A state ahead of the log is that of a snapshot installed just before a crash: the slots it
-    covers are chosen, and whatever the log holds of them may be of a losing ballot.
+    covers are chosen, and whatever the log holds of them may be of a losing ballot. Raises
+    StorageError if there is a hole between the two.
     """
     restored = log.restore()
+    if applied_through + 1 < restored.first_slot:
+        raise StorageError(
+            f"the state reaches slot {applied_through} only, and the log begins at slot "
+            f"{restored.first_slot}: state.mdb is lost or old. Restore it, or replace this member"
+        )
     if applied_through <= restored.chosen_through:
         return restored
     first_slot = applied_through + 1
@@ -99,7 +106,7 @@ async def open_replica(config: Config, log_format: Format = "human") -> Replica:
     try:
         log_store = LogStore(data_dir.log_path)
         store = StateStore(data_dir.state_path)
-        state = StateMachine(store, config.idempotency_ttl_s)
+        state = StateMachine(store)
         restored = reconcile(log_store, state.applied_through)
         for entry in restored.entries:
             if state.applied_through < entry.slot <= restored.chosen_through:

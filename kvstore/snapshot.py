@@ -68,28 +68,36 @@ class SnapshotSource:
         self._count = 0
         self._built: _Built | None = None
         self._building: asyncio.Task[None] | None = None
+        self._held_while_building: Slot | None = None
+        self._askers: set[NodeId] = set()
         path.unlink(missing_ok=True)
 
     @property
     def holds_after(self) -> Slot | None:
         """While a snapshot is out, the log after this slot is still needed by its receiver."""
-        return None if self._built is None else self._built.through
+        return self._held_while_building if self._built is None else self._built.through
 
     def on_ask(self, peer: NodeId, ask: SnapshotAsk, first_slot: Slot) -> None:
         """Answer with a piece, or begin to build; `first_slot` is where the log begins."""
         built = self._built
+        self._askers.add(peer)
         fresh = built is not None and built.through + 1 >= first_slot
         if built is not None and (ask.snapshot == built.name or fresh):
             built.idle_ticks = 0
             # Asked for one that is gone (of an earlier life, say): begin anew with this one.
-            offset = ask.offset if ask.snapshot == built.name else 0
-            data = os.pread(built.descriptor, PIECE_BYTES, offset)
-            piece = SnapshotPiece(
-                built.name, built.through, offset, built.size, built.checksum, data
-            )
-            self._send(peer, piece)
+            self._send_piece(peer, built, ask.offset if ask.snapshot == built.name else 0)
         elif self._building is None:
+            # Else a busy log is truncated past the copy before it is done, time after time.
+            self._held_while_building = first_slot - 1
             self._building = asyncio.get_running_loop().create_task(self._build())
+
+    def _send_piece(self, peer: NodeId, built: _Built, offset: int) -> None:
+        self._askers.discard(peer)
+        data = os.pread(built.descriptor, PIECE_BYTES, offset)
+        self._send(
+            peer,
+            SnapshotPiece(built.name, built.through, offset, built.size, built.checksum, data),
+        )
 
     async def _build(self) -> None:
         try:
@@ -101,10 +109,13 @@ class SnapshotSource:
             size = os.fstat(descriptor).st_size
             name = f"{self._prefix}-{self._count}"
             self._built = _Built(name, through, descriptor, size, checksum)
+            for peer in list(self._askers):
+                self._send_piece(peer, self._built, 0)
         except (OSError, lmdb.Error) as error:
             self._log.event("snapshot not built", reason=error)
         finally:
             self._building = None
+            self._held_while_building = None
 
     def tick(self) -> None:
         if self._built is not None:

@@ -61,12 +61,11 @@ _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
 class StateMachine:
     """The replicated state over a StateStore. Everything runs on the loop's thread."""
 
-    def __init__(self, store: StateStore, idempotency_ttl_s: float = 600.0) -> None:
+    def __init__(self, store: StateStore) -> None:
         self._store = store
         self._mvcc = Mvcc(store)
         self._once = store.tables["once"]
         self._once_expiry = store.tables["once_expiry"]
-        self._ttl_ms = int(idempotency_ttl_s * 1000)
         self.load()
 
     def load(self) -> None:
@@ -197,7 +196,7 @@ class StateMachine:
                     return Mismatched()
                 return decode_result(held[_ONCE.size :])
         result = self._write(once.command)
-        expires_ms = self.clock_ms + self._ttl_ms
+        expires_ms = self.clock_ms + once.ttl_ms
         self._once.put(once.idempotency_key, _ONCE.pack(expires_ms, fingerprint) + encode(result))
         self._once_expiry.put(_EXPIRY.pack(expires_ms) + once.idempotency_key, b"")
         self._changes.append(once.idempotency_key)

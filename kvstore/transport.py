@@ -128,7 +128,8 @@ class PeerTransport:
         for link in self._links.values():
             if not link.outbox:
                 continue
-            if link.transport is not None:
+            # uvloop raises on a closed transport, which `transport` may be for one more turn.
+            if link.transport is not None and not link.transport.is_closing():
                 if link.transport.get_write_buffer_size() > self.config.peer_buffer_bytes_max:
                     link.dropped += len(link.outbox)
                 else:

@@ -57,6 +57,14 @@ class DataDir:
                 f"the data directory {path} is in use by another process; stop it first, or choose "
                 "another --data-dir"
             ) from None
+        try:
+            self._open(node_id, configuration, new_incarnation)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, node_id: int, configuration: str, new_incarnation: str) -> None:
+        path = self.path
         held = self._load()
         if held is None:
             if self.log_path.exists() or self.state_path.exists():
@@ -69,6 +77,12 @@ class DataDir:
             raise StorageError(
                 f"{path} belongs to node {held.node_id}, and this is node {node_id}: give each "
                 "node a data directory of its own"
+            )
+        if held.pinned and not (self.log_path.exists() and self.log_path.stat().st_size):
+            # With an empty log under its old incarnation it would vote against its own promises.
+            raise StorageError(
+                f"{path} has lost its log.mdb, and with it what this node promised: it must not "
+                "vote again. Restore the file, or replace this member."
             )
         if held.configuration != configuration:
             # Quorums of the old sizes need not meet quorums of the new ones.

@@ -35,11 +35,20 @@ class LogStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._env = open_environment(path, databases=2)
-        self._log = self._env.open_db(b"log")
-        self._meta = self._env.open_db(b"meta")
+        try:
+            self._log = self._env.open_db(b"log")
+            self._meta = self._env.open_db(b"meta")
+        except lmdb.Error as error:
+            raise damaged(path, str(error)) from error
 
     def restore(self) -> Restored:
         """Everything that earlier lives made durable."""
+        try:
+            return self._restore()
+        except lmdb.Error as error:
+            raise damaged(self._path, str(error)) from error
+
+    def _restore(self) -> Restored:
         with self._env.begin() as txn:
             first_slot = _SLOT.unpack(txn.get(b"first_slot", _SLOT.pack(1), db=self._meta))[0]
             chosen = _SLOT.unpack(txn.get(b"chosen_through", _SLOT.pack(0), db=self._meta))[0]

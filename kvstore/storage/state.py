@@ -12,7 +12,7 @@ from pathlib import Path
 import lmdb
 
 from kvstore.errors import StorageError
-from kvstore.storage.environment import open_environment, sync_directory, used_bytes
+from kvstore.storage.environment import damaged, open_environment, sync_directory, used_bytes
 
 TABLES = ("meta", "keys", "versions", "history", "once", "once_expiry")
 
@@ -118,7 +118,10 @@ class StateStore:
 
     def _open(self) -> None:
         self._env = open_environment(self.path, databases=len(TABLES))
-        self._databases = {name: self._env.open_db(name.encode()) for name in TABLES}
+        try:
+            self._databases = {name: self._env.open_db(name.encode()) for name in TABLES}
+        except lmdb.Error as error:
+            raise damaged(self.path, str(error)) from error
         for name, table in self.tables.items():
             table.attach(self._databases[name])
         self.reader: lmdb.Transaction[bytes] = self._env.begin()
@@ -170,9 +173,9 @@ class StateStore:
             table.frozen = {}
         self._frozen_bytes = 0
 
-    def fail(self) -> None:
-        """The checkpoint failed, maybe for want of address space: make room, keep the changes."""
-        self._renew_reader(grow=True)
+    def fail(self, grow: bool) -> None:
+        """The checkpoint failed: keep its changes, and make room if the map was full."""
+        self._renew_reader(grow)
 
     def _renew_reader(self, grow: bool = False) -> None:
         """Read the newest checkpoint from now on; enlarge the map well before it is full."""
