@@ -10,7 +10,7 @@ import asyncio
 import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from kvstore.checkpoints import Checkpoints
 from kvstore.command import Command, Compact, Result
@@ -422,7 +422,8 @@ class Replica:
 
         self.log.submit([], then)
         assert self._failed is not None, "not started"
-        await asyncio.wait({done, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [done, self._failed]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if self.failure:
             raise StorageFailed(self.failure)
 
