@@ -104,10 +104,10 @@ async def open_replica(config: Config, log_format: Format = "human") -> Replica:
         config.data_dir, config.node_id, configuration(config.quorums()), secrets.token_hex(8)
     )
     try:
-        log_store = LogStore(data_dir.log_path)
+        log = LogStore(data_dir.log_path)
         store = StateStore(data_dir.state_path)
         state = StateMachine(store)
-        restored = reconcile(log_store, state.applied_through)
+        restored = reconcile(log, state.applied_through)
         for entry in restored.entries:
             if state.applied_through < entry.slot <= restored.chosen_through:
                 state.apply(entry.slot, entry.value)
@@ -118,30 +118,7 @@ async def open_replica(config: Config, log_format: Format = "human") -> Replica:
     membership = _membership(config, data_dir)
     replica = _OpenReplica(config, node, state, membership, SystemClock(), events)
     replica.data_dir = data_dir
-    loop = asyncio.get_running_loop()
-    replica.log = ThreadedLogWriter(log_store, loop.call_soon_threadsafe, replica.log_failed)
-    replica.transport = PeerTransport(
-        config,
-        membership,
-        events,
-        on_message=replica.on_message,
-        on_input=replica.wake,
-        on_link=replica.on_link,
-        on_formed=lambda: events.event("formed", cluster=membership.cluster_id),
-    )
-    replica.checkpoints = Checkpoints(replica, store)
-    name = f"{config.node_id}-{data_dir.identity.life}"
-
-    def send(to: NodeId, message: PeerMessage) -> None:
-        replica.transport.send(to, message)
-        replica.transport.flush()
-
-    replica.source = SnapshotSource(
-        config.data_dir / "snapshot.outgoing", name, replica.checkpoints.copy, send, events
-    )
-    replica.sink = SnapshotSink(
-        config.data_dir / "snapshot.incoming", replica.checkpoints.install, send, events
-    )
+    _connect(replica, log, store)
     try:
         await replica.start()
     except BaseException:
@@ -155,3 +132,35 @@ async def open_replica(config: Config, log_format: Format = "human") -> Replica:
         seconds=f"{time.monotonic() - began:.3f}",
     )
     return replica
+
+
+def _connect(replica: _OpenReplica, log: LogStore, store: StateStore) -> None:
+    """Give the replica its threads, its links and its snapshots."""
+    config, events, membership = replica.config, replica.events, replica.membership
+    loop = asyncio.get_running_loop()
+    replica.log = ThreadedLogWriter(log, loop.call_soon_threadsafe, replica.log_failed)
+    replica.checkpoints = Checkpoints(replica, store)
+    transport = replica.transport = PeerTransport(
+        config,
+        membership,
+        events,
+        on_message=replica.on_message,
+        on_input=replica.wake,
+        on_link=replica.on_link,
+        on_formed=lambda: events.event("formed", cluster=membership.cluster_id),
+    )
+
+    def send(to: NodeId, message: PeerMessage) -> None:
+        transport.send(to, message)
+        transport.flush()
+
+    replica.source = SnapshotSource(
+        config.data_dir / "snapshot.outgoing",
+        f"{config.node_id}-{replica.data_dir.identity.life}",
+        replica.checkpoints.copy,
+        send,
+        events,
+    )
+    replica.sink = SnapshotSink(
+        config.data_dir / "snapshot.incoming", replica.checkpoints.install, send, events
+    )
