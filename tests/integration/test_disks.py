@@ -1,0 +1,188 @@
+"""Directories shared, lost and damaged, and disks that fill up."""
+
+import resource
+import shutil
+
+import pytest
+from real_cluster import Load, check_all, eventually
+
+pytestmark = pytest.mark.integration
+
+FAILED = 74
+
+
+def test_second_process_on_a_directory(new_cluster):
+    """Refused with a sentence; the first one does not notice."""
+    cluster = new_cluster(1)
+    log_file = cluster.nodes[1].log_file.parent / "second.log"
+    second = cluster.spawn(1, log_file)
+    try:
+        assert second.wait(10) == FAILED
+    finally:
+        second.kill()
+        second.wait(10)
+        second.stdin.close()
+    assert "is in use by another process" in log_file.read_text()
+    assert cluster.put(1, "key", b"value").status == 200
+
+
+def test_wiped_directory(new_cluster):
+    """Under its old identity a node without its memory is refused, and never votes."""
+    cluster = new_cluster()
+    leader = cluster.leader()
+    wiped, other = cluster.followers()
+    cluster.must_put(leader, "key", b"1")
+    cluster.kill9(wiped)
+    shutil.rmtree(cluster.nodes[wiped].data_dir)
+    cluster.start(wiped, wait=False)
+    reason = f"node {wiped} has an incarnation this"
+    for peer in (leader, other):
+        eventually(lambda peer=peer: reason in cluster.log(peer), f"node {peer} refuses it")
+    answer = eventually(lambda: _when(cluster.call(wiped, "GET", "/readyz"), 503), "503")
+    eventually(
+        lambda: b"incarnation" in cluster.call(wiped, "GET", "/readyz").body,
+        f"the reason in {answer}",
+    )
+    cluster.must_put(leader, "key", b"2")
+    assert cluster.get(other, "key").body == b"2"
+    # Two of three processes run, and one of them must not count.
+    cluster.kill9(leader)
+    eventually(lambda: not cluster.ready(other), "the last good node notices")
+    for _ in range(2):
+        assert cluster.put(other, "key", b"3", "?timeout=1").status == 503
+    assert cluster.put(wiped, "key", b"3", "?timeout=0.5").status == 503
+    assert cluster.running(wiped), "it waits to be replaced, it does not fall over"
+    cluster.start(leader)
+    assert cluster.get(other, "key").body == b"2"
+
+
+def _when(answer, status):
+    return answer if answer.status == status else None
+
+
+def _truncate_half(path):
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def _truncate_all_but_a_page(path):
+    with path.open("r+b") as file:
+        file.truncate(4096)
+
+
+def _overwrite_head(path):
+    with path.open("r+b") as file:
+        file.write(b"\xa5" * 16384)
+
+
+def _overwrite_values(path):
+    """Flip the bytes of every stored value of the tail, as a bad disk may."""
+    data = bytearray(path.read_bytes())
+    at = data.find(b"load-0-")
+    assert at > 0
+    while at > 0:
+        data[at] ^= 0xFF
+        at = data.find(b"load-0-", at + 1)
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def loaded(new_cluster):
+    """A cluster with data, of which one follower is down."""
+    cluster = new_cluster()
+    with Load(cluster, cluster.numbers, size=2000) as load:
+        load.more(200)
+    down = cluster.followers()[0]
+    cluster.converged()
+    cluster.kill9(down)
+    return cluster, down, load
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("log.mdb", _truncate_half),
+        ("log.mdb", _truncate_all_but_a_page),
+        ("log.mdb", _overwrite_head),
+        ("log.mdb", _overwrite_values),
+        ("state.mdb", _truncate_half),
+        ("state.mdb", _truncate_all_but_a_page),
+        ("state.mdb", _overwrite_head),
+        ("identity.json", _truncate_half),
+    ],
+)
+def test_damaged_file(loaded, name, damage):
+    """Refused at start, with the file's name and what to do; nothing else changes in it."""
+    cluster, down, load = loaded
+    damage(cluster.nodes[down].data_dir / name)
+    cluster.start(down, wait=False)
+    assert cluster.wait_exit(down) == FAILED, cluster.log(down)
+    log = cluster.log(down)
+    assert "Traceback" not in log
+    assert name in log
+    assert "restore it" in log or "replace the member" in log
+    leader = cluster.leader()
+    check_all(cluster, leader, dict(list(load.acknowledged.items())[:20]))
+
+
+def limit_files(cluster, number, size):
+    """From now on the running node cannot make a file longer than `size` (None: no limit).
+
+    Its writes then fail with EFBIG; to LMDB that is a full disk as well as ENOSPC.
+    """
+    pid = cluster.nodes[number].popen.pid
+    limit = resource.RLIM_INFINITY if size is None else size
+    hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, hard))
+
+
+def size_of(cluster, number, name):
+    """The file's length."""
+    return (cluster.nodes[number].data_dir / name).stat().st_size
+
+
+@pytest.mark.parametrize("victim", ["leader", "follower"])
+def test_full_disk_in_the_log(new_cluster, victim):
+    """The node stops by itself and says why; nothing acknowledged is lost, on it or elsewhere."""
+    cluster = new_cluster()
+    full = cluster.leader() if victim == "leader" else cluster.followers()[0]
+    rest = [n for n in cluster.numbers if n != full]
+    with Load(cluster, cluster.numbers * 2, size=20_000) as load:
+        load.more(30)
+        limit_files(cluster, full, size_of(cluster, full, "log.mdb") + 200_000)
+        assert cluster.wait_exit(full) == FAILED
+        load.more(50)
+    log = cluster.log(full)
+    assert "writing the log" in log and "log.mdb failed" in log, log
+    for number in rest:
+        check_all(cluster, number, load.acknowledged)
+    cluster.start(full)
+    cluster.converged()
+    check_all(cluster, full, load.acknowledged, "?consistency=serializable")
+
+
+@pytest.mark.parametrize("then", ["room again", "kill9"])
+def test_full_disk_in_the_state(new_cluster, then):
+    """Checkpoints fail and say so, writes go on, and nothing is lost when there is room again."""
+    cluster = new_cluster(1, log_tail_bytes=100_000)
+    with Load(cluster, [1] * 4, size=20_000) as load:
+        load.more(300)
+        eventually(
+            lambda: size_of(cluster, 1, "state.mdb") > size_of(cluster, 1, "log.mdb") + 3_000_000,
+            "the state is far larger than the log",
+        )
+        limit_files(cluster, 1, size_of(cluster, 1, "state.mdb") + 20_000)
+        eventually(lambda: "checkpoint failed" in cluster.log(1), "a checkpoint fails")
+    for count in range(10):
+        assert cluster.put(1, f"late-{count}", b"%d" % count).status == 200
+        load.acknowledged[f"late-{count}"] = b"%d" % count
+    if then == "kill9":
+        cluster.kill9(1)
+        cluster.start(1)
+    else:
+        stuck = cluster.status(1)["node"]["checkpointed_through"]
+        limit_files(cluster, 1, None)
+        eventually(
+            lambda: cluster.status(1)["node"]["checkpointed_through"] > stuck, "a checkpoint"
+        )
+    check_all(cluster, 1, load.acknowledged)
