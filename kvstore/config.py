@@ -17,9 +17,12 @@ Address = tuple[str, int]
 def parse_address(text: str, parameter: str) -> Address:
     """`host:port` or `[v6]:port`; raises InvalidArgument that names `parameter`."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else -1
+    if not colon or not host or (":" in host and not bracketed) or not 0 <= number <= 65535:
         raise InvalidArgument(parameter, f"{parameter}: expected host:port, got {text!r}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return host, number
 
 
 def parse_cluster(text: str) -> dict[int, Address]:
@@ -27,7 +30,8 @@ def parse_cluster(text: str) -> dict[int, Address]:
     members: dict[int, Address] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, equals, address = part.partition("=")
-        if not equals or not name.isdigit() or int(name) < 1:
+        numeric = name.isascii() and name.isdigit() and len(name) <= 9
+        if not equals or not numeric or int(name) < 1:
             raise InvalidArgument(
                 "initial-cluster", f"initial-cluster: expected id=host:port, got {part!r}"
             )

@@ -19,7 +19,7 @@ from kvstore.storage.state import StateStore
 from kvstore.transport import PeerTransport
 from kvstore.wire import PeerMessage
 from paxos.ballot import NodeId
-from paxos.effects import ChosenThrough, Restored, Truncation
+from paxos.effects import ChosenThrough, Promised, Restored, Truncation
 from paxos.node import Node, NodeConfig
 
 
@@ -59,9 +59,10 @@ def reconcile(log: LogStore, applied_through: int) -> Restored:
     if applied_through <= restored.chosen_through:
         return restored
     first_slot = applied_through + 1
-    log.commit([Truncation(first_slot), ChosenThrough(applied_through)])
-    entries = tuple(entry for entry in restored.entries if entry.slot >= first_slot)
+    # The entries may be what remembers the highest promise: keep it before they go.
     promised = max([restored.promised, *(entry.ballot for entry in restored.entries)])
+    log.commit([Promised(promised), Truncation(first_slot), ChosenThrough(applied_through)])
+    entries = tuple(entry for entry in restored.entries if entry.slot >= first_slot)
     return Restored(promised, entries, first_slot, applied_through)
 
 

@@ -17,6 +17,7 @@ from kvstore.errors import StorageError
 from kvstore.logs import EventLog
 from kvstore.wire import PeerMessage, SnapshotAsk, SnapshotPiece
 from paxos.ballot import NodeId, Slot
+from paxos.errors import PeerError
 
 PIECE_BYTES = 512 << 10
 IDLE_TICKS = 400
@@ -93,6 +94,8 @@ class SnapshotSource:
 
     def _send_piece(self, peer: NodeId, built: _Built, offset: int) -> None:
         self._askers.discard(peer)
+        if not 0 <= offset < built.size:
+            raise PeerError(f"node {peer} asks for byte {offset} of a snapshot of {built.size}")
         data = os.pread(built.descriptor, PIECE_BYTES, offset)
         self._send(
             peer,
@@ -113,6 +116,7 @@ class SnapshotSource:
                 self._send_piece(peer, self._built, 0)
         except (OSError, lmdb.Error) as error:
             self._log.event("snapshot not built", reason=error)
+            self._path.unlink(missing_ok=True)
         finally:
             self._building = None
             self._held_while_building = None

@@ -91,7 +91,10 @@ class DataDir:
                 f"configured with {configuration}: start it with the settings it had"
             )
         self.identity = replace(held, life=held.life + 1)
-        self._save()
+        try:
+            self._save()
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written: {error}") from error
 
     @property
     def log_path(self) -> Path:

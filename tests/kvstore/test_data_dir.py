@@ -1,0 +1,97 @@
+"""The data directory: one user, one node, lives that count up."""
+
+from pathlib import Path
+
+import pytest
+
+from kvstore.errors import StorageError
+from kvstore.storage.data_dir import DataDir
+from kvstore.storage.log import LogStore
+
+
+def open_dir(path: Path, node: int = 1, configuration: str = "1,2/2/2") -> DataDir:
+    return DataDir(path, node, configuration, "new")
+
+
+def test_lives_count_and_members_stay(tmp_path: Path) -> None:
+    first = open_dir(tmp_path)
+    first.set_members({1: "new", 2: "x"}, True)
+    with pytest.raises(StorageError, match="in use"):
+        open_dir(tmp_path)
+    first.close()
+    (tmp_path / "log.mdb").write_bytes(b"log")
+    second = DataDir(tmp_path, 1, "1,2/2/2", "other")
+    assert (second.identity.life, second.identity.incarnation) == (2, "new")
+    assert second.identity.pinned == {1: "new", 2: "x"} and second.identity.formed
+    second.close()
+
+
+@pytest.mark.parametrize(("node", "configuration"), [(2, "1,2/2/2"), (1, "1,2,3/2/2")])
+def test_of_another_node_or_configuration(tmp_path: Path, node: int, configuration: str) -> None:
+    open_dir(tmp_path).close()
+    with pytest.raises(StorageError):
+        open_dir(tmp_path, node, configuration)
+
+
+def test_a_log_without_identity_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.mdb").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"identity\.json"):
+        open_dir(tmp_path)
+
+
+def test_a_damaged_identity_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "identity.json").write_text("{")
+    with pytest.raises(StorageError, match="not readable"):
+        open_dir(tmp_path)
+
+
+@pytest.mark.parametrize("formed", [False, True])
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_lost_log_is_refused_once_members_are_pinned(
+    tmp_path: Path, left: bytes | None, formed: bool
+) -> None:
+    first = open_dir(tmp_path)
+    LogStore(first.log_path).close()
+    first.set_members({1: "new"}, formed)
+    first.close()
+    kept = first.log_path.read_bytes()
+    first.log_path.unlink()
+    if left is not None:
+        first.log_path.write_bytes(left)
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"lost its log\.mdb"):
+            open_dir(tmp_path)
+    first.log_path.write_bytes(kept)
+    second = open_dir(tmp_path)
+    assert second.identity.life == 2, "refused starts are no lives"
+    second.close()
+
+
+def test_before_any_member_is_pinned_there_is_no_log_to_lose(tmp_path: Path) -> None:
+    open_dir(tmp_path).close()
+    open_dir(tmp_path).close()
+
+
+def test_another_configuration_is_refused_by_name(tmp_path: Path) -> None:
+    open_dir(tmp_path).close()
+    with pytest.raises(StorageError, match=r"made for .* 1,2/2/2, .* configured with 1,2/1/2"):
+        open_dir(tmp_path, configuration="1,2/1/2")
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    open_dir(tmp_path).close()
+    file = tmp_path / "identity.json"
+    file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(StorageError, match="format 2"):
+        open_dir(tmp_path)
+
+
+@pytest.mark.parametrize(("node", "configuration"), [(2, "1,2/2/2"), (1, "1,2,3/2/2")])
+def test_a_failed_open_gives_the_lock_back(tmp_path: Path, node: int, configuration: str) -> None:
+    open_dir(tmp_path).close()
+    before = (tmp_path / "identity.json").read_bytes()
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"belongs to|was made for"):
+            open_dir(tmp_path, node, configuration)
+    assert (tmp_path / "identity.json").read_bytes() == before
+    open_dir(tmp_path).close()

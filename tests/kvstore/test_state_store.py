@@ -1,0 +1,85 @@
+"""The state: overlay over LMDB, checkpoints that may fail, snapshots installed whole."""
+
+from pathlib import Path
+
+import pytest
+
+from kvstore.errors import StorageError
+from kvstore.storage import environment
+from kvstore.storage.state import StateStore
+
+
+def nothing(txn: object, databases: object) -> None:
+    """No housekeeping."""
+
+
+def checkpoint(store: StateStore) -> None:
+    store.freeze()
+    store.write_frozen(nothing)
+    store.finish()
+
+
+def test_layers_merge_in_order(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "state.mdb")
+    keys = store.tables["keys"]
+    for key in (b"a", b"c", b"e", b"g"):
+        keys.put(key, b"stored")
+    checkpoint(store)
+    keys.delete(b"c")
+    keys.put(b"d", b"frozen")
+    store.freeze()
+    keys.put(b"c", b"active")
+    keys.delete(b"e")
+    keys.put(b"z", b"active")
+    wanted = [
+        (b"a", b"stored"),
+        (b"c", b"active"),
+        (b"d", b"frozen"),
+        (b"g", b"stored"),
+        (b"z", b"active"),
+    ]
+    store.fail(grow=True)
+    assert list(keys.scan(b"", None)) == wanted
+    assert list(keys.scan(b"b", b"z", reverse=True)) == wanted[3:0:-1]
+    store.write_frozen(nothing)
+    store.finish()
+    checkpoint(store)
+    store.close()
+    store = StateStore(tmp_path / "state.mdb")
+    assert list(store.tables["keys"].scan(b"", None)) == wanted
+    store.close()
+
+
+def test_the_map_grows_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "MAP_BYTES_START", 1 << 18)
+    store = StateStore(tmp_path / "state.mdb")
+    for number in range(100):
+        store.tables["keys"].put(b"%03d" % number, bytes(10_000))
+    failures = 0
+    while store.freeze():
+        try:
+            store.write_frozen(nothing)
+        except environment.lmdb.MapFullError:
+            failures += 1
+            store.fail(grow=True)
+            continue
+        store.finish()
+    assert failures
+    assert len(list(store.tables["keys"].scan(b"", None))) == 100
+    store.close()
+
+
+def test_install_is_all_or_nothing(tmp_path: Path) -> None:
+    source, store = StateStore(tmp_path / "a.mdb"), StateStore(tmp_path / "b.mdb")
+    source.tables["keys"].put(b"k", b"snapshot")
+    checkpoint(source)
+    source.copy_to(tmp_path / "copy")
+    store.tables["keys"].put(b"old", b"overlay")
+    (tmp_path / "bad").write_bytes(b"rubbish" * 9999)
+    with pytest.raises(StorageError):
+        store.install(tmp_path / "bad")
+    assert store.tables["keys"].get(b"old") == b"overlay"
+    store.install(tmp_path / "copy")
+    assert list(store.tables["keys"].scan(b"", None)) == [(b"k", b"snapshot")]
+    source.close()
+    store.close()
