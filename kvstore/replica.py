@@ -244,16 +244,13 @@ class Replica:
             case SnapshotPiece():
                 self.sink.on_piece(sender, message)
             case _:
-                self._receive(sender, message)
+                self.node.receive(sender, message)
 
     def on_link(self, peer: NodeId, up: bool) -> None:
         """The link from `peer` came or went."""
         if not up and self.membership.formed and not self._stopping:
             self.node.suspect(peer)
         self.wake()
-
-    def _receive(self, sender: NodeId, message: AnyMessage) -> None:
-        self.node.receive(sender, message)
 
     async def _tick_for_ever(self) -> None:
         while not self.failure:
@@ -378,7 +375,7 @@ class Replica:
     def _deliver(self, send: list[tuple[NodeId, AnyMessage]]) -> None:
         for to, message in send:
             if to == self.node.id:
-                self._receive(to, message)
+                self.node.receive(to, message)
             else:
                 self.transport.send(to, message)
 
@@ -451,6 +448,7 @@ class Replica:
         through = self.state.applied_through
         self.events.event("snapshot installed", through=through, revision=self.state.revision)
         self.node.restart_from_snapshot(through)
+        self.reads.applied(through)
         self.wake()
 
     def log_failed(self, error: StorageError) -> None:
