@@ -13,6 +13,7 @@ import uvloop
 from http_api.app import HttpServer
 from http_api.cli_settings import ServeSettings
 from kvstore.errors import StorageError
+from kvstore.logs import EventLog
 from kvstore.replica import Replica
 from kvstore.runtime import open_replica
 
@@ -44,7 +45,8 @@ async def _serve(settings: ServeSettings, exit_with_parent: bool) -> int:
     stopping = _stop_on_signals()
     if exit_with_parent:
         _stop_with_parent(stopping)
-    replica = await open_replica(settings.config, settings.log_format)
+    events = EventLog(settings.config.node_id, settings.log_format)
+    replica = await open_replica(settings.config, events)
     try:
         http = HttpServer(replica, settings.config)
         await http.start()

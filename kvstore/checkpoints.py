@@ -4,7 +4,6 @@ The owner of the one thread on which the state's file is written. Everything els
 """
 
 import asyncio
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -62,7 +61,7 @@ class Checkpoints:
         try:
             await self._run_for_ever()
         except Exception as error:
-            traceback.print_exc()
+            self._replica.events.defect(error)
             self._replica.fail(f"checkpointing failed: {type(error).__name__}: {error}")
 
     async def _run_for_ever(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+import traceback
 from typing import Literal, TextIO
 
 Format = Literal["human", "json"]
@@ -27,6 +28,10 @@ class EventLog:
             facts_text = " ".join(f"{key}={_plain(value)}" for key, value in fields.items())
             line = f"{stamp} node {self._node} {name} {facts_text}".rstrip()
         print(line, file=self._out, flush=True)
+
+    def defect(self, error: BaseException) -> None:
+        """A bug, with its traceback."""
+        traceback.print_exception(error, file=self._out)
 
 
 def _plain(value: object) -> str:

@@ -7,7 +7,6 @@ commit, one probe. All state belongs to the loop's thread; the log and checkpoin
 """
 
 import asyncio
-import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -308,7 +307,7 @@ class Replica:
             self._fail_by(error)
 
     def _fail_by(self, error: Exception) -> None:
-        traceback.print_exception(error)
+        self.events.defect(error)
         self.fail(f"{type(error).__name__}: {error}")
 
     def fail(self, reason: str) -> None:

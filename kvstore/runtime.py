@@ -1,20 +1,26 @@
-"""Puts a real replica together: data directory, LMDB, threads, sockets, clock and randomness."""
+"""Puts a replica together: data directory, LMDB, links, clock and randomness.
+
+What a node runs on comes in as a `Machine`: the real one by default, a simulated one in
+`simulation/`. Sockets, timers and executors are those of the running event loop.
+"""
 
 import asyncio
 import random
-import secrets
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from kvstore.checkpoints import Checkpoints
 from kvstore.config import Config
-from kvstore.errors import StorageError
+from kvstore.errors import StorageError, StorageFailed
 from kvstore.identity import Membership, configuration
-from kvstore.logs import EventLog, Format
-from kvstore.replica import Replica
+from kvstore.logs import EventLog
+from kvstore.replica import Clock, Replica
 from kvstore.snapshot import SnapshotSink, SnapshotSource
 from kvstore.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
-from kvstore.storage.log import LogStore, ThreadedLogWriter
+from kvstore.storage.disk import SYSTEM_DISK, Disk
+from kvstore.storage.log import LogStore, LogWriter, ThreadedLogWriter
 from kvstore.storage.state import StateStore
 from kvstore.transport import PeerTransport
 from kvstore.wire import PeerMessage
@@ -33,10 +39,29 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
+def _threaded_writer(store: LogStore, failed: Callable[[StorageFailed], None]) -> LogWriter:
+    return ThreadedLogWriter(store, asyncio.get_running_loop().call_soon_threadsafe, failed)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a node runs on.
+
+    `randomness` must differ from node to node: two that draw the same time-outs duel for ever.
+    `log_writer(store, failed)` makes what commits the log, on the running loop.
+    """
+
+    clock: Clock = field(default_factory=SystemClock)
+    disk: Disk = SYSTEM_DISK
+    randomness: random.Random = field(default_factory=random.SystemRandom)
+    log_writer: Callable[[LogStore, Callable[[StorageFailed], None]], LogWriter] = _threaded_writer
+
+
 class _OpenReplica(Replica):
     """A replica that also gives its data directory back when it stops."""
 
     data_dir: DataDir
+    machine: Machine
 
     async def stop(self) -> None:
         await super().stop()
@@ -80,7 +105,7 @@ def _membership(config: Config, data_dir: DataDir) -> Membership:
     )
 
 
-def _node(config: Config, restored: Restored, life: int) -> Node:
+def _node(config: Config, restored: Restored, life: int, jitter: Callable[[int], int]) -> Node:
     settings = NodeConfig(
         node=config.node_id,
         quorums=config.quorums(),
@@ -90,35 +115,41 @@ def _node(config: Config, restored: Restored, life: int) -> Node:
         election_ticks=config.election_ticks,
         resend_ticks=config.resend_ticks,
     )
-    # Seeded from the system: two nodes must not draw the same time-outs.
-    return Node(settings, random.Random(secrets.randbits(64)).randrange, restored)
+    return Node(settings, jitter, restored)
 
 
-async def open_replica(config: Config, log_format: Format = "human") -> Replica:
+async def open_replica(
+    config: Config, events: EventLog | None = None, machine: Machine | None = None
+) -> Replica:
     """Open the data directory, replay the log's tail, and start to take part.
 
     Raises StorageError if the directory cannot be used, OSError if the peer address cannot.
     """
-    events = EventLog(config.node_id, log_format)
-    began = time.monotonic()
+    events = events or EventLog(config.node_id)
+    machine = machine or Machine()
+    began = machine.clock.monotonic()
     data_dir = DataDir(
-        config.data_dir, config.node_id, configuration(config.quorums()), secrets.token_hex(8)
+        config.data_dir,
+        config.node_id,
+        configuration(config.quorums()),
+        f"{machine.randomness.getrandbits(64):016x}",
+        machine.disk,
     )
     try:
-        log = LogStore(data_dir.log_path)
-        store = StateStore(data_dir.state_path)
+        log = LogStore(data_dir.log_path, machine.disk)
+        store = StateStore(data_dir.state_path, machine.disk)
         state = StateMachine(store)
         restored = reconcile(log, state.applied_through)
         for entry in restored.entries:
             if state.applied_through < entry.slot <= restored.chosen_through:
                 state.apply(entry.slot, entry.value)
-        node = _node(config, restored, data_dir.identity.life)
+        node = _node(config, restored, data_dir.identity.life, machine.randomness.randrange)
     except BaseException:
         data_dir.close()
         raise
     membership = _membership(config, data_dir)
-    replica = _OpenReplica(config, node, state, membership, SystemClock(), events)
-    replica.data_dir = data_dir
+    replica = _OpenReplica(config, node, state, membership, machine.clock, events)
+    replica.data_dir, replica.machine = data_dir, machine
     _connect(replica, log, store)
     try:
         await replica.start()
@@ -130,7 +161,7 @@ async def open_replica(config: Config, log_format: Format = "human") -> Replica:
         life=data_dir.identity.life,
         applied_through=state.applied_through,
         revision=state.revision,
-        seconds=f"{time.monotonic() - began:.3f}",
+        seconds=f"{machine.clock.monotonic() - began:.3f}",
     )
     return replica
 
@@ -138,8 +169,8 @@ async def open_replica(config: Config, log_format: Format = "human") -> Replica:
 def _connect(replica: _OpenReplica, log: LogStore, store: StateStore) -> None:
     """Give the replica its threads, its links and its snapshots."""
     config, events, membership = replica.config, replica.events, replica.membership
-    loop = asyncio.get_running_loop()
-    replica.log = ThreadedLogWriter(log, loop.call_soon_threadsafe, replica.log_failed)
+    disk = replica.machine.disk
+    replica.log = replica.machine.log_writer(log, replica.log_failed)
     replica.checkpoints = Checkpoints(replica, store)
     transport = replica.transport = PeerTransport(
         config,
@@ -161,7 +192,13 @@ def _connect(replica: _OpenReplica, log: LogStore, store: StateStore) -> None:
         replica.checkpoints.copy,
         send,
         events,
+        piece_bytes=config.snapshot_piece_bytes,
+        disk=disk,
     )
     replica.sink = SnapshotSink(
-        config.data_dir / "snapshot.incoming", replica.checkpoints.install, send, events
+        config.data_dir / "snapshot.incoming",
+        replica.checkpoints.install,
+        send,
+        events,
+        disk=disk,
     )

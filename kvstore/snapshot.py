@@ -6,7 +6,6 @@ again, and a slow one costs the sender one open file.
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,11 @@ import lmdb
 
 from kvstore.errors import StorageError
 from kvstore.logs import EventLog
+from kvstore.storage.disk import SYSTEM_DISK, Disk, File
 from kvstore.wire import PeerMessage, SnapshotAsk, SnapshotPiece
 from paxos.ballot import NodeId, Slot
 from paxos.errors import PeerError
 
-PIECE_BYTES = 512 << 10
 IDLE_TICKS = 400
 """A snapshot that nobody asked for during this many ticks is removed."""
 ASK_AGAIN_TICKS = 20
@@ -29,11 +28,12 @@ GIVE_UP_TICKS = 400
 Send = Callable[[NodeId, PeerMessage], None]
 
 
-def _checksum(path: Path) -> bytes:
-    with path.open("rb") as file:
-        digest = hashlib.blake2b(digest_size=16)
-        while block := file.read(1 << 20):
-            digest.update(block)
+def _checksum(file: File) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    offset = 0
+    while block := file.read_at(offset, 1 << 20):
+        digest.update(block)
+        offset += len(block)
     return digest.digest()
 
 
@@ -41,7 +41,7 @@ def _checksum(path: Path) -> bytes:
 class _Built:
     name: str
     through: Slot
-    descriptor: int
+    file: File
     size: int
     checksum: bytes
     idle_ticks: int = 0
@@ -60,9 +60,14 @@ class SnapshotSource:
         copy: Callable[[Path], Awaitable[Slot]],
         send: Send,
         log: EventLog,
+        *,
+        piece_bytes: int,
+        disk: Disk = SYSTEM_DISK,
     ) -> None:
         self._path = path
+        self._disk = disk
         self._log = log
+        self._piece_bytes = piece_bytes
         self._prefix = name
         self._copy = copy
         self._send = send
@@ -71,7 +76,7 @@ class SnapshotSource:
         self._building: asyncio.Task[None] | None = None
         self._held_while_building: Slot | None = None
         self._askers: set[NodeId] = set()
-        path.unlink(missing_ok=True)
+        disk.remove(path)
 
     @property
     def holds_after(self) -> Slot | None:
@@ -96,7 +101,7 @@ class SnapshotSource:
         self._askers.discard(peer)
         if not 0 <= offset < built.size:
             raise PeerError(f"node {peer} asks for byte {offset} of a snapshot of {built.size}")
-        data = os.pread(built.descriptor, PIECE_BYTES, offset)
+        data = built.file.read_at(offset, self._piece_bytes)
         self._send(
             peer,
             SnapshotPiece(built.name, built.through, offset, built.size, built.checksum, data),
@@ -107,16 +112,19 @@ class SnapshotSource:
             self._discard()
             self._count += 1
             through = await self._copy(self._path)
-            checksum = await asyncio.to_thread(_checksum, self._path)
-            descriptor = os.open(self._path, os.O_RDONLY)
-            size = os.fstat(descriptor).st_size
+            file = self._disk.open(self._path)
+            try:
+                checksum = await asyncio.to_thread(_checksum, file)
+            except BaseException:
+                file.close()
+                raise
             name = f"{self._prefix}-{self._count}"
-            self._built = _Built(name, through, descriptor, size, checksum)
-            for peer in list(self._askers):
+            self._built = _Built(name, through, file, file.size(), checksum)
+            for peer in sorted(self._askers):
                 self._send_piece(peer, self._built, 0)
         except (OSError, lmdb.Error) as error:
             self._log.event("snapshot not built", reason=error)
-            self._path.unlink(missing_ok=True)
+            self._disk.remove(self._path)
         finally:
             self._building = None
             self._held_while_building = None
@@ -129,9 +137,9 @@ class SnapshotSource:
 
     def _discard(self) -> None:
         if self._built is not None:
-            os.close(self._built.descriptor)
+            self._built.file.close()
             self._built = None
-        self._path.unlink(missing_ok=True)
+        self._disk.remove(self._path)
 
     async def close(self) -> None:
         if self._building is not None:
@@ -149,8 +157,11 @@ class SnapshotSink:
         install: Callable[[Path, Slot], Awaitable[None]],
         send: Send,
         log: EventLog,
+        *,
+        disk: Disk = SYSTEM_DISK,
     ) -> None:
         self._path = path
+        self._disk = disk
         self._log = log
         self._install = install
         self._send = send
@@ -158,9 +169,9 @@ class SnapshotSink:
         self._name = ""
         self._offset = 0
         self._ticks = 0
-        self._descriptor: int | None = None
+        self._file: File | None = None
         self._installing: asyncio.Task[None] | None = None
-        path.unlink(missing_ok=True)
+        disk.remove(path)
 
     @property
     def active(self) -> bool:
@@ -199,26 +210,26 @@ class SnapshotSink:
             if piece.offset != 0:
                 return False
             self._begin(piece.snapshot)
-        if piece.offset != self._offset or self._descriptor is None:
+        if piece.offset != self._offset or self._file is None:
             return False
-        os.pwrite(self._descriptor, piece.data, piece.offset)
+        self._file.write_at(piece.offset, piece.data)
         return True
 
     def _begin(self, name: str) -> None:
         self._close_file()
         self._name = name
         self._offset = 0
-        self._descriptor = os.open(self._path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
+        self._file = self._disk.create(self._path)
 
     def _ask(self) -> None:
         assert self._source is not None
         self._send(self._source, SnapshotAsk(self._name, self._offset))
 
     async def _finish(self, piece: SnapshotPiece) -> None:
-        assert self._descriptor is not None
+        assert self._file is not None
         try:
-            await asyncio.to_thread(os.fsync, self._descriptor)
-            if await asyncio.to_thread(_checksum, self._path) == piece.checksum:
+            await asyncio.to_thread(self._file.sync)
+            if await asyncio.to_thread(_checksum, self._file) == piece.checksum:
                 await self._install(self._path, piece.through)
             else:
                 self._log.event("snapshot not received", reason="its checksum does not match")
@@ -242,12 +253,12 @@ class SnapshotSink:
         self._name = ""
         self._offset = 0
         self._close_file()
-        self._path.unlink(missing_ok=True)
+        self._disk.remove(self._path)
 
     def _close_file(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     async def close(self) -> None:
         if self._installing is not None:

@@ -74,7 +74,7 @@ class PeerTransport:
             for peer, address in config.members.items()
             if peer != config.node_id
         }
-        self._accepted: set[_Incoming] = set()
+        self._accepted: dict[_Incoming, None] = {}
         self._server: asyncio.Server | None = None
         self._dialling: list[asyncio.Task[None]] = []
         self._last: tuple[PeerMessage, bytes] | None = None
@@ -207,7 +207,10 @@ class PeerTransport:
                 link.transport.close()
 
     def accepted(self, incoming: "_Incoming", present: bool) -> None:
-        (self._accepted.add if present else self._accepted.discard)(incoming)
+        if present:
+            self._accepted[incoming] = None
+        else:
+            self._accepted.pop(incoming, None)
 
     @property
     def crowded(self) -> bool:

@@ -5,14 +5,12 @@ the directory is created: an emptied directory gets another one, and peers refus
 incarnations of the other members are pinned here too; see `kvstore.identity`.
 """
 
-import fcntl
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from kvstore.errors import StorageError
-from kvstore.storage.environment import sync_directory
+from kvstore.storage.disk import SYSTEM_DISK, Disk
 
 FORMAT = 1
 """Version of the files in a data directory."""
@@ -42,21 +40,26 @@ class DataDir:
     members or quorum sizes, or if its files are not readable.
     """
 
-    def __init__(self, path: Path, node_id: int, configuration: str, new_incarnation: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        node_id: int,
+        configuration: str,
+        new_incarnation: str,
+        disk: Disk = SYSTEM_DISK,
+    ) -> None:
         self.path = path
+        self._disk = disk
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        except OSError as error:
-            raise StorageError(f"the data directory {path} cannot be used: {error}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
+            disk.make_directory(path)
+            self._unlock = disk.lock(path / "lock")
+        except BlockingIOError:
             raise StorageError(
                 f"the data directory {path} is in use by another process; stop it first, or choose "
                 "another --data-dir"
             ) from None
+        except OSError as error:
+            raise StorageError(f"the data directory {path} cannot be used: {error}") from error
         try:
             self._open(node_id, configuration, new_incarnation)
         except BaseException:
@@ -67,7 +70,7 @@ class DataDir:
         path = self.path
         held = self._load()
         if held is None:
-            if self.log_path.exists() or self.state_path.exists():
+            if self._has(self.log_path) or self._has(self.state_path):
                 raise StorageError(
                     f"{path} holds a log or a state but no identity.json: it is not safe to vote "
                     "with it. Restore the file, or replace this member."
@@ -78,7 +81,7 @@ class DataDir:
                 f"{path} belongs to node {held.node_id}, and this is node {node_id}: give each "
                 "node a data directory of its own"
             )
-        if held.pinned and not (self.log_path.exists() and self.log_path.stat().st_size):
+        if held.pinned and not self._disk.size(self.log_path):
             # With an empty log under its old incarnation it would vote against its own promises.
             raise StorageError(
                 f"{path} has lost its log.mdb, and with it what this node promised: it must not "
@@ -110,14 +113,17 @@ class DataDir:
         self._save()
 
     def close(self) -> None:
-        os.close(self._lock)
+        self._unlock()
+
+    def _has(self, path: Path) -> bool:
+        return self._disk.size(path) is not None
 
     def _load(self) -> Identity | None:
         file = self.path / "identity.json"
-        if not file.exists():
+        if not self._has(file):
             return None
         try:
-            fields = json.loads(file.read_text())
+            fields = json.loads(self._disk.read(file))
             fields["pinned"] = {int(node): inc for node, inc in fields["pinned"].items()}
             identity = Identity(**fields)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -132,10 +138,4 @@ class DataDir:
 
     def _save(self) -> None:
         file = self.path / "identity.json"
-        new = self.path / "identity.json.new"
-        with new.open("w") as out:
-            json.dump(asdict(self.identity), out)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(new, file)
-        sync_directory(self.path)
+        self._disk.replace(file, json.dumps(asdict(self.identity)).encode())

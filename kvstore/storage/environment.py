@@ -5,7 +5,6 @@ of a 20 kB record took the same time in both (0.38 against 0.41 ms) and so did r
 takes keys of up to 1,978 bytes where 0.9 stops at 511, too short for paths that users of etcd keep.
 """
 
-import os
 from pathlib import Path
 
 import lmdb
@@ -59,12 +58,3 @@ def used_bytes(environment: lmdb.Environment) -> int:
 def damaged(path: Path, what: str) -> StorageError:
     """The error for a file that opens, and holds what cannot be."""
     return StorageError(f"{path} is damaged: {what}. {_RECOVER}")
-
-
-def sync_directory(path: Path) -> None:
-    """Make renames and creations inside `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

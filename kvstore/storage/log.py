@@ -16,7 +16,8 @@ from typing import Protocol
 import lmdb
 
 from kvstore.errors import StorageFailed
-from kvstore.storage.environment import damaged, open_environment
+from kvstore.storage.disk import SYSTEM_DISK, Disk
+from kvstore.storage.environment import damaged
 from paxos.ballot import ZERO, Ballot, Slot
 from paxos.effects import ChosenThrough, Promised, Record, Restored, Truncation
 from paxos.messages import Entry
@@ -32,9 +33,9 @@ class LogStore:
     Raises StorageError from the constructor and `restore` on a damaged file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk = SYSTEM_DISK) -> None:
         self._path = path
-        self._env = open_environment(path, databases=2)
+        self._env = disk.environment(path, databases=2)
         try:
             self._log = self._env.open_db(b"log")
             self._meta = self._env.open_db(b"meta")

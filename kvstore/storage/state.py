@@ -5,14 +5,14 @@ Reads and writes happen on the loop's thread and touch memory first: `active` ch
 After a crash the checkpoint is whole, and the log is replayed from the slot it names.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lmdb
 
 from kvstore.errors import StorageError
-from kvstore.storage.environment import damaged, open_environment, sync_directory, used_bytes
+from kvstore.storage.disk import SYSTEM_DISK, Disk
+from kvstore.storage.environment import damaged, used_bytes
 
 TABLES = ("meta", "keys", "versions", "history", "once", "once_expiry")
 
@@ -108,8 +108,9 @@ class StateStore:
     `fail` to try the same changes again later (loop thread). Only one is under way at a time.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk = SYSTEM_DISK) -> None:
         self.path = path
+        self._disk = disk
         self.overlay_bytes = 0
         self._frozen_bytes = 0
         self.tables = {name: Table(self, name) for name in TABLES}
@@ -117,7 +118,7 @@ class StateStore:
         self._open()
 
     def _open(self) -> None:
-        self._env = open_environment(self.path, databases=len(TABLES))
+        self._env = self._disk.environment(self.path, databases=len(TABLES))
         try:
             self._databases = {name: self._env.open_db(name.encode()) for name in TABLES}
         except lmdb.Error as error:
@@ -192,13 +193,7 @@ class StateStore:
 
         The caller raises `copying` before and lowers it after, on the loop's thread.
         """
-        path.unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        try:
-            self._env.copyfd(descriptor, compact=True)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self._disk.copy(self._env, path)
 
     def install(self, path: Path) -> None:
         """Replace the whole state by the file at `path`, atomically, and forget the overlay.
@@ -206,12 +201,11 @@ class StateStore:
         No checkpoint and no copy may be under way. A crash leaves the old or the new state whole.
         Raises StorageError if the new file is not a usable state.
         """
-        open_environment(path, databases=len(TABLES)).close()
-        Path(f"{path}-lock").unlink(missing_ok=True)
+        self._disk.environment(path, databases=len(TABLES)).close()
+        self._disk.remove(_lock_of(path))
         self.close()
-        os.replace(path, self.path)
-        Path(f"{self.path}-lock").unlink(missing_ok=True)
-        sync_directory(self.path.parent)
+        self._disk.remove(_lock_of(self.path))
+        self._disk.rename(path, self.path)
         for table in self.tables.values():
             table.active, table.frozen = {}, {}
         self.overlay_bytes = self._frozen_bytes = 0
@@ -220,6 +214,11 @@ class StateStore:
     def close(self) -> None:
         self.reader.abort()
         self._env.close()
+
+
+def _lock_of(path: Path) -> Path:
+    """LMDB's reader table; it belongs to one generation of the file."""
+    return path.with_name(path.name + "-lock")
 
 
 __all__ = ["TABLES", "Housekeeping", "StateStore", "StorageError", "Table"]

@@ -20,7 +20,7 @@ class Replica:
     async def stop(self):
         print("replica stopped", flush=True)
 
-async def open_replica(config, log_format):
+async def open_replica(config, events):
     if case == "storage":
         raise StorageError("the data is damaged: restore a backup")
     return Replica()

@@ -14,7 +14,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kvstore import snapshot
 from kvstore.logs import EventLog
 from kvstore.snapshot import GIVE_UP_TICKS, IDLE_TICKS, SnapshotSink, SnapshotSource
 from kvstore.wire import PeerMessage, SnapshotAsk, SnapshotPiece
@@ -22,11 +21,6 @@ from paxos.ballot import NodeId, Slot
 
 PIECE_BYTES = 1000
 THROUGH = 40
-
-
-@pytest.fixture(autouse=True)
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "PIECE_BYTES", PIECE_BYTES)
 
 
 def run(test: Coroutine[None, None, None]) -> None:
@@ -55,7 +49,12 @@ class Source:
         self.sent: deque[tuple[NodeId, SnapshotPiece]] = deque()
         self.events = io.StringIO()
         self.source = SnapshotSource(
-            self.path, name, self.copy, self.send, EventLog(1, out=self.events)
+            self.path,
+            name,
+            self.copy,
+            self.send,
+            EventLog(1, out=self.events),
+            piece_bytes=PIECE_BYTES,
         )
 
     async def copy(self, path: Path) -> Slot:
