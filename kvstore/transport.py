@@ -165,6 +165,10 @@ class PeerTransport:
                 raise
         link.transport = transport
         link.last_refusal = ""
+        if outgoing.shown != self.membership.hello(peer):
+            # Failing schedule otherwise: this node meets its last member while the handshake is
+            # under way, the peer never sees the complete roster, and the cluster never forms.
+            transport.close()
         try:
             await outgoing.closed
         finally:
@@ -238,10 +242,11 @@ class _Outgoing(asyncio.Protocol):
         self._reader = FrameReader(HELLO_BYTES_MAX)
         self.ready: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
+        self.shown: Hello | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        hello = encode_frame(self._owner.membership.hello(self._peer))
-        cast("asyncio.Transport", transport).write(hello)
+        self.shown = self._owner.membership.hello(self._peer)
+        cast("asyncio.Transport", transport).write(encode_frame(self.shown))
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -6,6 +6,7 @@ themselves are kept only when somebody wants to see them: `simulation.page` draw
 """
 
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 
@@ -138,6 +139,13 @@ class Trace:
         self._hash.update(_encode(event))
         if self._keep:
             self.events.append(event)
+
+    def add_raw(self, raw: bytes, make: Callable[[], Event]) -> None:
+        """The same where making the event costs: `raw` is hashed, and must determine it."""
+        self.count += 1
+        self._hash.update(raw)
+        if self._keep:
+            self.events.append(make())
 
     @property
     def digest(self) -> str:

@@ -1,0 +1,298 @@
+"""The invariants: few, named, and checked at every event that could break them.
+
+The monitor sees all nodes at once, their messages as they leave and their disks, which no node can.
+It only looks: nothing it does changes what a node does.
+
+=====================  =================================================================
+agreement              no two values are chosen in one slot, or applied there
+stability              a chosen value stays: no later ballot proposes another one there
+validity               what is applied was accepted by a phase 2 quorum, and is made of
+                       commands that clients issued
+prefix                 each node applies slot after slot; restarts and snapshots never go back
+durable promise        what an acceptor answers is on its disk by then, and there after a restart
+equal digests          two states at the same slot are equal
+exactly once           a write is applied once, however often it was sent
+nothing lost           what a client was told is in the log that was chosen
+no stale read          the history of every key is linearizable; pages are, as a whole
+sound nodes            a node stops by itself only when its disk fails, and then it does
+liveness               after healing, all requests succeed and all nodes meet in one state
+=====================  =================================================================
+"""
+
+import struct
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kvstore.command import Bundle, Command, Compact, Once, Result, decode_batch, decode_bundle
+from kvstore.mvcc import Page
+from kvstore.wire import PeerMessage
+from paxos.ballot import Ballot, NodeId, Slot
+from paxos.messages import Accept, Accepted, Promise
+from paxos.node import Node
+from paxos.quorum import QuorumSystem
+from simulation.lmdb_model import EnvironmentFile
+from simulation.reference import Reference
+
+_ENTRY_BALLOT = struct.Struct(">QI")
+_SLOT = struct.Struct(">Q")
+
+
+@dataclass(frozen=True)
+class Violation:
+    """An invariant that does not hold, and the facts. `slot` and `key` are what it is about."""
+
+    invariant: str
+    text: str
+    slot: Slot | None = None
+    key: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.text}"
+
+
+@dataclass
+class _Acceptor:
+    """What one node has answered, ever, over all its lives on one disk."""
+
+    promised: Ballot = Ballot(0, 0)
+    accepted: dict[Slot, Ballot] = field(default_factory=dict)
+
+
+class Monitor:
+    """Checks a whole cluster. `violations` stays empty, or the run has failed."""
+
+    def __init__(self, quorums: QuorumSystem, reached: Callable[[str], None]) -> None:
+        self.quorums = quorums
+        self.reached = reached
+        self.violations: list[Violation] = []
+        self.reference = Reference()
+        self.chosen: dict[Slot, tuple[bytes, Ballot]] = {}
+        self.applied: dict[Slot, bytes] = {}
+        self.digests: dict[Slot, bytes] = {0: b""}
+        self.issued: set[Command] = set()
+        self._proposed: dict[Slot, dict[Ballot, bytes]] = defaultdict(dict)
+        self._votes: dict[tuple[Slot, Ballot], set[NodeId]] = defaultdict(set)
+        self._acceptors: dict[NodeId, _Acceptor] = defaultdict(_Acceptor)
+        self._idempotency_keys: set[bytes] = set()
+        self.acknowledged_revision = 1
+
+    def violated(
+        self, invariant: str, text: str, slot: Slot | None = None, key: str | None = None
+    ) -> None:
+        """Only the first counts: what follows may follow from it."""
+        self.violations.append(Violation(invariant, text, slot, key))
+
+    # -- consensus --------------------------------------------------------------------------
+
+    def on_send(self, node: NodeId, log: EnvironmentFile, message: PeerMessage) -> None:
+        """`node`, whose disk holds `log`, sends `message`."""
+        match message:
+            case Accept(ballot, slot, value):
+                self.on_proposed(ballot, slot, value)
+            case Accepted(ballot, slot):
+                self._check_accepted(node, log, ballot, slot)
+                self._acceptors[node].accepted[slot] = ballot
+                self.on_vote(node, ballot, slot)
+            case Promise(ballot):
+                self._check_promise(node, log, message)
+                acceptor = self._acceptors[node]
+                acceptor.promised = max(acceptor.promised, ballot)
+
+    def on_own(self, node: NodeId, log: EnvironmentFile, message: PeerMessage) -> None:
+        """`node` takes its own answer: it counts like any other, and must be as durable."""
+        if isinstance(message, Accepted | Promise):
+            self.on_send(node, log, message)
+
+    def chosen_ballot(self, slot: Slot) -> str:
+        """In which `slot` was chosen first, for people."""
+        return str(self.chosen[slot][1]) if slot in self.chosen else ""
+
+    def on_proposed(self, ballot: Ballot, slot: Slot, value: bytes) -> None:
+        """The leader of `ballot` proposes `value`."""
+        proposed = self._proposed[slot]
+        if proposed.setdefault(ballot, value) != value:
+            self.violated("agreement", f"ballot {ballot} proposes two values in slot {slot}", slot)
+        chosen = self.chosen.get(slot)
+        if chosen is not None and chosen[0] != value and ballot > chosen[1]:
+            self.violated(
+                "stability",
+                f"slot {slot} was chosen in ballot {chosen[1]}, and {ballot} proposes another value",
+                slot,
+            )
+
+    def on_vote(self, node: NodeId, ballot: Ballot, slot: Slot) -> None:
+        """`node` accepted in `ballot`, durably; a quorum of them chooses."""
+        votes = self._votes[slot, ballot]
+        votes.add(node)
+        value = self._proposed[slot].get(ballot)
+        if value is None or not self.quorums.is_phase2(votes):
+            return
+        before = self.chosen.setdefault(slot, (value, ballot))
+        if before[0] != value:
+            self.violated(
+                "agreement", f"slot {slot} chosen differently in {before[1]} and {ballot}", slot
+            )
+        for other, proposal in self._proposed[slot].items():
+            if other > ballot and proposal != value:
+                self.violated(
+                    "stability", f"slot {slot} chosen in {ballot}, other value in {other}", slot
+                )
+
+    def _check_accepted(
+        self, node: NodeId, log: EnvironmentFile, ballot: Ballot, slot: Slot
+    ) -> None:
+        promised = self._acceptors[node].promised
+        if ballot < promised:
+            self.violated(
+                "durable promise", f"node {node} promised {promised} and accepts in {ballot}", slot
+            )
+        held = _entry_ballot(log, slot)
+        if slot >= _first_slot(log) and (held is None or held < ballot):
+            self.violated(
+                "durable promise",
+                f"node {node} says it accepted slot {slot} in {ballot}; its disk holds "
+                f"{held or 'nothing'}",
+                slot,
+            )
+
+    def _check_promise(self, node: NodeId, log: EnvironmentFile, message: Promise) -> None:
+        ballot = message.ballot
+        if _promised(log) < ballot:
+            self.violated("durable promise", f"node {node} answers {ballot} before it is on disk")
+        reported = {entry.slot: entry.ballot for entry in message.accepted}
+        for slot, accepted in self._acceptors[node].accepted.items():
+            in_piece = message.next_slot is None or slot < message.next_slot
+            if message.first_slot <= slot and in_piece and accepted < ballot:
+                if reported.get(slot, Ballot(0, 0)) < accepted:
+                    self.violated(
+                        "durable promise",
+                        f"node {node} accepted slot {slot} in {accepted} and does not report it",
+                        slot,
+                    )
+
+    def on_restart(self, node: NodeId, restored: Node) -> None:
+        """`restored` is what a new life of `node` begins with."""
+        answered, acceptor = self._acceptors[node], restored.acceptor
+        if acceptor.promised < answered.promised:
+            self.violated(
+                "durable promise",
+                f"node {node} promised {answered.promised}, and restarts with {acceptor.promised}",
+            )
+        for slot, ballot in answered.accepted.items():
+            entry = acceptor.log.get(slot)
+            if slot > restored.chosen_through and (entry is None or entry.ballot < ballot):
+                self.violated(
+                    "durable promise",
+                    f"node {node} accepted slot {slot} in {ballot}, and restarts with "
+                    f"{entry.ballot if entry else 'nothing'}",
+                    slot,
+                )
+
+    def on_disk_lost(self, node: NodeId) -> None:
+        """It has nothing to remember any more; the others must refuse it."""
+        self._acceptors.pop(node, None)
+
+    # -- the state machine ------------------------------------------------------------------
+
+    def on_apply(
+        self,
+        node: NodeId,
+        slot: Slot,
+        value: bytes,
+        applied: list[tuple[Bundle, list[Result]]],
+        digest: bytes,
+    ) -> None:
+        """`node` applied `value`, which gave these results and this state."""
+        first = self.applied.get(slot)
+        if first is None:
+            self._first_apply(node, slot, value, applied)
+        elif first != value:
+            self.violated("agreement", f"node {node} applies another value in slot {slot}", slot)
+        self.check_digest(node, slot, digest)
+
+    def _first_apply(
+        self, node: NodeId, slot: Slot, value: bytes, applied: list[tuple[Bundle, list[Result]]]
+    ) -> None:
+        self.applied[slot] = value
+        chosen = self.chosen.get(slot)
+        if chosen is None:
+            self.violated("validity", f"node {node} applies slot {slot}: no quorum chose it", slot)
+        elif chosen[0] != value:
+            self.violated("agreement", f"node {node} applies what lost in slot {slot}", slot)
+        if value:
+            self._check_issued(slot, value, len(applied))
+        for bundle, results in applied:
+            if complaint := self.reference.apply(bundle, results):
+                self.violated("exactly once", complaint, slot)
+            if any(type(result).__name__ == "NotHeld" for result in results):
+                self.reached("condition refused")
+
+    def _check_issued(self, slot: Slot, value: bytes, admitted: int) -> None:
+        bundles = [decode_bundle(encoded) for encoded in decode_batch(value).bundles]
+        if len(bundles) > admitted:
+            self.reached("second copy of a bundle refused")
+        for bundle in bundles:
+            for command in bundle.commands:
+                if isinstance(command, Compact):
+                    self.reached("automatic compaction")
+                elif command not in self.issued:
+                    self.violated("validity", f"slot {slot} holds what no client issued", slot)
+                if isinstance(command, Once):
+                    if command.idempotency_key in self._idempotency_keys:
+                        self.reached("retry answered from memory")
+                    self._idempotency_keys.add(command.idempotency_key)
+
+    def check_digest(self, node: NodeId, slot: Slot, digest: bytes) -> None:
+        """`node` holds the state as of `slot`."""
+        if self.digests.setdefault(slot, digest) != digest:
+            self.violated("equal digests", f"node {node} differs after slot {slot}", slot)
+
+    # -- clients ----------------------------------------------------------------------------
+
+    def on_acknowledged(self, key: bytes, value: bytes | None, revision: int) -> None:
+        """A client was told that `value` was written (None: deleted) at `revision`."""
+        self.acknowledged_revision = max(self.acknowledged_revision, revision)
+        change = self.reference.at(revision)
+        if change is None or (change.key, change.value) != (key, value):
+            self.violated(
+                "nothing lost",
+                f"{key.decode()} = {value!r} acknowledged at revision {revision}, which is {change}",
+                key=key.decode(),
+            )
+
+    def check_page(self, page: Page, limit: int, acknowledged_revision: int) -> None:
+        """A page of all keys that begin with "k", read after `acknowledged_revision` was seen."""
+        if page.revision < acknowledged_revision:
+            self.violated(
+                "no stale read",
+                f"a page as of revision {page.revision}, after {acknowledged_revision} was "
+                "acknowledged",
+            )
+        expected = self.reference.range(b"k", b"l", page.revision)
+        found = [(item.key, item.value) for item in page.items]
+        if found != [(change.key, change.value) for change in expected[:limit]]:
+            self.violated("no stale read", f"the page as of revision {page.revision} is {found}")
+
+
+def _entry_ballot(log: EnvironmentFile, slot: Slot) -> Ballot | None:
+    data = log.trees[b"log"].pairs.get(_SLOT.pack(slot))
+    return None if data is None else Ballot(*_ENTRY_BALLOT.unpack_from(data))
+
+
+def _first_slot(log: EnvironmentFile) -> Slot:
+    data = log.trees[b"meta"].pairs.get(b"first_slot")
+    return 1 if data is None else int(_SLOT.unpack(data)[0])
+
+
+def _promised(log: EnvironmentFile) -> Ballot:
+    data = log.trees[b"meta"].pairs.get(b"promised")
+    return Ballot(0, 0) if data is None else Ballot(*_ENTRY_BALLOT.unpack(data))
+
+
+def log_file(files: dict[Path, object], path: Path) -> EnvironmentFile:
+    """The log as it is on a disk."""
+    file = files[path]
+    assert isinstance(file, EnvironmentFile)
+    return file
