@@ -132,7 +132,7 @@ class Disk:
                 file = self.files[path] = EnvironmentFile.decode(bytes(file.content))
             except msgspec.DecodeError as error:
                 raise StorageError(f"{path} cannot be opened ({error})") from error
-        return as_lmdb(Environment(file, MAP_BYTES_START, lambda _: self.check_write()))
+        return as_lmdb(Environment(file, MAP_BYTES_START, lambda _: self.check_commit()))
 
     def copy(self, environment: Any, path: Path) -> None:
         self.check_write()
@@ -141,13 +141,17 @@ class Disk:
         file.content, file.synced = bytearray(data), data
 
     def check_write(self) -> None:
-        """Raises what the real storage raises when it cannot write."""
-        if self.fails:
+        """Raises OSError if the disk fails or is full."""
+        if self.fails or self.full:
             self.failures += 1
-            raise lmdb.Error("input/output error")
-        if self.full:
-            self.failures += 1
-            raise OSError(28, "no space left on device")
+            raise OSError(28, "no space left on device") if self.full else OSError(5, "disk failed")
+
+    def check_commit(self) -> None:
+        """The same, in LMDB's words."""
+        try:
+            self.check_write()
+        except OSError as error:
+            raise lmdb.Error(str(error)) from error
 
 
 class OpenFile:
@@ -206,7 +210,10 @@ class LogWriter:
         groups = [*self._under_way, *self._waiting]
         if not self._broken:
             self._broken = True
-            self._store.commit([record for group, _ in groups for record in group])
+            try:
+                self._store.commit([record for group, _ in groups for record in group])
+            except StorageFailed as error:
+                self._failed(error)
 
     def _go_on(self) -> None:
         if self._under_way or self._broken or not self._waiting:

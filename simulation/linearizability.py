@@ -14,11 +14,11 @@ unknown outcome may take effect at any time after the call, or never.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from simulation.history import CompareAndPut, Operation
-from simulation.register import ABSENT, Steps, line, seen_by, steps_of, written_by
+from simulation.register import ABSENT, OTHER, Step, Steps, line, seen_by, steps_of, written_by
 
 STATES_MAX = 300_000
 """Configurations to visit per key before giving up: about ten seconds and 150 MB."""
@@ -139,7 +139,7 @@ class _Search:
     optional steps, and those as late as possible, every one is such: the step after it could
     otherwise be moved before it, or, if it writes, would leave the same state without it.
 
-    Alike: of several placeable steps of the same effect, the one with the first deadline is placed
+    Alike: values that no step left asks about are one state. Of several placeable steps of the same effect, the one with the first deadline is placed
     first, for exchanging the two puts neither out of its interval. Optional steps of the same
     effect are taken in the order of their calls. A configuration that has used up the same optional
     steps as one visited before, and others beside, is not entered.
@@ -153,7 +153,9 @@ class _Search:
         self._steps = steps.required
         self._optional = steps.optional
         self._alike = self._find_alike()
-        self._seers = self._find_seers()
+        self._seers = self._find_bits(lambda step: step.equal)
+        self._askers = self._find_bits(lambda step: True)
+        self._asked_by_optional = {step.operand for step in steps.optional}
         self._rank = self._find_rank()
         self._visited: dict[tuple[int, int, int, tuple[int, ...]], list[int]] = {}
 
@@ -200,13 +202,11 @@ class _Search:
                     continue
                 movers.append(number)
             horizon = min(horizon, step.deadline)
-        self._rebase(config)
-        return movers, horizon
-
-    def _rebase(self, config: _Config) -> None:
         done = (~config.placed & (config.placed + 1)).bit_length() - 1
         config.base += done
         config.placed >>= done
+        config.state = self._merged(config, state) or ABSENT
+        return movers, horizon
 
     def _is_new(self, config: _Config) -> bool:
         key = (config.base, config.placed, config.state, config.since)
@@ -223,7 +223,8 @@ class _Search:
             yield from self._next_optional(config, horizon)
         first: dict[tuple[bool, int, int | None], int] = {}
         for number in sorted(movers, key=lambda number: self._steps[number].deadline):
-            first.setdefault(self._steps[number].effect, number)
+            equal, operand, result = self._steps[number].effect
+            first.setdefault((equal, operand, self._merged(config, result)), number)
         for number in sorted(first.values(), key=self._rank.__getitem__, reverse=True):
             step, bit = self._steps[number], 1 << (number - config.base)
             if owed & ~bit or any(step.enabled(state) for state in config.since):
@@ -264,9 +265,18 @@ class _Search:
 
     def _owed(self, config: _Config) -> int:
         """The steps, as bits from `base`, that must see the present value and are not placed."""
-        first, seers = self._seers.get(config.state, (0, 0))
+        return self._left(config, self._seers.get(config.state, (0, 0)))
+
+    def _left(self, config: _Config, steps: tuple[int, int]) -> int:
+        first, bits = steps
         shift = config.base - first
-        return (seers >> shift if shift >= 0 else seers << -shift) & ~config.placed
+        return (bits >> shift if shift >= 0 else bits << -shift) & ~config.placed
+
+    def _merged(self, config: _Config, state: int | None) -> int | None:
+        """`OTHER` for a value that no step asks about any more."""
+        if state is None or state <= OTHER or state in self._asked_by_optional:
+            return state
+        return state if self._left(config, self._askers.get(state, (0, 0))) else OTHER
 
     def _find_alike(self) -> dict[int | None, list[list[int]]]:
         """The optional steps of equal effect, in the order of their calls, by the state that they
@@ -279,14 +289,15 @@ class _Search:
             by_state.setdefault(operand if equal else None, []).append(numbers)
         return by_state
 
-    def _find_seers(self) -> dict[int, tuple[int, int]]:
-        """For each value that somebody must see: the first such step, and all as bits from it."""
-        seers: dict[int, tuple[int, int]] = {}
+    def _find_bits(self, chosen: Callable[[Step], bool]) -> dict[int, tuple[int, int]]:
+        """For each value the required steps that ask for it, of those `chosen`: the number of the
+        first, and all of them as bits counted from it."""
+        found: dict[int, tuple[int, int]] = {}
         for number, step in enumerate(self._steps):
-            if step.equal and step.operand != ABSENT:
-                first, bits = seers.get(step.operand, (number, 0))
-                seers[step.operand] = first, bits | 1 << (number - first)
-        return seers
+            if chosen(step) and step.operand > OTHER:
+                first, bits = found.get(step.operand, (number, 0))
+                found[step.operand] = first, bits | 1 << (number - first)
+        return found
 
     def _find_rank(self) -> list[tuple[float, float]]:
         """What to try first: values that must stay for long come last, for everything that is due

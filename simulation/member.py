@@ -84,6 +84,7 @@ class Member:
         self.replica: Replica | None = None
         self.disk_lost = False
         self._role = ""
+        self._start_again = False
         self._failures_before = 0
         self.config = Config(
             node_id=id,
@@ -110,9 +111,11 @@ class Member:
     # -- lives ------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin a new life, unless one is under way."""
+        """Begin a new life, unless one is under way; after a clean stop if one is."""
         if self.process is not None:
+            self._start_again = True
             return
+        self._start_again = False
         self.lives += 1
         world, scenario = self.world, self.world.scenario
         world.network.host_up(self.id)
@@ -141,18 +144,24 @@ class Member:
         )
         try:
             replica = await open_replica(self.config, Events(self), machine)
-        except (StorageError, OSError) as error:
+        except Exception as error:
             self.happened("failed", str(error))
-            if not self._disk_to_blame:
-                self.world.monitor.violated("sound nodes", f"node {self.id} cannot start: {error}")
+            if not self._disk_to_blame or not isinstance(error, StorageError | OSError):
+                self._unsound(f"cannot start: {error!r}")
             self._ended(silently=False)
             return
         self.replica = replica
         self._tap(replica)
         await replica.wait_failed()
         self._check_failure(replica.failure)
-        await replica.stop()
+        try:
+            await replica.stop()
+        except Exception as error:
+            self._unsound(f"cannot stop: {error!r}")
         self._ended(silently=False)
+
+    def _unsound(self, text: str) -> None:
+        self.world.monitor.violated("sound nodes", f"node {self.id} {text}")
 
     @property
     def _disk_to_blame(self) -> bool:
@@ -163,7 +172,7 @@ class Member:
         if self._disk_to_blame:
             self.world.reached("node stopped by its disk")
         else:
-            self.world.monitor.violated("sound nodes", f"node {self.id} stopped: {reason}")
+            self._unsound(f"stopped: {reason}")
 
     def _log_writer(
         self, process: Process, store: LogStore, failed: Callable[[StorageFailed], None]
@@ -171,9 +180,7 @@ class Member:
         def stop(error: StorageFailed) -> None:
             failed(error)
             if self.replica is not None and not self.replica.failure:
-                self.world.monitor.violated(
-                    "sound nodes", f"node {self.id} goes on past a failed commit"
-                )
+                self._unsound("goes on past a failed commit")
 
         return LogWriter(process, store, stop, self._committed)
 
@@ -206,11 +213,14 @@ class Member:
         process, replica = self.process, self.replica
         if process is None or replica is None or replica.failure:
             return
+        self._start_again = False
 
         async def stop() -> None:
             await replica.stop()
             self.happened("crashed", "stopped cleanly")
             self._ended(silently=False)
+            if self._start_again:
+                self.start()
 
         process.post(0, lambda: process.create_task(stop()))
 

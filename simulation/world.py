@@ -14,7 +14,6 @@ from pathlib import Path
 
 from kvstore.wire import decode_message
 from paxos.ballot import NodeId
-from paxos.quorum import QuorumSystem
 from simulation.clients import SimulatedClient
 from simulation.coverage import Coverage
 from simulation.describe import ballot_of, describe, name_of, slot_of
@@ -63,16 +62,14 @@ class World:
         self.trace = Trace(keep=keep_trace)
         self.coverage = Coverage()
         self.reached = self.coverage.reached
-        members = frozenset(range(1, scenario.nodes + 1))
-        quorums = QuorumSystem(members, scenario.phase1, scenario.phase2)
-        self.monitor = Monitor(quorums, self.reached)
+        self.monitor = Monitor(scenario.phase2, self.reached)
         self.network = Network(scenario.conditions, self.randomness, self.trace)
         self.network.on_frame = self._on_frame
         self.network.reached = self.reached
         self.history = History()
         self.processes: list[Process] = []
         self.asked = self.answered = 0
-        self.members = {node: Member(self, node) for node in sorted(members)}
+        self.members = {node: Member(self, node) for node in range(1, scenario.nodes + 1)}
         self.nemesis = Nemesis(self)
         self.clients = [SimulatedClient(self, plan) for plan in scenario.clients]
 
