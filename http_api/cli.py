@@ -56,6 +56,10 @@ def _dispatch(options: Namespace) -> int:
         from http_api.demo import demo
 
         return demo(options.nodes, options.client_port, options.data_dir)
+    if options.command == "simulate":
+        from simulation.cli import simulate
+
+        return simulate(options)
     from http_api.cli_client import run
 
     return asyncio.run(run(options))

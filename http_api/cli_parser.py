@@ -5,6 +5,7 @@ from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormat
 from pathlib import Path
 from typing import Any
 
+import simulation.arguments
 from http_api.cli_settings import SETTINGS, default_text
 
 DEFAULT_ENDPOINTS = "http://127.0.0.1:2379,http://127.0.0.1:2389,http://127.0.0.1:2399"
@@ -136,6 +137,9 @@ def build_parser() -> ArgumentParser:
     _add(commands, "status", "show nodes and leader", _STATUS, client)
     compact = _add(commands, "compact", "give up history below a revision", "", client)
     compact.add_argument("revision", metavar="REVISION", type=_positive)
+    text = simulation.arguments.TEXT
+    simulate = _add(commands, "simulate", "look for faults in virtual time", text)
+    simulation.arguments.add_arguments(simulate)
     handover = _add(commands, "handover", "hand leadership over", "", client)
     handover.add_argument(
         "to", metavar="NODE", nargs="?", type=_positive, help="the node to lead (default: any)"

@@ -124,6 +124,7 @@ SETTINGS = (
     ),
     Setting("log-tail-bytes", "log_tail_bytes", _size, "BYTES", "log kept for lagging nodes"),
     Setting("log-tail-slots", "log_tail_slots", _at_least(1), "N", "log kept for lagging nodes"),
+    Setting("log-piece-bytes", "log_piece_bytes", _size, "BYTES", "unit of catching up by log"),
     Setting("snapshot-piece-bytes", "snapshot_piece_bytes", _size, "BYTES", "unit of snapshots"),
     Setting(
         "history-revisions", "history_revisions", _at_least(0), "N",

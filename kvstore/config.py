@@ -80,6 +80,8 @@ class Config:
     log_tail_bytes: int = 16 << 20
     """Chosen and checkpointed slots kept for laggards; a longer absence needs a snapshot."""
     log_tail_slots: int = 20_000
+    log_piece_bytes: int = 1 << 20
+    """Promises and fetched entries travel in pieces of about this size."""
     snapshot_piece_bytes: int = 512 << 10
     """A snapshot travels in pieces of this size, each asked for by the laggard."""
     history_revisions: int = 100_000

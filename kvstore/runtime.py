@@ -114,6 +114,7 @@ def _node(config: Config, restored: Restored, life: int, jitter: Callable[[int],
         heartbeat_ticks=config.heartbeat_ticks,
         election_ticks=config.election_ticks,
         resend_ticks=config.resend_ticks,
+        piece_bytes_max=config.log_piece_bytes,
     )
     return Node(settings, jitter, restored)
 

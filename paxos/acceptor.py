@@ -36,8 +36,14 @@ class Acceptor:
     `log` holds the accepted entry of each slot from `first_slot` on, in memory as on disk.
     """
 
-    def __init__(self, out: Callable[[], Effects], restored: Restored | None = None) -> None:
+    def __init__(
+        self,
+        out: Callable[[], Effects],
+        restored: Restored | None = None,
+        piece_bytes_max: int = PIECE_BYTES_MAX,
+    ) -> None:
         self._out = out
+        self._piece_bytes_max = piece_bytes_max
         self.promised: Ballot = ZERO
         self.first_slot: Slot = 1
         self.log: dict[Slot, Entry] = {}
@@ -145,7 +151,7 @@ class Acceptor:
             if entry is None:
                 continue
             entry_bytes = len(entry.value) + ENTRY_BYTES
-            if entries and size + entry_bytes > PIECE_BYTES_MAX:
+            if entries and size + entry_bytes > self._piece_bytes_max:
                 return tuple(entries), slot
             entries.append(entry)
             size += entry_bytes

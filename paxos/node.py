@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from paxos.acceptor import Acceptor
+from paxos.acceptor import PIECE_BYTES_MAX, Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import ChosenThrough, Effects, Restored
 from paxos.election import Election
@@ -58,6 +58,7 @@ class NodeConfig:
     `life` counts the starts of this node, durably, so that no life mistakes an answer meant for an
     earlier one. `window` bounds the slots in flight; `ahead_max` bounds how many slots beyond the
     chosen prefix an acceptor keeps, so that a laggard does not hoard what it cannot apply yet.
+    Promises and fetched entries travel in pieces of about `piece_bytes_max` bytes.
     """
 
     node: NodeId
@@ -68,6 +69,7 @@ class NodeConfig:
     election_ticks: int = 16
     resend_ticks: int = 8
     ahead_max: int = 256
+    piece_bytes_max: int = PIECE_BYTES_MAX
 
 
 class Node:
@@ -86,7 +88,7 @@ class Node:
         self._peers = sorted(config.quorums.members - {config.node})
         self._effects = Effects()
         quorums, resend = config.quorums, config.resend_ticks
-        self.acceptor = Acceptor(self._out, restored)
+        self.acceptor = Acceptor(self._out, restored, config.piece_bytes_max)
         self.proposer = Proposer(
             self.id, quorums, self._out, window=config.window, resend_ticks=resend
         )

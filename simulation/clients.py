@@ -73,7 +73,7 @@ class SimulatedClient:
 
     def start(self) -> None:
         """Begin the plan."""
-        self.process.post(0, lambda: self.process.create_task(self._run()))
+        self.process.post(self.plan.starts_s, lambda: self.process.create_task(self._run()))
 
     async def _run(self) -> None:
         for _ in range(self.plan.operations):
@@ -240,7 +240,9 @@ class SimulatedClient:
         if isinstance(outcome, Broken | Unsent) and world.scenario.nodes > 1:
             others = [n for n in world.members if n != node]
             self._node = self._rng.choice(others)
-        said = {Broken: "unknown", Unsent: "refused"}.get(type(outcome), "ok")  # type: ignore[call-overload]
+        said = "ok"
+        if isinstance(outcome, Broken | Unsent):
+            said = "unknown" if isinstance(outcome, Broken) else "refused"
         world.trace.add(Answered(world.scheduler.now_us, number, said, repr(outcome)[:200]))
         return outcome
 

@@ -17,6 +17,7 @@ EVENTS: dict[str, str] = {
     "preempted": "a candidate or leader hears of a higher ballot and stops",
     "leader stepped down": "preempted, or out of reach of a quorum",
     "leader lost its quorum": "and steps down by itself",
+    "promise in pieces": "phase 1 asked again for more",
     "value recovered": "phase 1 found an accepted value, and proposes it again",
     "gap filled with a no-op": "phase 1 found a later slot accepted, and nothing in this one",
     "catch-up by log": "a laggard fetched chosen entries",

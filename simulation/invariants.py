@@ -21,14 +21,14 @@ liveness               after healing, all requests succeed and all nodes meet in
 
 import struct
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvstore.command import Bundle, Command, Compact, Once, Result, decode_batch, decode_bundle
 from kvstore.mvcc import Page
 from kvstore.wire import PeerMessage
-from paxos.ballot import Ballot, NodeId, Slot
+from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.messages import Accept, Accepted, Promise
 from paxos.node import Node
 from simulation.lmdb_model import EnvironmentFile
@@ -55,7 +55,7 @@ class Violation:
 class _Acceptor:
     """What one node has answered, ever, over all its lives on one disk."""
 
-    promised: Ballot = Ballot(0, 0)
+    promised: Ballot = ZERO
     accepted: dict[Slot, Ballot] = field(default_factory=dict)
 
 
@@ -117,7 +117,7 @@ class Monitor:
         if chosen is not None and chosen[0] != value and ballot > chosen[1]:
             self.violated(
                 "stability",
-                f"slot {slot} was chosen in ballot {chosen[1]}, and {ballot} proposes another value",
+                f"slot {slot} was chosen in {chosen[1]}, and {ballot} proposes another value",
                 slot,
             )
 
@@ -163,13 +163,13 @@ class Monitor:
         reported = {entry.slot: entry.ballot for entry in message.accepted}
         for slot, accepted in self._acceptors[node].accepted.items():
             in_piece = message.next_slot is None or slot < message.next_slot
-            if message.first_slot <= slot and in_piece and accepted < ballot:
-                if reported.get(slot, Ballot(0, 0)) < accepted:
-                    self.violated(
-                        "durable promise",
-                        f"node {node} accepted slot {slot} in {accepted} and does not report it",
-                        slot,
-                    )
+            asked = message.first_slot <= slot and in_piece and accepted < ballot
+            if asked and reported.get(slot, ZERO) < accepted:
+                self.violated(
+                    "durable promise",
+                    f"node {node} accepted slot {slot} in {accepted} and does not report it",
+                    slot,
+                )
 
     def on_restart(self, node: NodeId, restored: Node) -> None:
         """`restored` is what a new life of `node` begins with."""
@@ -257,7 +257,7 @@ class Monitor:
         if change is None or (change.key, change.value) != (key, value):
             self.violated(
                 "nothing lost",
-                f"{key.decode()} = {value!r} acknowledged at revision {revision}, which is {change}",
+                f"{key.decode()} = {value!r} acknowledged at revision {revision}: {change}",
                 key=key.decode(),
             )
 
@@ -287,10 +287,10 @@ def _first_slot(log: EnvironmentFile) -> Slot:
 
 def _promised(log: EnvironmentFile) -> Ballot:
     data = log.trees[b"meta"].pairs.get(b"promised")
-    return Ballot(0, 0) if data is None else Ballot(*_ENTRY_BALLOT.unpack(data))
+    return ZERO if data is None else Ballot(*_ENTRY_BALLOT.unpack(data))
 
 
-def log_file(files: dict[Path, object], path: Path) -> EnvironmentFile:
+def log_file(files: Mapping[Path, object], path: Path) -> EnvironmentFile:
     """The log as it is on a disk."""
     file = files[path]
     assert isinstance(file, EnvironmentFile)

@@ -139,10 +139,11 @@ class _Search:
     optional steps, and those as late as possible, every one is such: the step after it could
     otherwise be moved before it, or, if it writes, would leave the same state without it.
 
-    Alike: values that no step left asks about are one state. Of several placeable steps of the same effect, the one with the first deadline is placed
-    first, for exchanging the two puts neither out of its interval. Optional steps of the same
-    effect are taken in the order of their calls. A configuration that has used up the same optional
-    steps as one visited before, and others beside, is not entered.
+    Alike: values that no step left asks about are one state. Of several placeable steps of the same
+    effect, the one with the first deadline is placed first, for exchanging the two puts neither out
+    of its interval. Optional steps of the same effect are taken in the order of their calls. A
+    configuration that has used up the same optional steps as one visited before, and others
+    beside, is not entered.
     """
 
     def __init__(self, steps: Steps, states_max: int) -> None:

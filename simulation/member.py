@@ -59,6 +59,8 @@ class Events(EventLog):
         self._member.happened(name, text)
         if reached := _LOGGED.get(name):
             self._member.world.reached(reached)
+        if name == "link refused" and "incarnation" in text:
+            self._member.world.reached("member without its disk refused")
 
     def defect(self, error: BaseException) -> None:
         self._member.happened("defect", repr(error))

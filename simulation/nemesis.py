@@ -21,7 +21,9 @@ Undo = Callable[[], None]
 
 SLOW_LINK_S = 0.2
 SLOW_DISK_S = 0.3
-LOSS = 0.5
+LOSS = 0.9
+DYING_S = 0.2
+DYING_LOSS = 0.8
 FLAPS = 6
 
 
@@ -40,9 +42,7 @@ class Nemesis:
             self._process.post(fault.at_s, self._begin, number, fault)
 
     def _begin(self, number: int, fault: Fault) -> None:
-        nodes = self._resolve(fault.nodes)
-        if nodes is None:
-            return
+        nodes = self._resolve(fault)
         deed = getattr(self, "_" + fault.kind.replace("-", "_"))
         cuts_before = set(self._cut_pairs())
         undo: Undo | None = deed(nodes, fault)
@@ -71,12 +71,12 @@ class Nemesis:
             member.disk.fails = member.disk.full = False
             member.start()
 
-    def _resolve(self, nodes: tuple[NodeId, ...]) -> tuple[NodeId, ...] | None:
-        """Who is meant; None if the leader is, and nobody leads."""
-        if LEADER not in nodes:
-            return nodes
-        leader = self.world.leader()
-        return None if leader is None else (leader,)
+    def _resolve(self, fault: Fault) -> tuple[NodeId, ...]:
+        """Who is meant. If the leader is, and nobody leads, anybody."""
+        if LEADER not in fault.nodes:
+            return fault.nodes
+        anybody = 1 + int(fault.amount * self.world.scenario.nodes)
+        return (self.world.leader() or anybody,)
 
     def _members(self, nodes: Iterable[NodeId]) -> "list[Member]":
         return [self.world.members[node] for node in nodes]
@@ -99,6 +99,28 @@ class Nemesis:
 
     _kill_all = _kill
     _power_all = _power
+
+    def _dying(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo | None:
+        """Most of what it sends is lost, and a little later its power is."""
+        victims = [member for member in self._members(nodes) if member.up]
+        network, process = self.world.network, self._process
+        pairs = [pair for pair in self._pairs() if pair[0] in nodes]
+        for pair in pairs:
+            network.lossy(pair, DYING_LOSS)
+
+        def die() -> None:
+            for member in victims:
+                member.kill(power=True)
+            for pair in pairs:
+                network.lossless(pair, DYING_LOSS)
+            process.post(fault.for_s, rise)
+
+        def rise() -> None:
+            for member in victims:
+                member.start()
+
+        process.post(DYING_S * fault.amount, die)
+        return lambda: None
 
     def _pause(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo | None:
         paused: list[tuple[Member, Process]] = []
@@ -189,18 +211,20 @@ class Nemesis:
         pairs = [p for p in self._pairs() if (p[0] in nodes) != (p[1] in nodes)]
         ends = [self._cut(pairs)]
 
+        over = False
+
         def toggle() -> None:
             if ends:
                 ends.pop()()
-            else:
+            elif not over:
                 ends.append(self._cut(pairs))
 
         for n in range(1, FLAPS):
-            self._process.post(fault.for_s * n / FLAPS, lambda: over or toggle())
-        over: list[bool] = []
+            self._process.post(fault.for_s * n / FLAPS, toggle)
 
         def undo() -> None:
-            over.append(True)
+            nonlocal over
+            over = True
             while ends:
                 ends.pop()()
 
@@ -269,9 +293,10 @@ class Nemesis:
         return undo
 
     def _lost_disk(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo | None:
-        """Once in a run, and only in a cluster that has formed: before, it could never form."""
+        """Once in a run, and only in a cluster that has formed: before, it could never form. Else
+        the machine only loses power."""
         member = self.world.members[nodes[0]]
         if not self.world.formed or any(m.disk_lost for m in self.world.members.values()):
-            return None
+            return self._power(nodes, fault)
         member.lose_disk()
         return member.start

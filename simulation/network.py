@@ -27,7 +27,7 @@ from simulation.trace import Delivered, Lost, Trace
 Pair = tuple[NodeId, NodeId]
 
 MOMENT_S = 50e-6
-"""Arrivals are rounded up to this, so that several may fall into one turn of the receiver's loop."""
+"""Arrivals are rounded up to this, so that several may fall into one turn of a loop."""
 
 
 class Conditions(msgspec.Struct, frozen=True):
@@ -152,9 +152,9 @@ class Network:
         arrived: asyncio.Future[None] = process.create_future()
 
         def arrive() -> None:
-            if self.path((here, there)).cuts == 0 and self.path((there, here)).cuts == 0:
-                if not arrived.done():
-                    arrived.set_result(None)
+            cuts = self.path((here, there)).cuts + self.path((there, here)).cuts
+            if cuts == 0 and not arrived.done():
+                arrived.set_result(None)
 
         process.post(self.delay_s((here, there)) + self.delay_s((there, here)), arrive)
         await arrived
@@ -197,6 +197,7 @@ class Network:
         if path.cuts == 0:
             return False
         if self.conditions.hold_when_cut:
+            self.reached("messages held while cut")
             path.held.append(later)
         return True
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from kvstore.errors import InvalidArgument
 from paxos.ballot import NodeId
 from simulation.network import Conditions
 
@@ -28,7 +29,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class ClientPlan(msgspec.Struct, frozen=True):
-    """One client: how many calls it makes, and how it chooses them.
+    """One client: when it begins, how many calls it makes, and how it chooses them.
 
     `weights` are those of `CALLS`. A client sends to node `home` until that fails it; with
     `retries` it sends a write again, under the same idempotency key, to another node.
@@ -36,6 +37,7 @@ class ClientPlan(msgspec.Struct, frozen=True):
 
     id: int
     operations: int
+    starts_s: float
     think_s: tuple[float, float]
     weights: tuple[int, ...]
     home: NodeId
@@ -118,7 +120,16 @@ NETWORK_FAULTS = (
     "slow-links",
     "lossy-links",
 )
-PROCESS_FAULTS = ("kill", "kill-all", "power", "power-all", "pause", "restart", "hand-over")
+PROCESS_FAULTS = (
+    "kill",
+    "kill-all",
+    "power",
+    "power-all",
+    "dying",
+    "pause",
+    "restart",
+    "hand-over",
+)
 DISK_FAULTS = ("slow-disk", "failing-disk", "full-disk", "lost-disk")
 FAULTS = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS)
 """All kinds, see `simulation.nemesis` for what each does."""
@@ -127,10 +138,11 @@ FAULTS = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS)
 def draw(
     seed: int, nodes: int | None = None, kinds: Collection[str] = FAULTS, scale: float = 1.0
 ) -> Scenario:
-    """The scenario of `seed` in the default swarm, or with `nodes` members and these fault kinds.
+    """The scenario of `seed` in the default swarm, or with so many `nodes` and these faults.
 
-    `scale` multiplies the operations and the faults. Source: Groce et al., "Swarm Testing" (2012):
-    many runs, each of which leaves most features out, find more than runs that mix them all.
+    `scale` multiplies the operations and the faults. Raises InvalidArgument if none of the kinds
+    can happen to so few nodes. Source: Groce et al., "Swarm Testing" (2012): many runs, each of
+    which leaves most features out, find more than runs that mix them all.
     """
     rng = random.Random(f"{seed}/scenario")
     count = nodes or rng.choices((1, 2, 3, 4, 5, 6, 7), (3, 6, 40, 8, 28, 6, 9))[0]
@@ -169,11 +181,12 @@ def _settings(rng: random.Random) -> dict[str, Any]:
         "heartbeat_ticks": heartbeat,
         "election_ticks": heartbeat * rng.choice((4, 8, 8, 12)),
         "resend_ticks": rng.choice((3, 8)),
-        "window": rng.choice((1, 2, 2, 4, 8)),
+        "window": rng.choice((1, 2, 4, 8, 8)),
         "request_timeout_s": rng.choice((1.0, 2.0)),
-        "batch_bytes_max": rng.choice((200, 1000, 1 << 20)),
+        "batch_bytes_max": rng.choice((1, 200, 1000, 1 << 20)),
         "checkpoint_interval_s": rng.choice((0.05, 0.2, 1.0)),
         "log_tail_slots": rng.choice((2, 10, 40, 400)),
+        "log_piece_bytes": rng.choice((100, 1000, 1 << 20)),
         "snapshot_piece_bytes": rng.choice((300, 2000, 1 << 19)),
         "history_revisions": rng.choice((0, 10, 40, 1000)),
         "idempotency_ttl_s": rng.choice((60.0, 600.0)),
@@ -219,11 +232,13 @@ def _clients(
     count = rng.randint(2, 7)
     operations = max(1, round(rng.choice((15, 30, 50)) * scale))
     think_s = 1.2 * length_s / operations
+    bursts = rng.random() < 0.25
     return tuple(
         ClientPlan(
             id=number,
             operations=operations,
-            think_s=(0.0, rng.choice((think_s, think_s, 2 * think_s))),
+            starts_s=rng.uniform(0, length_s) if bursts else 0.0,
+            think_s=(0.0, 0.005 if bursts else rng.choice((think_s, think_s, 2 * think_s))),
             weights=weights,
             home=rng.randint(1, nodes),
             retries=rng.choice((0, 2, 5)),
@@ -247,8 +262,10 @@ def _faults(
     if nodes - 1 < quorum and "lost-disk" in possible:
         possible.remove("lost-disk")
     if not possible:
-        return ()
+        raise InvalidArgument("faults", f"faults: none of these can happen to {nodes} nodes")
     chosen = rng.sample(possible, min(len(possible), rng.randint(1, 4)))
+    if chosen == ["hand-over"]:
+        chosen.append("kill")  # nobody may lead when it is asked for, and a run needs a fault
     faults = []
     for _ in range(max(1, round(rng.choice((2, 4, 7, 12)) * scale))):
         kind = rng.choice(chosen)
@@ -268,7 +285,7 @@ def _victims(rng: random.Random, kind: str, nodes: int) -> tuple[NodeId, ...]:
         return tuple(rng.sample(members, max(1, nodes // 2)))
     if kind == "lost-disk":
         return (rng.choice(members),)
-    if kind == "hand-over" or rng.random() < 0.5:
+    if kind in ("hand-over", "dying") or rng.random() < 0.5:
         return (LEADER,)
     if kind in ("kill", "power", "pause", "slow-disk") and rng.random() < 0.3:
         return tuple(rng.sample(members, max(1, (nodes - 1) // 2)))

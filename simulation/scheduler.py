@@ -1,6 +1,6 @@
-"""Virtual time. One scheduler decides what runs next; each simulated program has its own event loop.
+"""Virtual time. One scheduler decides what runs next; each simulated program has an event loop.
 
-A `Process` is a whole asyncio event loop, so production code runs on it unchanged: tasks, time-outs,
+A `Process` is a whole asyncio event loop, so production code runs on it unchanged: tasks, timers,
 locks, executors, streams. Unlike a real one it can be frozen, killed, and given a clock that runs
 fast or slow. Nothing here reads a real clock or draws randomness, so the order of callbacks is a
 function of what was scheduled: by time, then by order of scheduling.
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 Item = tuple["Process", asyncio.Handle]
 
@@ -79,7 +79,7 @@ class Scheduler:
 
 
 class Blocking(Protocol):
-    """How long a call that a program gives to another thread takes, and what of it a crash keeps."""
+    """How long a call on another thread takes, and what of it a crash keeps."""
 
     def latency_s(self) -> float:
         """Of the next call."""
@@ -102,7 +102,13 @@ class Sockets(Protocol):
         """Like `create_connection`."""
 
 
-class Process(asyncio.AbstractEventLoop):
+if TYPE_CHECKING:
+    _Loop = asyncio.BaseEventLoop  # what is missing here is never called, and raises if it is
+else:
+    _Loop = asyncio.AbstractEventLoop
+
+
+class Process(_Loop):
     """One running program: an event loop in virtual time.
 
     `rate` is how many seconds its clock counts in one second of the world.
@@ -195,7 +201,7 @@ class Process(asyncio.AbstractEventLoop):
     def create_future(self) -> "asyncio.Future[Any]":
         return asyncio.Future(loop=self)
 
-    def create_task(
+    def create_task(  # type: ignore[override]
         self, coro: Any, *, name: str | None = None, context: Context | None = None, **_: Any
     ) -> "asyncio.Task[Any]":
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)

@@ -11,6 +11,7 @@ from paxos.messages import (
     HandOver,
     PreVote,
     PreVoteReply,
+    Promise,
     ReadIndexReply,
     Truncated,
 )
@@ -84,6 +85,8 @@ def _sent(message: PeerMessage, reached: Reached) -> None:
             reached("pre-vote")
         case PreVoteReply(_, False, _):
             reached("pre-vote refused")
+        case Promise(_, _, _, int()):
+            reached("promise in pieces")
         case Truncated():
             reached("catch-up refused")
         case HandOver():

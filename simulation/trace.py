@@ -109,16 +109,7 @@ class Note(msgspec.Struct, frozen=True, tag_field="kind", tag="note"):
 
 
 Event = (
-    Sent
-    | Delivered
-    | Lost
-    | Happened
-    | SlotIs
-    | FaultBegan
-    | FaultEnded
-    | Asked
-    | Answered
-    | Note
+    Sent | Delivered | Lost | Happened | SlotIs | FaultBegan | FaultEnded | Asked | Answered | Note
 )
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -8,8 +8,9 @@ state.
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kvstore.wire import decode_message
@@ -21,7 +22,7 @@ from simulation.history import History
 from simulation.invariants import Monitor, Violation
 from simulation.linearizability import check
 from simulation.member import Member, seeded
-from simulation.nemesis import Nemesis
+from simulation.nemesis import DYING_S, Nemesis
 from simulation.network import Network, Pair
 from simulation.scenario import ClientPlan, Scenario
 from simulation.scheduler import Process, Scheduler
@@ -151,7 +152,7 @@ class World:
         self.nemesis.start()
         for client in self.clients:
             client.start()
-        self._until(scenario.chaos_ends_s + 0.001, lambda: False)
+        self._until(scenario.chaos_ends_s + DYING_S, lambda: False)
         self._heal()
         if not self._until(
             self.scheduler.now_s + CLIENTS_S_MAX, lambda: all(c.done for c in self.clients)
@@ -220,7 +221,7 @@ class _LastClient(SimulatedClient):
     """After healing: writes and reads every key at every healthy member until each succeeds."""
 
     def __init__(self, world: World) -> None:
-        plan = ClientPlan(1000, 0, (0, 0), (1,), 1, 0, 5.0)
+        plan = ClientPlan(1000, 0, 0.0, (0, 0), (1,), 1, 0, 5.0)
         super().__init__(world, plan)
         self.doing = "nothing"
 
@@ -230,9 +231,9 @@ class _LastClient(SimulatedClient):
         for node in nodes:
             for key in (f"k{n}" for n in range(world.scenario.keys)):
                 self.doing = f"writing {key} at node {node}"
-                await self._insist(lambda key=key, node=node: self._put_at(node, key))
+                await self._insist(partial(self._put_at, node, key))
                 self.doing = f"reading {key} at node {node}"
-                await self._insist(lambda key=key, node=node: self.get(key, node))
+                await self._insist(partial(self.get, key, node))
         self.done = True
 
     async def _put_at(self, node: NodeId, key: str) -> bool:
@@ -240,7 +241,7 @@ class _LastClient(SimulatedClient):
         return await self.put(key)
 
     @staticmethod
-    async def _insist(attempt: Callable[[], "asyncio.Future[bool]"]) -> None:
+    async def _insist(attempt: Callable[[], Awaitable[bool]]) -> None:
         while not await attempt():
             await asyncio.sleep(0.1)
 

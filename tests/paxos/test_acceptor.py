@@ -3,10 +3,7 @@
 from copy import deepcopy
 from dataclasses import dataclass
 
-import pytest
-
-from paxos import acceptor as acceptor_module
-from paxos.acceptor import Acceptor
+from paxos.acceptor import PIECE_BYTES_MAX, Acceptor
 from paxos.ballot import ZERO, Ballot
 from paxos.effects import Effects, Promised, Restored, Truncation
 from paxos.messages import Accept, Accepted, Entry, Fetch, Fetched, Nack, Prepare, Promise
@@ -29,9 +26,9 @@ class Bench:
         return drained
 
 
-def bench(restored: Restored | None = None) -> Bench:
+def bench(restored: Restored | None = None, piece_bytes_max: int = PIECE_BYTES_MAX) -> Bench:
     effects = Effects()
-    return Bench(Acceptor(lambda: effects, restored), effects)
+    return Bench(Acceptor(lambda: effects, restored, piece_bytes_max), effects)
 
 
 def accept(ballot: Ballot, slot: int, value: bytes) -> Accept:
@@ -105,9 +102,8 @@ def test_a_promise_tells_what_was_accepted_from_the_slot_on() -> None:
     assert b.take().send == [(3, Promise(HIGH, 2, told, None))]
 
 
-def test_a_long_promise_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceptor_module, "PIECE_BYTES_MAX", 100)
-    b = bench()
+def test_a_long_promise_comes_in_pieces() -> None:
+    b = bench(piece_bytes_max=100)
     for slot in range(1, 6):
         b.acceptor.on_accept(1, accept(LOW, slot, b"x" * 15))
     b.take()
@@ -123,17 +119,15 @@ def test_a_long_promise_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None
     assert told == [1, 2, 3, 4, 5]
 
 
-def test_a_piece_of_noops_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceptor_module, "PIECE_BYTES_MAX", 1000)
-    b = bench()
+def test_a_piece_of_noops_is_bounded_too() -> None:
+    b = bench(piece_bytes_max=1000)
     for slot in range(1, 1001):
         b.acceptor.on_accept(1, accept(LOW, slot, b""))
     assert len(b.acceptor.piece(1, 1000)[0]) < 200
 
 
-def test_one_value_above_the_piece_size_still_travels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceptor_module, "PIECE_BYTES_MAX", 10)
-    b = bench()
+def test_one_value_above_the_piece_size_still_travels() -> None:
+    b = bench(piece_bytes_max=10)
     b.acceptor.on_accept(1, accept(LOW, 1, b"x" * 99))
     assert b.acceptor.piece(1, 1) == ((Entry(1, LOW, b"x" * 99),), None)
 

@@ -26,98 +26,18 @@ from cluster import Cluster
 
 from paxos.ballot import NodeId
 from paxos.effects import ChosenThrough, Promised, Truncation
-from paxos.messages import (
-    Accept,
-    Accepted,
-    Chosen,
-    Entry,
-    Fetch,
-    Fetched,
-    HandOver,
-    Heartbeat,
-    HeartbeatReply,
-    Message,
-    Nack,
-    Prepare,
-    PreVote,
-    PreVoteReply,
-    Promise,
-    ReadIndex,
-    ReadIndexReply,
-    Truncated,
-)
+from paxos.messages import AnyMessage, Entry, Message
+from simulation.describe import describe, describe_record, value_text
 
 TRACES = Path(__file__).parents[1] / "traces"
 
 
-def shown(value: bytes) -> str:
-    return value.decode() or "no-op"
-
-
-def listed(entries: tuple[Entry, ...]) -> str:
-    return ", ".join(f"{e.slot}={shown(e.value)} in {e.ballot}" for e in entries) or "nothing"
-
-
-def phase1_text(message: Message) -> str:
-    match message:
-        case PreVote(ballot, first_slot):
-            return f"PreVote {ballot} from slot {first_slot}"
-        case PreVoteReply(ballot, granted, promised):
-            return f"PreVoteReply {ballot} " + ("granted" if granted else f"refused ({promised})")
-        case Prepare(ballot, first_slot):
-            return f"Prepare {ballot} from slot {first_slot}"
-        case Promise(ballot, first_slot, entries, next_slot):
-            more = "" if next_slot is None else f", more from slot {next_slot}"
-            return f"Promise {ballot} from slot {first_slot}: {listed(entries)}{more}"
-        case Nack(ballot, promised):
-            return f"Nack {ballot}, promised {promised}"
-        case HandOver(ballot):
-            return f"HandOver {ballot}"
-    return ""
-
-
-def phase2_text(message: Message) -> str:
-    match message:
-        case Accept(ballot, slot, value, through):
-            return f"Accept {ballot} {slot}={shown(value)}, chosen through {through}"
-        case Accepted(ballot, slot):
-            return f"Accepted {ballot} slot {slot}"
-        case Chosen(ballot, through):
-            return f"Chosen {ballot} through {through}"
-        case Heartbeat(ballot, probe, through):
-            return f"Heartbeat {ballot} probe {probe}, chosen through {through}"
-        case HeartbeatReply(ballot, probe, through):
-            return f"HeartbeatReply {ballot} probe {probe}, chosen through {through}"
-    return ""
-
-
-def other_text(message: Message) -> str:
-    match message:
-        case ReadIndex(request):
-            return f"ReadIndex {request & 0xFFFFFFFF}"
-        case ReadIndexReply(request, slot):
-            return f"ReadIndexReply {request & 0xFFFFFFFF}: slot {slot}"
-        case Fetch(first_slot):
-            return f"Fetch from slot {first_slot}"
-        case Fetched(entries, through):
-            return f"Fetched {listed(entries)}; chosen through {through}"
-        case Truncated(first_slot):
-            return f"Truncated, the log begins at slot {first_slot}"
-    return repr(message)
-
-
 def event_text(event: object) -> str:
     match event:
-        case Promised(ballot):
-            return f"writes promised {ballot}"
-        case Entry():
-            return f"writes {listed((event,))}"
-        case ChosenThrough(slot):
-            return f"writes chosen through {slot}"
-        case Truncation(slot):
-            return f"writes log begins at slot {slot}"
+        case Promised() | Entry() | ChosenThrough() | Truncation():
+            return f"writes {describe_record(event)}"
         case (int(slot), bytes(value)):
-            return f"learns that {slot}={shown(value)} is chosen"
+            return f"learns that {slot}={value_text(value)} is chosen"
     return str(event)
 
 
@@ -127,7 +47,7 @@ class Script:
     def __init__(self) -> None:
         self.cluster = Cluster(1)
         self.lines: list[str] = []
-        self._sent: tuple[NodeId, Message, list[NodeId]] | None = None
+        self._sent: tuple[NodeId, AnyMessage, list[NodeId]] | None = None
 
     def run(self, text: str) -> str:
         for line in text.splitlines():
@@ -161,8 +81,7 @@ class Script:
         """A message to several nodes is one line."""
         if self._sent is not None:
             i, message, to = self._sent
-            text = phase1_text(message) or phase2_text(message) or other_text(message)
-            self.lines.append(f"  {i} -> {', '.join(map(str, to))}: {text}")
+            self.lines.append(f"  {i} -> {', '.join(map(str, to))}: {describe(message)}")
             self._sent = None
 
     def command(self, name: str, *words: str) -> None:
