@@ -186,7 +186,7 @@ def _other_text(message: PeerMessage) -> str:
         case Relay(bundle):
             return f"Relay {_bundle_text(bundle)}"
         case DigestAt(slot, digest):
-            return f"DigestAt slot {slot}: {digest.hex()[:8]}"
+            return f"DigestAt slot {slot}: {digest.hex()[:8] or 'nothing written yet'}"
         case SnapshotAsk(snapshot, offset):
             return f"SnapshotAsk {snapshot or 'a new one'} from byte {offset}"
         case SnapshotPiece(snapshot, through, offset, size, _, data):

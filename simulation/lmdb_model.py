@@ -92,8 +92,14 @@ class Environment:
         self.file.trees.setdefault(name, Tree())
         return name
 
-    def begin(self, write: bool = False) -> "Transaction":
-        return Transaction(self, write)
+    def begin(self, db: bytes = b"", write: bool = False) -> "Transaction":
+        return Transaction(self, db, write)
+
+    def __enter__(self) -> "Environment":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def info(self) -> dict[str, int]:
         return {
@@ -121,8 +127,9 @@ class Environment:
 class Transaction:
     """A context manager like LMDB's: commits at the end, aborts on an exception."""
 
-    def __init__(self, environment: Environment, write: bool) -> None:
+    def __init__(self, environment: Environment, db: bytes, write: bool) -> None:
         self._environment = environment
+        self._db = db
         self._write = write
         self._trees = dict(environment.file.trees)
         self._own: set[bytes] = set()
@@ -154,18 +161,19 @@ class Transaction:
             self._trees[db] = self._trees[db].copy()
         return self._trees[db]
 
-    def get(self, key: bytes, default: bytes | None = None, *, db: bytes) -> bytes | None:
-        return self._trees[db].pairs.get(key, default)
+    def get(self, key: bytes, default: bytes | None = None, *, db: bytes = b"") -> bytes | None:
+        return self._trees[db or self._db].pairs.get(key, default)
 
-    def put(self, key: bytes, value: bytes, *, db: bytes) -> bool:
-        self.mutable(db).put(key, value)
+    def put(self, key: bytes, value: bytes, *, db: bytes = b"") -> bool:
+        self.mutable(db or self._db).put(key, value)
         return True
 
-    def delete(self, key: bytes, *, db: bytes) -> bool:
+    def delete(self, key: bytes, *, db: bytes = b"") -> bool:
+        db = db or self._db
         return key in self._trees[db].pairs and self.mutable(db).delete(key)
 
-    def cursor(self, *, db: bytes) -> "Cursor":
-        return Cursor(self, db)
+    def cursor(self, *, db: bytes = b"") -> "Cursor":
+        return Cursor(self, db or self._db)
 
 
 class Cursor:
@@ -175,6 +183,12 @@ class Cursor:
         self._transaction = transaction
         self._db = db
         self._at = -1
+
+    def __enter__(self) -> "Cursor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to give back."""
 
     def _tree(self) -> Tree:
         return self._transaction.tree(self._db)

@@ -281,7 +281,8 @@ class Member:
         def tapped_apply(slot: Slot, value: bytes) -> list[tuple[Bundle, list[Result]]]:
             applied = apply(slot, value)
             monitor.on_apply(self.id, slot, value, applied, state.digest)
-            self._slot_is(slot, "applied", monitor.chosen_ballot(slot), value)
+            for is_now in ("chosen", "applied"):
+                self._slot_is(slot, is_now, monitor.chosen_ballot(slot), value)
             return applied
 
         def tapped_load() -> None:

@@ -263,7 +263,9 @@ def _faults(
         possible.remove("lost-disk")
     if not possible:
         raise InvalidArgument("faults", f"faults: none of these can happen to {nodes} nodes")
-    chosen = rng.sample(possible, min(len(possible), rng.randint(1, 4)))
+    # Nothing else leaves gaps in the log, and those are rare enough.
+    pool = [*possible, *(["dying"] * 3 if "dying" in possible else [])]
+    chosen = rng.sample(pool, min(len(pool), rng.randint(1, 4)))
     if chosen == ["hand-over"]:
         chosen.append("kill")  # nobody may lead when it is asked for, and a run needs a fault
     faults = []

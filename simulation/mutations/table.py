@@ -1,0 +1,20 @@
+"""All deliberate faults."""
+
+from simulation.mutations import consensus, liveness, reads, requests, storage
+from simulation.mutations.edit import Mutation
+
+MUTATIONS: tuple[Mutation, ...] = (
+    *consensus.MUTATIONS,
+    *storage.MUTATIONS,
+    *reads.MUTATIONS,
+    *requests.MUTATIONS,
+    *liveness.MUTATIONS,
+)
+
+
+def named(name: str) -> Mutation:
+    """Raises KeyError if there is none of that name."""
+    for mutation in MUTATIONS:
+        if mutation.name == name:
+            return mutation
+    raise KeyError(f"no mutation is called {name!r}")
