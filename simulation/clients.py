@@ -104,7 +104,10 @@ class SimulatedClient:
             case "page":
                 await self._page(0)
             case "old page":
-                await self._page(self._rng.randint(1, self.world.monitor.reference.revision))
+                reference = self.world.monitor.reference
+                oldest = max(1, reference.compacted_revision)
+                revision = self._rng.randint(1, reference.revision)
+                await self._page(oldest if self._rng.random() < 0.5 else revision)
             case "hand over":
                 await self._attempt(self._node, "hand over", "", _hand_over)
             case _:
@@ -124,9 +127,12 @@ class SimulatedClient:
     async def get(self, key: str, node: NodeId | None = None) -> bool:
         """A linearizable read, one attempt; whether it was answered."""
         called_s = self.world.scheduler.now_s
-        found = await self._attempt(node or self._node, f"get {key}", key, _reading(key))
-        if isinstance(found, Exception):
+        acknowledged = self.world.monitor.acknowledged_revision
+        read = await self._attempt(node or self._node, f"get {key}", key, _reading(key))
+        if isinstance(read, Exception):
             return False
+        found, revision = read
+        self.world.monitor.check_read(revision, acknowledged)
         self._keep(key, found)
         value = None if found is None else found.value.decode()
         self._record(key, Get(), called_s, Answer(value))
@@ -192,6 +198,8 @@ class SimulatedClient:
         if unknown:
             self.world.reached("outcome unknown to a client")
             self.world.history.add(Operation(self.plan.id, key, call, called_s))
+        else:
+            self.world.monitor.on_denied(sent)
         return False
 
     def _written(self, key: str, call: Call, called_s: float, result: Result) -> None:
@@ -296,10 +304,12 @@ def _put(key: str, value: str) -> tuple[bytes, bytes]:
     return key.encode(), value.encode()
 
 
-def _reading(key: str) -> Work[KeyValue | None]:
-    async def work(replica: Replica) -> KeyValue | None:
+def _reading(key: str) -> Work[tuple[KeyValue | None, int]]:
+    """What it finds, and the revision of the state that it finds it in."""
+
+    async def work(replica: Replica) -> tuple[KeyValue | None, int]:
         await replica.barrier(replica.config.request_timeout_s)
-        return replica.state.get(key.encode())
+        return replica.state.get(key.encode()), replica.state.revision
 
     return work
 

@@ -25,7 +25,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kvstore.command import Bundle, Command, Compact, Once, Result, decode_batch, decode_bundle
+from kvstore.command import (
+    Bundle,
+    Command,
+    Compact,
+    Delete,
+    Once,
+    Result,
+    decode_batch,
+    decode_bundle,
+)
 from kvstore.mvcc import Page
 from kvstore.wire import PeerMessage
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
@@ -62,7 +71,8 @@ class _Acceptor:
 class Monitor:
     """Checks a whole cluster. `violations` stays empty, or the run has failed."""
 
-    def __init__(self, phase2: int, reached: Callable[[str], None]) -> None:
+    def __init__(self, phase1: int, phase2: int, reached: Callable[[str], None]) -> None:
+        self.phase1 = phase1
         self.phase2 = phase2
         self.reached = reached
         self.violations: list[Violation] = []
@@ -73,8 +83,12 @@ class Monitor:
         self.issued: set[Command] = set()
         self._proposed: dict[Slot, dict[Ballot, bytes]] = defaultdict(dict)
         self._votes: dict[tuple[Slot, Ballot], set[NodeId]] = defaultdict(set)
+        self._promised: dict[Ballot, set[NodeId]] = defaultdict(set)
         self._acceptors: dict[NodeId, _Acceptor] = defaultdict(_Acceptor)
+        self._denied: set[Command] = set()
+        self._lost_disks: set[NodeId] = set()
         self._idempotency_keys: set[bytes] = set()
+        self._written: set[Command] = set()
         self.acknowledged_revision = 1
 
     def violated(
@@ -87,6 +101,8 @@ class Monitor:
 
     def on_send(self, node: NodeId, log: EnvironmentFile, message: PeerMessage) -> None:
         """`node`, whose disk holds `log`, sends `message`."""
+        if node in self._lost_disks and isinstance(message, Accepted | Promise):
+            self.violated("durable promise", f"node {node} votes again, with an empty disk")
         match message:
             case Accept(ballot, slot, value):
                 self.on_proposed(ballot, slot, value)
@@ -98,6 +114,7 @@ class Monitor:
                 self._check_promise(node, log, message)
                 acceptor = self._acceptors[node]
                 acceptor.promised = max(acceptor.promised, ballot)
+                self._promised[ballot].add(node)
 
     def on_own(self, node: NodeId, log: EnvironmentFile, message: PeerMessage) -> None:
         """`node` takes its own answer: it counts like any other, and must be as durable."""
@@ -110,6 +127,8 @@ class Monitor:
 
     def on_proposed(self, ballot: Ballot, slot: Slot, value: bytes) -> None:
         """The leader of `ballot` proposes `value`."""
+        if len(self._promised[ballot]) < self.phase1:
+            self.violated("validity", f"{ballot} proposes without a phase 1 quorum", slot)
         proposed = self._proposed[slot]
         if proposed.setdefault(ballot, value) != value:
             self.violated("agreement", f"ballot {ballot} proposes two values in slot {slot}", slot)
@@ -192,6 +211,7 @@ class Monitor:
     def on_disk_lost(self, node: NodeId) -> None:
         """It has nothing to remember any more; the others must refuse it."""
         self._acceptors.pop(node, None)
+        self._lost_disks.add(node)
 
     # -- the state machine ------------------------------------------------------------------
 
@@ -238,6 +258,9 @@ class Monitor:
                     self.reached("automatic compaction")
                 elif command not in self.issued:
                     self.violated("validity", f"slot {slot} holds what no client issued", slot)
+                elif command in self._denied:
+                    self.violated("exactly once", f"slot {slot}: a client was told otherwise", slot)
+                self._written.add(command)
                 if isinstance(command, Once):
                     if command.idempotency_key in self._idempotency_keys:
                         self.reached("retry answered from memory")
@@ -259,6 +282,26 @@ class Monitor:
                 "nothing lost",
                 f"{key.decode()} = {value!r} acknowledged at revision {revision}: {change}",
                 key=key.decode(),
+            )
+
+    def on_denied(self, command: Command) -> None:
+        """A client was told by all it asked that `command` is certainly not applied, nor will be.
+
+        Without an idempotency key deletions of a key are all alike: nothing can be said of them.
+        """
+        if isinstance(command, Delete):
+            return
+        self._denied.add(command)
+        if command in self._written:
+            self.violated("exactly once", f"{command} is applied, and was denied")
+
+    def check_read(self, revision: int, acknowledged_revision: int) -> None:
+        """A read was served from the state as of `revision`, and asked for after
+        `acknowledged_revision` had been acknowledged."""
+        if revision < acknowledged_revision:
+            self.violated(
+                "no stale read",
+                f"read as of revision {revision}, after {acknowledged_revision} was acknowledged",
             )
 
     def check_page(self, page: Page, limit: int, acknowledged_revision: int) -> None:

@@ -15,6 +15,7 @@ from kvstore.errors import StorageError, StorageFailed
 from kvstore.logs import EventLog
 from kvstore.replica import Replica
 from kvstore.runtime import Machine, open_replica
+from kvstore.state_machine import StateMachine
 from kvstore.storage.log import LogStore
 from kvstore.wire import PeerMessage
 from paxos.ballot import NodeId, Slot
@@ -238,7 +239,7 @@ class Member:
     def _tap(self, replica: Replica) -> None:
         monitor = self.world.monitor
         monitor.on_restart(self.id, replica.node)
-        monitor.check_digest(self.id, replica.state.applied_through, replica.state.digest)
+        monitor.check_digest(self.id, replica.state.applied_through, whole_digest(replica.state))
         tap_consensus(replica, self.world.reached)
         before(
             replica.node,
@@ -280,7 +281,7 @@ class Member:
 
         def tapped_apply(slot: Slot, value: bytes) -> list[tuple[Bundle, list[Result]]]:
             applied = apply(slot, value)
-            monitor.on_apply(self.id, slot, value, applied, state.digest)
+            monitor.on_apply(self.id, slot, value, applied, whole_digest(state))
             for is_now in ("chosen", "applied"):
                 self._slot_is(slot, is_now, monitor.chosen_ballot(slot), value)
             return applied
@@ -293,7 +294,7 @@ class Member:
                     "prefix",
                     f"node {self.id} went back from slot {before} to {state.applied_through}",
                 )
-            monitor.check_digest(self.id, state.applied_through, state.digest)
+            monitor.check_digest(self.id, state.applied_through, whole_digest(state))
 
         state.apply = tapped_apply  # type: ignore[method-assign]
         state.load = tapped_load  # type: ignore[method-assign]
@@ -311,6 +312,14 @@ class Member:
             f"{now_us}/{self.id}/{slot}/{state}/{ballot}".encode() + value,
             lambda: SlotIs(now_us, self.id, slot, state, ballot, value_text(value)),
         )
+
+
+def whole_digest(state: StateMachine) -> bytes:
+    """The running digest, and the scalar part of the state that it does not cover."""
+    if state.applied_through == 0:
+        return b""
+    scalars = (state.revision, state.compacted_revision, state.clock_ms)
+    return state.digest + repr(scalars).encode() + state._sessions.encode()
 
 
 def seeded(seed: int) -> Callable[[str], random.Random]:

@@ -211,6 +211,10 @@ def host_of(process: Process) -> NodeId:
     return int(process.name.partition("/")[0].removeprefix("node-"))
 
 
+def _moment_from(time_s: float) -> float:
+    return math.ceil(time_s / MOMENT_S) * MOMENT_S
+
+
 class Listener:
     """What `create_server` returns."""
 
@@ -301,13 +305,12 @@ class Endpoint(asyncio.Transport):
             return
         now_s = self.process.scheduler.now_s
         conditions, randomness = network.conditions, network.path(self.pair).randomness
-        arrival_s = now_s + network.delay_s(self.pair)
+        arrival_s = _moment_from(now_s + network.delay_s(self.pair))
         overtakes = not certain and conditions.overtake > 0
         if overtakes and randomness.random() < conditions.overtake:
             network.reached("message overtakes")
         else:
             arrival_s = self._last_arrival_s = max(arrival_s, self._last_arrival_s)
-        arrival_s = math.ceil(arrival_s / MOMENT_S) * MOMENT_S
         self._in_flight += len(frame)
         self.peer.process.post(arrival_s - now_s, self._arrive, frame, number)
 

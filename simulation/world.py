@@ -63,7 +63,7 @@ class World:
         self.trace = Trace(keep=keep_trace)
         self.coverage = Coverage()
         self.reached = self.coverage.reached
-        self.monitor = Monitor(scenario.phase2, self.reached)
+        self.monitor = Monitor(scenario.phase1, scenario.phase2, self.reached)
         self.network = Network(scenario.conditions, self.randomness, self.trace)
         self.network.on_frame = self._on_frame
         self.network.reached = self.reached

@@ -45,16 +45,6 @@ _ACCEPTORS = (
         edit(Acceptor, "on_prepare", ("if message.first_slot < self.first_slot:", "if False:")),
     ),
     mutation(
-        "lower the ballot of an entry",
-        "A vote is never taken back: the copy of a peer must not replace a vote of a higher ballot "
-        "by one of a lower, or phase 1 hears of the wrong one.",
-        edit(
-            Acceptor,
-            "adopt_chosen",
-            ("if held is not None and held.ballot > entry.ballot:", "if False:"),
-        ),
-    ),
-    mutation(
         "hand out what is merely accepted",
         "A laggard applies what it fetches, so only chosen entries may be handed out.",
         edit(
@@ -95,25 +85,6 @@ _PROPOSERS = (
             ("self.next_slot = self.barrier + 1", "self.next_slot = self.barrier"),
         ),
     ),
-    mutation(
-        "count promises of another ballot",
-        "A promise holds for its ballot only: one given for an earlier ballot does not bind the "
-        "acceptor to the present one, and its report may be old.",
-        edit(
-            Proposer,
-            "on_promise",
-            (" or message.ballot != self.ballot or sender", " or sender"),
-        ),
-    ),
-    mutation(
-        "lead on after promising a higher ballot",
-        "A leader that promised a higher ballot must not vote for its own any more.",
-        edit(
-            Node,
-            "_on_prepare",
-            ("if self.proposer.leading or self.proposer.preparing:", "if False:"),
-        ),
-    ),
 )
 
 _QUORUMS = (
@@ -131,22 +102,6 @@ _QUORUMS = (
         "choose on the first vote",
         "A value is chosen by a quorum; a leader alone may be the only one that ever knew it.",
         edit(Learner, "vote", ("if not self.quorums.is_phase2(counted[1]):", "if not counted[1]:")),
-    ),
-    mutation(
-        "count votes of another ballot",
-        "A value is chosen by a quorum of votes in one ballot; votes of two ballots do not add up.",
-        edit(
-            Node,
-            "_on_accepted",
-            (
-                "if not self.proposer.leading or message.ballot != self.proposer.ballot:",
-                "if not self.proposer.leading:",
-            ),
-            (
-                "self.learner.vote(sender, message.ballot,",
-                "self.learner.vote(sender, self.proposer.ballot,",
-            ),
-        ),
     ),
 )
 
@@ -174,20 +129,6 @@ _LEARNERS = (
         "A snapshot says that its slots are chosen, not with which values: entries held from "
         "before may have lost, and must not be handed out as chosen.",
         edit(Node, "restart_from_snapshot", ("self.acceptor.truncate(through + 1)", "pass")),
-    ),
-    mutation(
-        "stay leader beside a higher ballot's entries",
-        "A leader that fetched an entry of a higher ballot is preempted: what it announces as "
-        "chosen would be looked up by others in its own ballot.",
-        edit(
-            Node, "_on_fetched", ("if highest > self.proposer.ballot and self._busy:", "if False:")
-        ),
-    ),
-    mutation(
-        "hold an entry above the promise",
-        "Nothing accepted is above the promise: else a deposed leader's late Accept, of a ballot in "
-        "between, replaces a chosen value.",
-        edit(Acceptor, "adopt_chosen", ("if entry.ballot > self.promised:", "if False:")),
     ),
 )
 

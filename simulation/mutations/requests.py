@@ -1,7 +1,5 @@
 """Faults between the log and the client: what is applied, how often, and what is answered."""
 
-from kvstore.mvcc import Mvcc
-from kvstore.pending import PendingWrites
 from kvstore.sessions import Sessions
 from kvstore.state_machine import StateMachine
 from simulation.mutations.edit import edit, mutation
@@ -15,16 +13,6 @@ MUTATIONS = (
             "admit",
             ("or bundle.number in session.applied", ""),
         ),
-    ),
-    mutation(
-        "forget what the origin gave up",
-        "A number below the floor was applied or given up: its late copy must be refused.",
-        edit(Sessions, "admit", ("or bundle.number < session.floor", "")),
-    ),
-    mutation(
-        "admit a bundle of an earlier life",
-        "A bundle of an earlier life may have been applied then, and nobody remembers its number.",
-        edit(Sessions, "admit", ("bundle.life < session.life", "False")),
     ),
     mutation(
         "forget idempotency keys",
@@ -50,28 +38,6 @@ MUTATIONS = (
             (
                 "self._mvcc.put(key, value, revision)",
                 'self._mvcc.put(key, value + b"!" * self._store.freezing, revision)',
-            ),
-        ),
-    ),
-    mutation(
-        "compact one revision too many",
-        "After compaction at C the state as of C stays readable.",
-        edit(
-            Mvcc,
-            "discard",
-            ("if revision > compacted_revision:", "if revision > compacted_revision + 1:"),
-        ),
-    ),
-    mutation(
-        "deny a write that was sent",
-        "A request that times out after it was sent may be applied yet: only unsent ones may be "
-        "answered as certainly not applied.",
-        edit(
-            PendingWrites,
-            "expire",
-            (
-                "NoQuorum(_NOT_SENT) if sealed.sent_in == ZERO else OutcomeUnknown(_UNKNOWN)",
-                "NoQuorum(_NOT_SENT)",
             ),
         ),
     ),

@@ -2,7 +2,6 @@
 
 from kvstore import runtime
 from kvstore.checkpoints import Checkpoints
-from kvstore.identity import Membership
 from kvstore.replica import Replica
 from kvstore.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
@@ -71,11 +70,6 @@ _LOG = (
         "A restart applies the log as far as it is known to be chosen, not as far as it reaches.",
         edit(runtime, "open_replica", ("entry.slot <= restored.chosen_through:", "entry.slot:")),
     ),
-    mutation(
-        "believe the log where the state is ahead",
-        "After a snapshot and a crash the log may hold losing values of slots the state covers.",
-        edit(runtime, "reconcile", ("if applied_through <= restored.chosen_through:", "if True:")),
-    ),
 )
 
 _CHECKPOINTS = (
@@ -85,7 +79,10 @@ _CHECKPOINTS = (
         edit(
             Checkpoints,
             "_truncate",
-            ("last = replica.state.checkpointed_through", "last = replica.state.applied_through"),
+            (
+                "first <= last and (size > config.log_tail_bytes or count > config.log_tail_slots)",
+                "first <= replica.state.applied_through",
+            ),
         ),
     ),
     mutation(
@@ -113,11 +110,6 @@ _CHECKPOINTS = (
         "lose deletions in a checkpoint",
         "A deletion is a change like any other: a key that was deleted must not come back.",
         edit(StateStore, "_write_table", ("if value is None:", "if False:")),
-    ),
-    mutation(
-        "lose the sessions in a checkpoint",
-        "The sessions are part of the state: without them a second copy of a bundle is applied.",
-        edit(StateMachine, "load", ("if meta.sessions:", "if False:")),
     ),
     mutation(
         "lose the idempotency keys in a checkpoint",
@@ -153,25 +145,6 @@ _CHECKPOINTS = (
 )
 
 _IDENTITY = (
-    mutation(
-        "vote with an emptied disk",
-        "A member whose disk was lost has forgotten its promises: it is another member, and the "
-        "configuration does not know it.",
-        edit(
-            Membership,
-            "_check_incarnations",
-            ("if self.pinned.get(peer, hello.incarnation) != hello.incarnation:", "if False:"),
-            ("if hello.roster and hello.roster.get(self.node) != self.incarnation:", "if False:"),
-            ("if self.pinned.get(member, incarnation) != incarnation:", "if False:"),
-            ("hello.formed and hello.roster == self.pinned", "hello.formed"),
-        ),
-    ),
-    mutation(
-        "vote before the cluster has formed",
-        "Until all members have pinned each other, one that lost its disk could vote twice.",
-        edit(Replica, "_run_step", ("self.membership.formed and ", "")),
-        edit(Replica, "_on_tick", ("if self.membership.formed:", "if True:")),
-    ),
     mutation(
         "begin the same life again",
         "Each start is a life of its own: bundle numbers of another life name other bundles.",
