@@ -1,5 +1,6 @@
 """A failure as a numbered story: what led to it, and nothing else, in the order it happened."""
 
+import re
 from collections.abc import Iterator
 
 from simulation.invariants import Violation
@@ -24,7 +25,7 @@ LEADING = ("Prepare", "Promise", "Nack")
 def story(outcome: Outcome) -> list[str]:
     """Numbered lines, the last of which is the violation. The trace must have been kept."""
     violation = outcome.violations[0] if outcome.violations else None
-    told = list(_told(outcome.events, violation))
+    told = list(_folded(_told(outcome.events, violation)))
     if len(told) > LINES_MAX:
         left_out = len(told) - LINES_MAX
         half = LINES_MAX // 4
@@ -32,6 +33,22 @@ def story(outcome: Outcome) -> list[str]:
     if violation is not None:
         told.append(f"{outcome.virtual_s * 1e3:10.3f} ms  VIOLATED  {violation}")
     return [f"{number:3}. {line}" for number, line in enumerate(told, 1)]
+
+
+def _folded(lines: Iterator[str]) -> Iterator[str]:
+    """Lines that only numbers tell apart are told once, and then counted."""
+    shape, alike = "", 0
+    for line in lines:
+        before, shape = shape, re.sub(r"[0-9.]+", "#", line.strip())
+        if shape == before:
+            alike += 1
+            continue
+        if alike:
+            yield f"{'':13}  ... and {alike} more like that"
+        alike = 0
+        yield line
+    if alike:
+        yield f"{'':13}  ... and {alike} more like that"
 
 
 def _told(events: list[Event], violation: Violation | None) -> Iterator[str]:
