@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check lint types bench clean
+.PHONY: help demo test sim mutants check lint types bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -28,11 +28,18 @@ demo: $(VENV)/.runtime ## three durable nodes on this machine; Ctrl-C stops them
 test: $(VENV)/.dev ## every test
 	$(BIN)/python -m pytest
 
+SEEDS ?= 5000
+sim: $(VENV)/.runtime ## SEEDS=5000 seeds of the simulator
+	@exec $(BIN)/kvstore simulate --seeds $(SEEDS) --first-seed $$(date +%s)
+
+mutants: $(VENV)/.runtime ## break one rule at a time; the simulator must notice each
+	@exec $(BIN)/python -m simulation.mutations
+
 check: lint types test ## what must be green before a commit
 
 lint: $(VENV)/.dev ## style
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check paxos kvstore http_api simulation benchmarks tests
+	$(BIN)/ruff format --check paxos kvstore http_api simulation torture benchmarks tests
 
 types: $(VENV)/.dev ## static types
 	$(BIN)/mypy

@@ -36,7 +36,7 @@ from simulation.history import (
 )
 from simulation.history import Delete as DeleteCall
 from simulation.history import Put as PutCall
-from simulation.scenario import CALLS, ClientPlan
+from simulation.scenario import CALLS, LEADER, ClientPlan
 from simulation.scheduler import Process
 from simulation.trace import Answered, Asked
 
@@ -78,10 +78,23 @@ class SimulatedClient:
     async def _run(self) -> None:
         for _ in range(self.plan.operations):
             await asyncio.sleep(self._rng.uniform(*self.plan.think_s))
+            if self.plan.home == LEADER:
+                await self._read_at_oldest_leader()
+                continue
             call = self._rng.choices(CALLS, self.plan.weights)[0]
             key = f"k{self._rng.randrange(self.world.scenario.keys)}"
             await self._operate(call, key)
         self.done = True
+
+    async def _read_at_oldest_leader(self) -> None:
+        """While an older leader still believes that it leads: write at the newest, then read there.
+        Nothing else so surely shows a read that nobody confirmed."""
+        key = f"k{self._rng.randrange(self.world.scenario.keys)}"
+        newest, oldest = self.world.leader(), self.world.oldest_leader()
+        if newest is not None and newest != oldest:
+            self._node = newest
+            await self.put(key)
+        await self.get(key, oldest or self._rng.choice([*self.world.members]))
 
     async def _operate(self, call: str, key: str) -> None:
         known = self._known.get(key)

@@ -45,6 +45,7 @@ EVENTS: dict[str, str] = {
     "message lost": "for no other reason than chance",
     "message repeated": "",
     "message overtakes": "one that left earlier",
+    "connections reset by a cut": "so that both ends notice at once",
     "messages held while cut": "and delivered late, all at once",
     "outcome unknown to a client": "a write may or may not have been applied",
     "request refused": "certainly not applied",

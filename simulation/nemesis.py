@@ -25,6 +25,8 @@ LOSS = 0.9
 DYING_S = 0.2
 DYING_LOSS = 0.8
 FLAPS = 6
+RESETS = 0.5
+"""This share of the cuts resets the connections, as a firewall does; the others drop silently."""
 
 
 class Nemesis:
@@ -51,6 +53,9 @@ class Nemesis:
         self.injected += 1
         self.world.reached(f"fault: {fault.kind}")
         cut = tuple(pair for pair in self._cut_pairs() if pair not in cuts_before)
+        if cut and fault.amount * 10 % 1 < RESETS:
+            self.world.reached("connections reset by a cut")
+            self.world.network.reset(cut)
         now_us = self.world.scheduler.now_us
         text = f"{fault.kind} of {', '.join(map(str, nodes)) or 'all'}"
         self.world.trace.add(FaultBegan(now_us, number, fault.kind, text, nodes, cut))

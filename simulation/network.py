@@ -12,7 +12,7 @@ heals, as TCP would: a burst of old messages.
 import asyncio
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,6 +95,12 @@ class Network:
             held, path.held = path.held, []
             for deliver in held:
                 deliver()
+
+    def reset(self, pairs: Collection[Pair]) -> None:
+        """Both ends of every stream that uses one of `pairs` see it break at once."""
+        for endpoint in list(self._streams):
+            if endpoint.pair in pairs or endpoint.pair[::-1] in pairs:
+                endpoint.process.post(0, endpoint.lose_peer)
 
     def slow(self, pair: Pair, delay_s: float) -> None:
         """Add up to `delay_s` to every delay, until `fast`."""

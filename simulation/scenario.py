@@ -31,7 +31,8 @@ class Fault(msgspec.Struct, frozen=True):
 class ClientPlan(msgspec.Struct, frozen=True):
     """One client: when it begins, how many calls it makes, and how it chooses them.
 
-    `weights` are those of `CALLS`. A client sends to node `home` until that fails it; with
+    `weights` are those of `CALLS`. A client sends to node `home` until that fails it (home LEADER:
+    always to the one that has led longest, as a client does that has not heard of the next); with
     `retries` it sends a write again, under the same idempotency key, to another node.
     """
 
@@ -233,7 +234,7 @@ def _clients(
     operations = max(1, round(rng.choice((15, 30, 50)) * scale))
     think_s = 1.2 * length_s / operations
     bursts = rng.random() < 0.25
-    return tuple(
+    plans = [
         ClientPlan(
             id=number,
             operations=operations,
@@ -245,7 +246,13 @@ def _clients(
             timeout_s=rng.choice((0.3, 1.0, 3.0)),
         )
         for number in range(1, count + 1)
-    )
+    ]
+    if rng.random() < 0.5:
+        reads_only = (1,) + (0,) * (len(CALLS) - 1)
+        reads = max(1, round(100 * scale))
+        gap_s = 2 * length_s / reads
+        plans.append(ClientPlan(count + 1, reads, 0.0, (0.0, gap_s), reads_only, LEADER, 0, 0.3))
+    return tuple(plans)
 
 
 def _faults(

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from kvstore.wire import decode_message
-from paxos.ballot import NodeId
+from paxos.ballot import ZERO, Ballot, NodeId
 from simulation.clients import SimulatedClient
 from simulation.coverage import Coverage
 from simulation.describe import ballot_of, describe, name_of, slot_of
@@ -92,12 +92,18 @@ class World:
 
     def leader(self) -> NodeId | None:
         """Who leads in the highest ballot, if anybody does."""
-        leading = [
+        return max(self._leading(), default=(ZERO, None))[1]
+
+    def oldest_leader(self) -> NodeId | None:
+        """Who still leads in the lowest ballot, deposed or not."""
+        return min(self._leading(), default=(ZERO, None))[1]
+
+    def _leading(self) -> list[tuple[Ballot, NodeId]]:
+        return [
             (member.replica.node.proposer.ballot, node)
             for node, member in self.members.items()
             if member.replica is not None and member.replica.node.proposer.leading
         ]
-        return max(leading)[1] if leading else None
 
     def _on_frame(self, number: int, pair: Pair, frame: bytes) -> None:
         now_us = self.scheduler.now_us
