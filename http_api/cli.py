@@ -60,6 +60,10 @@ def _dispatch(options: Namespace) -> int:
         from simulation.cli import simulate
 
         return simulate(options)
+    if options.command == "torture":
+        from torture.cli import run as torture
+
+        return torture(options)
     from http_api.cli_client import run
 
     return asyncio.run(run(options))

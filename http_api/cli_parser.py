@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import simulation.arguments
+import torture.arguments
 from http_api.cli_settings import SETTINGS, default_text
 
 DEFAULT_ENDPOINTS = "http://127.0.0.1:2379,http://127.0.0.1:2389,http://127.0.0.1:2399"
@@ -137,9 +138,7 @@ def build_parser() -> ArgumentParser:
     _add(commands, "status", "show nodes and leader", _STATUS, client)
     compact = _add(commands, "compact", "give up history below a revision", "", client)
     compact.add_argument("revision", metavar="REVISION", type=_positive)
-    text = simulation.arguments.TEXT
-    simulate = _add(commands, "simulate", "look for faults in virtual time", text)
-    simulation.arguments.add_arguments(simulate)
+    _add_proofs(commands)
     handover = _add(commands, "handover", "hand leadership over", "", client)
     handover.add_argument(
         "to", metavar="NODE", nargs="?", type=_positive, help="the node to lead (default: any)"
@@ -214,6 +213,16 @@ def _add_servers(commands: Any) -> None:
         default=Path("kvstore-data/demo"),
         help="where the data stays (default: %(default)s)",
     )
+
+
+def _add_proofs(commands: Any) -> None:
+    """What looks for faults; their flags are their own."""
+    text = simulation.arguments.TEXT
+    simulation.arguments.add_arguments(
+        _add(commands, "simulate", "look for faults in virtual time", text)
+    )
+    text = torture.arguments.TEXT
+    torture.arguments.add_arguments(_add(commands, "torture", "look for faults for real", text))
 
 
 def _positive(text: str) -> int:

@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("paxos", "kvstore", "http_api", "simulation")
+PACKAGES = ("paxos", "kvstore", "http_api", "simulation", "torture")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
-ABOVE = {"paxos": {"kvstore", "http_api", "simulation"}, "kvstore": {"http_api", "simulation"}}
+ABOVE = {
+    "paxos": {"kvstore", "http_api", "simulation", "torture"},
+    "kvstore": {"http_api", "simulation", "torture"},
+    "simulation": {"http_api", "torture"},
+    "torture": {"http_api"},
+}
 PURE = {"collections", "collections.abc", "dataclasses", "enum", "typing", "msgspec"}
 ROLES = {"acceptor", "proposer", "learner", "election", "reads"}
 LINES_MAX, FUNCTION_LINES_MAX = 500, 60
