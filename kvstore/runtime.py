@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from kvstore.checkpoints import Checkpoints
 from kvstore.config import Config
 from kvstore.errors import StorageError, StorageFailed
-from kvstore.identity import Membership, configuration
+from kvstore.identity import Membership, Refused, configuration
 from kvstore.logs import EventLog
 from kvstore.replica import Clock, Replica
 from kvstore.snapshot import SnapshotSink, SnapshotSource
@@ -172,6 +172,16 @@ def _connect(replica: _OpenReplica, log: LogStore, store: StateStore) -> None:
     config, events, membership = replica.config, replica.events, replica.membership
     disk = replica.machine.disk
     replica.log = replica.machine.log_writer(log, replica.log_failed)
+
+    def save(pinned: dict[NodeId, str], formed: bool) -> None:
+        """What was not saved must not count: the node stops, and nothing is answered any more."""
+        try:
+            replica.data_dir.set_members(pinned, formed)
+        except OSError as error:
+            replica.fail(f"writing identity.json failed: {error}")
+            raise Refused("this node's disk has failed") from error
+
+    membership.save = save
     replica.checkpoints = Checkpoints(replica, store)
     transport = replica.transport = PeerTransport(
         config,

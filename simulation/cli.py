@@ -111,10 +111,10 @@ def recording_of(outcome: Outcome, command: str) -> Recording:
     scenario = outcome.scenario
     verdict = str(outcome.violations[0]) if outcome.violations else "no invariant was violated"
     lines = scenario.lines()
-    facts = [tuple(line.split(": ", 1)) for line in lines[1:4]]
+    facts = [tuple(line.split(": ", 1)) for line in lines[1:5]]
     return Recording(
         title=f"Seed {scenario.seed}",
-        summary=f"{lines[0].split(': ', 1)[1]}; {lines[4]}; {verdict}",
+        summary=f"{lines[0].split(': ', 1)[1]}; {lines[5]}; {verdict}",
         command=command,
         nodes=tuple(range(1, scenario.nodes + 1)),
         clients=tuple(client.id for client in scenario.clients),

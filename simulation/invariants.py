@@ -38,13 +38,16 @@ from kvstore.command import (
 from kvstore.mvcc import Page
 from kvstore.wire import PeerMessage
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
-from paxos.messages import Accept, Accepted, Promise
+from paxos.effects import ChosenThrough, Record
+from paxos.messages import Accept, Accepted, Entry, Promise
 from paxos.node import Node
 from simulation.lmdb_model import EnvironmentFile
 from simulation.reference import Reference
 
 _ENTRY_BALLOT = struct.Struct(">QI")
 _SLOT = struct.Struct(">Q")
+_HEAD_BYTES = 16
+"""Before an entry's value: its ballot, and a checksum."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Monitor:
         self._acceptors: dict[NodeId, _Acceptor] = defaultdict(_Acceptor)
         self._denied: set[Command] = set()
         self._lost_disks: set[NodeId] = set()
+        self._recorded: dict[NodeId, Slot] = defaultdict(int)
         self._idempotency_keys: set[bytes] = set()
         self._written: set[Command] = set()
         self.acknowledged_revision = 1
@@ -115,6 +119,24 @@ class Monitor:
                 acceptor = self._acceptors[node]
                 acceptor.promised = max(acceptor.promised, ballot)
                 self._promised[ballot].add(node)
+
+    def on_commit(self, node: NodeId, log: EnvironmentFile, record: Record) -> None:
+        """`node` wrote `record` to its `log`: what the log holds as chosen is what was chosen."""
+        through = _slot_of(log, b"chosen_through", 0)
+        match record:
+            case Entry(slot) if slot <= through:
+                slots = range(slot, slot + 1)
+            case ChosenThrough(slot):
+                slots = range(self._recorded[node] + 1, slot + 1)
+                self._recorded[node] = max(slot, self._recorded[node])
+            case _:
+                return
+        for slot in slots:
+            data = log.trees[b"log"].pairs.get(_SLOT.pack(slot))
+            chosen = self.chosen.get(slot)
+            if data is not None and (chosen is None or data[_HEAD_BYTES:] != chosen[0]):
+                text = f"node {node} holds slot {slot} as chosen: it lost"
+                self.violated("stability", text, slot)
 
     def on_own(self, node: NodeId, log: EnvironmentFile, message: PeerMessage) -> None:
         """`node` takes its own answer: it counts like any other, and must be as durable."""
@@ -324,8 +346,12 @@ def _entry_ballot(log: EnvironmentFile, slot: Slot) -> Ballot | None:
 
 
 def _first_slot(log: EnvironmentFile) -> Slot:
-    data = log.trees[b"meta"].pairs.get(b"first_slot")
-    return 1 if data is None else int(_SLOT.unpack(data)[0])
+    return _slot_of(log, b"first_slot", 1)
+
+
+def _slot_of(log: EnvironmentFile, name: bytes, default: Slot) -> Slot:
+    data = log.trees[b"meta"].pairs.get(name)
+    return default if data is None else int(_SLOT.unpack(data)[0])
 
 
 def _promised(log: EnvironmentFile) -> Ballot:

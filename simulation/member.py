@@ -96,6 +96,7 @@ class Member:
             data_dir=world.data_dir(id),
             phase1_quorum=scenario.phase1,
             phase2_quorum=scenario.phase2,
+            log_tail_slots=scenario.log_tails[id - 1],
             **scenario.settings,
         )
 
@@ -264,6 +265,8 @@ class Member:
         send, receive = transport.send, node.receive
 
         def tapped_send(to: NodeId, message: PeerMessage) -> None:
+            if not replica.membership.formed:
+                monitor.violated("durable promise", f"node {self.id} sends before it has formed")
             monitor.on_send(self.id, log, message)
             send(to, message)
 
@@ -302,7 +305,9 @@ class Member:
     def _committed(self, records: list[Record], groups: int) -> None:
         if groups > 1:
             self.world.reached("commits shared")
+        log = log_file(self.disk.files, self.log_path)
         for record in records:
+            self.world.monitor.on_commit(self.id, log, record)
             if isinstance(record, Entry):
                 self._slot_is(record.slot, "accepted", str(record.ballot), record.value)
 

@@ -25,6 +25,7 @@ LOSS = 0.9
 DYING_S = 0.2
 DYING_LOSS = 0.8
 FLAPS = 6
+LOOK_S = 0.002
 RESETS = 0.5
 """This share of the cuts resets the connections, as a firewall does; the others drop silently."""
 
@@ -233,6 +234,31 @@ class Nemesis:
             while ends:
                 ends.pop()()
 
+        return undo
+
+    def _depose(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:
+        """It is cut off until another leads, and then reaches all but its successor: nothing but
+        the others' answers tells it that it is deposed."""
+        old = nodes[0]
+        over: list[bool] = []
+        ends = [self._cut(p for p in self._pairs() if old in p)]
+
+        def look() -> None:
+            new = self.world.leader()
+            if over:
+                return
+            if new is None or new == old:
+                self._process.post(LOOK_S, look)
+                return
+            ends.append(self._cut([(old, new), (new, old)]))
+            ends.pop(0)()
+
+        def undo() -> None:
+            over.append(True)
+            while ends:
+                ends.pop()()
+
+        self._process.post(LOOK_S, look)
         return undo
 
     def _slow_links(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:

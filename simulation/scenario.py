@@ -72,6 +72,7 @@ class Scenario(msgspec.Struct, frozen=True):
     disk_latency_s: tuple[float, float]
     clock_rates: tuple[float, ...]
     clock_skews_ms: tuple[int, ...]
+    log_tails: tuple[int, ...]
     keys: int
     clients: tuple[ClientPlan, ...]
     faults: tuple[Fault, ...]
@@ -98,6 +99,7 @@ class Scenario(msgspec.Struct, frozen=True):
             f"settings: {settings}",
             f"network: {network}",
             f"clock rates: {rates}",
+            f"log tails: {', '.join(map(str, self.log_tails))} slots",
             f"{len(self.clients)} clients, {sum(c.operations for c in self.clients)} operations, "
             f"{self.keys} keys",
             *(_fault_line(fault) for fault in self.faults),
@@ -120,6 +122,7 @@ NETWORK_FAULTS = (
     "flap",
     "slow-links",
     "lossy-links",
+    "depose",
 )
 PROCESS_FAULTS = (
     "kill",
@@ -161,6 +164,7 @@ def draw(
         disk_latency_s=rng.choice(((0.0003, 0.001), (0.0003, 0.004), (0.001, 0.02))),
         clock_rates=_rates(rng, count),
         clock_skews_ms=tuple(rng.choice((0, 0, 50, -700, 5000)) for _ in range(count)),
+        log_tails=_log_tails(rng, count),
         keys=rng.choice((1, 2, 3, 5, 8)),
         clients=_clients(rng, count, length_s, scale),
         faults=_faults(rng, count, max(phase1, phase2), length_s, kinds, scale),
@@ -186,13 +190,18 @@ def _settings(rng: random.Random) -> dict[str, Any]:
         "request_timeout_s": rng.choice((1.0, 2.0)),
         "batch_bytes_max": rng.choice((1, 200, 1000, 1 << 20)),
         "checkpoint_interval_s": rng.choice((0.05, 0.2, 1.0)),
-        "log_tail_slots": rng.choice((2, 10, 40, 400)),
         "log_piece_bytes": rng.choice((100, 1000, 1 << 20)),
         "snapshot_piece_bytes": rng.choice((300, 2000, 1 << 19)),
         "history_revisions": rng.choice((0, 10, 40, 1000)),
         "idempotency_ttl_s": rng.choice((60.0, 600.0)),
         "digest_slots": rng.choice((1, 4, 16)),
     }
+
+
+def _log_tails(rng: random.Random, nodes: int) -> tuple[int, ...]:
+    """Each member may keep another length of its log: what one has truncated, another may hold."""
+    tails = rng.choice(((2,), (10,), (40,), (400,), (2, 10, 40, 400)))
+    return tuple(rng.choice(tails) for _ in range(nodes))
 
 
 def _conditions(rng: random.Random, tick_s: float) -> Conditions:
@@ -273,7 +282,7 @@ def _faults(
     # Nothing else leaves gaps in the log, and those are rare enough.
     pool = [*possible, *(["dying"] * 3 if "dying" in possible else [])]
     chosen = rng.sample(pool, min(len(pool), rng.randint(1, 4)))
-    if chosen == ["hand-over"]:
+    if set(chosen) <= {"hand-over", "depose"}:
         chosen.append("kill")  # nobody may lead when it is asked for, and a run needs a fault
     faults = []
     for _ in range(max(1, round(rng.choice((2, 4, 7, 12)) * scale))):
@@ -294,7 +303,7 @@ def _victims(rng: random.Random, kind: str, nodes: int) -> tuple[NodeId, ...]:
         return tuple(rng.sample(members, max(1, nodes // 2)))
     if kind == "lost-disk":
         return (rng.choice(members),)
-    if kind in ("hand-over", "dying") or rng.random() < 0.5:
+    if kind in ("hand-over", "dying", "depose") or rng.random() < 0.5:
         return (LEADER,)
     if kind in ("kill", "power", "pause", "slow-disk") and rng.random() < 0.3:
         return tuple(rng.sample(members, max(1, (nodes - 1) // 2)))
