@@ -29,7 +29,7 @@ from kvstore.errors import (
     Stopping,
     TooLarge,
 )
-from kvstore.mvcc import KeyValue
+from kvstore.operation import KeyValue
 
 READ_QUERY = ("revision", "consistency", "timeout")
 WRITE_QUERY = ("consistency", "timeout")

@@ -17,7 +17,8 @@ from http_api.responses import Answer, json_answer
 from http_api.router import Doc, Route
 from http_api.store import State
 from kvstore.errors import InvalidArgument
-from kvstore.mvcc import KeyValue, Page
+from kvstore.mvcc import Page
+from kvstore.operation import KeyValue
 
 QUERY = (
     "prefix", "start", "end", "limit", "order", "keys_only", "cursor",

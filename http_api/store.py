@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from kvstore.command import Command, Result
-from kvstore.mvcc import KeyValue, Page
+from kvstore.mvcc import Page
+from kvstore.operation import KeyValue
 
 
 class MemberView(Protocol):

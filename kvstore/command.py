@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from kvstore.operation import Transaction, TransactionDone
+
 KEY_BYTES_MAX = 960
 """Keys are at most this long: LMDB 1.0 takes 1,978 bytes, and a key whose every byte needs
 escaping doubles in the index of old versions (`kvstore.mvcc.version_key`)."""
@@ -34,11 +36,17 @@ ABSENT = Condition(0)
 
 
 class Put(msgspec.Struct, frozen=True, array_like=True, tag="p"):
-    """Write `value` (0 to VALUE_BYTES_MAX bytes) under `key` (1 to KEY_BYTES_MAX bytes)."""
+    """Write `value` (0 to VALUE_BYTES_MAX bytes) under `key` (1 to KEY_BYTES_MAX bytes).
+
+    `lease` (0: none) removes the key when it ends. With `ttl_s` the lease is granted along with
+    the write, and its id must be new.
+    """
 
     key: bytes
     value: bytes
     condition: Condition | None = None
+    lease: int = 0
+    ttl_s: int = 0
 
 
 class Delete(msgspec.Struct, frozen=True, array_like=True, tag="d"):
@@ -54,7 +62,20 @@ class Compact(msgspec.Struct, frozen=True, array_like=True, tag="c"):
     revision: int
 
 
-Write = Put | Delete | Compact
+class Grant(msgspec.Struct, frozen=True, array_like=True, tag="g"):
+    """Begin lease `lease` (not 0), which lasts `ttl_s` seconds unless it is kept alive."""
+
+    lease: int
+    ttl_s: int
+
+
+class Revoke(msgspec.Struct, frozen=True, array_like=True, tag="v"):
+    """End a lease now: its keys are deleted, all in one revision."""
+
+    lease: int
+
+
+Write = Put | Delete | Compact | Transaction | Grant | Revoke
 
 
 class Once(msgspec.Struct, frozen=True, array_like=True, tag="o"):
@@ -69,7 +90,7 @@ class Once(msgspec.Struct, frozen=True, array_like=True, tag="o"):
     ttl_ms: int = 600_000
 
 
-Command = Put | Delete | Compact | Once
+Command = Put | Delete | Compact | Transaction | Grant | Revoke | Once
 
 
 class Written(msgspec.Struct, frozen=True, array_like=True, tag="w"):
@@ -111,7 +132,51 @@ class Mismatched(msgspec.Struct, frozen=True, array_like=True, tag="m"):
     """The idempotency key belongs to another command; nothing changed."""
 
 
-Result = Written | Deleted | Compacted | NotHeld | BadRevision | Mismatched
+class Granted(msgspec.Struct, frozen=True, array_like=True, tag="g"):
+    """A Grant: the lease and its duration. `revision` is the store's; a grant takes none."""
+
+    revision: int
+    lease: int
+    ttl_s: int
+
+
+class Revoked(msgspec.Struct, frozen=True, array_like=True, tag="v"):
+    """A Revoke: the store's revision, and how many keys went."""
+
+    revision: int
+    deleted: int
+
+
+class NoLease(msgspec.Struct, frozen=True, array_like=True, tag="N"):
+    """There is no such lease; nothing changed."""
+
+    lease: int
+
+
+class LeaseTaken(msgspec.Struct, frozen=True, array_like=True, tag="L"):
+    """A Grant of a lease that is there already; nothing changed."""
+
+    lease: int
+
+
+class NoKey(msgspec.Struct, frozen=True, array_like=True, tag="K"):
+    """A write that keeps the value or the lease of a key that does not exist; nothing changed."""
+
+
+Result = (
+    Written
+    | Deleted
+    | Compacted
+    | TransactionDone
+    | Granted
+    | Revoked
+    | NotHeld
+    | BadRevision
+    | Mismatched
+    | NoLease
+    | LeaseTaken
+    | NoKey
+)
 
 
 class Bundle(msgspec.Struct, frozen=True, array_like=True):
@@ -129,10 +194,16 @@ class Bundle(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """The value of one slot: encoded bundles, and the leader's clock in ms since 1970."""
+    """The value of one slot: encoded bundles, and the leader's clock in ms since 1970.
+
+    `expired` are leases whose time is up, as the leader sees it. They are its own words, like the
+    clock, and not a command: a command might be relayed to the next leader, and end a lease that
+    this one has just promised its full time.
+    """
 
     clock_ms: int
     bundles: tuple[bytes, ...]
+    expired: tuple[int, ...] = ()
 
 
 encoder = msgspec.msgpack.Encoder()

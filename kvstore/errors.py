@@ -9,7 +9,12 @@
     │   ├── RevisionCompacted     history below this revision is gone
     │   ├── RevisionInFuture      no such revision yet
     │   ├── ConditionFailed       a conditional write found another state; it changed nothing
-    │   └── IdempotencyMismatch   the key was used for a different request
+    │   ├── IdempotencyMismatch   the key was used for a different request
+    │   ├── TooManyOperations     a transaction over the limit
+    │   ├── DuplicateKey          a transaction that may write a key twice
+    │   ├── LeaseNotFound         no such lease, or it has ended
+    │   ├── LeaseExists           a lease of that id is there already
+    │   └── KeyNotFound           a write that keeps what an absent key would have
     ├── Unavailable           refused before proposing: certainly not applied; try again
     │   ├── NoQuorum              no leader, or it cannot reach a quorum
     │   ├── Overloaded            a bound was reached
@@ -75,6 +80,44 @@ class IdempotencyMismatch(RequestError):
 
     def __init__(self) -> None:
         super().__init__("this idempotency key was used before for a different request")
+
+
+class TooManyOperations(RequestError):
+    """More than `maximum` compares, or operations in a branch."""
+
+    def __init__(self, maximum: int) -> None:
+        super().__init__(f"a transaction has at most {maximum} compares and operations in a branch")
+        self.maximum = maximum
+
+
+class DuplicateKey(RequestError):
+    """A transaction may write a key at most once."""
+
+    def __init__(self) -> None:
+        super().__init__("a transaction may write or delete a key only once in a branch")
+
+
+class LeaseNotFound(RequestError):
+    """There is no lease `lease`, or it has ended."""
+
+    def __init__(self, lease: int) -> None:
+        super().__init__(f"there is no lease {lease}: it was never granted, or it has ended")
+        self.lease = lease
+
+
+class LeaseExists(RequestError):
+    """A lease `lease` was granted before, and has not ended."""
+
+    def __init__(self, lease: int) -> None:
+        super().__init__(f"there is a lease {lease} already")
+        self.lease = lease
+
+
+class KeyNotFound(RequestError):
+    """A write that keeps the value or the lease of a key that does not exist."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no such key whose value or lease could be kept")
 
 
 class Unavailable(KvError):

@@ -18,6 +18,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvstore.errors import RevisionCompacted, RevisionInFuture
+from kvstore.operation import KeyValue
 from kvstore.storage.state import StateStore
 
 if TYPE_CHECKING:
@@ -33,15 +34,15 @@ PAGE_BYTES_MAX = 4 << 20
 """A page ends once its values reach this many bytes, however many items were asked for."""
 
 
-class KeyValue(NamedTuple):
-    """One key as of some revision."""
+class Event(NamedTuple):
+    """One key written or deleted. Of a deleted one only key and mod_revision are set.
 
-    key: bytes
-    value: bytes
-    create_revision: int
-    mod_revision: int
-    version: int
-    lease: int
+    `previous` is what was there before, or None: nothing, or it has been compacted.
+    """
+
+    item: KeyValue
+    deleted: bool
+    previous: KeyValue | None
 
 
 class Page(NamedTuple):
@@ -62,7 +63,8 @@ def _key_of_version(encoded: bytes) -> bytes:
     return encoded[:-10].replace(b"\0\xff", b"\0")
 
 
-def _key_value(key: bytes, record: bytes) -> KeyValue:
+def key_value(key: bytes, record: bytes) -> KeyValue:
+    """A record of the tables, unpacked."""
     create, mod, version, lease = _RECORD.unpack_from(record)
     return KeyValue(key, record[32:], create, mod, version, lease)
 
@@ -85,9 +87,11 @@ class Mvcc:
         record = self._keys.get(key)
         return 0 if record is None else int(_RECORD.unpack_from(record)[1])
 
-    def put(self, key: bytes, value: bytes, revision: int, sub: int = 0) -> tuple[int, int, bytes]:
-        """Write at `revision`; the new version, its create revision, and the bytes that changed,
-        for the digest."""
+    def put(
+        self, key: bytes, value: bytes, revision: int, sub: int = 0, lease: int = 0
+    ) -> tuple[int, int, bytes, KeyValue | None]:
+        """Write at `revision`; the new version, its create revision, the bytes that changed, for
+        the digest, and what was there before."""
         old = self._keys.get(key)
         if old is None:
             create, superseded, version = revision, 0, 1
@@ -95,13 +99,13 @@ class Mvcc:
             create, superseded, version, _ = _RECORD.unpack_from(old)
             version += 1
             self._versions.put(version_key(key, superseded), _REVISION.pack(revision) + old)
-        record = _RECORD.pack(create, revision, version, 0) + value
+        record = _RECORD.pack(create, revision, version, lease) + value
         self._keys.put(key, record)
         self._history.put(_POSITION.pack(revision, sub), _CHANGE.pack(_PUT, superseded) + key)
-        return version, create, key + record
+        return version, create, key + record, None if old is None else key_value(key, old)
 
-    def delete(self, key: bytes, revision: int, sub: int = 0) -> bytes | None:
-        """Delete at `revision`; the bytes that changed, or None if there was no such key."""
+    def delete(self, key: bytes, revision: int, sub: int = 0) -> tuple[bytes, KeyValue] | None:
+        """Delete at `revision`; the bytes that changed and what was there, None if nothing was."""
         old = self._keys.get(key)
         if old is None:
             return None
@@ -110,7 +114,7 @@ class Mvcc:
         self._keys.delete(key)
         change = _CHANGE.pack(_DELETE, superseded) + key
         self._history.put(_POSITION.pack(revision, sub), change)
-        return change
+        return change, key_value(key, old)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -128,14 +132,14 @@ class Mvcc:
         """
         record = self._keys.get(key)
         if revision == 0:
-            return None if record is None else _key_value(key, record)
+            return None if record is None else key_value(key, record)
         self.check_revision(revision)
         if record is not None and _RECORD.unpack_from(record)[1] <= revision:
-            return _key_value(key, record)
+            return key_value(key, record)
         first, past = version_key(key, 0), version_key(key, revision + 1)
         for _, stored in self._versions.scan(first, past, reverse=True):
             if _REVISION.unpack_from(stored)[0] > revision:
-                return _key_value(key, stored[8:])
+                return key_value(key, stored[8:])
             return None
         return None
 
@@ -157,18 +161,29 @@ class Mvcc:
             self.check_revision(revision)
         items: list[KeyValue] = []
         size = 0
-        for key, record in self._records(start, end, revision, reverse):
+        as_of = 0 if revision == self.revision else revision
+        for key, record in self.records(start, end, as_of, reverse):
             if len(items) == limit or size >= PAGE_BYTES_MAX:
                 return Page(items, True, revision or self.revision)
             size += len(key) + (0 if keys_only else len(record))
-            items.append(_key_value(key, record[:32] if keys_only else record))
+            items.append(key_value(key, record[:32] if keys_only else record))
         return Page(items, False, revision or self.revision)
 
-    def _records(
-        self, start: bytes, end: bytes | None, revision: int, reverse: bool
+    def current(self, start: bytes, end: bytes | None) -> list[KeyValue]:
+        """All keys with start <= key < end now, in order."""
+        if end == start + b"\0":
+            found = self.get(start)
+            return [] if found is None else [found]
+        return [key_value(key, record) for key, record in self.records(start, end)]
+
+    def records(
+        self, start: bytes, end: bytes | None, revision: int = 0, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and raw records as of `revision`, which must be readable; 0 means now."""
+        if end is not None and end <= start:
+            return iter(())
         current = self._keys.scan(start, end, reverse)
-        if revision == 0 or revision == self.revision:
+        if revision == 0:
             return current
         alive = (
             (key, record) for key, record in current if _RECORD.unpack_from(record)[1] <= revision
@@ -187,6 +202,41 @@ class Mvcc:
             written = _REVISION.unpack_from(encoded, len(encoded) - 8)[0]
             if written <= revision < _REVISION.unpack_from(stored)[0]:
                 yield _key_of_version(encoded), stored[8:]
+
+    # -- the change feed --------------------------------------------------------------------
+
+    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[Event]]]:
+        """What happened from `first_revision` on, revision by revision, at most so many.
+
+        Raises RevisionCompacted.
+        """
+        if first_revision < self.compacted_revision:
+            raise RevisionCompacted(first_revision, self.compacted_revision)
+        found: list[tuple[int, list[Event]]] = []
+        end = _POSITION.pack(first_revision + revisions_max, 0)
+        for position, change in self._history.scan(_POSITION.pack(first_revision, 0), end):
+            revision, _ = _POSITION.unpack(position)
+            if not found or found[-1][0] != revision:
+                found.append((revision, []))
+            found[-1][1].append(self._event(revision, change))
+        return found
+
+    def _event(self, revision: int, change: bytes) -> Event:
+        kind, superseded = _CHANGE.unpack_from(change)
+        key = change[9:]
+        before = self._version(key, superseded) if superseded else None
+        if kind == _DELETE:
+            return Event(KeyValue(key, b"", 0, revision, 0, 0), True, before)
+        record = self._keys.get(key)
+        if record is not None and _RECORD.unpack_from(record)[1] == revision:
+            return Event(key_value(key, record), False, before)
+        item = self._version(key, revision)
+        assert item is not None, "history names a version that is not there"
+        return Event(item, False, before)
+
+    def _version(self, key: bytes, mod_revision: int) -> KeyValue | None:
+        stored = self._versions.get(version_key(key, mod_revision))
+        return None if stored is None else key_value(key, stored[8:])
 
     # -- compaction -------------------------------------------------------------------------
 

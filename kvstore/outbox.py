@@ -62,10 +62,14 @@ class Outbox:
             self._relayed.append(bundle)
             self._relayed_bytes += len(bundle)
 
-    def propose(self, clock_ms: Callable[[], int]) -> None:
-        """As leader: fill the window with batches stamped by `clock_ms()`."""
-        while self._node.can_propose and (bundles := self._take_bundles()):
-            self._node.propose(encode(Batch(clock_ms(), tuple(bundles))))
+    def propose(self, clock_ms: Callable[[], int], expired: Callable[[], tuple[int, ...]]) -> None:
+        """As leader: fill the window with batches stamped by `clock_ms()`, which also say what
+        leases have `expired()`."""
+        while self._node.can_propose:
+            bundles, ended = self._take_bundles(), expired()
+            if not bundles and not ended:
+                return
+            self._node.propose(encode(Batch(clock_ms(), tuple(bundles), ended)))
             self._counters.slots_proposed += 1
 
     def relay(self, send: Callable[[Relay], None]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from kvstore.command import Bundle, Command, Once, Put, Result, encode
 from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded
+from kvstore.operation import Transaction
 from paxos.ballot import ZERO, Ballot
 
 _NOT_SENT = "no leader could reach a quorum in time; nothing was written"
@@ -44,6 +45,8 @@ def command_bytes(command: Command) -> int:
     inner = command.command if isinstance(command, Once) else command
     if isinstance(inner, Put):
         return len(inner.key) + len(inner.value) + COMMAND_BYTES
+    if isinstance(inner, Transaction):
+        return len(encode(inner)) + COMMAND_BYTES
     return 2 * COMMAND_BYTES
 
 

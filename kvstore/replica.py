@@ -25,6 +25,7 @@ from kvstore.errors import (
     StorageFailed,
 )
 from kvstore.identity import Membership
+from kvstore.leasing import Leasing
 from kvstore.logs import EventLog
 from kvstore.metrics import Metrics
 from kvstore.outbox import Outbox, present_leader
@@ -33,7 +34,16 @@ from kvstore.snapshot import SnapshotSink, SnapshotSource
 from kvstore.state_machine import StateMachine
 from kvstore.status import Status, gauges, status_of
 from kvstore.storage.log import LogWriter
-from kvstore.wire import DigestAt, PeerMessage, Relay, SnapshotAsk, SnapshotPiece
+from kvstore.watch import Feed
+from kvstore.wire import (
+    DigestAt,
+    LeaseAsk,
+    LeaseTold,
+    PeerMessage,
+    Relay,
+    SnapshotAsk,
+    SnapshotPiece,
+)
 from paxos.ballot import NodeId, Slot
 from paxos.effects import Effects, Record
 from paxos.errors import PeerError
@@ -104,6 +114,8 @@ class Replica:
             relayed_bytes_max=config.pending_bytes_max,
         )
         self.reads = PendingReads(config.pending_requests_max)
+        self.leasing = Leasing(self)
+        self.feed = Feed(state)
         self.transport: Transport
         self.log: LogWriter
         self.checkpoints: Checkpoints
@@ -130,7 +142,7 @@ class Replica:
     def submit(self, command: Command, timeout_s: float) -> "asyncio.Future[Result]":
         """`execute` for callers that need no coroutine: Overloaded and Stopping are raised at
         once, the other errors come with the future."""
-        self._check_running()
+        self.check_running()
         if self.state.unwritten_bytes > self.config.overlay_bytes_max:
             raise Overloaded("the disk does not keep up with checkpoints")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -147,7 +159,7 @@ class Replica:
 
     def barrier(self, timeout_s: float) -> "asyncio.Future[None]":
         """`read_barrier` for callers that need no coroutine, like `submit`."""
-        self._check_running()
+        self.check_running()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.reads.add(future, self.clock.monotonic() + timeout_s)
         self.metrics.counters.linearizable_reads += 1
@@ -207,7 +219,8 @@ class Replica:
         assert self._failed is not None, "not started"
         return await asyncio.shield(self._failed)
 
-    def _check_running(self) -> None:
+    def check_running(self) -> None:
+        """Raises Stopping if this node has failed or is shutting down."""
         if self.failure:
             raise Stopping(f"this node has failed: {self.failure}")
         if self._stopping:
@@ -242,6 +255,10 @@ class Replica:
                 self.source.on_ask(sender, message, self.node.acceptor.first_slot)
             case SnapshotPiece():
                 self.sink.on_piece(sender, message)
+            case LeaseAsk():
+                self.leasing.on_ask(sender, message)
+            case LeaseTold():
+                self.leasing.on_told(message)
             case _:
                 self.node.receive(sender, message)
 
@@ -263,6 +280,7 @@ class Replica:
             self.source.tick()
             self.sink.tick()
             self.outbox.tick()
+            self.leasing.tick()
             self._run_step()
 
     def _expire(self) -> None:
@@ -285,8 +303,9 @@ class Replica:
         if token is not None:
             self.node.read(token)
         while True:
+            self.leasing.step()
             if self.node.proposer.leading:
-                self.outbox.propose(self._clock_ms)
+                self.outbox.propose(self._clock_ms, self.leasing.due)
             elif (leader := present_leader(self.node, self.transport.connected)) is not None:
                 self.outbox.relay(partial(self.transport.send, leader))
             effects = self.node.take_effects()
@@ -323,6 +342,7 @@ class Replica:
     def _fail_pending(self, unsent: KvError) -> None:
         self.writes.fail_all(unsent, OutcomeUnknown("the node stopped; the write may be applied"))
         self.reads.fail_all(unsent)
+        self.leasing.fail(unsent)
 
     def _notice_leader(self) -> None:
         """On a new leader everything unanswered is sent again; each is applied once."""
@@ -354,6 +374,7 @@ class Replica:
         for token, slot in effects.reads:
             self.reads.ready(token, slot, self.state.applied_through)
         if effects.chosen:
+            self.leasing.applied()
             self.reads.applied(self.state.applied_through)
         source = effects.fetch_snapshot_from
         if source is not None and self.sink.start(source):
@@ -447,6 +468,7 @@ class Replica:
         through = self.state.applied_through
         self.events.event("snapshot installed", through=through, revision=self.state.revision)
         self.node.restart_from_snapshot(through)
+        self.feed.reset()
         self.reads.applied(through)
         self.wake()
 

@@ -7,9 +7,11 @@ lets replicas check that they agree.
 
 import hashlib
 import struct
+from collections.abc import Callable
 
 import msgspec
 
+from kvstore import transaction
 from kvstore.command import (
     BadRevision,
     Batch,
@@ -20,11 +22,17 @@ from kvstore.command import (
     Condition,
     Delete,
     Deleted,
+    Grant,
+    Granted,
+    LeaseTaken,
     Mismatched,
+    NoLease,
     NotHeld,
     Once,
     Put,
     Result,
+    Revoke,
+    Revoked,
     Write,
     Written,
     decode_batch,
@@ -32,7 +40,10 @@ from kvstore.command import (
     decode_result,
     encode,
 )
-from kvstore.mvcc import KeyValue, Mvcc, Page
+from kvstore.keyspace import Keyspace
+from kvstore.mvcc import Event, Mvcc, Page
+from kvstore.operation import KeyValue, Select, Selected, Transaction
+from kvstore.selection import select
 from kvstore.sessions import Sessions
 from kvstore.storage.state import Housekeeping, StateStore
 from paxos.ballot import Slot
@@ -63,7 +74,9 @@ class StateMachine:
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
-        self._mvcc = Mvcc(store)
+        self._keyspace = Keyspace(store)
+        self._mvcc = self._keyspace.mvcc
+        self.leases = self._keyspace.leases
         self._once = store.tables["once"]
         self._once_expiry = store.tables["once_expiry"]
         self.load()
@@ -81,7 +94,7 @@ class StateMachine:
         self._sessions = Sessions()
         if meta.sessions:
             self._sessions.restore(meta.sessions)
-        self._changes: list[bytes] = []
+        self._changes = self._keyspace.digest_parts
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -114,6 +127,18 @@ class StateMachine:
             start, end, revision=revision, limit=limit, reverse=reverse, keys_only=keys_only
         )
 
+    def select(self, wanted: Select) -> Selected:
+        """See `kvstore.selection.select`."""
+        return select(self._mvcc, wanted, self._mvcc.revision)
+
+    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[Event]]]:
+        """See `Mvcc.changes`."""
+        return self._mvcc.changes(first_revision, revisions_max)
+
+    def watch(self, on_change: Callable[[int, list[Event]], None] | None) -> None:
+        """Have every revision told from now on, as it is applied; None: no more."""
+        self._keyspace.on_change = on_change
+
     @property
     def unwritten_bytes(self) -> int:
         """Applied and not yet checkpointed."""
@@ -132,6 +157,8 @@ class StateMachine:
             return []
         batch: Batch = decode_batch(value)
         self.clock_ms = max(self.clock_ms, batch.clock_ms)
+        for lease in batch.expired:
+            self._end_lease(lease)
         applied = []
         for encoded in batch.bundles:
             bundle = decode_bundle(encoded)
@@ -152,24 +179,45 @@ class StateMachine:
 
     def _write(self, command: Write) -> Result:
         match command:
-            case Put(key, value, condition):
-                if condition is not None and (refused := self._refusal(key, condition)):
-                    return refused
-                revision = self._mvcc.revision = self._mvcc.revision + 1
-                version, create, changed = self._mvcc.put(key, value, revision)
-                self._changes.append(changed)
-                return Written(revision, version, create)
+            case Put():
+                return self._put(command)
             case Delete(key, condition):
                 if condition is not None and (refused := self._refusal(key, condition)):
                     return refused
-                deleted = self._mvcc.delete(key, self._mvcc.revision + 1)
-                if deleted is None:
-                    return Deleted(self._mvcc.revision, 0)
-                self._mvcc.revision += 1
-                self._changes.append(deleted)
-                return Deleted(self._mvcc.revision, 1)
+                deleted = self._keyspace.delete(key)
+                return Deleted(self._keyspace.commit(), 0 if deleted is None else 1)
+            case Transaction():
+                return transaction.apply(self._keyspace, command)
             case Compact(revision):
                 return self._compact(revision)
+            case Grant(lease, ttl_s):
+                if self.leases.ttl_s(lease) is not None:
+                    return LeaseTaken(lease)
+                self._changes.append(self.leases.grant(lease, ttl_s))
+                return Granted(self._mvcc.revision, lease, ttl_s)
+            case Revoke(lease):
+                return self._end_lease(lease)
+
+    def _put(self, put: Put) -> Result:
+        lease = put.lease
+        if put.condition is not None and (refused := self._refusal(put.key, put.condition)):
+            return refused
+        if lease:
+            known = self.leases.ttl_s(lease) is not None
+            if put.ttl_s and known:
+                return LeaseTaken(lease)
+            if put.ttl_s:
+                self._changes.append(self.leases.grant(lease, put.ttl_s))
+            elif not known:
+                return NoLease(lease)
+        version, create, _ = self._keyspace.put(put.key, put.value, lease)
+        return Written(self._keyspace.commit(), version, create)
+
+    def _end_lease(self, lease: int) -> Result:
+        if self.leases.ttl_s(lease) is None:
+            return NoLease(lease)
+        deleted = self._keyspace.end_lease(lease)
+        return Revoked(self._keyspace.commit(), deleted)
 
     def _refusal(self, key: bytes, condition: Condition) -> NotHeld | None:
         found = self._mvcc.mod_revision(key)

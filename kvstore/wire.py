@@ -76,7 +76,21 @@ class SnapshotPiece(msgspec.Struct, frozen=True, array_like=True, tag=True):
     data: bytes
 
 
-PeerMessage = AnyMessage | Relay | DigestAt | SnapshotAsk | SnapshotPiece
+class LeaseAsk(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A node asks the leader about leases: each id, and whether to keep it alive."""
+
+    number: int
+    leases: tuple[tuple[int, bool], ...]
+
+
+class LeaseTold(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The leader's answers to LeaseAsk `number`: seconds granted and left, None if it has ended."""
+
+    number: int
+    leases: tuple[tuple[int, float] | None, ...]
+
+
+PeerMessage = AnyMessage | Relay | DigestAt | SnapshotAsk | SnapshotPiece | LeaseAsk | LeaseTold
 
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder = msgspec.msgpack.Decoder(PeerMessage)

@@ -23,7 +23,8 @@ from kvstore.command import (
     Written,
 )
 from kvstore.errors import KvError, OutcomeUnknown, RevisionCompacted, RevisionInFuture
-from kvstore.mvcc import KeyValue, Page
+from kvstore.mvcc import Page
+from kvstore.operation import KeyValue
 from kvstore.replica import Replica
 from paxos.ballot import NodeId
 from simulation.history import (

@@ -6,6 +6,7 @@ After a crash the checkpoint is whole, and the log is replayed from the slot it 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
@@ -14,7 +15,19 @@ from kvstore.errors import StorageError
 from kvstore.storage.disk import SYSTEM_DISK, Disk
 from kvstore.storage.environment import damaged, used_bytes
 
-TABLES = ("meta", "keys", "versions", "history", "once", "once_expiry")
+TABLES = (
+    "meta",
+    "keys",
+    "versions",
+    "history",
+    "once",
+    "once_expiry",
+    "leases",
+    "lease_keys",
+)
+
+_UNTOUCHED = b"(untouched)"
+"""In the journal: the key was not among the active changes. Compared by identity."""
 
 _Changes = dict[bytes, bytes | None]
 """Key -> new value, or None if deleted."""
@@ -47,12 +60,25 @@ class Table:
         return self._store.reader.get(key, db=self._database)
 
     def put(self, key: bytes, value: bytes) -> None:
+        store = self._store
+        if store.journal is not None:
+            store.journal.append((self, key, self.active.get(key, _UNTOUCHED)))
         self.active[key] = value
-        self._store.overlay_bytes += len(key) + len(value) + 100
+        store.overlay_bytes += len(key) + len(value) + 100
 
     def delete(self, key: bytes) -> None:
+        store = self._store
+        if store.journal is not None:
+            store.journal.append((self, key, self.active.get(key, _UNTOUCHED)))
         self.active[key] = None
-        self._store.overlay_bytes += len(key) + 100
+        store.overlay_bytes += len(key) + 100
+
+    def restore(self, key: bytes, before: bytes | None) -> None:
+        """Undo a change; `before` is what the journal holds."""
+        if before is _UNTOUCHED:
+            del self.active[key]
+        else:
+            self.active[key] = before
 
     def scan(
         self, start: bytes, end: bytes | None, reverse: bool = False
@@ -115,6 +141,7 @@ class StateStore:
         self._frozen_bytes = 0
         self.tables = {name: Table(self, name) for name in TABLES}
         self.copying = 0
+        self.journal: list[tuple[Table, bytes, bytes | None]] | None = None
         self._open()
 
     def _open(self) -> None:
@@ -126,6 +153,21 @@ class StateStore:
         for name, table in self.tables.items():
             table.attach(self._databases[name])
         self.reader: lmdb.Transaction[bytes] = self._env.begin()
+
+    @contextmanager
+    def undoable(self) -> Iterator[None]:
+        """Undo every change made inside the block if it raises."""
+        assert self.journal is None, "attempts do not nest"
+        self.journal, overlay_bytes = [], self.overlay_bytes
+        try:
+            yield
+        except BaseException:
+            for table, key, before in reversed(self.journal):
+                table.restore(key, before)
+            self.overlay_bytes = overlay_bytes
+            raise
+        finally:
+            self.journal = None
 
     def freeze(self) -> bool:
         """Set the active changes aside for a checkpoint; whether there is anything to write."""

@@ -26,7 +26,8 @@ from kvstore.command import (
     Written,
 )
 from kvstore.errors import RevisionCompacted, RevisionInFuture
-from kvstore.mvcc import KeyValue, Page
+from kvstore.mvcc import Page
+from kvstore.operation import KeyValue
 
 
 class MemoryState:
