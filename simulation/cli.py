@@ -117,7 +117,7 @@ def recording_of(outcome: Outcome, command: str) -> Recording:
         summary=f"{lines[0].split(': ', 1)[1]}; {lines[5]}; {verdict}",
         command=command,
         nodes=tuple(range(1, scenario.nodes + 1)),
-        clients=tuple(client.id for client in scenario.clients),
+        clients=tuple(client.id for client in (*scenario.clients, *scenario.holders)),
         facts=(*((name, value) for name, value in facts), ("trace digest", outcome.digest)),
         events=tuple(outcome.events),
     )

@@ -11,12 +11,23 @@ from kvstore.command import (
     Compact,
     Condition,
     Delete,
+    Grant,
     Once,
     Put,
+    Revoke,
     decode_batch,
     decode_bundle,
 )
-from kvstore.wire import DigestAt, PeerMessage, Relay, SnapshotAsk, SnapshotPiece
+from kvstore.operation import Transaction
+from kvstore.wire import (
+    DigestAt,
+    LeaseAsk,
+    LeaseTold,
+    PeerMessage,
+    Relay,
+    SnapshotAsk,
+    SnapshotPiece,
+)
 from paxos.ballot import Slot
 from paxos.effects import ChosenThrough, Promised, Record, Truncation
 from paxos.messages import (
@@ -92,7 +103,9 @@ def value_text(value: bytes) -> str:
         return "no-op"
     try:
         batch = decode_batch(value)
-        return "batch of " + _commands_text([decode_bundle(bundle) for bundle in batch.bundles])
+        ended = f", and leases {_leases_text([*batch.expired])} end" if batch.expired else ""
+        commands = _commands_text([decode_bundle(bundle) for bundle in batch.bundles])
+        return f"batch of {commands}{ended}"
     except msgspec.DecodeError:
         return _text(value)
 
@@ -108,12 +121,21 @@ def _commands_text(bundles: list[Bundle]) -> str:
 def command_text(command: Command) -> str:
     """One command, shortened."""
     match command:
-        case Put(key, value, condition):
-            return f"put {_text(key)}={_text(value)}{_condition_text(condition)}"
+        case Put(key, value, condition, lease):
+            held = f" under lease {lease}" if lease else ""
+            return f"put {_text(key)}={_text(value)}{held}{_condition_text(condition)}"
         case Delete(key, condition):
             return f"delete {_text(key)}{_condition_text(condition)}"
         case Compact(revision):
             return f"compact to revision {revision}"
+        case Transaction(compares, success, failure):
+            return (
+                f"transaction: {len(compares)} compares, then {len(success)}, else {len(failure)}"
+            )
+        case Grant(lease, ttl_s):
+            return f"grant lease {lease} for {ttl_s} s"
+        case Revoke(lease):
+            return f"revoke lease {lease}"
         case Once(idempotency_key, inner):
             return f"{command_text(inner)} (once, {_text(idempotency_key)})"
 
@@ -194,7 +216,16 @@ def _other_text(message: PeerMessage) -> str:
                 f"SnapshotPiece {snapshot} through slot {through}: "
                 f"bytes {offset} to {offset + len(data)} of {size}"
             )
+        case LeaseAsk(number, leases):
+            return f"LeaseAsk {number & 0xFFFFFFFF}: {_leases_text([lease for lease, _ in leases])}"
+        case LeaseTold(number, leases):
+            return f"LeaseTold {number & 0xFFFFFFFF}: about {len(leases)} leases"
     return repr(message)
+
+
+def _leases_text(leases: list[int]) -> str:
+    shown = ", ".join(map(str, leases[:COMMANDS_MAX]))
+    return shown + (", …" if len(leases) > COMMANDS_MAX else "")
 
 
 def _bundle_text(encoded: bytes) -> str:

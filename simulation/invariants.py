@@ -12,6 +12,9 @@ prefix                 each node applies slot after slot; restarts and snapshots
 durable promise        what an acceptor answers is on its disk by then, and there after a restart
 equal digests          two states at the same slot are equal
 exactly once           a write is applied once, however often it was sent
+true results           what a slot answers is what the model answers (`simulation.model`)
+every change once      a watcher is told of every change, whole, once and in order
+no lease ends early    a lease lasts its time since the last answer that kept it alive
 nothing lost           what a client was told is in the log that was chosen
 no stale read          the history of every key is linearizable; pages are, as a whole
 sound nodes            a node stops by itself only when its disk fails, and then it does
@@ -26,10 +29,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvstore.command import (
+    Batch,
     Bundle,
     Command,
     Compact,
     Delete,
+    NotHeld,
     Once,
     Result,
     decode_batch,
@@ -41,8 +46,9 @@ from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import ChosenThrough, Record
 from paxos.messages import Accept, Accepted, Entry, Promise
 from paxos.node import Node
+from simulation.lease_book import LeaseBook
 from simulation.lmdb_model import EnvironmentFile
-from simulation.reference import Reference
+from simulation.model import Change, Model
 
 _ENTRY_BALLOT = struct.Struct(">QI")
 _SLOT = struct.Struct(">Q")
@@ -74,12 +80,15 @@ class _Acceptor:
 class Monitor:
     """Checks a whole cluster. `violations` stays empty, or the run has failed."""
 
-    def __init__(self, phase1: int, phase2: int, reached: Callable[[str], None]) -> None:
+    def __init__(
+        self, phase1: int, phase2: int, leases: LeaseBook, reached: Callable[[str], None]
+    ) -> None:
         self.phase1 = phase1
         self.phase2 = phase2
         self.reached = reached
         self.violations: list[Violation] = []
-        self.reference = Reference()
+        self.model = Model()
+        self.leases = leases
         self.chosen: dict[Slot, tuple[bytes, Ballot]] = {}
         self.applied: dict[Slot, bytes] = {}
         self.digests: dict[Slot, bytes] = {0: b""}
@@ -93,6 +102,7 @@ class Monitor:
         self._recorded: dict[NodeId, Slot] = defaultdict(int)
         self._idempotency_keys: set[bytes] = set()
         self._written: set[Command] = set()
+        self._values: dict[bytes, int] = {}
         self.acknowledged_revision = 1
 
     def violated(
@@ -263,30 +273,61 @@ class Monitor:
         elif chosen[0] != value:
             self.violated("agreement", f"node {node} applies what lost in slot {slot}", slot)
         if value:
-            self._check_issued(slot, value, len(applied))
-        for bundle, results in applied:
-            if complaint := self.reference.apply(bundle, results):
-                self.violated("exactly once", complaint, slot)
-            if any(type(result).__name__ == "NotHeld" for result in results):
-                self.reached("condition refused")
+            batch = decode_batch(value)
+            bundles = [decode_bundle(encoded) for encoded in batch.bundles]
+            self._check_issued(slot, bundles)
+            self._check_leases(batch)
+            self._check_results(slot, batch, bundles, applied)
 
-    def _check_issued(self, slot: Slot, value: bytes, admitted: int) -> None:
-        bundles = [decode_bundle(encoded) for encoded in decode_batch(value).bundles]
-        if len(bundles) > admitted:
-            self.reached("second copy of a bundle refused")
+    def _check_issued(self, slot: Slot, bundles: list[Bundle]) -> None:
         for bundle in bundles:
             for command in bundle.commands:
-                if isinstance(command, Compact):
-                    self.reached("automatic compaction")
-                elif command not in self.issued:
+                if command not in self.issued and not isinstance(command, Compact):
                     self.violated("validity", f"slot {slot} holds what no client issued", slot)
                 elif command in self._denied:
                     self.violated("exactly once", f"slot {slot}: a client was told otherwise", slot)
+                if isinstance(command, Compact) and command not in self.issued:
+                    self.reached("automatic compaction")
                 self._written.add(command)
                 if isinstance(command, Once):
                     if command.idempotency_key in self._idempotency_keys:
                         self.reached("retry answered from memory")
                     self._idempotency_keys.add(command.idempotency_key)
+
+    def _check_leases(self, batch: Batch) -> None:
+        for lease in batch.expired:
+            self.reached("lease expired")
+            if complaint := self.leases.expired(lease):
+                self.violated("no lease ends early", complaint)
+
+    def _check_results(
+        self,
+        slot: Slot,
+        batch: Batch,
+        bundles: list[Bundle],
+        applied: list[tuple[Bundle, list[Result]]],
+    ) -> None:
+        before = self.model.revision
+        expected = self.model.apply(batch, bundles)
+        if len(bundles) > len(applied):
+            self.reached("second copy of a bundle refused")
+        if [bundle for bundle, _ in expected] != [bundle for bundle, _ in applied]:
+            self.violated("exactly once", f"slot {slot} admits other bundles than it should", slot)
+        elif expected != applied:
+            self.violated("true results", f"slot {slot} answers {applied}, not {expected}", slot)
+        for _, results in applied:
+            if any(isinstance(result, NotHeld) for result in results):
+                self.reached("condition refused")
+        for revision, changes in self.model.since(before, self.model.revision):
+            for change in changes:
+                self._check_written_once(revision, change)
+
+    def _check_written_once(self, revision: int, change: Change) -> None:
+        if change.value is not None:
+            first = self._values.setdefault(change.value, revision)
+            if first != revision:
+                text = f"{change.value!r} was written at {first} and again at {revision}"
+                self.violated("exactly once", text)
 
     def check_digest(self, node: NodeId, slot: Slot, digest: bytes) -> None:
         """`node` holds the state as of `slot`."""
@@ -298,8 +339,8 @@ class Monitor:
     def on_acknowledged(self, key: bytes, value: bytes | None, revision: int) -> None:
         """A client was told that `value` was written (None: deleted) at `revision`."""
         self.acknowledged_revision = max(self.acknowledged_revision, revision)
-        change = self.reference.at(revision)
-        if change is None or (change.key, change.value) != (key, value):
+        change = self.model.wrote(revision, key)
+        if change is None or change.value != value:
             self.violated(
                 "nothing lost",
                 f"{key.decode()} = {value!r} acknowledged at revision {revision}: {change}",
@@ -334,7 +375,7 @@ class Monitor:
                 f"a page as of revision {page.revision}, after {acknowledged_revision} was "
                 "acknowledged",
             )
-        expected = self.reference.range(b"k", b"l", page.revision)
+        expected = self.model.range(b"k", b"l", page.revision)
         found = [(item.key, item.value) for item in page.items]
         if found != [(change.key, change.value) for change in expected[:limit]]:
             self.violated("no stale read", f"the page as of revision {page.revision} is {found}")

@@ -56,6 +56,8 @@ CALLS = (
     "compare and delete",
     "page",
     "old page",
+    "transaction",
+    "compact",
     "hand over",
 )
 
@@ -75,6 +77,8 @@ class Scenario(msgspec.Struct, frozen=True):
     log_tails: tuple[int, ...]
     keys: int
     clients: tuple[ClientPlan, ...]
+    holders: tuple[ClientPlan, ...]
+    watchers: int
     faults: tuple[Fault, ...]
 
     @property
@@ -101,7 +105,7 @@ class Scenario(msgspec.Struct, frozen=True):
             f"clock rates: {rates}",
             f"log tails: {', '.join(map(str, self.log_tails))} slots",
             f"{len(self.clients)} clients, {sum(c.operations for c in self.clients)} operations, "
-            f"{self.keys} keys",
+            f"{self.keys} keys, {len(self.holders)} lease holders, {self.watchers} watchers",
             *(_fault_line(fault) for fault in self.faults),
         ]
 
@@ -167,6 +171,8 @@ def draw(
         log_tails=_log_tails(rng, count),
         keys=rng.choice((1, 2, 3, 5, 8)),
         clients=_clients(rng, count, length_s, scale),
+        holders=_holders(rng, count),
+        watchers=rng.choice((0, 1, 3)),
         faults=_faults(rng, count, max(phase1, phase2), length_s, kinds, scale),
     )
 
@@ -237,6 +243,8 @@ def _clients(
         rng.choice((0, 3)),
         rng.choice((0, 4)),
         rng.choice((0, 4)),
+        rng.choice((0, 5, 20)),
+        rng.choice((0, 0, 1)),
         rng.choice((0, 0, 1)),
     )
     count = rng.randint(2, 7)
@@ -262,6 +270,23 @@ def _clients(
         gap_s = 2 * length_s / reads
         plans.append(ClientPlan(count + 1, reads, 0.0, (0.0, gap_s), reads_only, LEADER, 0, 0.3))
     return tuple(plans)
+
+
+def _holders(rng: random.Random, nodes: int) -> tuple[ClientPlan, ...]:
+    """Clients that hold leases; of their plans only homes and patience count."""
+    return tuple(
+        ClientPlan(
+            id=number,
+            operations=0,
+            starts_s=rng.uniform(0, 2),
+            think_s=(0.0, 0.0),
+            weights=(),
+            home=rng.randint(1, nodes),
+            retries=rng.choice((0, 2)),
+            timeout_s=rng.choice((0.3, 1.0)),
+        )
+        for number in range(101, 101 + rng.choice((0, 1, 3)))
+    )
 
 
 def _faults(

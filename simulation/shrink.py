@@ -104,6 +104,10 @@ def _calmer(scenario: Scenario) -> Iterator[Scenario]:
     true = (1.0,) * scenario.nodes
     if scenario.clock_rates != true:
         yield replace(scenario, clock_rates=true)
+    if scenario.watchers:
+        yield replace(scenario, watchers=0)
+    if scenario.holders:
+        yield replace(scenario, holders=())
     if scenario.keys > 1:
         yield replace(scenario, keys=1)
 

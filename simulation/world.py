@@ -19,7 +19,9 @@ from simulation.clients import SimulatedClient
 from simulation.coverage import Coverage
 from simulation.describe import ballot_of, describe, name_of, slot_of
 from simulation.history import History
+from simulation.holders import SimulatedHolder
 from simulation.invariants import Monitor, Violation
+from simulation.lease_book import LeaseBook
 from simulation.linearizability import check
 from simulation.member import Member, seeded
 from simulation.nemesis import DYING_S, Nemesis
@@ -27,6 +29,7 @@ from simulation.network import Network, Pair
 from simulation.scenario import ClientPlan, Scenario
 from simulation.scheduler import Process, Scheduler
 from simulation.trace import Event, Note, Sent, Trace
+from simulation.watchers import SimulatedWatcher
 
 HEALING_TIMEOUTS = 60
 """How many longest election time-outs a healed cluster may take until all is well."""
@@ -63,7 +66,9 @@ class World:
         self.trace = Trace(keep=keep_trace)
         self.coverage = Coverage()
         self.reached = self.coverage.reached
-        self.monitor = Monitor(scenario.phase1, scenario.phase2, self.reached)
+        self.watched = 0
+        leases = LeaseBook(max(scenario.clock_rates), lambda: self.scheduler.now_s)
+        self.monitor = Monitor(scenario.phase1, scenario.phase2, leases, self.reached)
         self.network = Network(scenario.conditions, self.randomness, self.trace)
         self.network.on_frame = self._on_frame
         self.network.reached = self.reached
@@ -72,7 +77,11 @@ class World:
         self.asked = self.answered = 0
         self.members = {node: Member(self, node) for node in range(1, scenario.nodes + 1)}
         self.nemesis = Nemesis(self)
-        self.clients = [SimulatedClient(self, plan) for plan in scenario.clients]
+        self.clients = [
+            *(SimulatedClient(self, plan) for plan in scenario.clients),
+            *(SimulatedHolder(self, plan) for plan in scenario.holders),
+        ]
+        self.watchers = [SimulatedWatcher(self, 500 + n) for n in range(scenario.watchers)]
 
     @property
     def idempotency_ttl_ms(self) -> int:
@@ -158,6 +167,8 @@ class World:
         self.nemesis.start()
         for client in self.clients:
             client.start()
+        for watcher in self.watchers:
+            watcher.start()
         self._until(scenario.chaos_ends_s + DYING_S, lambda: False)
         self._heal()
         if not self._until(
@@ -196,7 +207,9 @@ class World:
         if not self._until(deadline_s, lambda: last.done):
             self._fail_unless_failed("liveness", f"healed, and {last.doing} does not succeed")
         elif not self._until(deadline_s, self._met):
-            self._fail_unless_failed("liveness", f"healed, and members differ: {self._places()}")
+            seen = [watcher.seen for watcher in self.watchers]
+            text = f"healed, and members differ: {self._places()}, watchers saw {seen}"
+            self._fail_unless_failed("liveness", text)
 
     def _places(self) -> dict[NodeId, int]:
         return {
@@ -206,8 +219,13 @@ class World:
         }
 
     def _met(self) -> bool:
-        """Whether all have applied everything; their digests are compared slot by slot anyway."""
-        return set(self._places().values()) == {max(self.monitor.applied, default=0)}
+        """Whether all have applied everything, and every watcher knows; digests are compared
+        slot by slot anyway."""
+        revision = self.monitor.model.revision
+        through = max(self.monitor.applied, default=0)
+        return set(self._places().values()) == {through} and all(
+            watcher.seen == revision for watcher in self.watchers
+        )
 
     def _judge(self) -> None:
         monitor = self.monitor
@@ -217,7 +235,7 @@ class World:
         if not verdict.linearizable:
             key = verdict.failures[0].key if verdict.failures else None
             monitor.violated("no stale read", verdict.describe(), key=key)
-        if monitor.reference.revision == 1:
+        if monitor.model.revision == 1:
             monitor.violated("a run that shows nothing", "no write was chosen")
         if self.scenario.faults and not self.nemesis.injected:
             monitor.violated("a run that shows nothing", "no fault was injected")
@@ -243,7 +261,7 @@ class _LastClient(SimulatedClient):
         self.done = True
 
     async def _put_at(self, node: NodeId, key: str) -> bool:
-        self._node = node
+        self.node = node
         return await self.put(key)
 
     @staticmethod

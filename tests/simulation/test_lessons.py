@@ -15,7 +15,15 @@ import paxos.proposer
 import paxos.synod
 from kvstore import command as c
 from kvstore.state_machine import StateMachine
-from kvstore.wire import DigestAt, PeerMessage, Relay, SnapshotAsk, SnapshotPiece
+from kvstore.wire import (
+    DigestAt,
+    LeaseAsk,
+    LeaseTold,
+    PeerMessage,
+    Relay,
+    SnapshotAsk,
+    SnapshotPiece,
+)
 from paxos import messages as m
 from paxos.acceptor import Acceptor
 from paxos.ballot import Ballot
@@ -100,6 +108,8 @@ MESSAGES: dict[PeerMessage, str] = {
     SnapshotPiece("3-1", 4, 10, 99, b"", b"12345"): (
         "SnapshotPiece 3-1 through slot 4: bytes 10 to 15 of 99"
     ),
+    LeaseAsk((1 << 32) + 5, ((7, True), (8, False))): "LeaseAsk 5: 7, 8",
+    LeaseTold((1 << 32) + 5, (None, (60, 1.5))): "LeaseTold 5: about 2 leases",
 }
 
 
@@ -132,7 +142,12 @@ def test_slot_and_ballot_of_a_message() -> None:
         (batch(c.Delete(b"k", c.Condition(5))), "batch of 1 command: delete k if at revision 5"),
         (batch(c.Compact(9)), "batch of 1 command: compact to revision 9"),
         (batch(c.Once(b"id", c.Put(b"k", b"v"))), "batch of 1 command: put k=v (once, id)"),
-        (c.encode(c.Batch(7, (b"junk",))), "(9 bytes)"),
+        (
+            batch(c.Grant(7, 60), c.Revoke(8)),
+            "batch of 2 commands: grant lease 7 for 60 s, revoke lease 8",
+        ),
+        (c.encode(c.Batch(7, (), (5, 6))), "batch of 0 commands, and leases 5, 6 end"),
+        (c.encode(c.Batch(7, (b"junk",))), "(10 bytes)"),
     ],
     ids=lambda shown: shown if isinstance(shown, str) else "",
 )
