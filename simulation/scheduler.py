@@ -8,6 +8,7 @@ function of what was scheduled: by time, then by order of scheduling.
 
 import asyncio
 import heapq
+import inspect
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -163,6 +164,9 @@ class Process(_Loop):
         self.alive = False
         for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coroutine = task.get_coro()
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+                coroutine.close()  # type: ignore[union-attr]
 
     def freeze(self) -> None:
         """Stop it as SIGSTOP does; the world and its clock go on."""

@@ -24,15 +24,16 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def row(name: str, searches: Sequence[Measured]) -> str:
-    """One line of the table."""
+    """One line of the table: the invariant that found it most often, and how many seeds it took."""
     found = [search.found for search in searches if search.found is not None]
     lost = len(searches) - len(found)
     if not found:
-        return f"| {name} | NOT FOUND | | |"
+        return f"| {name} | NOT FOUND | | | |"
     invariant = Counter(one.violation.invariant for one in found).most_common(1)[0][0]
     seeds = [one.seeds for one in found]
     note = f" (NOT FOUND from {lost} starts)" if lost else ""
-    return f"| {name} | {invariant} | {median(seeds):g} | {max(seeds)}{note} |"
+    first = min(one.seed for one in found)
+    return f"| {name} | {invariant} | {median(seeds):g} | {max(seeds)}{note} | {first} |"
 
 
 def _measure_all(names: list[str], starts: list[int], seeds_max: int, jobs: int) -> dict[int, int]:
@@ -40,7 +41,8 @@ def _measure_all(names: list[str], starts: list[int], seeds_max: int, jobs: int)
     not all were found."""
     searches: dict[str | None, list[Measured]] = defaultdict(list)
     needed: dict[int, int] = defaultdict(int)
-    print("| fault | found by | seeds, median | seeds, most |\n|---|---|---:|---:|", flush=True)
+    print("| fault | found by | median of seeds | most | a seed |", flush=True)
+    print("|---|---|---:|---:|---:|", flush=True)
     for search in search_all(names, starts, seeds_max, jobs):
         of_this = searches[search.name]
         of_this.append(search)

@@ -85,6 +85,11 @@ _PROPOSERS = (
             ("self.next_slot = self.barrier + 1", "self.next_slot = self.barrier"),
         ),
     ),
+    mutation(
+        "count a promise before its last piece",
+        "Long promises travel in pieces, and bind the asker to all that they report.",
+        edit(Proposer, "on_promise", ("if message.next_slot is not None:", "if False:")),
+    ),
 )
 
 _QUORUMS = (

@@ -84,16 +84,11 @@ def edit(owner: type | ModuleType, name: str, *changes: tuple[str, str]) -> Edit
 
 @dataclass(frozen=True)
 class Mutation:
-    """One rule broken. `text` says which rule of which algorithm that is, and what may follow.
-
-    `seed` is one of the default swarm that is known to find it; scenarios change with
-    `simulation.scenario`, so it is a place to begin to look, not a promise.
-    """
+    """One rule broken. `text` says which rule that is, and what may follow."""
 
     name: str
     text: str
     edits: tuple[Edit, ...]
-    seed: int = 1
 
     @contextmanager
     def apply(self) -> Iterator[None]:
@@ -104,6 +99,6 @@ class Mutation:
             yield
 
 
-def mutation(name: str, text: str, *edits: Edit, seed: int = 1) -> Mutation:
+def mutation(name: str, text: str, *edits: Edit) -> Mutation:
     """A Mutation, with less ink."""
-    return Mutation(name, text, edits, seed)
+    return Mutation(name, text, edits)

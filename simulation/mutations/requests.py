@@ -1,5 +1,7 @@
 """Faults between the log and the client: what is applied, how often, and what is answered."""
 
+from kvstore.mvcc import Mvcc
+from kvstore.pending import PendingWrites
 from kvstore.sessions import Sessions
 from kvstore.state_machine import StateMachine
 from simulation.mutations.edit import edit, mutation
@@ -34,10 +36,32 @@ MUTATIONS = (
         "else the node is doing.",
         edit(
             StateMachine,
-            "_write",
+            "_put",
             (
-                "self._mvcc.put(key, value, revision)",
-                'self._mvcc.put(key, value + b"!" * self._store.freezing, revision)',
+                "self._keyspace.put(put.key, put.value, lease)",
+                'self._keyspace.put(put.key, put.value + b"!" * self._store.freezing, lease)',
+            ),
+        ),
+    ),
+    mutation(
+        "compact one revision too many",
+        "After compaction at C the state as of C stays readable.",
+        edit(
+            Mvcc,
+            "discard",
+            ("if revision > compacted_revision:", "if revision > compacted_revision + 1:"),
+        ),
+    ),
+    mutation(
+        "deny a write that was sent",
+        "A request that times out after it was sent may be applied yet: only unsent ones may be "
+        "answered as certainly not applied.",
+        edit(
+            PendingWrites,
+            "expire",
+            (
+                "NoQuorum(_NOT_SENT) if sealed.sent_in == ZERO else OutcomeUnknown(_UNKNOWN)",
+                "NoQuorum(_NOT_SENT)",
             ),
         ),
     ),

@@ -2,6 +2,7 @@
 
 from kvstore import runtime
 from kvstore.checkpoints import Checkpoints
+from kvstore.identity import Membership
 from kvstore.replica import Replica
 from kvstore.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
@@ -112,6 +113,11 @@ _CHECKPOINTS = (
         edit(StateStore, "_write_table", ("if value is None:", "if False:")),
     ),
     mutation(
+        "lose the sessions in a checkpoint",
+        "The sessions are part of the state: without them a second copy of a bundle is applied.",
+        edit(StateMachine, "load", ("if meta.sessions:", "if False:")),
+    ),
+    mutation(
         "lose the idempotency keys in a checkpoint",
         "Idempotency keys are part of the state until they expire.",
         edit(
@@ -145,6 +151,25 @@ _CHECKPOINTS = (
 )
 
 _IDENTITY = (
+    mutation(
+        "vote with an emptied disk",
+        "A member whose disk was lost has forgotten its promises: it is another member, and the "
+        "configuration does not know it.",
+        edit(
+            Membership,
+            "_check_incarnations",
+            ("if self.pinned.get(peer, hello.incarnation) != hello.incarnation:", "if False:"),
+            ("if hello.roster and hello.roster.get(self.node) != self.incarnation:", "if False:"),
+            ("if self.pinned.get(member, incarnation) != incarnation:", "if False:"),
+            ("hello.formed and hello.roster == self.pinned", "hello.formed"),
+        ),
+    ),
+    mutation(
+        "vote before the cluster has formed",
+        "Until all members have pinned each other, one that lost its disk could vote twice.",
+        edit(Replica, "_run_step", ("self.membership.formed and ", "")),
+        edit(Replica, "_on_tick", ("if self.membership.formed:", "if True:")),
+    ),
     mutation(
         "begin the same life again",
         "Each start is a life of its own: bundle numbers of another life name other bundles.",
