@@ -164,9 +164,9 @@ class Process(_Loop):
         self.alive = False
         for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-            coroutine = task.get_coro()
-            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:  # type: ignore[arg-type]
-                coroutine.close()  # type: ignore[union-attr]
+            coroutine: Any = task.get_coro()
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
 
     def freeze(self) -> None:
         """Stop it as SIGSTOP does; the world and its clock go on."""

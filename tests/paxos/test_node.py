@@ -7,6 +7,7 @@ from paxos.ballot import ZERO, Ballot
 from paxos.errors import PeerError
 from paxos.messages import (
     Accept,
+    Accepted,
     Chosen,
     Entry,
     Fetch,
@@ -217,6 +218,18 @@ def test_a_hand_over_of_an_old_leader_is_ignored() -> None:
     assert cluster.node(3).hand_over(1) is None, "not the leader"
 
 
+def test_leadership_is_not_handed_to_one_that_lacks_what_is_truncated() -> None:
+    """It would promise itself a higher ballot and be told Truncated: nobody would lead."""
+    cluster = led()
+    for number in range(20):
+        cluster.propose(1, b"%d" % number)
+        cluster.settle({1, 2})
+    cluster.truncate(1, 15)
+    assert cluster.node(1).hand_over(3) is None
+    assert cluster.node(1).can_propose, "it goes on leading"
+    assert cluster.node(1).hand_over() == 2, "the one that is furthest can"
+
+
 # -- catching up -------------------------------------------------------------------------------
 
 
@@ -344,6 +357,17 @@ def test_nobody_uses_the_ballot_of_another(message: object) -> None:
     with pytest.raises(PeerError):
         node.receive(3, message)  # type: ignore[arg-type]
     assert not node.take_effects()
+
+
+def test_votes_of_another_ballot_do_not_count() -> None:
+    """Failing schedule otherwise: two late votes of an earlier ballot choose what one accepted."""
+    cluster = led()
+    node = cluster.node(1)
+    slot = node.propose(b"a")
+    for ballot in (Ballot(0, 1), Ballot(node.ballot.round + 1, 1)):
+        for voter in (2, 3):
+            node.receive(voter, Accepted(ballot, slot))
+    assert node.take_effects().chosen == [] and node.chosen_through < slot
 
 
 def test_late_answers_of_an_old_ballot_are_ignored() -> None:
