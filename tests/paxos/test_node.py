@@ -224,6 +224,8 @@ def test_leadership_is_not_handed_to_one_that_lacks_what_is_truncated() -> None:
     for number in range(20):
         cluster.propose(1, b"%d" % number)
         cluster.settle({1, 2})
+    cluster.tick(1, 2)
+    cluster.settle({1, 2})
     cluster.truncate(1, 15)
     assert cluster.node(1).hand_over(3) is None
     assert cluster.node(1).can_propose, "it goes on leading"
