@@ -22,38 +22,32 @@ liveness               after healing, all requests succeed and all nodes meet in
 =====================  =================================================================
 """
 
-import struct
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from kvstore.command import (
     Batch,
     Bundle,
     Command,
     Compact,
-    Delete,
     NotHeld,
     Once,
+    Put,
     Result,
     decode_batch,
     decode_bundle,
 )
 from kvstore.mvcc import Page
+from kvstore.operation import Transaction, Write
 from kvstore.wire import PeerMessage
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import ChosenThrough, Record
 from paxos.messages import Accept, Accepted, Entry, Promise
 from paxos.node import Node
+from simulation.durable import DurableLog
 from simulation.lease_book import LeaseBook
-from simulation.lmdb_model import EnvironmentFile
 from simulation.model import Change, Model
-
-_ENTRY_BALLOT = struct.Struct(">QI")
-_SLOT = struct.Struct(">Q")
-_HEAD_BYTES = 16
-"""Before an entry's value: its ballot, and a checksum."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +107,7 @@ class Monitor:
 
     # -- consensus --------------------------------------------------------------------------
 
-    def on_send(self, node: NodeId, log: EnvironmentFile, message: PeerMessage) -> None:
+    def on_send(self, node: NodeId, log: DurableLog, message: PeerMessage) -> None:
         """`node`, whose disk holds `log`, sends `message`."""
         if node in self._lost_disks and isinstance(message, Accepted | Promise):
             self.violated("durable promise", f"node {node} votes again, with an empty disk")
@@ -130,9 +124,9 @@ class Monitor:
                 acceptor.promised = max(acceptor.promised, ballot)
                 self._promised[ballot].add(node)
 
-    def on_commit(self, node: NodeId, log: EnvironmentFile, record: Record) -> None:
+    def on_commit(self, node: NodeId, log: DurableLog, record: Record) -> None:
         """`node` wrote `record` to its `log`: what the log holds as chosen is what was chosen."""
-        through = _slot_of(log, b"chosen_through", 0)
+        through = log.chosen_through
         match record:
             case Entry(slot) if slot <= through:
                 slots = range(slot, slot + 1)
@@ -142,13 +136,13 @@ class Monitor:
             case _:
                 return
         for slot in slots:
-            data = log.trees[b"log"].pairs.get(_SLOT.pack(slot))
+            held = log.value(slot)
             chosen = self.chosen.get(slot)
-            if data is not None and (chosen is None or data[_HEAD_BYTES:] != chosen[0]):
+            if held is not None and (chosen is None or held != chosen[0]):
                 text = f"node {node} holds slot {slot} as chosen: it lost"
                 self.violated("stability", text, slot)
 
-    def on_own(self, node: NodeId, log: EnvironmentFile, message: PeerMessage) -> None:
+    def on_own(self, node: NodeId, log: DurableLog, message: PeerMessage) -> None:
         """`node` takes its own answer: it counts like any other, and must be as durable."""
         if isinstance(message, Accepted | Promise):
             self.on_send(node, log, message)
@@ -190,16 +184,14 @@ class Monitor:
                     "stability", f"slot {slot} chosen in {ballot}, other value in {other}", slot
                 )
 
-    def _check_accepted(
-        self, node: NodeId, log: EnvironmentFile, ballot: Ballot, slot: Slot
-    ) -> None:
+    def _check_accepted(self, node: NodeId, log: DurableLog, ballot: Ballot, slot: Slot) -> None:
         promised = self._acceptors[node].promised
         if ballot < promised:
             self.violated(
                 "durable promise", f"node {node} promised {promised} and accepts in {ballot}", slot
             )
-        held = _entry_ballot(log, slot)
-        if slot >= _first_slot(log) and (held is None or held < ballot):
+        held = log.ballot(slot)
+        if slot >= log.first_slot and (held is None or held < ballot):
             self.violated(
                 "durable promise",
                 f"node {node} says it accepted slot {slot} in {ballot}; its disk holds "
@@ -207,9 +199,9 @@ class Monitor:
                 slot,
             )
 
-    def _check_promise(self, node: NodeId, log: EnvironmentFile, message: Promise) -> None:
+    def _check_promise(self, node: NodeId, log: DurableLog, message: Promise) -> None:
         ballot = message.ballot
-        if _promised(log) < ballot:
+        if log.promised < ballot:
             self.violated("durable promise", f"node {node} answers {ballot} before it is on disk")
         reported = {entry.slot: entry.ballot for entry in message.accepted}
         for slot, accepted in self._acceptors[node].accepted.items():
@@ -350,9 +342,10 @@ class Monitor:
     def on_denied(self, command: Command) -> None:
         """A client was told by all it asked that `command` is certainly not applied, nor will be.
 
-        Without an idempotency key deletions of a key are all alike: nothing can be said of them.
+        Without an idempotency key commands that write no value are alike, and of one of them
+        nothing can be said.
         """
-        if isinstance(command, Delete):
+        if not _writes_a_value(command):
             return
         self._denied.add(command)
         if command in self._written:
@@ -381,27 +374,9 @@ class Monitor:
             self.violated("no stale read", f"the page as of revision {page.revision} is {found}")
 
 
-def _entry_ballot(log: EnvironmentFile, slot: Slot) -> Ballot | None:
-    data = log.trees[b"log"].pairs.get(_SLOT.pack(slot))
-    return None if data is None else Ballot(*_ENTRY_BALLOT.unpack_from(data))
-
-
-def _first_slot(log: EnvironmentFile) -> Slot:
-    return _slot_of(log, b"first_slot", 1)
-
-
-def _slot_of(log: EnvironmentFile, name: bytes, default: Slot) -> Slot:
-    data = log.trees[b"meta"].pairs.get(name)
-    return default if data is None else int(_SLOT.unpack(data)[0])
-
-
-def _promised(log: EnvironmentFile) -> Ballot:
-    data = log.trees[b"meta"].pairs.get(b"promised")
-    return ZERO if data is None else Ballot(*_ENTRY_BALLOT.unpack(data))
-
-
-def log_file(files: Mapping[Path, object], path: Path) -> EnvironmentFile:
-    """The log as it is on a disk."""
-    file = files[path]
-    assert isinstance(file, EnvironmentFile)
-    return file
+def _writes_a_value(command: Command) -> bool:
+    """Values are unique, and so are idempotency keys: there is no second command like it."""
+    if isinstance(command, Transaction):
+        operations = (*command.success, *command.failure)
+        return any(isinstance(operation, Write) for operation in operations)
+    return isinstance(command, Put | Once)

@@ -23,7 +23,7 @@ from paxos.effects import Record
 from paxos.messages import Entry
 from simulation.describe import value_text
 from simulation.disk import Disk, LogWriter
-from simulation.invariants import log_file
+from simulation.durable import DurableLog
 from simulation.scheduler import Process
 from simulation.taps import before, tap_consensus
 from simulation.trace import Happened, SlotIs
@@ -261,7 +261,7 @@ class Member:
 
     def _tap_transport(self, replica: Replica) -> None:
         monitor, transport, node = self.world.monitor, replica.transport, replica.node
-        log = log_file(self.disk.files, self.log_path)
+        log = DurableLog(self.disk.files, self.log_path)
         send, receive = transport.send, node.receive
 
         def tapped_send(to: NodeId, message: PeerMessage) -> None:
@@ -305,7 +305,7 @@ class Member:
     def _committed(self, records: list[Record], groups: int) -> None:
         if groups > 1:
             self.world.reached("commits shared")
-        log = log_file(self.disk.files, self.log_path)
+        log = DurableLog(self.disk.files, self.log_path)
         for record in records:
             self.world.monitor.on_commit(self.id, log, record)
             if isinstance(record, Entry):
