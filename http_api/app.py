@@ -7,18 +7,21 @@ objects halves the throughput, and a table of a dozen paths needs none of it.
 import asyncio
 import logging
 from time import perf_counter
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 
+from http_api.batch import Batch
 from http_api.cluster import Cluster
 from http_api.context import Context
 from http_api.dashboard import Dashboard
+from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
 from http_api.health import Health
 from http_api.kv import Kv
+from http_api.leases import Leases
 from http_api.listing import Listing
 from http_api.metrics import HttpMetrics
 from http_api.openapi import Description
@@ -26,8 +29,14 @@ from http_api.problems import NOT_APPLIED, Malformed, Unexpected, problem
 from http_api.responses import Answer, answer
 from http_api.router import Route, Router, split_target
 from http_api.store import Store
+from http_api.txn import Txn
+from http_api.watch import Watch
+from kvstore.auth import caller
 from kvstore.config import Address, Config
 from kvstore.errors import KvError, Overloaded
+
+if TYPE_CHECKING:
+    from kvstore.replica import Replica
 
 KEEPALIVE_S = 75.0
 """Connections without a complete request for so long are closed, slow heads included."""
@@ -50,11 +59,15 @@ class HttpServer:
     def __init__(self, replica: Store, config: Config) -> None:
         self._config = config
         self._metrics = HttpMetrics()
-        context = Context(replica, config)
+        context = self._context = Context(replica, config)
         description = Description()
         self.routes: list[Route] = [
             *Kv(context).routes(),
             *Listing(context).routes(),
+            *Txn(context).routes(),
+            *Batch(context).routes(),
+            *Watch(context).routes(),
+            *Leases(context).routes(),
             *Cluster(context).routes(),
             *Health(context, self._register(replica)).routes(),
             *description.routes(),
@@ -68,6 +81,9 @@ class HttpServer:
         self._stopping = False
         self._lanes: Lanes | None = None
         self._replica = replica
+        self._etcd = EtcdApi(
+            cast("Replica", replica), config, context.bodies, context.access, self._metrics
+        )
         self.address: Address = config.listen_client
 
     def _register(self, replica: Store) -> CollectorRegistry:
@@ -110,6 +126,8 @@ class HttpServer:
         self._stopping = True
         if self._listener is not None:
             self._listener.close()
+        self._context.streams.stop()
+        self._etcd.stop()
         if self._server is not None and self._lanes is not None:
             self._server.pre_shutdown()
             await asyncio.gather(self._lanes.stop(STOP_S), self._server.shutdown(STOP_S))
@@ -127,20 +145,30 @@ class HttpServer:
         """Every request: find its handler, turn errors into problems, count it."""
         began = perf_counter()
         meter = self._unmatched
+        caller.set(None)  # whatever task this is, and whomever it served before
         path, query = split_target(request.raw_path)
         try:
-            handler, meter, parameter = self._router.resolve(request.method, path)
-            response = await handler(request, parameter, query)
+            if owns(path):
+                response, meter = await self._etcd.handle(request, path, query)
+            else:
+                handler, meter, parameter = self._router.resolve(request.method, path)
+                if self._context.access.enabled:
+                    await self._context.access.admit(request, path)
+                response = await handler(request, parameter, query)
         except KvError as error:
             response = self._problem(request, path, error)
         except ConnectionError:
-            if request.transport is None:
+            if request.transport is None or request.transport.is_closing():
                 # Nobody will see this one, but the count does.
                 response = problem(Malformed("the client has gone"))
             else:
                 response = self._unexpected(request.method, request.raw_path)
         except Exception:
             response = self._unexpected(request.method, request.raw_path)
+        transport = request.transport
+        if isinstance(response, Answer) and request.writer.output_size and transport is not None:
+            # An error in the middle of a stream: its end must not look like a proper one.
+            transport.abort()
         if self._stopping:
             response.force_close()
         meter.observe(response.status, perf_counter() - began)

@@ -10,6 +10,7 @@ from kvstore.errors import (
     ConditionFailed,
     InvalidArgument,
     KvError,
+    LeaseNotFound,
     OutcomeUnknown,
     RequestError,
     Unavailable,
@@ -17,6 +18,7 @@ from kvstore.errors import (
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConditionFailed, 3),
+    (LeaseNotFound, 1),
     (RequestError, 2),
     (Unavailable, 4),
     (OutcomeUnknown, 5),
@@ -28,7 +30,7 @@ _PIPE_CLOSED = 141
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (default: this process's); the exit code."""
-    options = build_parser().parse_args(argv)
+    options = _parse(sys.argv[1:] if argv is None else argv)
     try:
         code = _dispatch(options)
         sys.stdout.flush()
@@ -36,12 +38,23 @@ def main(argv: list[str] | None = None) -> int:
     except KvError as error:
         print(f"kvstore: {error}{_hint(error, options)}", file=sys.stderr)
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except BrokenPipeError:
         # `kvstore list | head`: the reader went. Python would complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
+
+
+def _parse(argv: list[str]) -> Namespace:
+    """The options; `run` is the command of `lock` and `elect`, whose flags are none of ours."""
+    words, run = argv, []
+    if argv and argv[0] in ("lock", "elect") and "--" in argv:
+        at = argv.index("--")
+        words, run = argv[:at], argv[at + 1 :]
+    options = build_parser().parse_args(words)
+    options.run = run
+    return options
 
 
 def _dispatch(options: Namespace) -> int:

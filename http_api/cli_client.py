@@ -1,8 +1,6 @@
 """`kvstore put`, `get`, `del`, `list`, `status`, `compact` and `handover`, on `kvstore.client`."""
 
 import asyncio
-import base64
-import binascii
 import os
 import sys
 from argparse import Namespace
@@ -12,18 +10,37 @@ from typing import Any
 
 import msgspec
 
-from kvstore.client import Client, ClusterStatus, Entry
+from http_api.cli_output import (
+    OK,
+    entry_json,
+    not_found,
+    octets,
+    print_json,
+    print_table,
+    printable,
+)
+from kvstore.client import Client, ClusterStatus
 from kvstore.errors import InvalidArgument, KvError, NoQuorum
-
-OK = 0
-NOT_FOUND = 1
 
 
 async def run(options: Namespace) -> int:
     """Run the call that `options.command` names; the exit code. Raises KvError."""
     timeout_s = options.timeout
     async with Client(options.endpoints, timeout_s=timeout_s) as client:
-        return await _COMMANDS[options.command](client, options)
+        return await _command(options.command)(client, options)
+
+
+def _command(name: str) -> Callable[[Client, Namespace], Awaitable[int]]:
+    # The rarer ones are imported when they are used, as in `http_api.cli`.
+    if name in ("watch", "txn", "history"):
+        from http_api import cli_changes
+
+        return cli_changes.COMMANDS[name]
+    if name in ("lease", "lock", "elect"):
+        from http_api import cli_locks
+
+        return cli_locks.COMMANDS[name]
+    return _COMMANDS[name]
 
 
 async def _put(client: Client, options: Namespace) -> int:
@@ -34,11 +51,15 @@ async def _put(client: Client, options: Namespace) -> int:
         if_revision=options.if_revision,
         if_absent=options.if_absent,
         if_exists=options.if_exists,
+        ttl_s=options.ttl,
+        lease=options.lease or 0,
     )
     if options.json:
-        _print_json({"revision": written.revision, "version": written.version})
+        lease = {"lease": str(written.lease)} if written.lease else {}
+        print_json({"revision": written.revision, "version": written.version, **lease})
     else:
-        print(f"revision {written.revision}, version {written.version}")
+        lease_text = f", lease {written.lease}" if written.lease else ""
+        print(f"revision {written.revision}, version {written.version}{lease_text}")
     return OK
 
 
@@ -46,9 +67,9 @@ async def _get(client: Client, options: Namespace) -> int:
     key = _key(options)
     entry = await client.get(key, revision=options.revision, serializable=options.serializable)
     if entry is None:
-        return _not_found(key)
+        return not_found(key)
     if options.json:
-        _print_json(_entry_json(entry))
+        print_json(entry_json(entry))
         return OK
     end = b"\n" if sys.stdout.isatty() and not entry.value.endswith(b"\n") else b""
     sys.stdout.flush()
@@ -60,18 +81,18 @@ async def _delete(client: Client, options: Namespace) -> int:
     key = _key(options)
     result = await client.delete(key, if_revision=options.if_revision, if_exists=options.if_exists)
     if options.json:
-        _print_json({"revision": result.revision, "deleted": result.deleted})
+        print_json({"revision": result.revision, "deleted": result.deleted})
     elif result.deleted:
         print(f"deleted, revision {result.revision}")
-    return OK if result.deleted else _not_found(key)
+    return OK if result.deleted else not_found(key)
 
 
 async def _list(client: Client, options: Namespace) -> int:
     entries = client.list(
         limit=options.limit,
-        prefix=_octets(options, options.prefix or ""),
-        start=_octets(options, options.start or ""),
-        end=_octets(options, options.end or ""),
+        prefix=octets(options, options.prefix or ""),
+        start=octets(options, options.start or ""),
+        end=octets(options, options.end or ""),
         descending=options.descending,
         keys_only=options.keys_only,
         revision=options.revision,
@@ -79,7 +100,7 @@ async def _list(client: Client, options: Namespace) -> int:
     )
     async for entry in entries:
         if options.json:
-            _print_json(_entry_json(entry, keys_only=options.keys_only))
+            print_json(entry_json(entry, keys_only=options.keys_only))
         elif options.keys_only:
             print(printable(entry.key))
         else:
@@ -97,7 +118,7 @@ async def _status(client: Client, options: Namespace) -> int:
             raise answer
         views.append((endpoint, answer))
     if options.json:
-        _print_json({"endpoints": [_view_json(endpoint, view) for endpoint, view in views]})
+        print_json({"endpoints": [_view_json(endpoint, view) for endpoint, view in views]})
     else:
         _print_status(views)
     seen = [view for _, view in views if isinstance(view, ClusterStatus)]
@@ -111,7 +132,7 @@ async def _status(client: Client, options: Namespace) -> int:
 async def _compact(client: Client, options: Namespace) -> int:
     result = await client.compact(options.revision)
     if options.json:
-        _print_json({"compacted_revision": result.compacted_revision})
+        print_json({"compacted_revision": result.compacted_revision})
     else:
         print(f"the oldest readable revision is {result.compacted_revision}")
     return OK
@@ -120,7 +141,7 @@ async def _compact(client: Client, options: Namespace) -> int:
 async def _handover(client: Client, options: Namespace) -> int:
     result = await client.hand_over(options.to)
     if options.json:
-        _print_json({"leader": result.leader})
+        print_json({"leader": result.leader})
     else:
         print(f"node {result.leader} leads")
     return OK
@@ -137,29 +158,8 @@ _COMMANDS: dict[str, Callable[[Client, Namespace], Awaitable[int]]] = {
 }
 
 
-def printable(octets: bytes) -> str:
-    """Text as it is if a terminal shows it in one line; otherwise with backslash escapes."""
-    try:
-        text = octets.decode()
-    except UnicodeDecodeError:
-        return str(octets)[2:-1]
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _key(options: Namespace) -> bytes:
-    return _octets(options, options.key)
-
-
-def _octets(options: Namespace, text: str) -> bytes:
-    # fsencode gives back the very bytes of the argument, also those that are not UTF-8.
-    if not options.key_base64:
-        return os.fsencode(text)
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidArgument("key", f"key: {text!r} is not base64") from None
+    return octets(options, options.key)
 
 
 def _value(options: Namespace) -> bytes:
@@ -174,32 +174,6 @@ def _value(options: Namespace) -> bytes:
     if "-" in (options.file, options.value):
         return sys.stdin.buffer.read()
     return os.fsencode(options.value)
-
-
-def _not_found(key: bytes) -> int:
-    print(f"kvstore: not found: {printable(key)}", file=sys.stderr)
-    return NOT_FOUND
-
-
-def _print_json(value: object) -> None:
-    print(msgspec.json.encode(value).decode())
-
-
-def _text_or_base64(name: str, octets: bytes) -> dict[str, str]:
-    try:
-        return {name: octets.decode()}
-    except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(octets).decode()}
-
-
-def _entry_json(entry: Entry, *, keys_only: bool = False) -> dict[str, Any]:
-    return {
-        **_text_or_base64("key", entry.key),
-        **({} if keys_only else _text_or_base64("value", entry.value)),
-        "create_revision": entry.create_revision,
-        "mod_revision": entry.mod_revision,
-        "version": entry.version,
-    }
 
 
 def _view_json(endpoint: str, view: ClusterStatus | KvError) -> dict[str, Any]:
@@ -230,7 +204,7 @@ def _print_status(views: list[tuple[str, ClusterStatus | KvError]]) -> None:
                 view.node.reason,
             )
         )
-    _print_table(rows)
+    print_table(rows)
     if members is None:
         return
     print(f"\nMembers, as node {members.node.id} sees them:")
@@ -242,11 +216,4 @@ def _print_status(views: list[tuple[str, ClusterStatus | KvError]]) -> None:
         lag = "-" if member.lag is None else str(member.lag)
         peer, client = member.peer_address or "-", member.client_address or "-"
         rows_of_members.append((str(member.id), member.role or "-", peer, client, connected, lag))
-    _print_table(rows_of_members)
-
-
-def _print_table(rows: list[tuple[str, ...]] | list[Any]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    print_table(rows_of_members)

@@ -1,27 +1,17 @@
 """The parser of the command line, and the texts of --help."""
 
 import os
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
 import simulation.arguments
 import torture.arguments
+from http_api.cli_parser_coordination import add_coordination
+from http_api.cli_parts import EXIT_CODES_TEXT, add, lease_id, positive, seconds
 from http_api.cli_settings import SETTINGS, default_text
 
 DEFAULT_ENDPOINTS = "http://127.0.0.1:2379,http://127.0.0.1:2389,http://127.0.0.1:2399"
-
-_EXIT_CODES = """\
-exit codes:
-  0   done
-  1   the key does not exist
-  2   the command line, a setting or the request is wrong; nothing was changed
-  3   the condition did not hold; nothing was changed
-  4   unavailable (no node reachable, or no quorum); nothing was changed, try again
-  5   outcome unknown: no answer in time; the write may have been applied
-  74  serve: the disk, the state or an address failed; the message says what to do
-  130 interrupted
-"""
 
 _MAIN = f"""\
 A replicated key-value store on Multi-Paxos.
@@ -32,7 +22,7 @@ first steps:
   kvstore get greeting
   kvstore status
 
-{_EXIT_CODES}"""
+{EXIT_CODES_TEXT}"""
 
 _PUT = """\
 examples:
@@ -42,6 +32,8 @@ examples:
   kvstore put lock "$HOSTNAME" --if-absent          3 if somebody holds it
   kvstore put counter 2 --if-revision 17            3 if it changed since revision 17
   kvstore put temperature -- -5                     a value that looks like a flag
+  kvstore put seen/host-7 now --ttl 60              gone after a minute
+  kvstore put workers/7 up --lease "$LEASE"         gone with the lease; see kvstore lease
 """
 
 _GET = """\
@@ -115,47 +107,38 @@ def build_parser() -> ArgumentParser:
     client, keyed, conditional, reading = (ArgumentParser(add_help=False) for _ in range(4))
     _add_common(client, keyed, conditional, reading)
 
-    put = _add(commands, "put", "write a key", _PUT, client, keyed, conditional)
+    put = add(commands, "put", "write a key", _PUT, client, keyed, conditional)
     put.add_argument("key", metavar="KEY")
     put.add_argument("value", metavar="VALUE", nargs="?", help="the value, or - to read stdin")
     put.add_argument("--if-absent", action="store_true", help="only if it does not exist")
     put.add_argument("--file", metavar="FILE", help="take the value from FILE, - for stdin")
+    put.add_argument("--ttl", metavar="S", type=positive, help="delete it after S seconds")
+    put.add_argument("--lease", metavar="ID", type=lease_id, help="delete it when this lease ends")
 
-    get = _add(commands, "get", "read a key", _GET, client, keyed, reading)
+    get = add(commands, "get", "read a key", _GET, client, keyed, reading)
     get.add_argument("key", metavar="KEY")
 
-    delete = _add(commands, "del", "remove a key", _DEL, client, keyed, conditional)
+    delete = add(commands, "del", "remove a key", _DEL, client, keyed, conditional)
     delete.add_argument("key", metavar="KEY")
 
-    listing = _add(commands, "list", "list keys and values", _LIST, client, keyed, reading)
+    listing = add(commands, "list", "list keys and values", _LIST, client, keyed, reading)
     listing.add_argument("prefix", metavar="PREFIX", nargs="?", help="only keys that begin so")
     listing.add_argument("--start", metavar="KEY", help="the first key, included")
     listing.add_argument("--end", metavar="KEY", help="where to end, excluded")
-    listing.add_argument("--limit", metavar="N", type=_positive, help="at most N entries")
+    listing.add_argument("--limit", metavar="N", type=positive, help="at most N entries")
     listing.add_argument("--descending", action="store_true", help="from the last key on")
     listing.add_argument("--keys-only", action="store_true", help="leave values out")
 
-    _add(commands, "status", "show nodes and leader", _STATUS, client)
-    compact = _add(commands, "compact", "give up history below a revision", "", client)
-    compact.add_argument("revision", metavar="REVISION", type=_positive)
+    add(commands, "status", "show nodes and leader", _STATUS, client)
+    compact = add(commands, "compact", "give up history below a revision", "", client)
+    compact.add_argument("revision", metavar="REVISION", type=positive)
     _add_proofs(commands)
-    handover = _add(commands, "handover", "hand leadership over", "", client)
+    handover = add(commands, "handover", "hand leadership over", "", client)
     handover.add_argument(
-        "to", metavar="NODE", nargs="?", type=_positive, help="the node to lead (default: any)"
+        "to", metavar="NODE", nargs="?", type=positive, help="the node to lead (default: any)"
     )
+    add_coordination(commands, client, keyed)
     return parser
-
-
-def _add(commands: Any, name: str, short: str, text: str, *parents: ArgumentParser) -> Any:
-    return commands.add_parser(
-        name,
-        help=short,
-        description=f"{short[0].upper()}{short[1:]}.\n\n{text}",
-        epilog=_EXIT_CODES,
-        parents=parents,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 def _add_common(
@@ -171,16 +154,16 @@ def _add_common(
         help="nodes to ask, tried in turn (KVSTORE_ENDPOINTS; default: %(default)s)",
     )
     client.add_argument(
-        "--timeout", metavar="S", type=_seconds, default=5.0, help="in all (default: %(default)s)"
+        "--timeout", metavar="S", type=seconds, default=5.0, help="in all (default: %(default)s)"
     )
     client.add_argument("--json", action="store_true", help="answer in JSON, one object per line")
     keyed.add_argument("--key-base64", action="store_true", help="keys are given in base64")
     conditional.add_argument(
-        "--if-revision", metavar="N", type=_positive, help="only if its mod_revision is N"
+        "--if-revision", metavar="N", type=positive, help="only if its mod_revision is N"
     )
     conditional.add_argument("--if-exists", action="store_true", help="only if it exists")
     reading.add_argument(
-        "--revision", metavar="N", type=_positive, default=0, help="as it was at revision N"
+        "--revision", metavar="N", type=positive, default=0, help="as it was at revision N"
     )
     reading.add_argument(
         "--serializable", action="store_true", help="the node's own state, perhaps stale"
@@ -188,21 +171,21 @@ def _add_common(
 
 
 def _add_servers(commands: Any) -> None:
-    serve = _add(commands, "serve", "run one node", _SERVE)
+    serve = add(commands, "serve", "run one node", _SERVE)
     serve.add_argument("--config", metavar="FILE", help="TOML file of settings (KVSTORE_CONFIG)")
     serve.add_argument("--exit-with-parent", action="store_true", help="stop when stdin ends")
     for setting in SETTINGS:
         default = default_text(setting)
         shown = f"{setting.help} (default: {default})" if default else setting.help
         serve.add_argument(f"--{setting.name}", metavar=setting.metavar, help=shown)
-    demo = _add(commands, "demo", "run a whole cluster on this machine", _DEMO)
+    demo = add(commands, "demo", "run a whole cluster on this machine", _DEMO)
     demo.add_argument(
-        "--nodes", metavar="N", type=_positive, default=3, help="how many (default: %(default)s)"
+        "--nodes", metavar="N", type=positive, default=3, help="how many (default: %(default)s)"
     )
     demo.add_argument(
         "--client-port",
         metavar="P",
-        type=_positive,
+        type=positive,
         default=2379,
         help="HTTP port of node 1 (default: %(default)s)",
     )
@@ -219,23 +202,7 @@ def _add_proofs(commands: Any) -> None:
     """What looks for faults; their flags are their own."""
     text = simulation.arguments.TEXT
     simulation.arguments.add_arguments(
-        _add(commands, "simulate", "look for faults in virtual time", text)
+        add(commands, "simulate", "look for faults in virtual time", text)
     )
     text = torture.arguments.TEXT
-    torture.arguments.add_arguments(_add(commands, "torture", "look for faults for real", text))
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 86_400:
-        raise ArgumentTypeError(f"expected seconds above 0, got {text!r}")
-    return value
+    torture.arguments.add_arguments(add(commands, "torture", "look for faults for real", text))

@@ -3,9 +3,11 @@
 from aiohttp import web
 
 from http_api import params
+from http_api.access import Access, Readable
 from http_api.bodies import Bodies
 from http_api.params import ReadOptions
 from http_api.store import State, Store
+from http_api.streams import Streams
 from kvstore.command import Command, Once, Result, Write
 from kvstore.config import Config
 
@@ -18,12 +20,18 @@ class Context:
         self.config = config
         self._ttl_ms = int(config.idempotency_ttl_s * 1000)
         self.bodies = Bodies(config.pending_bytes_max)
+        self.streams = Streams()
+        self.access = Access(replica, config.request_timeout_s)
 
     async def execute(self, request: web.BaseRequest, command: Write, timeout_s: float) -> Result:
         """Run a write, at most once if the request has an Idempotency-Key."""
         once = params.idempotency_key(request)
-        wrapped: Command = command if once is None else Once(once, command, self._ttl_ms)
+        wrapped: Command = command if once is None else self.once(once, command)
         return await self.replica.execute(wrapped, timeout_s)
+
+    def once(self, idempotency_key: bytes, command: Write) -> Once:
+        """The command, to be applied once for this key while it is remembered."""
+        return Once(idempotency_key, command, self._ttl_ms)
 
     async def readable(self, options: ReadOptions) -> State:
         """The state to read from, as consistent as asked for.
@@ -34,5 +42,10 @@ class Context:
         revision, serializable, timeout_s = options
         if not serializable and not 0 < revision <= replica.state.revision:
             await replica.read_barrier(timeout_s)
-        # Looked up again: a snapshot may have replaced the state in the meantime.
-        return replica.state
+        return self.state
+
+    @property
+    def state(self) -> State:
+        """This node's state now, as the caller may read it. Look it up again after a wait."""
+        state = self.replica.state
+        return Readable(state) if state.auth.enabled else state

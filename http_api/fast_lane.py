@@ -19,8 +19,10 @@ from http_api.metrics import Meter
 from http_api.problems import KeyNotFound, problem
 from http_api.responses import Answer
 from http_api.store import Store
+from kvstore.auth import check_read
 from kvstore.command import VALUE_BYTES_MAX, Put, Result
 from kvstore.errors import KvError
+from kvstore.operation import only
 
 WAITING_BYTES_MAX = 1 << 16
 """Pipelined bytes kept while a request is in work; then the socket is not read any further."""
@@ -241,7 +243,10 @@ class FastLane(asyncio.Protocol):
     def _read(self, future: "asyncio.Future[None]") -> None:
         try:
             future.result()
-            found = self._lanes.replica.state.get(self._key)
+            state = self._lanes.replica.state
+            if state.auth.enabled:  # a request that names its sender does not come here
+                check_read(state.auth, self._key, only(self._key))
+            found = state.get(self._key)
             if found is None:
                 raise KeyNotFound(absent(0))
             answer = value_answer(found)

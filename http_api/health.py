@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics` and `/version`: for orchestrators, Prometheus and people."""
+"""`/healthz`, `/readyz`, `/metrics` and `/v1/version`: for orchestrators, Prometheus and people."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -63,7 +63,7 @@ class Health:
             Route("GET", "/healthz", self.alive, _ALIVE),
             Route("GET", "/readyz", self.ready, _READY),
             Route("GET", "/metrics", self.metrics, _METRICS),
-            Route("GET", "/version", self.version, _VERSION),
+            Route("GET", "/v1/version", self.version, _VERSION),
         ]
 
 

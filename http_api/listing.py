@@ -3,13 +3,14 @@
 import base64
 import binascii
 import zlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from http_api import params
 from http_api.context import Context
+from http_api.documents import ITEM, item_document
 from http_api.kv import READ_PROBLEMS
 from http_api.params import ReadOptions
 from http_api.problems import Contradiction
@@ -18,7 +19,7 @@ from http_api.router import Doc, Route
 from http_api.store import State
 from kvstore.errors import InvalidArgument
 from kvstore.mvcc import Page
-from kvstore.operation import KeyValue
+from kvstore.operation import KeyValue, prefix_end
 
 QUERY = (
     "prefix", "start", "end", "limit", "order", "keys_only", "cursor",
@@ -62,18 +63,12 @@ def parse_range(found: dict[str, bytes]) -> Query:
     if "prefix" in found:
         if "start" in found or end is not None:
             raise Contradiction("prefix gives a range already; send it without start and end")
-        start, end = found["prefix"], after_prefix(found["prefix"])
+        start, end = found["prefix"], prefix_end(found["prefix"])
     if end is not None and end <= start:
         raise Contradiction("the range is empty: end must be greater than start")
     order = params.choice(found.get("order", b"asc"), "order", ("asc", "desc"))
     keys_only = params.flag(found["keys_only"], "keys_only") if "keys_only" in found else False
     return Query(start, end, order == "desc", keys_only)
-
-
-def after_prefix(prefix: bytes) -> bytes | None:
-    """The least key after all that begin with the prefix; None if there is no such key."""
-    head = prefix.rstrip(b"\xff")
-    return head[:-1] + bytes((head[-1] + 1,)) if head else None
 
 
 def resume(text: bytes, query: Query) -> tuple[Query, int]:
@@ -123,27 +118,6 @@ def read_page(state: State, query: Query, revision: int, limit: int) -> Page:
         query = query._replace(end=last) if query.reverse else query._replace(start=last + b"\0")
 
 
-def text_or_base64(name: str, data: bytes) -> tuple[str, str]:
-    """`name` and the text where it is UTF-8, else `name_base64` and standard base64."""
-    try:
-        return name, data.decode()
-    except UnicodeDecodeError:
-        return f"{name}_base64", base64.b64encode(data).decode()
-
-
-def item_document(item: KeyValue, keys_only: bool) -> dict[str, Any]:
-    """One item of the page."""
-    name, key = text_or_base64("key", item.key)
-    document: dict[str, Any] = {name: key}
-    if not keys_only:
-        name, value = text_or_base64("value", item.value)
-        document[name] = value
-    document["create_revision"] = item.create_revision
-    document["mod_revision"] = item.mod_revision
-    document["version"] = item.version
-    return document
-
-
 class Listing:
     """The handler of ranges of keys."""
 
@@ -183,23 +157,6 @@ class Listing:
         return [Route("GET", "/v1/kv", self.get, _DOC)]
 
 
-_TEXT = {"type": "string"}
-_BASE64 = {"type": "string", "contentEncoding": "base64"}
-_ITEM = {
-    "type": "object",
-    "description": "key or key_base64, and, unless keys_only, value or value_base64: the second "
-    "form where the bytes are not UTF-8.",
-    "properties": {
-        "key": _TEXT,
-        "key_base64": _BASE64,
-        "value": _TEXT,
-        "value_base64": _BASE64,
-        "create_revision": {"type": "integer"},
-        "mod_revision": {"type": "integer"},
-        "version": {"type": "integer"},
-    },
-    "required": ["create_revision", "mod_revision", "version"],
-}
 _DOC = Doc(
     "List keys in order, page by page",
     query=QUERY,
@@ -208,7 +165,7 @@ _DOC = Doc(
             "description": "A page; all pages of one listing show the same revision",
             "properties": {
                 "revision": {"type": "integer", "description": "The revision that it shows"},
-                "items": {"type": "array", "items": _ITEM},
+                "items": {"type": "array", "items": ITEM},
                 "cursor": {
                     "type": ["string", "null"],
                     "description": "Send it to get the next page; null at the end",

@@ -7,7 +7,10 @@ from typing import Any
 from aiohttp import web
 
 from http_api import params
+from http_api.batch import BatchOperation
+from http_api.documents import LEASE_PATTERN, request_schemas
 from http_api.health import server_version
+from http_api.leases import GrantRequest
 from http_api.listing import LIMIT_DEFAULT, LIMIT_MAX
 from http_api.params import TIMEOUT_MAX_S
 from http_api.problems import (
@@ -17,11 +20,20 @@ from http_api.problems import (
     Kind,
     PathNotFound,
     Unexpected,
+    kind_of,
 )
 from http_api.responses import Answer, json_answer
 from http_api.router import Doc, Route
+from http_api.txn import TXN_DONE, TxnRequest
 from kvstore.command import IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX
-from kvstore.errors import InvalidArgument, KvError, Unavailable
+from kvstore.errors import (
+    InvalidArgument,
+    KvError,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
+from kvstore.leases import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 
 _BYTES = {"type": "string", "description": "Percent-encoded bytes"}
 _QUERY: dict[str, tuple[str, dict[str, Any]]] = {
@@ -45,16 +57,47 @@ _QUERY: dict[str, tuple[str, dict[str, Any]]] = {
         "Seconds until the server gives up; the node's setting by default",
         {"type": "number", "exclusiveMinimum": 0, "maximum": TIMEOUT_MAX_S},
     ),
+    "history": (
+        "What happened to the key instead of its value, newest first; with `revision`, up to it",
+        {"type": "boolean", "default": False},
+    ),
+    "ttl": (
+        "Seconds after which the key is deleted, unless its lease is kept alive: a lease of its "
+        f"own is granted. Below {LEASE_TTL_S_MIN} it is {LEASE_TTL_S_MIN}. Excludes lease",
+        {"type": "integer", "minimum": 1, "maximum": LEASE_TTL_S_MAX},
+    ),
+    "lease": ("Delete the key when this lease ends", {"type": "string", "pattern": LEASE_PATTERN}),
+    "key": ("This key only; excludes prefix, start and end", _BYTES),
+    "from_revision": (
+        "The first revision to send, which may be in the future; by default what happens next",
+        {"type": "integer", "minimum": 1},
+    ),
+    "previous": ("Send what was there before, too", {"type": "boolean", "default": False}),
+    "puts": ("Send writes", {"type": "boolean", "default": True}),
+    "deletes": ("Send deletions", {"type": "boolean", "default": True}),
 }
 _HEADERS = {
     "If-Match": 'A revision in double quotes, as in "42", or * for any: the key must be there',
     "If-None-Match": "On reads, entity tags that need no answer; on writes *: no such key yet",
+    "Last-Event-ID": "The last revision seen: go on after it. Wins over from_revision",
     "Idempotency-Key": "Apply the write once, however often it is sent, to whichever node: "
     f"1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters",
+}
+_HEADER_SCHEMAS: dict[str, dict[str, Any]] = {
+    "If-Match": {"type": "string", "examples": ['"42"', "*"]},
+    "If-None-Match": {"type": "string", "examples": ["*", '"42"']},
+    "Last-Event-ID": {"type": "integer", "minimum": 0},
+    "Idempotency-Key": {
+        "type": "string",
+        "pattern": "^[!-~]+$",
+        "minLength": 1,
+        "maxLength": IDEMPOTENCY_KEY_BYTES_MAX,
+    },
 }
 _PATHS = {
     "key": f"The key: 1 to {KEY_BYTES_MAX} bytes, percent-encoded. Slashes may stand as they are.",
     "slug": "The end of a problem type.",
+    "id": "The lease's id.",
 }
 _PROBLEM = {
     "type": "object",
@@ -73,6 +116,12 @@ _PROBLEM = {
     "required": ["type", "title", "status", "detail", "outcome"],
 }
 _EVERYWHERE: tuple[type[KvError], ...] = (Unexpected,)
+_GUARDED: tuple[type[KvError], ...] = (Unauthenticated, PermissionDenied)
+"""Where authentication counts, once it is on."""
+_SECURITY = {
+    "basic": {"type": "http", "scheme": "basic"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "From /v3/auth/authenticate"},
+}
 
 
 def describe(routes: Iterable[Route]) -> dict[str, Any]:
@@ -91,8 +140,13 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
             "gets 404, and a method that a path does not take 405 with Allow.",
         },
         "paths": paths,
-        "components": {"schemas": {"Problem": _PROBLEM}},
+        "components": {"schemas": _schemas(), "securitySchemes": _SECURITY},
     }
+
+
+def _schemas() -> dict[str, Any]:
+    requests = request_schemas([TxnRequest, BatchOperation, GrantRequest])
+    return {"Problem": _PROBLEM, "TxnDone": TXN_DONE, **requests}
 
 
 def _operation(route: Route) -> dict[str, Any]:
@@ -101,12 +155,16 @@ def _operation(route: Route) -> dict[str, Any]:
         "operationId": _operation_id(route),
         "summary": doc.summary,
         "parameters": _parameters(route.path, doc),
-        "responses": _responses(doc),
+        "responses": _responses(doc.problems, doc.answers),
     }
+    if route.path.startswith("/v1/"):
+        operation["responses"] = _responses((*doc.problems, *_GUARDED), doc.answers)
+        operation["security"] = [{}, *({name: []} for name in _SECURITY)]
     if doc.body is not None:
+        content = doc.body.get("content") or {doc.body["type"]: doc.body["schema"]}
         operation["requestBody"] = {
             "required": doc.body.get("required", True),
-            "content": {doc.body["type"]: {"schema": doc.body["schema"]}},
+            "content": {kind: {"schema": schema} for kind, schema in content.items()},
         }
     return operation
 
@@ -129,6 +187,8 @@ def _parameters(path: str, doc: Doc) -> list[dict[str, Any]]:
     ]
     for name in doc.query:
         description, schema = _QUERY[name]
+        if name == "limit" and doc.limit_max is not None:
+            schema = {**schema, "maximum": doc.limit_max, "default": doc.limit_max}
         found.append({"name": name, "in": "query", "description": description, "schema": schema})
     for name in doc.headers:
         found.append(
@@ -136,17 +196,19 @@ def _parameters(path: str, doc: Doc) -> list[dict[str, Any]]:
                 "name": name,
                 "in": "header",
                 "description": _HEADERS[name],
-                "schema": {"type": "string"},
+                "schema": _HEADER_SCHEMAS[name],
             }
         )
     return found
 
 
-def _responses(doc: Doc) -> dict[str, Any]:
-    responses = {str(status): _answer(entry) for status, entry in doc.answers.items()}
+def _responses(
+    problems: tuple[type[KvError], ...], answers: dict[int, dict[str, Any]]
+) -> dict[str, Any]:
+    responses = {str(status): _answer(entry) for status, entry in answers.items()}
     by_status: dict[int, list[tuple[type[KvError], Kind]]] = {}
-    for error in (*doc.problems, *_EVERYWHERE):
-        kind = KINDS[error]
+    for error in (*problems, *_EVERYWHERE):
+        kind = kind_of(error)
         by_status.setdefault(kind.status, []).append((error, kind))
     for status, entries in sorted(by_status.items()):
         lines = [f"`{kind.type}`: {kind.meaning}" for _, kind in dict.fromkeys(entries)]
@@ -173,8 +235,14 @@ def _answer(entry: dict[str, Any]) -> dict[str, Any]:
     response: dict[str, Any] = {"description": entry["description"]}
     if "headers" in entry:
         response["headers"] = _headers(entry["headers"])
-    if "properties" in entry:
-        schema = {"type": "object", "properties": entry["properties"]}
+    if "content" in entry:
+        response["content"] = {kind: {"schema": found} for kind, found in entry["content"].items()}
+    elif "schema" in entry:
+        response["content"] = {"application/json": {"schema": entry["schema"]}}
+    elif "properties" in entry:
+        properties = entry["properties"]
+        required = entry.get("required", list(properties))
+        schema = {"type": "object", "properties": properties, "required": required}
         response["content"] = {"application/json": {"schema": schema}}
     elif "type" in entry:
         response["content"] = {entry["type"]: {"schema": {"type": "string"}}}

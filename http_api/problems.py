@@ -10,21 +10,39 @@ from typing import Any
 import orjson
 
 from http_api.responses import Answer, answer
-from kvstore.command import BadRevision, Mismatched, NotHeld, Result
+from kvstore import errors
+from kvstore.command import (
+    AuthRefused,
+    BadRevision,
+    LeaseTaken,
+    Mismatched,
+    NoKey,
+    NoLease,
+    NotHeld,
+    Result,
+)
 from kvstore.errors import (
+    AuthChangeRefused,
     ConditionFailed,
+    DuplicateKey,
     IdempotencyMismatch,
     InvalidArgument,
     KvError,
+    LeaseExists,
+    LeaseNotFound,
     NoQuorum,
     OutcomeUnknown,
     Overloaded,
+    PermissionDenied,
     RequestError,
     RevisionCompacted,
     RevisionInFuture,
     Stopping,
     TooLarge,
+    TooManyOperations,
+    Unauthenticated,
     Unavailable,
+    auth_error,
 )
 
 PROBLEM_JSON = b"application/problem+json"
@@ -40,8 +58,11 @@ class Contradiction(RequestError):
     """Two parts of the request exclude each other."""
 
 
-class KeyNotFound(RequestError):
-    """The key does not exist at the revision read."""
+class KeyNotFound(errors.KeyNotFound):
+    """The key does not exist at the revision read, as `detail` says."""
+
+    def __init__(self, detail: str) -> None:
+        RequestError.__init__(self, detail)
 
 
 class PathNotFound(RequestError):
@@ -109,9 +130,21 @@ KINDS: dict[type[KvError], Kind] = {
         "revision-in-future", 400, "Revision in the future",
         "The store has not reached this revision; `current_revision` is where it is.",
     ),
-    KeyNotFound: Kind(
+    TooManyOperations: Kind(
+        "too-many-operations", 400, "Too many operations",
+        "A transaction or batch over the limit on operations.",
+    ),
+    DuplicateKey: Kind(
+        "duplicate-key", 400, "Duplicate key",
+        "A transaction that would write a key twice, or write and delete it.",
+    ),
+    errors.KeyNotFound: Kind(
         "key-not-found", 404, "Key not found",
-        "The key does not exist at the revision read.",
+        "The key does not exist at the revision read, or has no value or lease to keep.",
+    ),
+    LeaseNotFound: Kind(
+        "lease-not-found", 404, "Lease not found",
+        "There is no such lease: it was never granted, or it has ended.",
     ),
     PathNotFound: Kind("not-found", 404, "Not found", "There is no such resource."),
     MethodNotAllowed: Kind(
@@ -120,6 +153,20 @@ KINDS: dict[type[KvError], Kind] = {
     ),
     BodyTimeout: Kind(
         "body-timeout", 408, "Request body too slow", "The request body did not arrive in time."
+    ),
+    LeaseExists: Kind(
+        "lease-exists", 409, "Lease exists", "A lease of this id is there already."
+    ),
+    Unauthenticated: Kind(
+        "unauthenticated", 401, "Not authenticated",
+        "Authentication is on: send a token or, by HTTP Basic, a user's name and password.",
+    ),
+    PermissionDenied: Kind(
+        "permission-denied", 403, "Permission denied", "The user lacks the permission."
+    ),
+    AuthChangeRefused: Kind(
+        "auth-change-refused", 409, "Not possible for these users and roles",
+        "Users, roles or the switch of authentication cannot be changed so.",
     ),
     RevisionCompacted: Kind(
         "revision-compacted", 410, "Revision compacted",
@@ -167,19 +214,22 @@ KINDS: dict[type[KvError], Kind] = {
     ),
 }  # fmt: skip
 
+_CHALLENGES = (
+    b'WWW-Authenticate: Basic realm="kvstore", charset="UTF-8", Bearer realm="kvstore"\r\n'
+)
 _EXTRAS = ("parameter", "mod_revision", "compacted_revision", "current_revision")
 
 
-def kind_of(error: KvError) -> Kind:
-    """The table's entry for the error or its closest base."""
-    for cls in type(error).__mro__:
+def kind_of(error: KvError | type[KvError]) -> Kind:
+    """The table's entry for the error, or the class of one, or its closest base."""
+    for cls in (error if isinstance(error, type) else type(error)).__mro__:
         if cls in KINDS:
             return KINDS[cls]
     return KINDS[Unexpected]
 
 
-def problem(error: KvError, outcome: str | None = None) -> Answer:
-    """The answer for an error; `outcome` replaces what the table says."""
+def problem_document(error: KvError, outcome: str | None = None) -> dict[str, Any]:
+    """What is said about an error; `outcome` replaces what the table says."""
     kind = kind_of(error)
     document: dict[str, Any] = {
         "type": kind.type,
@@ -191,13 +241,21 @@ def problem(error: KvError, outcome: str | None = None) -> Answer:
     for name in _EXTRAS:
         if hasattr(error, name):
             document[name] = getattr(error, name)
+    return document
+
+
+def problem(error: KvError, outcome: str | None = None) -> Answer:
+    """The answer for an error."""
+    document = problem_document(error, outcome)
     headers = b""
     if isinstance(error, Unavailable):
         headers = b"Retry-After: %d\r\n" % error.retry_after_s
+    elif isinstance(error, Unauthenticated):
+        headers = _CHALLENGES
     elif isinstance(error, MethodNotAllowed):
         headers = b"Allow: %s\r\n" % error.allow.encode()
     body = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
-    return answer(kind.status, body, PROBLEM_JSON, headers)
+    return answer(document["status"], body, PROBLEM_JSON, headers)
 
 
 def refusal(result: Result) -> KvError:
@@ -206,6 +264,14 @@ def refusal(result: Result) -> KvError:
         return ConditionFailed(result.mod_revision)
     if isinstance(result, Mismatched):
         return IdempotencyMismatch()
+    if isinstance(result, AuthRefused):
+        return auth_error(result.reason)
+    if isinstance(result, NoLease):
+        return LeaseNotFound(result.lease)
+    if isinstance(result, LeaseTaken):
+        return LeaseExists(result.lease)
+    if isinstance(result, NoKey):
+        return errors.KeyNotFound()
     if isinstance(result, BadRevision):
         if result.revision > result.current_revision:
             return RevisionInFuture(result.revision, result.current_revision)

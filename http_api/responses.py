@@ -99,6 +99,12 @@ def _worth_draining(request: web.BaseRequest) -> bool:
     )
 
 
+def stream_head(content_type: str) -> Answer:
+    """What HEAD answers where GET streams: no length is known."""
+    head = b"%sContent-Type: %s\r\n" % (_STATUS_LINES[200], content_type.encode())
+    return Answer(200, head, b"")
+
+
 def answer(
     status: int, body: bytes = b"", content_type: bytes = JSON, headers: bytes = b""
 ) -> Answer:

@@ -9,16 +9,18 @@ from aiohttp import web
 
 from http_api.metrics import HttpMetrics, Meter
 from http_api.problems import MethodNotAllowed, PathNotFound
-from http_api.responses import Answer
 from kvstore.errors import KvError
 
-Handler = Callable[[web.BaseRequest, str, str], Awaitable[Answer]]
+Handler = Callable[[web.BaseRequest, str, str], Awaitable[web.StreamResponse]]
 """Takes the request, the raw path parameter ("" if the path has none) and the raw query."""
 
 
 @dataclass(frozen=True)
 class Doc:
-    """What a caller may send and will get; `query` is also what the handler accepts."""
+    """What a caller may send and will get; `query` is also what the handler accepts.
+
+    `limit_max`: how far `limit` goes, and its default, where they are not those of listings.
+    """
 
     summary: str
     query: tuple[str, ...] = ()
@@ -26,10 +28,11 @@ class Doc:
     body: dict[str, Any] | None = None
     answers: dict[int, dict[str, Any]] = field(default_factory=dict)
     problems: tuple[type[KvError], ...] = ()
+    limit_max: int | None = None
 
 
 class Route(NamedTuple):
-    """One call. A path may end in one `{parameter}`, which takes the rest, slashes included."""
+    """One call. A path may hold one `{parameter}`, which takes all there is, slashes included."""
 
     method: str
     path: str
@@ -56,7 +59,7 @@ class Router:
     def __init__(self, routes: Iterable[Route], metrics: HttpMetrics) -> None:
         self.routes = tuple(routes)
         self._exact: dict[str, Resource] = {}
-        self._prefixes: list[tuple[str, Resource]] = []
+        self._patterns: list[tuple[str, str, Resource]] = []
         resources: dict[str, Resource] = {}
         for route in self.routes:
             resource = resources.get(route.path)
@@ -71,10 +74,10 @@ class Router:
                 resource.methods["HEAD"] = handler, metrics.meter(path, "HEAD")
 
     def _add(self, resource: Resource) -> None:
-        head, brace, _ = resource.path.partition("{")
+        head, brace, rest = resource.path.partition("{")
         if brace:
-            self._prefixes.append((head, resource))
-            self._prefixes.sort(key=lambda entry: -len(entry[0]))
+            self._patterns.append((head, rest.partition("}")[2], resource))
+            self._patterns.sort(key=lambda entry: -len(entry[0]) - len(entry[1]))
         else:
             self._exact[resource.path] = resource
 
@@ -94,9 +97,9 @@ class Router:
 
     def find(self, path: str) -> tuple[Resource, str]:
         """The resource at a raw path, and the path parameter; raises PathNotFound."""
-        for head, resource in self._prefixes:
-            if path.startswith(head):
-                return resource, path[len(head) :]
+        for head, tail, resource in self._patterns:
+            if path.startswith(head) and path.endswith(tail, len(head)):
+                return resource, path[len(head) : len(path) - len(tail)]
         exact = self._exact.get(path)
         if exact is None:
             raise PathNotFound(f"there is nothing at {path[:80]}; /openapi.json lists every call")

@@ -4,9 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from kvstore.auth import Auth
 from kvstore.command import Command, Result
-from kvstore.mvcc import Page
-from kvstore.operation import KeyValue
+from kvstore.leases import Leases
+from kvstore.leasing import Lease
+from kvstore.mvcc import Event, History, Page
+from kvstore.operation import KeyValue, Select, Selected
+from kvstore.watch import Feed
 
 
 class MemberView(Protocol):
@@ -68,7 +72,14 @@ class StatusView(Protocol):
 
 
 class State(Protocol):
-    """Local reads. Both raise RevisionCompacted or RevisionInFuture when `revision` > 0."""
+    """Local reads. They raise RevisionCompacted or RevisionInFuture for a revision > 0 that this
+    node does not have."""
+
+    @property
+    def auth(self) -> Auth: ...
+
+    @property
+    def leases(self) -> Leases: ...
 
     @property
     def revision(self) -> int: ...
@@ -89,12 +100,38 @@ class State(Protocol):
         keys_only: bool = False,
     ) -> Page: ...
 
+    def select(self, wanted: Select) -> Selected: ...
+
+    def history(self, key: bytes, limit: int, revision: int = 0) -> History: ...
+
+    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[Event]]]: ...
+
+
+class Leasing(Protocol):
+    """What only the leader knows of leases. Both raise Unavailable."""
+
+    async def renew(self, lease: int, timeout_s: float) -> Lease | None:
+        """Its full time again; None if it has ended."""
+        ...
+
+    async def look(self, lease: int, timeout_s: float) -> Lease | None:
+        """How long it has left; None if it has ended."""
+        ...
+
 
 class Store(Protocol):
     """A replica: writes and read barriers of the cluster, reads of this node's state."""
 
     @property
     def state(self) -> State: ...
+
+    @property
+    def leasing(self) -> Leasing: ...
+
+    @property
+    def feed(self) -> Feed:
+        """What this node applies, as it applies it."""
+        ...
 
     async def execute(self, command: Command, timeout_s: float) -> Result:
         """Raises Unavailable or OutcomeUnknown."""

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from kvstore.accounts import AuthChange, Reason
 from kvstore.operation import Transaction, TransactionDone
+from paxos.ballot import ZERO, Ballot, Slot
 
 KEY_BYTES_MAX = 960
 """Keys are at most this long: LMDB 1.0 takes 1,978 bytes, and a key whose every byte needs
@@ -90,7 +92,24 @@ class Once(msgspec.Struct, frozen=True, array_like=True, tag="o"):
     ttl_ms: int = 600_000
 
 
-Command = Put | Delete | Compact | Transaction | Grant | Revoke | Once
+class Administer(msgspec.Struct, frozen=True, array_like=True, tag="a"):
+    """Change users, roles, or whether they count."""
+
+    change: AuthChange
+
+
+class AsUser(msgspec.Struct, frozen=True, array_like=True, tag="u"):
+    """Apply `command` if `user`, who was authenticated at `auth_revision`, may do it then.
+
+    The user "" is the cluster itself, which may do everything; no client is ever given that name.
+    """
+
+    user: str
+    auth_revision: int
+    command: Put | Delete | Compact | Transaction | Grant | Revoke | Once | Administer
+
+
+Command = Put | Delete | Compact | Transaction | Grant | Revoke | Once | Administer | AsUser
 
 
 class Written(msgspec.Struct, frozen=True, array_like=True, tag="w"):
@@ -163,6 +182,18 @@ class NoKey(msgspec.Struct, frozen=True, array_like=True, tag="K"):
     """A write that keeps the value or the lease of a key that does not exist; nothing changed."""
 
 
+class Administered(msgspec.Struct, frozen=True, array_like=True, tag="a"):
+    """An Administer: the revision of users and roles now."""
+
+    auth_revision: int
+
+
+class AuthRefused(msgspec.Struct, frozen=True, array_like=True, tag="A"):
+    """The user may not do that, or such a change cannot be; nothing changed."""
+
+    reason: Reason
+
+
 Result = (
     Written
     | Deleted
@@ -176,6 +207,8 @@ Result = (
     | NoLease
     | LeaseTaken
     | NoKey
+    | Administered
+    | AuthRefused
 )
 
 
@@ -196,14 +229,19 @@ class Bundle(msgspec.Struct, frozen=True, array_like=True):
 class Batch(msgspec.Struct, frozen=True, array_like=True):
     """The value of one slot: encoded bundles, and the leader's clock in ms since 1970.
 
-    `expired` are leases whose time is up, as the leader sees it. They are its own words, like the
-    clock, and not a command: a command might be relayed to the next leader, and end a lease that
-    this one has just promised its full time.
+    `expired` are leases whose time is up, as the leader of `ballot` sees it. They are its own
+    words, like the clock, and not a command: a command might be relayed to the next leader, and end
+    a lease that this one has just promised its full time. For the same reason they count for
+    nothing once a batch of a higher ballot has been applied (see `kvstore.leasing`). Leases granted
+    after slot `known_through` are not meant either: one of the same id may have been revoked and
+    granted again while this batch was under way. None: all are meant.
     """
 
     clock_ms: int
     bundles: tuple[bytes, ...]
     expired: tuple[int, ...] = ()
+    ballot: Ballot = ZERO
+    known_through: Slot | None = None
 
 
 encoder = msgspec.msgpack.Encoder()

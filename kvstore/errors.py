@@ -14,7 +14,11 @@
     │   ├── DuplicateKey          a transaction that may write a key twice
     │   ├── LeaseNotFound         no such lease, or it has ended
     │   ├── LeaseExists           a lease of that id is there already
-    │   └── KeyNotFound           a write that keeps what an absent key would have
+    │   ├── KeyNotFound           a write that keeps what an absent key would have
+    │   └── AuthError             who asks, or what they may do
+    │       ├── Unauthenticated       nobody, or somebody who cannot prove it
+    │       ├── PermissionDenied      a user without the right
+    │       └── AuthChangeRefused     users and roles cannot be changed so
     ├── Unavailable           refused before proposing: certainly not applied; try again
     │   ├── NoQuorum              no leader, or it cannot reach a quorum
     │   ├── Overloaded            a bound was reached
@@ -23,6 +27,8 @@
 
 `http_api.problems` maps each to a status and a problem type, in one table.
 """
+
+from kvstore.accounts import Reason
 
 
 class KvError(Exception):
@@ -118,6 +124,35 @@ class KeyNotFound(RequestError):
 
     def __init__(self) -> None:
         super().__init__("there is no such key whose value or lease could be kept")
+
+
+class AuthError(RequestError):
+    """Refused for reasons of authentication or authorisation; `reason` says which."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class Unauthenticated(AuthError):
+    """No user is named, or it is not proved to be that user."""
+
+
+class PermissionDenied(AuthError):
+    """The user lacks the right."""
+
+
+class AuthChangeRefused(AuthError):
+    """A change of users, roles or the switch that cannot be."""
+
+
+def auth_error(reason: Reason) -> AuthError:
+    """The error that a reason stands for."""
+    if reason is Reason.DENIED:
+        return PermissionDenied(reason)
+    if reason in (Reason.NO_USER, Reason.BAD_TOKEN, Reason.WRONG_PASSWORD, Reason.NO_PASSWORD):
+        return Unauthenticated(reason)
+    return AuthChangeRefused(reason)
 
 
 class Unavailable(KvError):

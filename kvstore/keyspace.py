@@ -4,17 +4,12 @@ A change is everything between two calls of `commit`: a single put, or all write
 It takes one revision, in which its parts are numbered.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from kvstore.leases import Leases
-from kvstore.mvcc import Event, Mvcc
+from kvstore.mvcc import Event, Mvcc, key_value, lease_of
 from kvstore.operation import KeyValue
 from kvstore.storage.state import StateStore
-
-
-class Abandoned(Exception):
-    """Raised inside `Keyspace.attempt` to undo what was done in it."""
 
 
 class Keyspace:
@@ -22,7 +17,6 @@ class Keyspace:
     while somebody watches."""
 
     def __init__(self, store: StateStore) -> None:
-        self._store = store
         self.mvcc = Mvcc(store)
         self.leases = Leases(store)
         self.digest_parts: list[bytes] = []
@@ -35,23 +29,25 @@ class Keyspace:
         """The store's, as reads inside a change see it: the new one after its first write."""
         return self.mvcc.revision + (1 if self._writes else 0)
 
-    def put(self, key: bytes, value: bytes, lease: int) -> tuple[int, int, KeyValue | None]:
-        """Write; the new version, its create revision, and what was there before."""
+    def put(self, key: bytes, value: bytes, lease: int) -> tuple[int, int, bytes | None]:
+        """Write; the new version, its create revision, and the record that was there before."""
         mvcc = self.mvcc
         version, create, changed, old = mvcc.put(key, value, mvcc.revision + 1, self._writes, lease)
         self._writes += 1
         self.digest_parts.append(changed)
-        if old is not None and old.lease != lease and old.lease:
-            self.leases.detach(old.lease, key)
-        if lease and (old is None or old.lease != lease):
-            self.leases.attach(lease, key)
+        held_by = 0 if old is None else lease_of(old)
+        if held_by != lease:
+            if held_by:
+                self.leases.detach(held_by, key)
+            if lease:
+                self.leases.attach(lease, key)
         if self.on_change is not None:
             new = KeyValue(key, value, create, mvcc.revision + 1, version, lease)
-            self._events.append(Event(new, False, old))
+            self._events.append(Event(new, False, None if old is None else key_value(key, old)))
         return version, create, old
 
-    def delete(self, key: bytes) -> KeyValue | None:
-        """Remove; what was there, or None."""
+    def delete(self, key: bytes) -> bytes | None:
+        """Remove; the record that was there, or None."""
         mvcc = self.mvcc
         removed = mvcc.delete(key, mvcc.revision + 1, self._writes)
         if removed is None:
@@ -59,11 +55,12 @@ class Keyspace:
         changed, old = removed
         self._writes += 1
         self.digest_parts.append(changed)
-        if old.lease:
-            self.leases.detach(old.lease, key)
+        held_by = lease_of(old)
+        if held_by:
+            self.leases.detach(held_by, key)
         if self.on_change is not None:
             gone = KeyValue(key, b"", 0, mvcc.revision + 1, 0, 0)
-            self._events.append(Event(gone, True, old))
+            self._events.append(Event(gone, True, key_value(key, old)))
         return old
 
     def end_lease(self, lease: int) -> int:
@@ -83,16 +80,3 @@ class Keyspace:
                 events, self._events = self._events, []
                 self.on_change(self.mvcc.revision, events)
         return self.mvcc.revision
-
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Undo everything inside the block if it raises Abandoned, which then goes on."""
-        digest_parts, events, writes = len(self.digest_parts), len(self._events), self._writes
-        try:
-            with self._store.undoable():
-                yield
-        except Abandoned:
-            del self.digest_parts[digest_parts:]
-            del self._events[events:]
-            self._writes = writes
-            raise

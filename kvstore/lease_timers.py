@@ -7,6 +7,9 @@ changes, and never shorter. Time is the leader's monotonic clock.
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 
+_ENDED_MAX = 1000
+"""So many entries of leases that have ended stay in the heap, beside one for each that has not."""
+
 
 class LeaseTimers:
     """Running while this node leads; `running` is false otherwise, and nothing is due."""
@@ -22,8 +25,7 @@ class LeaseTimers:
         self.running = True
         self._ttl_s = dict(leases)
         self._deadline_s = {lease: now_s + ttl_s for lease, ttl_s in self._ttl_s.items()}
-        self._heap = [(deadline_s, lease) for lease, deadline_s in self._deadline_s.items()]
-        heapify(self._heap)
+        self._rebuild()
 
     def stop(self) -> None:
         """No longer the leader."""
@@ -39,6 +41,8 @@ class LeaseTimers:
         """A revocation or expiry was applied."""
         self._ttl_s.pop(lease, None)
         self._deadline_s.pop(lease, None)
+        if len(self._heap) > 2 * len(self._deadline_s) + _ENDED_MAX:
+            self._rebuild()
 
     def renew(self, lease: int, now_s: float) -> int | None:
         """Full time again from now; the seconds, or None if there is none or its end is under way.
@@ -72,6 +76,10 @@ class LeaseTimers:
                 del self._deadline_s[lease]
                 found.append(lease)
         return tuple(found)
+
+    def _rebuild(self) -> None:
+        self._heap = [(deadline_s, lease) for lease, deadline_s in self._deadline_s.items()]
+        heapify(self._heap)
 
     def _set(self, lease: int, deadline_s: float) -> None:
         self._deadline_s[lease] = deadline_s

@@ -18,13 +18,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvstore.errors import RevisionCompacted, RevisionInFuture
-from kvstore.operation import KeyValue
+from kvstore.operation import KeyValue, only
 from kvstore.storage.state import StateStore
 
 if TYPE_CHECKING:
     import lmdb
 
 _RECORD = struct.Struct(">QQQq")
+_LEASE = struct.Struct(">q")
 _REVISION = struct.Struct(">Q")
 _POSITION = struct.Struct(">QI")
 _CHANGE = struct.Struct(">BQ")
@@ -53,6 +54,13 @@ class Page(NamedTuple):
     revision: int
 
 
+class History(NamedTuple):
+    """What happened to one key, newest first, and whether there is more before it."""
+
+    events: list[Event]
+    more: bool
+
+
 def version_key(key: bytes, revision: int) -> bytes:
     """Orders by key, then by revision. Zero bytes are escaped, so that no key's versions can lie
     between those of another: `a` ends in 00 00, and `a 00 b` goes on with 00 FF."""
@@ -67,6 +75,11 @@ def key_value(key: bytes, record: bytes) -> KeyValue:
     """A record of the tables, unpacked."""
     create, mod, version, lease = _RECORD.unpack_from(record)
     return KeyValue(key, record[32:], create, mod, version, lease)
+
+
+def lease_of(record: bytes) -> int:
+    """The lease that holds it, or 0."""
+    return int(_LEASE.unpack_from(record, 24)[0])
 
 
 class Mvcc:
@@ -89,9 +102,9 @@ class Mvcc:
 
     def put(
         self, key: bytes, value: bytes, revision: int, sub: int = 0, lease: int = 0
-    ) -> tuple[int, int, bytes, KeyValue | None]:
+    ) -> tuple[int, int, bytes, bytes | None]:
         """Write at `revision`; the new version, its create revision, the bytes that changed, for
-        the digest, and what was there before."""
+        the digest, and the record that was there before."""
         old = self._keys.get(key)
         if old is None:
             create, superseded, version = revision, 0, 1
@@ -102,10 +115,11 @@ class Mvcc:
         record = _RECORD.pack(create, revision, version, lease) + value
         self._keys.put(key, record)
         self._history.put(_POSITION.pack(revision, sub), _CHANGE.pack(_PUT, superseded) + key)
-        return version, create, key + record, None if old is None else key_value(key, old)
+        return version, create, key + record, old
 
-    def delete(self, key: bytes, revision: int, sub: int = 0) -> tuple[bytes, KeyValue] | None:
-        """Delete at `revision`; the bytes that changed and what was there, None if nothing was."""
+    def delete(self, key: bytes, revision: int, sub: int = 0) -> tuple[bytes, bytes] | None:
+        """Delete at `revision`; the bytes that changed and the record that was there, None if
+        nothing was."""
         old = self._keys.get(key)
         if old is None:
             return None
@@ -114,7 +128,7 @@ class Mvcc:
         self._keys.delete(key)
         change = _CHANGE.pack(_DELETE, superseded) + key
         self._history.put(_POSITION.pack(revision, sub), change)
-        return change, key_value(key, old)
+        return change, old
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -171,9 +185,6 @@ class Mvcc:
 
     def current(self, start: bytes, end: bytes | None) -> list[KeyValue]:
         """All keys with start <= key < end now, in order."""
-        if end == start + b"\0":
-            found = self.get(start)
-            return [] if found is None else [found]
         return [key_value(key, record) for key, record in self.records(start, end)]
 
     def records(
@@ -182,6 +193,9 @@ class Mvcc:
         """Keys and raw records as of `revision`, which must be readable; 0 means now."""
         if end is not None and end <= start:
             return iter(())
+        if revision == 0 and end == only(start):
+            record = self._keys.get(start)
+            return iter(() if record is None else ((start, record),))
         current = self._keys.scan(start, end, reverse)
         if revision == 0:
             return current
@@ -203,22 +217,66 @@ class Mvcc:
             if written <= revision < _REVISION.unpack_from(stored)[0]:
                 yield _key_of_version(encoded), stored[8:]
 
+    def key_history(self, key: bytes, limit: int, revision: int = 0) -> History:
+        """Writes and deletions of `key` up to `revision` (0: now), as far as compaction left them.
+
+        Of a deletion `previous` is set; of a write it is not: it is the next event's. Raises
+        RevisionInFuture or RevisionCompacted.
+        """
+        if revision:
+            self.check_revision(revision)
+        events: list[Event] = []
+        size = 0
+        for event in self._versions_of(key, revision or self.revision):
+            if len(events) == limit or size >= PAGE_BYTES_MAX:
+                return History(events, True)
+            size += len(event.item.value)
+            events.append(event)
+        return History(events, False)
+
+    def _versions_of(self, key: bytes, revision: int) -> Iterator[Event]:
+        """Newest first. A version that was superseded by no later one ended in a deletion."""
+        newer = 0
+        record = self._keys.get(key)
+        if record is not None:
+            item = key_value(key, record)
+            newer = item.mod_revision
+            if newer <= revision:
+                yield Event(item, False, None)
+        first, past = version_key(key, 0), version_key(key, self.revision + 1)
+        for _, stored in self._versions.scan(first, past, reverse=True):
+            item = key_value(key, stored[8:])
+            ended = _REVISION.unpack_from(stored)[0]
+            if ended <= self.compacted_revision:
+                return
+            if ended != newer and ended <= revision:
+                yield Event(KeyValue(key, b"", 0, ended, 0, 0), True, item)
+            newer = item.mod_revision
+            if newer <= revision:
+                yield Event(item, False, None)
+
     # -- the change feed --------------------------------------------------------------------
 
     def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[Event]]]:
-        """What happened from `first_revision` on, revision by revision, at most so many.
+        """What happened from `first_revision` on, revision by revision, none left out: at most so
+        many, and fewer if they are large.
 
         Raises RevisionCompacted.
         """
         if first_revision < self.compacted_revision:
             raise RevisionCompacted(first_revision, self.compacted_revision)
         found: list[tuple[int, list[Event]]] = []
+        size = 0
         end = _POSITION.pack(first_revision + revisions_max, 0)
         for position, change in self._history.scan(_POSITION.pack(first_revision, 0), end):
             revision, _ = _POSITION.unpack(position)
             if not found or found[-1][0] != revision:
+                if size >= PAGE_BYTES_MAX:
+                    break
                 found.append((revision, []))
-            found[-1][1].append(self._event(revision, change))
+            event = self._event(revision, change)
+            size += len(event.item.value) + len(event.previous.value if event.previous else b"")
+            found[-1][1].append(event)
         return found
 
     def _event(self, revision: int, change: bytes) -> Event:
@@ -259,7 +317,8 @@ class Mvcc:
                 break
             change = cursor.value()
             superseded = _CHANGE.unpack_from(change)[1]
-            if superseded:
+            # One written and deleted in the compacted revision itself is in the feed still.
+            if superseded and not superseded == revision == compacted_revision:
                 txn.delete(version_key(change[9:], superseded), db=databases["versions"])
             if revision == compacted_revision:
                 # The feed may still be read from the compacted revision itself.

@@ -26,6 +26,12 @@ def only(key: bytes) -> bytes:
     return key + b"\0"
 
 
+def prefix_end(prefix: bytes) -> bytes | None:
+    """The end of the range of all keys that begin with `prefix`."""
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
+
+
 class Field(IntEnum):
     """What a compare looks at, and what a range is sorted by (there LEASE cannot be)."""
 
@@ -112,6 +118,7 @@ class Remove(msgspec.Struct, frozen=True, array_like=True, tag="d"):
 class Transaction(msgspec.Struct, frozen=True, array_like=True, tag="t"):
     """If all compares hold, run `success` in order, else `failure`; all of it or nothing.
 
+    All compares, those of inner transactions too, look at the state before the outermost one.
     Later operations see what earlier ones did. All writes share one revision.
     """
 

@@ -13,7 +13,7 @@ from kvstore.command import Batch, decode_bundle, encode
 from kvstore.metrics import Counters
 from kvstore.pending import PendingWrites, Sealed
 from kvstore.wire import Relay
-from paxos.ballot import ZERO, NodeId
+from paxos.ballot import ZERO, NodeId, Slot
 from paxos.errors import PeerError
 from paxos.node import Node
 
@@ -62,14 +62,21 @@ class Outbox:
             self._relayed.append(bundle)
             self._relayed_bytes += len(bundle)
 
-    def propose(self, clock_ms: Callable[[], int], expired: Callable[[], tuple[int, ...]]) -> None:
+    def propose(
+        self,
+        clock_ms: Callable[[], int],
+        expired: Callable[[], tuple[int, ...] | None],
+        applied_through: Slot,
+    ) -> None:
         """As leader: fill the window with batches stamped by `clock_ms()`, which also say what
-        leases have `expired()`."""
+        leases have `expired()`, as of `applied_through`; None if no batch is needed for them."""
+        ballot = self._node.proposer.ballot
         while self._node.can_propose:
             bundles, ended = self._take_bundles(), expired()
-            if not bundles and not ended:
+            if not bundles and ended is None:
                 return
-            self._node.propose(encode(Batch(clock_ms(), tuple(bundles), ended)))
+            batch = Batch(clock_ms(), tuple(bundles), ended or (), ballot, applied_through)
+            self._node.propose(encode(batch))
             self._counters.slots_proposed += 1
 
     def relay(self, send: Callable[[Relay], None]) -> None:

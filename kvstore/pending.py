@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-from kvstore.command import Bundle, Command, Once, Put, Result, encode
+from kvstore.command import AsUser, Bundle, Command, Once, Put, Result, encode
 from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded
 from kvstore.operation import Transaction
 from paxos.ballot import ZERO, Ballot
@@ -42,7 +42,8 @@ class Sealed:
 
 def command_bytes(command: Command) -> int:
     """About what `command` takes in a slot."""
-    inner = command.command if isinstance(command, Once) else command
+    inner = command.command if isinstance(command, AsUser) else command
+    inner = inner.command if isinstance(inner, Once) else inner
     if isinstance(inner, Put):
         return len(inner.key) + len(inner.value) + COMMAND_BYTES
     if isinstance(inner, Transaction):

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
+from kvstore.auth import ITSELF, caller
 from kvstore.checkpoints import Checkpoints
-from kvstore.command import Command, Compact, Result
+from kvstore.command import AsUser, Command, Compact, Result
 from kvstore.config import Config
 from kvstore.digests import DigestCheck
 from kvstore.errors import (
@@ -145,6 +146,9 @@ class Replica:
         self.check_running()
         if self.state.unwritten_bytes > self.config.overlay_bytes_max:
             raise Overloaded("the disk does not keep up with checkpoints")
+        by = caller.get()
+        if by is not None and not isinstance(command, AsUser):
+            command = AsUser(by.user, by.auth_revision, command)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.writes.add(command, future, self.clock.monotonic() + timeout_s)
         self.wake()
@@ -305,7 +309,8 @@ class Replica:
         while True:
             self.leasing.step()
             if self.node.proposer.leading:
-                self.outbox.propose(self._clock_ms, self.leasing.due)
+                applied_through = self.state.applied_through
+                self.outbox.propose(self._clock_ms, self.leasing.due, applied_through)
             elif (leader := present_leader(self.node, self.transport.connected)) is not None:
                 self.outbox.relay(partial(self.transport.send, leader))
             effects = self.node.take_effects()
@@ -343,6 +348,7 @@ class Replica:
         self.writes.fail_all(unsent, OutcomeUnknown("the node stopped; the write may be applied"))
         self.reads.fail_all(unsent)
         self.leasing.fail(unsent)
+        self.feed.fail(unsent)
 
     def _notice_leader(self) -> None:
         """On a new leader everything unanswered is sent again; each is applied once."""
@@ -457,7 +463,10 @@ class Replica:
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         deadline = self.clock.monotonic() + self.config.request_timeout_s
         try:
-            self.writes.add(Compact(revision), future, deadline)
+            compact = Compact(revision)
+            by_itself = self.state.auth.enabled
+            command = AsUser(ITSELF, 0, compact) if by_itself else compact
+            self.writes.add(command, future, deadline)
         except Overloaded:
             return
         self.wake()

@@ -12,7 +12,11 @@ from collections.abc import Callable
 import msgspec
 
 from kvstore import transaction
+from kvstore.auth import Auth
 from kvstore.command import (
+    Administer,
+    AsUser,
+    AuthRefused,
     BadRevision,
     Batch,
     Bundle,
@@ -41,15 +45,16 @@ from kvstore.command import (
     encode,
 )
 from kvstore.keyspace import Keyspace
-from kvstore.mvcc import Event, Mvcc, Page
+from kvstore.mvcc import Event, History, Mvcc, Page
 from kvstore.operation import KeyValue, Select, Selected, Transaction
 from kvstore.selection import select
 from kvstore.sessions import Sessions
 from kvstore.storage.state import Housekeeping, StateStore
-from paxos.ballot import Slot
+from paxos.ballot import ZERO, Ballot, Slot
 
 _ONCE = struct.Struct(">Q16s")
 _EXPIRY = struct.Struct(">Q")
+_BALLOT = struct.Struct(">QQ")
 
 HOUSEKEEPING_MIN = 1_000
 """At least this many expired or compacted entries are removed with each checkpoint."""
@@ -64,6 +69,8 @@ class _Meta(msgspec.Struct, array_like=True):
     clock_ms: int
     digest: bytes
     sessions: bytes
+    leader_ballot: Ballot = ZERO
+    """The highest ballot of a batch that was applied."""
 
 
 _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
@@ -77,6 +84,7 @@ class StateMachine:
         self._keyspace = Keyspace(store)
         self._mvcc = self._keyspace.mvcc
         self.leases = self._keyspace.leases
+        self.auth = Auth(store.tables["auth"], self._keyspace.digest_parts, self.leases.keys)
         self._once = store.tables["once"]
         self._once_expiry = store.tables["once_expiry"]
         self.load()
@@ -91,10 +99,12 @@ class StateMachine:
         self._mvcc.compacted_revision = meta.compacted_revision
         self.clock_ms = meta.clock_ms
         self.digest = meta.digest
+        self.leader_ballot = meta.leader_ballot
         self._sessions = Sessions()
         if meta.sessions:
             self._sessions.restore(meta.sessions)
         self._changes = self._keyspace.digest_parts
+        self.auth.load()
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -131,6 +141,10 @@ class StateMachine:
         """See `kvstore.selection.select`."""
         return select(self._mvcc, wanted, self._mvcc.revision)
 
+    def history(self, key: bytes, limit: int, revision: int = 0) -> History:
+        """See `Mvcc.key_history`."""
+        return self._mvcc.key_history(key, limit, revision)
+
     def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[Event]]]:
         """See `Mvcc.changes`."""
         return self._mvcc.changes(first_revision, revisions_max)
@@ -157,8 +171,12 @@ class StateMachine:
             return []
         batch: Batch = decode_batch(value)
         self.clock_ms = max(self.clock_ms, batch.clock_ms)
-        for lease in batch.expired:
-            self._end_lease(lease)
+        if batch.ballot >= self.leader_ballot:
+            self._lead(batch.ballot)
+            known = batch.known_through
+            for lease in batch.expired:
+                if known is None or self.leases.granted_in(lease) <= known:
+                    self._end_lease(lease)
         applied = []
         for encoded in batch.bundles:
             bundle = decode_bundle(encoded)
@@ -172,7 +190,19 @@ class StateMachine:
         self._changes.clear()
         return applied
 
+    def _lead(self, ballot: Ballot) -> None:
+        """From here on no word of an earlier leader counts about what has expired."""
+        if ballot > self.leader_ballot:
+            self.leader_ballot = ballot
+            self._changes.append(b"ballot" + _BALLOT.pack(*ballot))
+
     def _command(self, command: Command) -> Result:
+        if self.auth.enabled and (reason := self.auth.refusal(command)) is not None:
+            return AuthRefused(reason)
+        if isinstance(command, AsUser):
+            command = command.command
+        if isinstance(command, Administer):
+            return self.auth.apply(command.change)
         if isinstance(command, Once):
             return self._apply_once(command)
         return self._write(command)
@@ -193,7 +223,7 @@ class StateMachine:
             case Grant(lease, ttl_s):
                 if self.leases.ttl_s(lease) is not None:
                     return LeaseTaken(lease)
-                self._changes.append(self.leases.grant(lease, ttl_s))
+                self._changes.append(self.leases.grant(lease, ttl_s, self.applied_through))
                 return Granted(self._mvcc.revision, lease, ttl_s)
             case Revoke(lease):
                 return self._end_lease(lease)
@@ -207,7 +237,8 @@ class StateMachine:
             if put.ttl_s and known:
                 return LeaseTaken(lease)
             if put.ttl_s:
-                self._changes.append(self.leases.grant(lease, put.ttl_s))
+                granted = self.leases.grant(lease, put.ttl_s, self.applied_through)
+                self._changes.append(granted)
             elif not known:
                 return NoLease(lease)
         version, create, _ = self._keyspace.put(put.key, put.value, lease)
@@ -271,6 +302,7 @@ class StateMachine:
             self.clock_ms,
             self.digest,
             self._sessions.encode(),
+            self.leader_ballot,
         )
         self._store.tables["meta"].put(b"state", encode_meta(meta))
         self._store.freeze()

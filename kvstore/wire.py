@@ -12,7 +12,7 @@ import msgspec
 from paxos.ballot import NodeId, Slot
 from paxos.messages import AnyMessage
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 _LENGTH = struct.Struct(">I")
 
 

@@ -6,6 +6,8 @@ The pictures, the stories, the lessons and the message traces of the tests all u
 import msgspec
 
 from kvstore.command import (
+    Administer,
+    AsUser,
     Bundle,
     Command,
     Compact,
@@ -136,6 +138,10 @@ def command_text(command: Command) -> str:
             return f"grant lease {lease} for {ttl_s} s"
         case Revoke(lease):
             return f"revoke lease {lease}"
+        case Administer(change):
+            return f"administer: {type(change).__name__}"
+        case AsUser(user, _, inner):
+            return f"{command_text(inner)} (by {user or 'the cluster'})"
         case Once(idempotency_key, inner):
             return f"{command_text(inner)} (once, {_text(idempotency_key)})"
 

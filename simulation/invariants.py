@@ -27,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvstore.command import (
+    AsUser,
     Batch,
     Bundle,
     Command,
@@ -274,6 +275,8 @@ class Monitor:
     def _check_issued(self, slot: Slot, bundles: list[Bundle]) -> None:
         for bundle in bundles:
             for command in bundle.commands:
+                if isinstance(command, AsUser):
+                    command = command.command  # by the cluster itself: nobody logs in here
                 if command not in self.issued and not isinstance(command, Compact):
                     self.violated("validity", f"slot {slot} holds what no client issued", slot)
                 elif command in self._denied:
@@ -287,7 +290,7 @@ class Monitor:
                     self._idempotency_keys.add(command.idempotency_key)
 
     def _check_leases(self, batch: Batch) -> None:
-        for lease in batch.expired:
+        for lease in self.model.ending(batch):
             self.reached("lease expired")
             if complaint := self.leases.expired(lease):
                 self.violated("no lease ends early", complaint)
@@ -300,7 +303,7 @@ class Monitor:
         applied: list[tuple[Bundle, list[Result]]],
     ) -> None:
         before = self.model.revision
-        expected = self.model.apply(batch, bundles)
+        expected = self.model.apply(slot, batch, bundles)
         if len(bundles) > len(applied):
             self.reached("second copy of a bundle refused")
         if [bundle for bundle, _ in expected] != [bundle for bundle, _ in applied]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kvstore.command import (
+    AsUser,
     BadRevision,
     Batch,
     Bundle,
@@ -52,6 +53,7 @@ from kvstore.operation import (
     Write,
     WriteDone,
 )
+from paxos.ballot import ZERO, Slot
 
 
 class Change(NamedTuple):
@@ -87,6 +89,9 @@ class Model:
         self.compacted_revision = 0
         self.items: dict[bytes, KeyValue] = {}
         self.leases: dict[int, int] = {}
+        """Id -> the slot that granted it."""
+        self._slot = 0
+        self._leader = ZERO
         self.changes: dict[int, list[Change]] = {}
         self._by_key: dict[bytes, list[Change]] = {}
         self._written: list[Change] = []
@@ -96,16 +101,28 @@ class Model:
 
     # -- applying ---------------------------------------------------------------------------
 
-    def apply(self, batch: Batch, bundles: list[Bundle]) -> list[tuple[Bundle, list[Result]]]:
+    def apply(
+        self, slot: Slot, batch: Batch, bundles: list[Bundle]
+    ) -> list[tuple[Bundle, list[Result]]]:
         """The results of one slot: of each bundle that counts."""
+        self._slot = slot
         self._clock_ms = max(self._clock_ms, batch.clock_ms)
-        for lease in batch.expired:
+        for lease in self.ending(batch):
             self._end(lease)
+        self._leader = max(self._leader, batch.ballot)
         return [
             (bundle, [self._command(command) for command in bundle.commands])
             for bundle in bundles
             if self._admits(bundle)
         ]
+
+    def ending(self, batch: Batch) -> list[int]:
+        """Leases that `batch`, if it is the next, ends: what an earlier leader says, or says of a
+        lease that it had not heard of, does not count."""
+        if batch.ballot < self._leader:
+            return []
+        known = self._slot if batch.known_through is None else batch.known_through
+        return [lease for lease in batch.expired if self.leases.get(lease, known + 1) <= known]
 
     def _admits(self, bundle: Bundle) -> bool:
         session = self._sessions.setdefault(bundle.origin, _Session())
@@ -119,6 +136,8 @@ class Model:
         return True
 
     def _command(self, command: Command) -> Result:
+        if isinstance(command, AsUser):
+            command = command.command
         if not isinstance(command, Once):
             return self._one(command)
         held = self._once.get(command.idempotency_key)
@@ -146,7 +165,7 @@ class Model:
             case Grant(lease, ttl_s):
                 if lease in self.leases:
                     return LeaseTaken(lease)
-                self.leases[lease] = ttl_s
+                self.leases[lease] = self._slot
                 return Granted(self.revision, lease, ttl_s)
             case Revoke(lease):
                 return self._end(lease)
@@ -160,7 +179,7 @@ class Model:
         if put.lease and put.ttl_s:
             if put.lease in self.leases:
                 return LeaseTaken(put.lease)
-            self.leases[put.lease] = put.ttl_s
+            self.leases[put.lease] = self._slot
         elif put.lease and put.lease not in self.leases:
             return NoLease(put.lease)
         item = self._write(put.key, put.value, put.lease)
@@ -223,12 +242,24 @@ class Model:
         return self.revision + bool(self._written)
 
     def _run(self, transaction: Transaction) -> TransactionDone:
+        """Every compare, of inner transactions too, looks at the state before."""
+        choices = list(self._choices(transaction))
+        return self._branch(transaction, choices)
+
+    def _choices(self, transaction: Transaction) -> Iterator[bool]:
         succeeded = all(map(self._compare, transaction.compares))
+        yield succeeded
+        for operation in transaction.success if succeeded else transaction.failure:
+            if isinstance(operation, Transaction):
+                yield from self._choices(operation)
+
+    def _branch(self, transaction: Transaction, choices: list[bool]) -> TransactionDone:
+        succeeded = choices.pop(0)
         branch = transaction.success if succeeded else transaction.failure
-        results = tuple([self._operate(operation) for operation in branch])
+        results = tuple([self._operate(operation, choices) for operation in branch])
         return TransactionDone(self._shown, succeeded, results)
 
-    def _operate(self, operation: Operation) -> OperationResult:
+    def _operate(self, operation: Operation, choices: list[bool]) -> OperationResult:
         match operation:
             case Write(key, value, lease, previous):
                 old = self.items.get(key)
@@ -249,7 +280,7 @@ class Model:
             case Select():
                 return self._select(operation)
             case Transaction():
-                return self._run(operation)
+                return self._branch(operation, choices)
 
     def _select(self, wanted: Select) -> Selected:
         """As much of it as the simulated clients use: a range now, in the order of the keys."""

@@ -1,33 +1,29 @@
 """The async client: the API's calls as methods."""
 
-import secrets
 from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import Self, Unpack
-from urllib.parse import quote
 
-import msgspec
-
-from kvstore.client.attempts import Attempts, Request, parse_endpoints
+from kvstore.client import locking
+from kvstore.client.answers import decode
+from kvstore.client.attempts import Request
+from kvstore.client.keys import PAGE_ITEMS, Keys
+from kvstore.client.leasing import Lease, LeaseCalls
+from kvstore.client.locking import LOCK_TTL_S, Leadership, Lock
+from kvstore.client.requests import watch_query
 from kvstore.client.results import (
     ClusterStatus,
     CompactResult,
     DeleteResult,
     Entry,
     HandOverResult,
-    Page,
-    PutResult,
-    Selection,
-    decode,
-    decode_page,
+    LeaseStatus,
 )
-from kvstore.client.verdict import Answer
-from kvstore.errors import InvalidArgument, Unavailable
+from kvstore.client.watching import Watch
+from kvstore.errors import Unavailable
 
-PAGE_ITEMS = 1000
+__all__ = ["PAGE_ITEMS", "Client"]
 
 
-class Client:
+class Client(Keys):
     """A client of one cluster. Use it from one event loop; calls may run concurrently.
 
     `endpoints`: base addresses of some or all nodes, a sequence or one comma-separated string; any
@@ -43,132 +39,110 @@ class Client:
             await store.put("counter", "1", if_absent=True)
     """
 
-    def __init__(
+    def watch(
         self,
-        endpoints: str | list[str] | tuple[str, ...] = "http://127.0.0.1:2379",
-        timeout_s: float = 10.0,
-        attempt_timeout_s: float | None = None,
-    ) -> None:
-        self._timeout_s = timeout_s
-        self._attempts = Attempts(parse_endpoints(endpoints), timeout_s, attempt_timeout_s)
+        key: str | bytes | None = None,
+        *,
+        prefix: str | bytes | None = None,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
+        from_revision: int = 0,
+        previous: bool = False,
+        puts: bool = True,
+        deletes: bool = True,
+        resume_s: float | None = None,
+    ) -> Watch:
+        """Changes as they happen, of one key, a prefix, a range, or all; see `Watch`.
 
-    @property
-    def endpoints(self) -> tuple[str, ...]:
-        """The base addresses, in the order in which they are tried."""
-        return self._attempts.endpoints
+        `from_revision`: the first that is wanted, in the past too. `previous`: with each event what
+        was there before. `resume_s`: how long to look for a node after a failure.
 
-    async def __aenter__(self) -> Self:
-        """The client itself; connections open when they are needed."""
-        return self
+        ::
 
-    async def __aexit__(
+            async for event in store.watch(prefix="users/"):
+                print("deleted" if event.deleted else event.value, event.key, event.revision)
+        """
+        query = watch_query(key, prefix, start, end)
+        options = (("previous", "true", previous), ("puts", "false", not puts),
+                   ("deletes", "false", not deletes))  # fmt: skip
+        query += tuple((name, text) for name, text, wanted in options if wanted)
+        return Watch(self._attempts, query, from_revision, resume_s)
+
+    def lease(
+        self, ttl_s: int, *, lease_id: int | None = None, margin_s: float | None = None
+    ) -> Lease:
+        """A lease of `ttl_s` seconds: await it to have it, or enter it to have it kept alive.
+
+        ::
+
+            async with store.lease(10) as lease:
+                await store.put("workers/7", "up", lease=lease.id)
+                await work_until(lease.lost)
+        """
+        return Lease(LeaseCalls(self._attempts), ttl_s, lease_id, margin_s)
+
+    async def leases(self) -> tuple[LeaseStatus, ...]:
+        """Every lease there is; without time left and keys, see `lease_status`."""
+        return await LeaseCalls(self._attempts).all()
+
+    async def lease_status(self, lease: int) -> LeaseStatus:
+        """A lease's time left and its keys. Raises LeaseNotFound."""
+        return await LeaseCalls(self._attempts).status(lease)
+
+    async def keep_alive(self, lease: int) -> LeaseStatus:
+        """Give a lease its full time again. Raises LeaseNotFound."""
+        return await LeaseCalls(self._attempts).keep_alive(lease)
+
+    async def revoke(self, lease: int) -> DeleteResult:
+        """End a lease; its keys are deleted. Raises LeaseNotFound."""
+        return await LeaseCalls(self._attempts).revoke(lease)
+
+    def lock(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connections."""
-        await self.close()
+        name: str | bytes,
+        *,
+        ttl_s: int = LOCK_TTL_S,
+        wait_s: float | None = None,
+        margin_s: float | None = None,
+    ) -> Lock:
+        """A lock, held for the block; whoever asked first has it first.
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._attempts.close()
+        `ttl_s`: how long it stays held if this process dies. `wait_s`: raise NotAcquired if it is
+        not free by then; None waits for ever. `margin_s`: how long before the lock can be another's
+        it is lost here. See `Turn` for what happens then.
 
-    async def put(
+        ::
+
+            async with store.lock("reports") as lock:
+                await store.txn(lock.held, then=[put("report", "done")])
+        """
+        return Lock(self, name, b"", self.lease(ttl_s, margin_s=margin_s), wait_s)
+
+    def elect(
         self,
-        key: str | bytes,
+        name: str | bytes,
         value: str | bytes,
         *,
-        if_revision: int | None = None,
-        if_absent: bool = False,
-        if_exists: bool = False,
-    ) -> PutResult:
-        """Write `value`. At most one condition; ConditionFailed says what was found instead.
+        ttl_s: int = LOCK_TTL_S,
+        wait_s: float | None = None,
+        margin_s: float | None = None,
+    ) -> Leadership:
+        """Stand for election under `name`; the block runs while this one leads. See `lock`.
 
         ::
 
-            entry = await store.get("counter")
-            await store.put("counter", b"2", if_revision=entry.mod_revision)
+            async with store.elect("scheduler", "host-7") as leadership:
+                await schedule()
         """
-        headers = _write_headers(if_revision, if_absent, if_exists)
-        target = _key_target(key)
-        body = value.encode() if isinstance(value, str) else bytes(value)
-        answer = await self._attempts.send(Request("PUT", target, (), headers, body))
-        return decode(answer.body, PutResult)
+        return Leadership(self, name, value, self.lease(ttl_s, margin_s=margin_s), wait_s)
 
-    async def get(
-        self, key: str | bytes, *, revision: int = 0, serializable: bool = False
-    ) -> Entry | None:
-        """The key's entry, or None. Linearizable unless `serializable`; `revision` looks back.
+    async def leader(self, name: str | bytes) -> Entry | None:
+        """The key of who leads `name` now, or who holds the lock; its value is what was said."""
+        return (await locking.leader(self, name))[0]
 
-        ::
-
-            entry = await store.get("greeting")
-            text = entry.value.decode() if entry else "(nothing)"
-        """
-        query = _read_query(revision, serializable)
-        answer = await self._attempts.send(Request("GET", _key_target(key), query))
-        if answer.status == 404:
-            return None
-        try:
-            return Entry(
-                _octets(key),
-                answer.body,
-                int(answer.headers["X-Create-Revision"]),
-                int(answer.headers["ETag"].strip('"')),
-                int(answer.headers["X-Version"]),
-            )
-        except (KeyError, ValueError):
-            raise Unavailable("the endpoint answered without the entry's revisions") from None
-
-    async def delete(
-        self, key: str | bytes, *, if_revision: int | None = None, if_exists: bool = False
-    ) -> DeleteResult:
-        """Remove the key. Without a condition, removing what is not there succeeds."""
-        headers = _write_headers(if_revision, False, if_exists)
-        answer = await self._attempts.send(Request("DELETE", _key_target(key), (), headers))
-        return decode(answer.body, DeleteResult)
-
-    async def page(
-        self,
-        *,
-        limit: int = PAGE_ITEMS,
-        cursor: str | None = None,
-        **selection: Unpack[Selection],
-    ) -> Page:
-        """Up to `limit` entries, by key. Give `cursor` of one page to get the next.
-
-        Repeat the same selection with a cursor; see `list` for all pages at once.
-        """
-        query = (*_selection_query(selection), ("limit", str(limit)))
-        if cursor is not None:
-            query += (("cursor", quote(cursor, safe="")),)
-        return decode_page((await self._attempts.send(Request("GET", "/v1/kv", query))).body)
-
-    async def list(
-        self,
-        *,
-        limit: int | None = None,
-        page_items: int = PAGE_ITEMS,
-        **selection: Unpack[Selection],
-    ) -> AsyncIterator[Entry]:
-        """All selected entries, or the first `limit`, fetched page by page while you iterate.
-
-        ::
-
-            async for entry in store.list(prefix="users/", keys_only=True):
-                print(entry.key.decode())
-        """
-        left, cursor = limit, None
-        while left is None or left > 0:
-            items = page_items if left is None else min(left, page_items)
-            page = await self.page(limit=items, cursor=cursor, **selection)
-            for entry in page.items:
-                yield entry
-            cursor = page.cursor
-            left = None if left is None else left - len(page.items)
-            if cursor is None:
-                return
+    def observe(self, name: str | bytes) -> AsyncIterator[Entry]:
+        """Who leads `name`: now, and whenever it is somebody else or says something else."""
+        return locking.observe(self, name)
 
     async def status(self, endpoint: str | None = None) -> ClusterStatus:
         """The cluster as a node sees it: that of `endpoint`, asked once, or any that answers."""
@@ -193,66 +167,3 @@ class Client:
             return HandOverResult(to)
         answer = await self._post("/v1/cluster/handover", {} if to is None else {"to": to})
         return decode(answer.body, HandOverResult)
-
-    async def _post(self, target: str, body: dict[str, int], once: bool = False) -> Answer:
-        headers = (("Content-Type", "application/json"), *(_once_header() if once else ()))
-        encoded = msgspec.json.encode(body)
-        return await self._attempts.send(Request("POST", target, (), headers, encoded))
-
-
-def _octets(key: str | bytes) -> bytes:
-    return key.encode() if isinstance(key, str) else bytes(key)
-
-
-def _key_target(key: str | bytes) -> str:
-    octets = _octets(key)
-    if not octets:
-        raise InvalidArgument("key", "key: must not be empty")
-    encoded = quote(octets, safe="")
-    # "." and ".." as a path segment would be resolved away.
-    return "/v1/kv/" + (encoded.replace(".", "%2E") if octets in (b".", b"..") else encoded)
-
-
-def _once_header() -> tuple[tuple[str, str], ...]:
-    return (("Idempotency-Key", secrets.token_hex(16)),)
-
-
-def _write_headers(
-    if_revision: int | None, if_absent: bool, if_exists: bool
-) -> tuple[tuple[str, str], ...]:
-    headers = _once_header()
-    if (if_revision is not None) + if_absent + if_exists > 1:
-        raise InvalidArgument("condition", "give at most one of if_revision, if_absent, if_exists")
-    if if_revision is not None:
-        if if_revision < 1:
-            raise InvalidArgument("if_revision", "if_revision: at least 1; see if_absent")
-        headers += (("If-Match", f'"{if_revision}"'),)
-    elif if_exists:
-        headers += (("If-Match", "*"),)
-    elif if_absent:
-        headers += (("If-None-Match", "*"),)
-    return headers
-
-
-def _read_query(revision: int, serializable: bool) -> tuple[tuple[str, str], ...]:
-    query: tuple[tuple[str, str], ...] = ()
-    if revision:
-        query += (("revision", str(revision)),)
-    if serializable:
-        query += (("consistency", "serializable"),)
-    return query
-
-
-def _selection_query(selection: Selection) -> tuple[tuple[str, str], ...]:
-    query = _read_query(selection.get("revision", 0), selection.get("serializable", False))
-    bounds = (
-        ("prefix", selection.get("prefix")),
-        ("start", selection.get("start")),
-        ("end", selection.get("end")),
-    )
-    query += tuple((name, quote(_octets(key), safe="")) for name, key in bounds if key)
-    if selection.get("descending"):
-        query += (("order", "desc"),)
-    if selection.get("keys_only"):
-        query += (("keys_only", "true"),)
-    return query

@@ -2,7 +2,9 @@
 
 import asyncio
 import random
-from typing import NamedTuple
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -23,6 +25,10 @@ _BACK_OFF_S_MAX = 1.0
 _CONNECT_S_MAX = 2.0
 _SERVER_S_MAX = 60.0
 """The API takes no longer `?timeout=`."""
+_TIMED = ("/v1/kv", "/v1/txn", "/v1/batch", "/v1/leases")
+"""Resources that take `?timeout=`."""
+STREAM_SILENCE_S = 40.0
+"""A node that says nothing for so long is gone: watches get something every 15 s."""
 _SERVER_SHARE = 0.9
 """Of an attempt's time, what the node may take: its own verdict, which is more precise than a
 time-out here, should still arrive."""
@@ -38,11 +44,13 @@ class Request(NamedTuple):
     """Names and values, percent-encoded."""
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
+    only_reads: bool = False
+    """Whatever its method, it changes nothing."""
 
     @property
     def writes(self) -> bool:
         """Whether an attempt without an answer may have changed something."""
-        return self.method != "GET"
+        return self.method != "GET" and not self.only_reads
 
 
 def parse_endpoints(endpoints: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
@@ -84,25 +92,49 @@ class Attempts:
         self._attempt_s = attempt_timeout_s or timeout_s / min(len(endpoints), 3)
         self._preferred = 0
         self._session: aiohttp.ClientSession | None = None
+        self._streams: aiohttp.ClientSession | None = None
         self._random = random.Random()
 
-    async def send(self, request: Request) -> Answer:
-        """The answer: 2xx, or 404 that says "no such key". Raises what the other ones stand for.
+    @property
+    def timeout_s(self) -> float:
+        """The total deadline of a call."""
+        return self._timeout_s
+
+    @property
+    def preferred(self) -> int:
+        """The index of the endpoint that answered last."""
+        return self._preferred
+
+    async def send(
+        self,
+        request: Request,
+        timeout_s: float | None = None,
+        check: Callable[[Answer], None] | None = None,
+    ) -> Answer:
+        """The answer: 2xx, or to a GET 404 for "no such key". Raises what the others stand for.
 
         Unavailable and OutcomeUnknown are tried again until the deadline. Once one attempt has
         an unknown outcome, later certain refusals do not make it certain: OutcomeUnknown is raised.
+        `timeout_s` replaces the deadline, and shortens attempts so that several fit in. `check` may
+        raise for an answer, as if the attempt had failed so.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_s
+        attempt_s = self._attempt_s
+        if timeout_s is not None:
+            attempt_s = min(attempt_s, timeout_s / min(len(self.endpoints), 3))
+        deadline = loop.time() + (self._timeout_s if timeout_s is None else timeout_s)
         unknown: OutcomeUnknown | None = None
         heard: dict[str, KvError] = {}
         failures = 0
         while True:
             index = self._preferred
             # Never 0, which aiohttp takes for "no limit".
-            limit_s = max(min(self._attempt_s, deadline - loop.time()), 0.001)
+            limit_s = max(min(attempt_s, deadline - loop.time()), 0.001)
             try:
-                return await self.send_once(self.endpoints[index], request, limit_s)
+                answer = await self.send_once(self.endpoints[index], request, limit_s)
+                if check is not None:
+                    check(answer)
+                return answer
             except OutcomeUnknown as error:
                 last: KvError = error
                 unknown = unknown or error
@@ -112,7 +144,7 @@ class Attempts:
                 self._preferred = (index + 1) % len(self.endpoints)
             failures += 1
             heard[self.endpoints[index]] = last
-            pause_s = self._pause_s(failures, last)
+            pause_s = self.pause_s(failures, last)
             if pause_s >= deadline - loop.time():
                 raise _verdict(request, heard, last, unknown)
             await asyncio.sleep(pause_s)
@@ -120,11 +152,12 @@ class Attempts:
     async def send_once(self, endpoint: str, request: Request, limit_s: float) -> Answer:
         """One attempt at one endpoint, ended after `limit_s`; the same errors, no retry."""
         query = [*request.query]
-        if request.target.startswith("/v1/kv"):
+        if request.target.startswith(_TIMED):
             server_s = min(max(limit_s * _SERVER_SHARE, 0.001), _SERVER_S_MAX)
             query.append(("timeout", f"{server_s:.3f}"))
         joined = "&".join(f"{name}={value}" for name, value in query)
         url = URL(f"{endpoint}{request.target}{'?' if joined else ''}{joined}", encoded=True)
+        sent = SimpleNamespace(sent=False)
         time_out = aiohttp.ClientTimeout(total=limit_s, sock_connect=min(limit_s, _CONNECT_S_MAX))
         try:
             async with self._open().request(
@@ -134,30 +167,71 @@ class Attempts:
                 data=request.body,
                 timeout=time_out,
                 allow_redirects=False,
+                trace_request_ctx=sent,
             ) as response:
                 answer = Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, OSError) as error:
-            raise error_of_failure(error, endpoint) from error
-        if 200 <= answer.status < 300 or says_key_not_found(answer):
+            raise error_of_failure(error, endpoint, sent=sent.sent) from error
+        missing = request.method == "GET" and says_key_not_found(answer)
+        if 200 <= answer.status < 300 or missing:
             return answer
+        raise error_of(answer)
+
+    async def stream(self, endpoint: str, request: Request) -> aiohttp.ClientResponse:
+        """One attempt at an answer that goes on for ever; the caller reads it and closes it.
+
+        The head must come within an attempt's time, and later something at least every
+        STREAM_SILENCE_S. Raises like `send_once`.
+        """
+        query = "&".join(f"{name}={value}" for name, value in request.query)
+        url = URL(f"{endpoint}{request.target}{'?' if query else ''}{query}", encoded=True)
+        try:
+            async with asyncio.timeout(self._attempt_s):
+                response = await self._open_streams().request(
+                    request.method, url, headers=request.headers, allow_redirects=False
+                )
+                if response.status == 200:
+                    return response
+                async with response:
+                    answer = Answer(response.status, response.headers, await response.read())
+        except (aiohttp.ClientError, OSError) as error:
+            raise error_of_failure(error, endpoint, sent=False) from error
         raise error_of(answer)
 
     async def close(self) -> None:
         """Close the connections; a later request opens new ones."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for session in (self._session, self._streams):
+            if session is not None:
+                await session.close()
+        self._session = self._streams = None
+
+    def _open_streams(self) -> aiohttp.ClientSession:
+        """Streams hold their connection: they share none, and take none from the calls."""
+        if self._streams is None:
+            self._streams = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, force_close=True),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("Content-Type", "Accept-Encoding"),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=_CONNECT_S_MAX, sock_read=STREAM_SILENCE_S
+                ),
+            )
+        return self._streams
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_request_headers_sent.append(_mark_sent)
             self._session = aiohttp.ClientSession(
+                trace_configs=[trace],
                 connector=aiohttp.TCPConnector(limit=256),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("Content-Type", "Accept-Encoding"),
             )
         return self._session
 
-    def _pause_s(self, failures: int, last: KvError) -> float:
+    def pause_s(self, failures: int, last: KvError) -> float:
+        """How long to wait after so many failures in a row: not before all endpoints had a turn."""
         rounds, rest = divmod(failures, len(self.endpoints))
         if rest:
             return 0.0
@@ -165,6 +239,12 @@ class Attempts:
         if isinstance(last, Overloaded):
             pause_s = max(pause_s, last.retry_after_s)
         return pause_s * self._random.uniform(0.5, 1.0)
+
+
+async def _mark_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
+    # Never taken back: aiohttp sends an idempotent method once more when the connection breaks, and
+    # a refused connection of that second attempt says nothing about the first.
+    context.trace_request_ctx.sent = True
 
 
 def _verdict(

@@ -1,14 +1,10 @@
-"""What calls of the client take and answer, and how the API's JSON becomes that."""
+"""What calls of the client take and answer."""
 
-import base64
-import binascii
-from typing import TypedDict, TypeVar
+from typing import TypedDict
 
 import msgspec
 
-from kvstore.errors import KvError, OutcomeUnknown, Unavailable
-
-_T = TypeVar("_T")
+from kvstore.errors import KvError
 
 
 class Selection(TypedDict, total=False):
@@ -38,6 +34,8 @@ class Entry(msgspec.Struct, frozen=True):
     create_revision: int
     mod_revision: int
     version: int
+    lease: int = 0
+    """The lease that holds the key, 0 for none."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -58,6 +56,10 @@ class PutResult(msgspec.Struct, frozen=True):
 
     revision: int
     version: int
+    lease: int = 0
+    """The lease that `ttl_s=` granted."""
+    previous: Entry | None = None
+    """What was there before, if the operation asked for it."""
 
 
 class DeleteResult(msgspec.Struct, frozen=True):
@@ -65,6 +67,91 @@ class DeleteResult(msgspec.Struct, frozen=True):
 
     revision: int
     deleted: int
+    previous: tuple[Entry, ...] = ()
+    """What was there before, if the operation asked for it."""
+
+
+class GetResult(msgspec.Struct, frozen=True):
+    """What a get of a transaction or batch found. `count`: keys in the range, before `limit`."""
+
+    items: tuple[Entry, ...]
+    count: int
+    more: bool = False
+
+    @property
+    def entry(self) -> Entry | None:
+        """The first of them: the one, if one key was read."""
+        return self.items[0] if self.items else None
+
+
+class TxnResult(msgspec.Struct, frozen=True):
+    """`succeeded`: all compares held, and the `then` branch ran. One result per operation."""
+
+    succeeded: bool
+    revision: int
+    results: "tuple[OperationResult, ...]"
+
+    def __bool__(self) -> bool:
+        """Whether it succeeded."""
+        return self.succeeded
+
+
+OperationResult = PutResult | GetResult | DeleteResult | TxnResult
+
+BatchResult = PutResult | GetResult | DeleteResult | KvError
+"""Of one operation of a batch; a refused one has its error, not raised."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One key's change. A deleted key has its name and `mod_revision`, the rest is empty."""
+
+    deleted: bool
+    entry: Entry
+    previous: Entry | None = None
+    """The key before the change, if the watch asked for it."""
+
+    @property
+    def key(self) -> bytes:
+        """The key that changed."""
+        return self.entry.key
+
+    @property
+    def value(self) -> bytes:
+        """Its value now, b"" if it was deleted."""
+        return self.entry.value
+
+    @property
+    def revision(self) -> int:
+        """The revision of the change; those of one transaction have the same."""
+        return self.entry.mod_revision
+
+
+class Change(msgspec.Struct, frozen=True):
+    """Everything watched that one revision changed."""
+
+    revision: int
+    events: tuple[Event, ...]
+
+
+class History(msgspec.Struct, frozen=True):
+    """A key's changes, newest first. `more`: older ones are there, beyond the limit.
+
+    What is older than `compacted_revision` is gone.
+    """
+
+    key: bytes
+    events: tuple[Event, ...]
+    more: bool
+    compacted_revision: int
+
+
+class LeaseStatus(msgspec.Struct, frozen=True):
+    """A lease: seconds granted; and, if that was asked, seconds left, and the keys it holds."""
+
+    id: int
+    ttl_s: int
+    left_s: float | None = None
+    keys: tuple[bytes, ...] | None = None
 
 
 class CompactResult(msgspec.Struct, frozen=True):
@@ -119,59 +206,3 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     revision: int = 0
     compacted_revision: int = 0
     cluster_id: str = ""
-
-
-class _WireEntry(msgspec.Struct):
-    create_revision: int
-    mod_revision: int
-    version: int
-    key: str | None = None
-    key_base64: str | None = None
-    value: str | None = None
-    value_base64: str | None = None
-
-
-class _WirePage(msgspec.Struct):
-    items: list[_WireEntry]
-    revision: int
-    cursor: str | None = None
-    more: bool | None = None
-
-
-def decode(body: bytes, kind: type[_T], error: type[KvError] = OutcomeUnknown) -> _T:
-    """The JSON `body` as `kind`; raises `error` if it is something else.
-
-    A write that was answered unreadably may have happened; for a read give Unavailable.
-    """
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as cause:
-        raise error(f"the endpoint answered what this client cannot read: {cause}") from None
-
-
-def decode_page(body: bytes) -> Page:
-    """A page of `GET /v1/kv`."""
-    wire = decode(body, _WirePage, Unavailable)
-    if wire.more and wire.cursor is None:
-        # To end here would pass a part of the keys off as all of them.
-        raise Unavailable("the endpoint says that there is more, and not how to go on")
-    items = tuple(
-        Entry(
-            _octets(item.key, item.key_base64),
-            _octets(item.value, item.value_base64),
-            item.create_revision,
-            item.mod_revision,
-            item.version,
-        )
-        for item in wire.items
-    )
-    return Page(items, wire.revision, wire.cursor)
-
-
-def _octets(text: str | None, encoded: str | None) -> bytes:
-    if text is not None:
-        return text.encode()
-    try:
-        return base64.b64decode(encoded or "", validate=True)
-    except binascii.Error:
-        raise Unavailable("the endpoint answered with damaged base64") from None

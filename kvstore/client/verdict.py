@@ -8,9 +8,13 @@ import msgspec
 
 from kvstore.errors import (
     ConditionFailed,
+    DuplicateKey,
     IdempotencyMismatch,
     InvalidArgument,
+    KeyNotFound,
     KvError,
+    LeaseExists,
+    LeaseNotFound,
     NoQuorum,
     OutcomeUnknown,
     Overloaded,
@@ -18,6 +22,7 @@ from kvstore.errors import (
     RevisionInFuture,
     Stopping,
     TooLarge,
+    TooManyOperations,
     Unavailable,
 )
 
@@ -51,8 +56,10 @@ def says_key_not_found(answer: Answer) -> bool:
     return answer.status == 404 and _kind(_problem(answer)) == "key-not-found"
 
 
-def error_of_failure(error: Exception, endpoint: str) -> KvError:
-    """The error for an attempt without an answer: was the request certainly never sent?"""
+def error_of_failure(error: Exception, endpoint: str, *, sent: bool) -> KvError:
+    """The error for an attempt without an answer. `sent`: whether a part of it may have left."""
+    if sent and isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return OutcomeUnknown(f"the connection to {endpoint} was lost before the answer")
     if isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error.strerror or error.os_error
         return NoQuorum(f"cannot reach {endpoint}: {cause}")
@@ -104,6 +111,16 @@ def _request_error(answer: Answer, kind: str, detail: str, problem: dict[str, An
         return _saying(RevisionInFuture(revision, current), detail)
     if "idempotency" in kind and "mismatch" in kind:
         return IdempotencyMismatch()
+    if kind == "lease-not-found":
+        return _saying(LeaseNotFound(_number(problem, "lease")), detail)
+    if kind == "lease-exists":
+        return _saying(LeaseExists(_number(problem, "lease")), detail)
+    if kind == "too-many-operations":
+        return _saying(TooManyOperations(_number(problem, "maximum")), detail)
+    if kind == "duplicate-key":
+        return _saying(DuplicateKey(), detail)
+    if kind == "key-not-found":
+        return _saying(KeyNotFound(), detail)
     if not problem:
         detail = f"HTTP status {answer.status} without a problem: is this endpoint a kvstore node?"
     return InvalidArgument(str(problem.get("parameter", "request")), detail)
@@ -116,4 +133,6 @@ def _saying(error: KvError, detail: str) -> KvError:
 
 def _number(problem: dict[str, Any], name: str) -> int:
     value = problem.get(name, 0)
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)  # lease ids, which have 63 bits
     return value if isinstance(value, int) else 0

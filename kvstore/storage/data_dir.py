@@ -12,7 +12,7 @@ from pathlib import Path
 from kvstore.errors import StorageError
 from kvstore.storage.disk import SYSTEM_DISK, Disk
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files in a data directory."""
 
 

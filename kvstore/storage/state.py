@@ -5,8 +5,8 @@ Reads and writes happen on the loop's thread and touch memory first: `active` ch
 After a crash the checkpoint is whole, and the log is replayed from the slot it names.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
@@ -24,10 +24,8 @@ TABLES = (
     "once_expiry",
     "leases",
     "lease_keys",
+    "auth",
 )
-
-_UNTOUCHED = b"(untouched)"
-"""In the journal: the key was not among the active changes. Compared by identity."""
 
 _Changes = dict[bytes, bytes | None]
 """Key -> new value, or None if deleted."""
@@ -35,18 +33,37 @@ _Changes = dict[bytes, bytes | None]
 Housekeeping = Callable[["lmdb.Transaction[bytes]", dict[str, "lmdb._Database"]], None]
 """Work on the tables inside a checkpoint's transaction, invisible to readers."""
 
+_INSERTS_MAX = 16
+"""So many new keys are put into their place one by one; more are sorted in together."""
+
 
 class Table:
-    """One sorted map of bytes to bytes."""
+    """One sorted map of bytes to bytes.
 
-    __slots__ = ("_database", "_store", "active", "frozen", "name")
+    The keys of the overlay are brought into order by the first scan that needs it; `_new` are those
+    since the last one.
+    """
+
+    __slots__ = (
+        "_database",
+        "_frozen_order",
+        "_new",
+        "_order",
+        "_store",
+        "active",
+        "frozen",
+        "name",
+    )
+    active: _Changes
+    frozen: _Changes
+    _order: list[bytes]
+    _frozen_order: list[bytes]
 
     def __init__(self, store: "StateStore", name: str) -> None:
         self.name = name
         self._store = store
-        self.active: _Changes = {}
-        self.frozen: _Changes = {}
         self._database: lmdb._Database | None = None
+        self.forget()
 
     def attach(self, database: "lmdb._Database") -> None:
         self._database = database
@@ -60,32 +77,39 @@ class Table:
         return self._store.reader.get(key, db=self._database)
 
     def put(self, key: bytes, value: bytes) -> None:
-        store = self._store
-        if store.journal is not None:
-            store.journal.append((self, key, self.active.get(key, _UNTOUCHED)))
+        if key not in self.active:
+            self._new.append(key)
         self.active[key] = value
-        store.overlay_bytes += len(key) + len(value) + 100
+        self._store.overlay_bytes += len(key) + len(value) + 100
 
     def delete(self, key: bytes) -> None:
-        store = self._store
-        if store.journal is not None:
-            store.journal.append((self, key, self.active.get(key, _UNTOUCHED)))
+        if key not in self.active:
+            self._new.append(key)
         self.active[key] = None
-        store.overlay_bytes += len(key) + 100
+        self._store.overlay_bytes += len(key) + 100
 
-    def restore(self, key: bytes, before: bytes | None) -> None:
-        """Undo a change; `before` is what the journal holds."""
-        if before is _UNTOUCHED:
-            del self.active[key]
-        else:
-            self.active[key] = before
+    def freeze(self) -> None:
+        """The active changes are set aside for a checkpoint."""
+        self._sort()
+        self.frozen, self._frozen_order = self.active, self._order
+        self.active, self._order = {}, []
+
+    def thaw(self) -> None:
+        """The frozen changes are in the database."""
+        self.frozen, self._frozen_order = {}, []
+
+    def forget(self) -> None:
+        """Drop all changes."""
+        self.active, self._order = {}, []
+        self.frozen, self._frozen_order = {}, []
+        self._new: list[bytes] = []
 
     def scan(
         self, start: bytes, end: bytes | None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         """Pairs with start <= key < end, in key order. To be consumed before the loop goes on."""
         changes = self._changes(start, end)
-        ordered = iter(sorted(changes, reverse=reverse))
+        ordered = iter(sorted(changes, reverse=reverse)) if changes else iter(())
         change = next(ordered, None)
         for key, value in self._stored(start, end, reverse):
             while change is not None and (change > key if reverse else change < key):
@@ -101,12 +125,23 @@ class Table:
             change = next(ordered, None)
 
     def _changes(self, start: bytes, end: bytes | None) -> _Changes:
-        changes = {}
-        for layer in (self.frozen, self.active):
-            for key, value in layer.items():
-                if start <= key and (end is None or key < end):
-                    changes[key] = value
+        self._sort()
+        changes: _Changes = {}
+        for layer, order in ((self.frozen, self._frozen_order), (self.active, self._order)):
+            if order:
+                first = bisect_left(order, start)
+                past = len(order) if end is None else bisect_left(order, end)
+                changes.update((key, layer[key]) for key in order[first:past])
         return changes
+
+    def _sort(self) -> None:
+        if len(self._new) > _INSERTS_MAX:
+            self._order += self._new
+            self._order.sort()
+        else:
+            for key in self._new:
+                insort(self._order, key)
+        self._new.clear()
 
     def _stored(
         self, start: bytes, end: bytes | None, reverse: bool
@@ -141,7 +176,6 @@ class StateStore:
         self._frozen_bytes = 0
         self.tables = {name: Table(self, name) for name in TABLES}
         self.copying = 0
-        self.journal: list[tuple[Table, bytes, bytes | None]] | None = None
         self._open()
 
     def _open(self) -> None:
@@ -154,26 +188,11 @@ class StateStore:
             table.attach(self._databases[name])
         self.reader: lmdb.Transaction[bytes] = self._env.begin()
 
-    @contextmanager
-    def undoable(self) -> Iterator[None]:
-        """Undo every change made inside the block if it raises."""
-        assert self.journal is None, "attempts do not nest"
-        self.journal, overlay_bytes = [], self.overlay_bytes
-        try:
-            yield
-        except BaseException:
-            for table, key, before in reversed(self.journal):
-                table.restore(key, before)
-            self.overlay_bytes = overlay_bytes
-            raise
-        finally:
-            self.journal = None
-
     def freeze(self) -> bool:
         """Set the active changes aside for a checkpoint; whether there is anything to write."""
         if self._frozen_bytes == 0:
             for table in self.tables.values():
-                table.frozen, table.active = table.active, {}
+                table.freeze()
             self._frozen_bytes, self.overlay_bytes = self.overlay_bytes, 0
         return self._frozen_bytes > 0
 
@@ -213,7 +232,7 @@ class StateStore:
         """The checkpoint is durable: readers see it, and its changes leave memory."""
         self._renew_reader()
         for table in self.tables.values():
-            table.frozen = {}
+            table.thaw()
         self._frozen_bytes = 0
 
     def fail(self, grow: bool) -> None:
@@ -249,7 +268,7 @@ class StateStore:
         self._disk.remove(_lock_of(self.path))
         self._disk.rename(path, self.path)
         for table in self.tables.values():
-            table.active, table.frozen = {}, {}
+            table.forget()
         self.overlay_bytes = self._frozen_bytes = 0
         self._open()
 

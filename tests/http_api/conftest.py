@@ -37,6 +37,7 @@ async def serve_memory(**settings: Any) -> AsyncIterator[Served]:
         yield Served(http.address, replica, http)
     finally:
         await http.stop()
+        replica.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""A replica of one, in memory: the real meaning of the commands, without consensus or disk.
+"""A replica of one, in memory: the real state machine, without consensus and without a log.
 
 It lets the HTTP tests run alone. Its switches bring about what is rare in a real cluster.
 """
@@ -6,109 +6,16 @@ It lets the HTTP tests run alone. Its switches bring about what is rare in a rea
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from kvstore.command import (
-    BadRevision,
-    Command,
-    Compact,
-    Compacted,
-    Condition,
-    Delete,
-    Deleted,
-    Mismatched,
-    NotHeld,
-    Once,
-    Put,
-    Result,
-    Write,
-    Written,
-)
-from kvstore.errors import RevisionCompacted, RevisionInFuture
-from kvstore.mvcc import Page
-from kvstore.operation import KeyValue
-
-
-class MemoryState:
-    """Every version of every key; None marks a deletion."""
-
-    def __init__(self) -> None:
-        self.revision = 1
-        self.compacted_revision = 0
-        self.versions: dict[bytes, list[tuple[int, KeyValue | None]]] = {}
-        self.once: dict[bytes, tuple[Write, Result]] = {}
-
-    def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
-        if revision > self.revision:
-            raise RevisionInFuture(revision, self.revision)
-        if 0 < revision < self.compacted_revision:
-            raise RevisionCompacted(revision, self.compacted_revision)
-        versions = self.versions.get(key)
-        if versions is None:
-            return None
-        if not revision:
-            return versions[-1][1]
-        place = bisect_left(versions, (revision + 1,))
-        return versions[place - 1][1] if place else None
-
-    def range(
-        self,
-        start: bytes,
-        end: bytes | None,
-        *,
-        revision: int = 0,
-        limit: int,
-        reverse: bool = False,
-        keys_only: bool = False,
-    ) -> Page:
-        assert limit >= 1
-        self.get(b"", revision)
-        keys = [key for key in self.versions if key >= start and (end is None or key < end)]
-        found = [self.get(key, revision) for key in sorted(keys, reverse=reverse)]
-        items = [item for item in found if item is not None]
-        if keys_only:
-            items = [item._replace(value=b"") for item in items]
-        return Page(items[:limit], len(items) > limit, revision or self.revision)
-
-    def apply(self, command: Command) -> Result:
-        if isinstance(command, Once):
-            known = self.once.get(command.idempotency_key)
-            if known is None:
-                known = command.command, self.apply(command.command)
-                self.once[command.idempotency_key] = known
-            return known[1] if known[0] == command.command else Mismatched()
-        if isinstance(command, Compact):
-            if not self.compacted_revision < command.revision <= self.revision:
-                return BadRevision(command.revision, self.compacted_revision, self.revision)
-            self.compacted_revision = command.revision
-            return Compacted(command.revision)
-        return self._write(command)
-
-    def _write(self, command: Put | Delete) -> Result:
-        before = self.get(command.key)
-        if not _holds(command.condition, before):
-            return NotHeld(before.mod_revision if before else 0)
-        if isinstance(command, Delete) and before is None:
-            return Deleted(self.revision, 0)
-        self.revision += 1
-        versions = self.versions.setdefault(command.key, [])
-        if isinstance(command, Delete):
-            versions.append((self.revision, None))
-            return Deleted(self.revision, 1)
-        created = before.create_revision if before else self.revision
-        version = before.version + 1 if before else 1
-        after = KeyValue(command.key, command.value, created, self.revision, version, 0)
-        versions.append((self.revision, after))
-        return Written(self.revision, version, created)
-
-
-def _holds(condition: Condition | None, before: KeyValue | None) -> bool:
-    if condition is None:
-        return True
-    if condition.mod_revision == -1:
-        return before is not None
-    return condition.mod_revision == (before.mod_revision if before else 0)
+from kvstore.command import Batch, Bundle, Command, Result, encode
+from kvstore.lease_timers import LeaseTimers
+from kvstore.leasing import Lease
+from kvstore.state_machine import StateMachine
+from kvstore.storage.state import StateStore
+from kvstore.watch import Feed
 
 
 class Member(NamedTuple):
@@ -136,7 +43,7 @@ class Status(NamedTuple):
     log_first_slot: int = 1
     log_bytes: int = 4096
     digest: str = "00"
-    cluster_id: str = "memory"
+    cluster_id: str = "0123456789abcdef"
     incarnation: str = "1"
     members: tuple[Member, ...] = (
         Member(1, "127.0.0.1:1", "127.0.0.1:2", "leader", True, 7, 0),
@@ -144,21 +51,80 @@ class Status(NamedTuple):
     )
 
 
+class MemoryLeasing:
+    """The leader's clocks, on a clock that the test sets: `now_s`."""
+
+    def __init__(self, replica: MemoryReplica) -> None:
+        self._replica = replica
+        self.timers = LeaseTimers()
+        self.timers.start((), 0.0)
+        self.now_s = 0.0
+
+    async def renew(self, lease: int, timeout_s: float) -> Lease | None:
+        self._replica.maybe_fail(timeout_s)
+        self.timers.renew(lease, self.now_s)
+        return await self.look(lease, timeout_s)
+
+    async def look(self, lease: int, timeout_s: float) -> Lease | None:
+        self._replica.maybe_fail(timeout_s)
+        found = self.timers.look(lease, self.now_s)
+        return None if found is None else Lease(*found)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; what is due ends."""
+        self.now_s += seconds
+        while due := self.timers.due(self.now_s, 1000):
+            self._replica.apply(expired=due)
+
+    def applied(self) -> None:
+        changed = self._replica.state.leases.changed
+        for lease, ttl_s in changed:
+            if ttl_s:
+                self.timers.granted(lease, ttl_s, self.now_s)
+            else:
+                self.timers.ended(lease)
+        changed.clear()
+
+
 class MemoryReplica:
     """Set `fails_with` to make writes and barriers raise it, `reason` to be not ready."""
 
     def __init__(self) -> None:
-        self.state = MemoryState()
+        self._directory = TemporaryDirectory(prefix="kvstore-memory-")
+        self._store = StateStore(Path(self._directory.name) / "state.mdb")
+        self.state = StateMachine(self._store)
+        self.feed = Feed(self.state)
+        self.leasing = MemoryLeasing(self)
+        self.clock_ms = 0
         self.fails_with: Exception | None = None
         self.reason = ""
         self.timeouts: list[float] = []
 
+    def close(self) -> None:
+        self._store.close()
+        self._directory.cleanup()
+
+    def apply(self, *commands: Command, expired: tuple[int, ...] = ()) -> Result | None:
+        """Apply the commands as one batch of the log; the last one's result."""
+        slot = self.state.applied_through + 1
+        bundles = (encode(Bundle(1, 1, slot, slot, commands)),) if commands else ()
+        applied = self.state.apply(slot, encode(Batch(self.clock_ms, bundles, expired)))
+        self.leasing.applied()
+        return applied[0][1][-1] if applied else None
+
+    @property
+    def keys(self) -> list[bytes]:
+        """All keys now, in order."""
+        return [item.key for item in self.state.range(b"", None, limit=10_000).items]
+
     async def execute(self, command: Command, timeout_s: float) -> Result:
-        self._maybe_fail(timeout_s)
-        return self.state.apply(command)
+        self.maybe_fail(timeout_s)
+        result = self.apply(command)
+        assert result is not None
+        return result
 
     async def read_barrier(self, timeout_s: float) -> None:
-        self._maybe_fail(timeout_s)
+        self.maybe_fail(timeout_s)
 
     def submit(self, command: Command, timeout_s: float) -> asyncio.Future[Result]:
         return asyncio.ensure_future(self.execute(command, timeout_s))
@@ -166,7 +132,7 @@ class MemoryReplica:
     def barrier(self, timeout_s: float) -> asyncio.Future[None]:
         return asyncio.ensure_future(self.read_barrier(timeout_s))
 
-    def _maybe_fail(self, timeout_s: float) -> None:
+    def maybe_fail(self, timeout_s: float) -> None:
         self.timeouts.append(timeout_s)
         if self.fails_with is not None:
             raise self.fails_with
@@ -176,5 +142,5 @@ class MemoryReplica:
         return Status(state.revision, state.compacted_revision, not self.reason, self.reason)
 
     async def hand_over(self, to: int | None, timeout_s: float) -> int:
-        self._maybe_fail(timeout_s)
+        self.maybe_fail(timeout_s)
         return to or 2

@@ -7,15 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_http import connect
 
-from http_api.listing import PAGE_BYTES_MAX, after_prefix
+from http_api.listing import PAGE_BYTES_MAX
 from kvstore.command import Compact, Delete, Put
+from kvstore.operation import prefix_end
 
 KEYS = [b"a", b"a/1", b"a/2", b"a0", b"b", b"\xff", b"\xff\xff"]
 
 
 def fill(served):
     for key in KEYS:
-        served.replica.state.apply(Put(key, b"v" + key))
+        served.replica.apply(Put(key, b"v" + key))
 
 
 async def pages(c, query):
@@ -69,8 +70,8 @@ def test_ranges(query, keys, limit, keys_only, server):
 def test_form_of_bytes(server):
     async def run():
         async with server() as served, connect(served.address) as c:
-            served.replica.state.apply(Put(b"\0text", "naïve".encode()))
-            served.replica.state.apply(Put(b"\xff", b"\xfe\0"))
+            served.replica.apply(Put(b"\0text", "naïve".encode()))
+            served.replica.apply(Put(b"\xff", b"\xfe\0"))
             reply = await c.call("GET", "/v1/kv")
             revisions = {"create_revision": 2, "mod_revision": 2, "version": 1}
             text, binary = reply.json()["items"]
@@ -86,12 +87,12 @@ def test_pages_are_one_snapshot(order, server):
     async def run():
         async with server() as served, connect(served.address) as c:
             fill(served)
-            state = served.replica.state
+            replica = served.replica
             query = f"prefix=a&limit=2&order={order}"
             first = (await c.call("GET", f"/v1/kv?{query}")).json()
-            state.apply(Delete(b"a0"))
-            state.apply(Put(b"a/2", b"new"))
-            state.apply(Put(b"a/3", b"new"))
+            replica.apply(Delete(b"a0"))
+            replica.apply(Put(b"a/2", b"new"))
+            replica.apply(Put(b"a/3", b"new"))
             target = f"/v1/kv?{query}&cursor={first['cursor']}"
             second = (await c.call("GET", target)).json()
             assert len(keys_of([first, second])) == 4
@@ -100,7 +101,7 @@ def test_pages_are_one_snapshot(order, server):
             other = await c.call("GET", f"/v1/kv?prefix=b&cursor={first['cursor']}")
             assert (other.status, other.json()["parameter"]) == (400, "cursor")
             assert (await c.call("GET", f"{target}&revision=2")).status == 400
-            state.apply(Compact(state.revision))
+            replica.apply(Compact(replica.state.revision))
             assert (await c.call("GET", target)).status == 410
 
     asyncio.run(run())
@@ -110,7 +111,7 @@ def test_page_of_large_values_ends_early(server):
     async def run():
         async with server() as served, connect(served.address) as c:
             for number in range(24):
-                served.replica.state.apply(Put(b"%02d" % number, b"x" * (1 << 20)))
+                served.replica.apply(Put(b"%02d" % number, b"x" * (1 << 20)))
             found = await pages(c, "limit=1000")
             assert keys_of(found) == [f"{number:02}" for number in range(24)]
             assert len(found) > 1
@@ -122,5 +123,5 @@ def test_page_of_large_values_ends_early(server):
 
 @given(st.binary(max_size=4), st.binary(max_size=5))
 def test_after_prefix(prefix, key):
-    end = after_prefix(prefix)
+    end = prefix_end(prefix)
     assert key.startswith(prefix) == (prefix <= key and (end is None or key < end))

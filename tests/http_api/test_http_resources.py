@@ -57,7 +57,7 @@ def test_health(server):
             reply = await c.call("GET", "/readyz")
             assert (reply.status, reply.json()["detail"]) == (503, "no leader yet")
             assert (await c.call("GET", "/healthz")).status == 200
-            assert "version" in (await c.call("GET", "/version")).json()
+            assert "version" in (await c.call("GET", "/v1/version")).json()
 
     asyncio.run(run())
 
@@ -92,6 +92,7 @@ def test_options_and_head_on_every_path(server):
                 assert {route.method, "OPTIONS"} <= set(reply.headers["allow"].split(", "))
                 if route.method == "GET":
                     assert "HEAD" in reply.headers["allow"]
+                if route.method == "GET" and route.path != "/v1/watch":  # which does not end
                     got = await c.call("GET", path)
                     headed = await c.call("HEAD", path)
                     assert (headed.status, headed.body) == (got.status, b"")
@@ -117,11 +118,11 @@ def test_openapi_covers_every_route(server):
                     ids.add(operation["operationId"])
                     assert operation["summary"]
                     assert "500" in operation["responses"]
-                    assert any(status in operation["responses"] for status in ("200", "204"))
+                    assert {"200", "201", "204"} & set(operation["responses"])
             assert len(ids) == len(described)
             put = found["paths"]["/v1/kv/{key}"]["put"]
-            expected = {"200", "400", "408", "412", "413", "415", "417", "422", "500", "503", "504"}
-            assert set(put["responses"]) == expected
+            client = {"400", "401", "403", "404", "408", "409", "412", "413", "415", "417", "422"}
+            assert set(put["responses"]) == {"200", "500", "503", "504"} | client
             assert "Retry-After" in put["responses"]["503"]["headers"]
 
     asyncio.run(run())

@@ -81,8 +81,8 @@ def test_another_configuration_is_refused_by_name(tmp_path: Path) -> None:
 def test_another_format_is_refused(tmp_path: Path) -> None:
     open_dir(tmp_path).close()
     file = tmp_path / "identity.json"
-    file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(StorageError, match="format 2"):
+    file.write_text(file.read_text().replace('"format": 2', '"format": 99'))
+    with pytest.raises(StorageError, match="format 99"):
         open_dir(tmp_path)
 
 

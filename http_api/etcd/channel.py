@@ -1,0 +1,219 @@
+"""Streams of etcd's API: JSON documents in, messages out, for as long as both sides want.
+
+A stream is served by a coroutine that takes a Channel, whatever carries it: a request and its
+chunked response here, or a WebSocket (`http_api.etcd.websocket`). Nothing is queued. Whoever has
+something to send waits for its turn and for the client to read, so a slow one costs its transport's
+buffer and one message per watch; and one that reads nothing at all is cut off.
+"""
+
+import asyncio
+import re
+from abc import ABC, abstractmethod
+from typing import Any, TypeVar
+
+import msgspec
+import orjson
+from aiohttp import web
+
+from http_api.etcd.decode import decode
+from http_api.etcd.errors import (
+    INVALID_ARGUMENT,
+    RESOURCE_EXHAUSTED,
+    UNAVAILABLE,
+    UNKNOWN,
+    EtcdError,
+    Status,
+)
+from http_api.etcd.gateway import Gateway
+from http_api.etcd.link import Link
+from kvstore.errors import KvError
+
+DOCUMENT_BYTES_MAX = 2 << 20
+"""etcd's limit on one message."""
+
+STOPPED = Status(UNAVAILABLE, "error reading from server: EOF")
+_STRUCTURE = re.compile(rb'["{}\[\]]')
+_STRING_END = re.compile(rb'["\\]')
+_SCALAR = re.compile(rb'[^\s{}\[\]",]+')
+_SPACE = b" \t\r\n"
+
+Struct = TypeVar("Struct", bound=msgspec.Struct)
+
+
+class BadDocument(EtcdError):
+    """The first document of a stream cannot be read; gRPC's code for that is Unknown."""
+
+    def __init__(self, text: str, code: int = UNKNOWN) -> None:
+        super().__init__(code, text)
+
+
+# -- documents in ---------------------------------------------------------------------------
+
+
+class Documents:
+    """Cuts a body that comes in pieces into JSON documents, looking at each byte once.
+
+    Only brackets and strings are looked at: whether a document is right is for its decoder to say.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._at = 0
+        self._depth = 0
+        self._in_string = False
+        self.finished = False
+        """Set it when there are no more pieces: what is left is a document, or part of one."""
+
+    def feed(self, data: bytes) -> None:
+        """The next piece."""
+        self._buffer += data
+
+    def take(self) -> bytes | None:
+        """The next document, or None if none is complete.
+
+        Raises EtcdError if it is over DOCUMENT_BYTES_MAX.
+        """
+        buffer = self._buffer
+        if not self._at:
+            del buffer[: len(buffer) - len(buffer.lstrip(_SPACE))]
+        if not buffer:
+            return None
+        end = self._end() if buffer[0] in b'{["' else self._end_of_scalar()
+        if not end:
+            if len(buffer) > DOCUMENT_BYTES_MAX:
+                raise EtcdError(
+                    RESOURCE_EXHAUSTED,
+                    f"grpc: received message larger than max ({len(buffer)} vs. "
+                    f"{DOCUMENT_BYTES_MAX})",
+                )
+            if not self.finished:
+                return None
+            end = len(buffer)
+        document = bytes(buffer[:end])
+        del buffer[:end]
+        self._at = self._depth = 0
+        self._in_string = False
+        return document
+
+    def _end(self) -> int:
+        """Where the object, array or string at the head ends; 0 if it goes on."""
+        buffer = self._buffer
+        while True:
+            found = (_STRING_END if self._in_string else _STRUCTURE).search(buffer, self._at)
+            if found is None:
+                self._at = len(buffer)
+                return 0
+            mark = found[0]
+            if mark == b"\\":
+                if found.end() == len(buffer):
+                    self._at = found.start()
+                    return 0
+                self._at = found.end() + 1
+                continue
+            self._at = found.end()
+            if mark == b'"':
+                self._in_string = not self._in_string
+            else:
+                self._depth += 1 if mark in b"{[" else -1
+            if self._depth <= 0 and not self._in_string:
+                return self._at
+
+    def _end_of_scalar(self) -> int:
+        """Where a number or a word ends; what is neither goes to the decoder as it is."""
+        found = _SCALAR.match(self._buffer)
+        if found is None or self._buffer[0] not in b"-0123456789tfn":
+            return len(self._buffer)
+        return 0 if found.end() == len(self._buffer) else found.end()
+
+
+# -- channels -------------------------------------------------------------------------------
+
+
+class Channel(ABC):
+    """One stream's two directions. `request` is the one that opened it.
+
+    Raises ConnectionResetError if its client has gone already.
+    """
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self.request = request
+        self.link = Link(request)
+        self.turn = asyncio.Lock()
+        """Held by whoever sends; messages leave in the order in which it was asked for."""
+        self._documents = Documents()
+        self._received = 0
+        self._over = False
+
+    async def receive(self, struct: type[Struct]) -> Struct | None:
+        """The next document, or None after the last; one that cannot be read is the last.
+
+        Raises BadDocument if that is the first one already.
+        """
+        if self._over:
+            return None
+        try:
+            while (document := self._documents.take()) is None:
+                if self._documents.finished:
+                    self._over = True
+                    return None
+                piece = await self._piece()
+                if piece is None:
+                    self._documents.finished = True
+                else:
+                    self._documents.feed(piece)
+            self._received += 1
+            return decode(struct, document)
+        except EtcdError as error:
+            self._over = True
+            if self._received <= 1:
+                raise BadDocument(str(error)) from None
+            return None
+
+    async def receive_only(self, struct: type[Struct]) -> Struct:
+        """The one document of a stream that takes one, read to the end of the body.
+
+        Raises BadDocument, with the code of unary calls.
+        """
+        try:
+            document = await self.receive(struct)
+        except BadDocument as error:
+            raise BadDocument(str(error), INVALID_ARGUMENT) from None
+        await self.discard()
+        return struct() if document is None else document
+
+    async def discard(self) -> None:
+        """Read on without looking, until the client has no more to say."""
+        while await self._piece() is not None:
+            pass
+
+    async def send(self, *messages: dict[str, Any]) -> None:
+        """Send results, in one go, once the client has read what was sent before.
+
+        Raises ConnectionError.
+        """
+        async with self.turn:
+            await self.write(*messages)
+
+    async def write(self, *messages: dict[str, Any]) -> None:
+        """`send` for a caller that has the turn."""
+        self.link.check()
+        for message in messages:
+            line = orjson.dumps({"result": message}, option=orjson.OPT_APPEND_NEWLINE)
+            await self._write(line)
+        await self.link.drained()
+
+    @abstractmethod
+    async def _piece(self) -> bytes | None:
+        """What comes next, at least one byte; None at the end."""
+
+    @abstractmethod
+    async def _write(self, line: bytes) -> None:
+        """Hand over to the transport, without waiting for anything."""
+
+    @abstractmethod
+    async def finish(self) -> web.StreamResponse:
+        """All was sent; what the handler returns."""
+
+    @abstractmethod
+    async def fail(self, gateway: Gateway, error: KvError) -> web.StreamResponse:
+        """End with an error; what the handler returns."""

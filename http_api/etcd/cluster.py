@@ -1,0 +1,130 @@
+"""`cluster/member/...`: the members; what would change them is refused in etcd's terms."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from http_api.etcd.encode import document
+from http_api.etcd.errors import (
+    FAILED_PRECONDITION,
+    INVALID_ARGUMENT,
+    NOT_FOUND,
+    UNIMPLEMENTED,
+    EtcdError,
+)
+from http_api.etcd.gateway import Gateway, Unary
+from http_api.etcd.messages import (
+    MemberAddRequest,
+    MemberListRequest,
+    MemberRequest,
+    MemberUpdateRequest,
+)
+
+_ANY_HOST = frozenset(("0.0.0.0", "::"))
+
+
+def client_url(listening: str, peer_host: str) -> str:
+    """The URL at which clients reach a member that says it listens at `listening`; if that is
+    every interface, then they use the host by which its peers know it."""
+    scheme, _, address = listening.partition("://")
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if host in _ANY_HOST:
+        host = peer_host
+    return f"{scheme}://{_shown(host)}:{port}"
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _peer_url(gateway: Gateway, node: int) -> str:
+    host, port = gateway.config.members[node]
+    return f"http://{_shown(host)}:{port}"
+
+
+def _members(gateway: Gateway) -> list[dict[str, Any]]:
+    """Every member; one that this node never met has no client URLs."""
+    found = []
+    for node, (peer_host, _) in sorted(gateway.config.members.items()):
+        listening = gateway.replica.membership.client_addresses.get(node)
+        found.append(
+            document(
+                ID=gateway.member_id(node),
+                name=f"node{node}",
+                peerURLs=[_peer_url(gateway, node)],
+                clientURLs=[client_url(listening, peer_host)] if listening else [],
+            )
+        )
+    return found
+
+
+async def member_list(gateway: Gateway, message: MemberListRequest) -> dict[str, Any]:
+    """cluster/member/list. Members are configured, so every node always knows them all."""
+    if message.linearizable:
+        await gateway.barrier()
+    return document(header=gateway.header(0), members=_members(gateway))
+
+
+def _node_of(gateway: Gateway, member_id: int) -> int:
+    node = gateway.node_of(member_id)
+    if node is None:
+        raise EtcdError(NOT_FOUND, "etcdserver: member not found")
+    return node
+
+
+def _check_urls(urls: list[str]) -> None:
+    """As etcd checks them: scheme, host and port, and no path."""
+    if not urls or not all(map(_is_peer_url, urls)):
+        raise EtcdError(INVALID_ARGUMENT, "etcdserver: given member URLs are invalid")
+
+
+def _is_peer_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and port is not None and not parts.path
+
+
+def _unsupported() -> EtcdError:
+    return EtcdError(UNIMPLEMENTED, "etcdserver: the members of a running cluster are fixed")
+
+
+async def member_add(gateway: Gateway, message: MemberAddRequest) -> dict[str, Any]:
+    """cluster/member/add."""
+    _check_urls(message.peer_urls)
+    taken = {_peer_url(gateway, node) for node in gateway.config.members}
+    if taken & set(message.peer_urls):
+        raise EtcdError(FAILED_PRECONDITION, "etcdserver: Peer URLs already exists")
+    raise _unsupported()
+
+
+async def member_remove(gateway: Gateway, message: MemberRequest) -> dict[str, Any]:
+    """cluster/member/remove."""
+    _node_of(gateway, message.id)
+    raise _unsupported()
+
+
+async def member_update(gateway: Gateway, message: MemberUpdateRequest) -> dict[str, Any]:
+    """cluster/member/update; what changes nothing succeeds."""
+    node = _node_of(gateway, message.id)
+    _check_urls(message.peer_urls)
+    if message.peer_urls != [_peer_url(gateway, node)]:
+        raise _unsupported()
+    return document(header=gateway.header(0), members=_members(gateway))
+
+
+async def member_promote(gateway: Gateway, message: MemberRequest) -> dict[str, Any]:
+    """cluster/member/promote: there are no learners."""
+    _node_of(gateway, message.id)
+    raise EtcdError(FAILED_PRECONDITION, "etcdserver: can only promote a learner member")
+
+
+HANDLERS: dict[str, tuple[type[Any], Unary]] = {
+    "cluster/member/list": (MemberListRequest, member_list),
+    "cluster/member/add": (MemberAddRequest, member_add),
+    "cluster/member/remove": (MemberRequest, member_remove),
+    "cluster/member/update": (MemberUpdateRequest, member_update),
+    "cluster/member/promote": (MemberRequest, member_promote),
+}

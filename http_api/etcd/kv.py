@@ -1,0 +1,283 @@
+"""`kv/...`: etcd's requests become selections, transactions and plain commands."""
+
+from typing import Any
+
+from http_api.etcd.encode import document, key_value
+from http_api.etcd.errors import INVALID_ARGUMENT, EtcdError
+from http_api.etcd.gateway import Gateway, Unary
+from http_api.etcd.messages import (
+    CompactionRequest,
+    Compare,
+    CompareTarget,
+    DeleteRangeRequest,
+    PutRequest,
+    RangeRequest,
+    RequestOp,
+    SortTarget,
+    TxnRequest,
+)
+from kvstore import operation
+from kvstore.auth import check_read
+from kvstore.command import KEY_BYTES_MAX, Compact, Compacted, Delete, Deleted, Put, Written
+from kvstore.errors import KeyNotFound, LeaseNotFound, TooManyOperations
+from kvstore.operation import (
+    Field,
+    Operation,
+    OperationResult,
+    Order,
+    Relation,
+    Remove,
+    RemoveDone,
+    Select,
+    Selected,
+    Transaction,
+    TransactionDone,
+    Write,
+    WriteDone,
+    only,
+)
+from kvstore.transaction import OPERATIONS_MAX, check
+
+NO_END = b"\0"
+
+_FIELDS = {
+    CompareTarget.VERSION: Field.VERSION,
+    CompareTarget.CREATE: Field.CREATE,
+    CompareTarget.MOD: Field.MOD,
+    CompareTarget.VALUE: Field.VALUE,
+    CompareTarget.LEASE: Field.LEASE,
+}
+_SORT_FIELDS = {
+    SortTarget.KEY: Field.KEY,
+    SortTarget.VERSION: Field.VERSION,
+    SortTarget.CREATE: Field.CREATE,
+    SortTarget.MOD: Field.MOD,
+    SortTarget.VALUE: Field.VALUE,
+}
+
+
+# -- requests -------------------------------------------------------------------------------
+
+
+def bounds(key: bytes, range_end: bytes) -> tuple[bytes, bytes | None]:
+    """Start and end of what a key and a range_end mean."""
+    if not range_end:
+        return _bound(key), _bound(only(key))
+    return _bound(key), None if range_end == NO_END else _bound(range_end)
+
+
+def _bound(bound: bytes) -> bytes:
+    """A bound that the tables can look up: between it and a longer one there are no keys."""
+    return bound if len(bound) <= KEY_BYTES_MAX else bound[:KEY_BYTES_MAX] + b"\0"
+
+
+def _check_key(key: bytes) -> None:
+    if not key:
+        raise EtcdError(INVALID_ARGUMENT, "etcdserver: key is not provided")
+
+
+def select_of(message: RangeRequest) -> Select:
+    """The selection. Raises EtcdError."""
+    _check_key(message.key)
+    start, end = bounds(message.key, message.range_end)
+    return Select(
+        start,
+        end,
+        revision=message.revision,
+        limit=message.limit,
+        order=Order(message.sort_order),
+        sort_by=_SORT_FIELDS[message.sort_target],
+        keys_only=message.keys_only,
+        count_only=message.count_only,
+        min_mod_revision=message.min_mod_revision,
+        max_mod_revision=message.max_mod_revision,
+        min_create_revision=message.min_create_revision,
+        max_create_revision=message.max_create_revision,
+    )
+
+
+def write_of(message: PutRequest) -> Write:
+    """The write. Raises EtcdError."""
+    _check_key(message.key)
+    if len(message.key) > KEY_BYTES_MAX:
+        raise EtcdError(INVALID_ARGUMENT, f"etcdserver: key is longer than {KEY_BYTES_MAX} bytes")
+    if message.ignore_value and message.value:
+        raise EtcdError(INVALID_ARGUMENT, "etcdserver: value is provided")
+    if message.ignore_lease and message.lease:
+        raise EtcdError(INVALID_ARGUMENT, "etcdserver: lease is provided")
+    return Write(
+        message.key,
+        None if message.ignore_value else message.value,
+        None if message.ignore_lease else message.lease,
+        message.prev_kv,
+    )
+
+
+def remove_of(message: DeleteRangeRequest) -> Remove:
+    """The removal. Raises EtcdError."""
+    _check_key(message.key)
+    return Remove(*bounds(message.key, message.range_end), message.prev_kv)
+
+
+def transaction_of(message: TxnRequest, operations_max: int = OPERATIONS_MAX) -> Transaction:
+    """The transaction, checked. Raises EtcdError, TooManyOperations or DuplicateKey."""
+    transaction = _transaction(message, operations_max)
+    check(transaction, operations_max)
+    return transaction
+
+
+def _transaction(message: TxnRequest, operations_max: int) -> Transaction:
+    """A nested transaction gets what the ones around it leave, which also bounds the depth."""
+    longest = max(len(message.compare), len(message.success), len(message.failure))
+    if longest > operations_max:
+        raise TooManyOperations(operations_max)
+    left = operations_max - longest
+    for compare in message.compare:
+        _check_key(compare.key)
+    return Transaction(
+        tuple(_compare(compare) for compare in message.compare),
+        tuple(_operation(op, left) for op in message.success),
+        tuple(_operation(op, left) for op in message.failure),
+    )
+
+
+def _compare(message: Compare) -> operation.Compare:
+    operand: int | bytes
+    match message.target:
+        case CompareTarget.VERSION:
+            operand = message.version
+        case CompareTarget.CREATE:
+            operand = message.create_revision
+        case CompareTarget.MOD:
+            operand = message.mod_revision
+        case CompareTarget.VALUE:
+            operand = message.value
+        case CompareTarget.LEASE:
+            operand = message.lease
+    start, end = bounds(message.key, message.range_end)
+    field, relation = _FIELDS[message.target], Relation(message.result)
+    return operation.Compare(field, relation, start, end, operand)
+
+
+def _operation(op: RequestOp, operations_max: int) -> Operation:
+    found: list[Operation] = []
+    if op.request_range is not None:
+        found.append(select_of(op.request_range))
+    if op.request_put is not None:
+        found.append(write_of(op.request_put))
+    if op.request_delete_range is not None:
+        found.append(remove_of(op.request_delete_range))
+    if op.request_txn is not None:
+        found.append(_transaction(op.request_txn, operations_max))
+    if not found:
+        raise KeyNotFound  # so etcd says
+    if len(found) > 1:
+        # etcd runs one of them, which one is chance.
+        raise EtcdError(INVALID_ARGUMENT, "etcdserver: more than one request in an operation")
+    return found[0]
+
+
+# -- answers --------------------------------------------------------------------------------
+
+
+def range_document(header: dict[str, Any], selected: Selected) -> dict[str, Any]:
+    """A RangeResponse."""
+    kvs = [key_value(item) for item in selected.items]
+    return document(header=header, kvs=kvs, more=selected.more, count=selected.count)
+
+
+def put_document(header: dict[str, Any], done: WriteDone) -> dict[str, Any]:
+    """A PutResponse."""
+    previous = done.previous
+    return document(header=header, prev_kv=None if previous is None else key_value(previous))
+
+
+def delete_document(header: dict[str, Any], done: RemoveDone) -> dict[str, Any]:
+    """A DeleteRangeResponse."""
+    previous = [key_value(item) for item in done.previous]
+    return document(header=header, deleted=done.deleted, prev_kvs=previous)
+
+
+def txn_document(header: dict[str, Any], done: TransactionDone) -> dict[str, Any]:
+    """A TxnResponse."""
+    responses = [_response(result) for result in done.results]
+    return document(header=header, succeeded=done.succeeded, responses=responses)
+
+
+def _response(result: OperationResult) -> dict[str, Any]:
+    """A ResponseOp. In it a header shows only a revision, and that of a transaction nothing."""
+    header = {"revision": str(result.revision)}
+    match result:
+        case Selected():
+            return {"response_range": range_document(header, result)}
+        case WriteDone():
+            return {"response_put": put_document(header, result)}
+        case RemoveDone():
+            return {"response_delete_range": delete_document(header, result)}
+        case TransactionDone():
+            return {"response_txn": txn_document({}, result)}
+
+
+# -- handlers -------------------------------------------------------------------------------
+
+
+async def get_range(gateway: Gateway, message: RangeRequest) -> dict[str, Any]:
+    """kv/range, linearizable unless it asks not to be."""
+    wanted = select_of(message)
+    if not message.serializable:
+        await gateway.barrier()
+    check_read(gateway.state.auth, wanted.start, wanted.end)
+    selected = gateway.state.select(wanted)
+    return range_document(gateway.header(selected.revision), selected)
+
+
+async def put(gateway: Gateway, message: PutRequest) -> dict[str, Any]:
+    """kv/put."""
+    write = write_of(message)
+    if write.value is not None and write.lease is not None and not write.previous:
+        command = Put(write.key, write.value, lease=write.lease)
+        written = await gateway.execute(command, Written)
+        return document(header=gateway.header(written.revision))
+    try:
+        done = await gateway.execute(Transaction((), (write,)), TransactionDone)
+    except KeyNotFound:
+        # Outside of transactions etcd looks at the lease first.
+        if write.lease and gateway.state.leases.ttl_s(write.lease) is None:
+            raise LeaseNotFound(write.lease) from None
+        raise
+    (result,) = done.results
+    assert isinstance(result, WriteDone)
+    return put_document(gateway.header(done.revision), result)
+
+
+async def delete_range(gateway: Gateway, message: DeleteRangeRequest) -> dict[str, Any]:
+    """kv/deleterange."""
+    remove = remove_of(message)
+    if remove.end == only(remove.start) and not remove.previous:
+        deleted = await gateway.execute(Delete(remove.start), Deleted)
+        return document(header=gateway.header(deleted.revision), deleted=deleted.deleted)
+    done = await gateway.execute(Transaction((), (remove,)), TransactionDone)
+    (result,) = done.results
+    assert isinstance(result, RemoveDone)
+    return delete_document(gateway.header(done.revision), result)
+
+
+async def txn(gateway: Gateway, message: TxnRequest) -> dict[str, Any]:
+    """kv/txn."""
+    done = await gateway.execute(transaction_of(message), TransactionDone)
+    return txn_document(gateway.header(done.revision), done)
+
+
+async def compaction(gateway: Gateway, message: CompactionRequest) -> dict[str, Any]:
+    """kv/compaction."""
+    await gateway.execute(Compact(message.revision), Compacted)
+    return document(header=gateway.header())
+
+
+HANDLERS: dict[str, tuple[type[Any], Unary]] = {
+    "kv/range": (RangeRequest, get_range),
+    "kv/put": (PutRequest, put),
+    "kv/deleterange": (DeleteRangeRequest, delete_range),
+    "kv/txn": (TxnRequest, txn),
+    "kv/compaction": (CompactionRequest, compaction),
+}

@@ -1,0 +1,111 @@
+"""The connection below a request that may last for ever: is the client there, and does it read?
+
+aiohttp tells a handler that its client has gone only when it reads or writes, and a watch may do
+neither for hours. Nor can a wait for aiohttp's flow control be given up: the next one to wait finds
+the future that was cancelled. So a Link stands before aiohttp's protocol and listens.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from http_api.etcd.gateway import Gateway
+from kvstore.errors import Stopping
+
+STALL_S = 30.0
+"""A client that takes nothing of what waits for it for so long is cut off."""
+
+T = TypeVar("T")
+
+
+class Link(asyncio.Protocol):
+    """Passes everything on to the protocol that was there. Raises ConnectionResetError if the
+    client has gone already."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        inner = transport.get_protocol()
+        assert isinstance(inner, asyncio.Protocol)
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._inner = inner
+        self._transport = transport
+        self._resumed = asyncio.Event()
+        transport.set_protocol(self)
+
+    def release(self) -> None:
+        """The protocol that was there takes over again."""
+        if not self._transport.is_closing():
+            self._transport.set_protocol(self._inner)
+
+    def check(self) -> None:
+        """Raises ConnectionResetError if the client has gone."""
+        if self.gone.done() or self._transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough for more to be written.
+
+        Raises ConnectionResetError if it goes, or reads nothing for STALL_S and is cut off.
+        """
+        transport = self._transport
+        _, high = transport.get_write_buffer_limits()
+        left = transport.get_write_buffer_size()
+        while left > high:
+            self._resumed.clear()
+            try:
+                async with asyncio.timeout(STALL_S):
+                    await self._resumed.wait()
+            except TimeoutError:
+                if transport.get_write_buffer_size() >= left:
+                    transport.abort()
+            self.check()
+            left = transport.get_write_buffer_size()
+
+    # -- asyncio.Protocol -------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+        self._resumed.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._inner.connection_lost(exc)
+        self._resumed.set()
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+
+async def while_connected(gateway: Gateway, link: Link, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` for as long as the client and the server stay; else it is cancelled, and has
+    ended when this returns. Releases the link.
+
+    Raises ConnectionResetError, or Stopping, besides what `work` raises.
+    """
+    loop = asyncio.get_running_loop()
+    task, stopping = loop.create_task(work), loop.create_task(gateway.stopping.wait())
+    try:
+        await asyncio.wait((task, link.gone, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        link.check()
+        raise Stopping("this node is shutting down")
+    finally:
+        stopping.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()  # heard, also if something else is raised
+        link.release()

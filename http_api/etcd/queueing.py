@@ -1,0 +1,227 @@
+"""What locks and elections share: keys below one name, each held by a lease, in the order in which
+they were created. The first is the holder, and each of the others waits for those before it.
+
+The recipe, and the layout of the keys, are those of etcd's `concurrency` package: NAME/LEASE, with
+the lease in lower-case hexadecimal. So they work together with clients that follow the same one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from http_api.etcd.errors import UNKNOWN, EtcdError, status_of
+from http_api.etcd.gateway import Gateway, Stream, Unary
+from http_api.etcd.kv import bounds, remove_of, write_of
+from http_api.etcd.lease import grant
+from http_api.etcd.link import Link, while_connected
+from http_api.etcd.messages import DeleteRangeRequest, LeaseGrantRequest, PutRequest
+from kvstore.errors import KvError, RequestError, RevisionCompacted, Unavailable
+from kvstore.operation import (
+    Compare,
+    Field,
+    KeyValue,
+    Operation,
+    Order,
+    Relation,
+    Remove,
+    Select,
+    Selected,
+    Transaction,
+    TransactionDone,
+    only,
+)
+from kvstore.watch import Interest
+
+LEASE_TTL_S = 60
+"""Of a lease that is granted because the request names none."""
+RENEWALS_PER_TTL = 3
+
+Struct = TypeVar("Struct", bound=msgspec.Struct)
+
+
+class Place(NamedTuple):
+    """One's own key in a queue. `revision` is that which created it, `shown` the store's then;
+    `value` is what it held already, None if it is new."""
+
+    key: bytes
+    revision: int
+    lease: int
+    shown: int
+    value: bytes | None
+
+
+def keys_of(name: bytes) -> tuple[bytes, bytes | None]:
+    """Start and end of the keys of a queue: those that begin with NAME/."""
+    return bounds(name + b"/", name + b"0")
+
+
+def key_of(name: bytes, lease: int) -> bytes:
+    """The key of a lease in a queue."""
+    return b"%s/%s" % (name, f"{lease:x}".encode())
+
+
+async def take_place(gateway: Gateway, name: bytes, lease: int, value: bytes) -> Place:
+    """Create one's key, unless this lease has it already. Raises LeaseNotFound.
+
+    Cancelled, it leaves no key behind that nobody knows of.
+    """
+    taking = asyncio.get_running_loop().create_task(_take_place(gateway, name, lease, value))
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        with suppress(KvError):
+            place = await taking
+            if place.value is None:
+                await leave(gateway, place)
+        raise
+
+
+async def _take_place(gateway: Gateway, name: bytes, lease: int, value: bytes) -> Place:
+    lease = lease or await new_lease(gateway)
+    key = key_of(name, lease)
+    write = write_of(PutRequest(key=key, value=value, lease=lease))
+    look = Select(key, only(key))
+    done = await gateway.execute(
+        Transaction((_created(key, 0),), (write,), (look,)), TransactionDone
+    )
+    if done.succeeded:
+        return Place(key, done.revision, lease, done.revision, None)
+    (found,) = done.results
+    assert isinstance(found, Selected)
+    held = found.items[0]
+    return Place(key, held.create_revision, lease, done.revision, held.value)
+
+
+async def new_lease(gateway: Gateway) -> int:
+    """A lease of LEASE_TTL_S."""
+    granted = await grant(gateway, LeaseGrantRequest(ttl=LEASE_TTL_S))
+    return int(granted["ID"])
+
+
+async def if_still(gateway: Gateway, key: bytes, revision: int, then: Operation) -> TransactionDone:
+    """Do `then` if `key` is the one that was created at `revision`."""
+    return await gateway.execute(Transaction((_created(key, revision),), (then,)), TransactionDone)
+
+
+def _created(key: bytes, revision: int) -> Compare:
+    return Compare(Field.CREATE, Relation.EQUAL, *bounds(key, b""), revision)
+
+
+def removal(key: bytes) -> Remove:
+    """Raises EtcdError if there is no key."""
+    return remove_of(DeleteRangeRequest(key=key))
+
+
+async def leave(gateway: Gateway, place: Place) -> None:
+    """Give a place back as far as that can be done; its lease's end does it otherwise."""
+    with suppress(KvError):
+        await if_still(gateway, place.key, place.revision, removal(place.key))
+
+
+async def wait_for_turn(gateway: Gateway, name: bytes, place: Place) -> bool:
+    """Until no key of the queue is older; whether one was. Cancelling gives the place back.
+
+    The lease is kept alive meanwhile: the client is here, waiting.
+    """
+    waited = False
+    try:
+        async with _kept_alive(gateway, place.lease):
+            while (older := _before(gateway, name, place.revision)) is not None:
+                waited = True
+                await _gone(gateway, older)
+    except asyncio.CancelledError:
+        await leave(gateway, place)
+        raise
+    return waited
+
+
+def first(gateway: Gateway, name: bytes) -> KeyValue | None:
+    """The holder, as this node knows it."""
+    return _one(gateway, name, Select(b"", None, limit=1, order=Order.ASCEND, sort_by=Field.CREATE))
+
+
+def _before(gateway: Gateway, name: bytes, revision: int) -> KeyValue | None:
+    """The youngest of those older than `revision`. This node's state shows that revision, and so
+    every older key that is still there."""
+    wanted = Select(
+        b"",
+        None,
+        limit=1,
+        order=Order.DESCEND,
+        sort_by=Field.CREATE,
+        max_create_revision=revision - 1,
+    )
+    return _one(gateway, name, wanted)
+
+
+def _one(gateway: Gateway, name: bytes, wanted: Select) -> KeyValue | None:
+    start, end = keys_of(name)
+    bounded = msgspec.structs.replace(wanted, start=start, end=end)
+    found = gateway.state.select(bounded).items
+    return found[0] if found else None
+
+
+async def _gone(gateway: Gateway, item: KeyValue) -> None:
+    """Until `item`, which is there now, is deleted."""
+    interest = Interest(item.key, only(item.key), puts=False)
+    watcher = gateway.replica.feed.watch(interest)
+    try:
+        await watcher.next()
+    except RevisionCompacted:
+        return  # too slow; the caller looks again
+    finally:
+        watcher.close()
+
+
+@asynccontextmanager
+async def _kept_alive(gateway: Gateway, lease: int) -> AsyncIterator[None]:
+    renewing = asyncio.get_running_loop().create_task(_keep_alive(gateway, lease))
+    try:
+        yield
+    finally:
+        renewing.cancel()
+
+
+async def _keep_alive(gateway: Gateway, lease: int) -> None:
+    """Until the lease ends. It is renewed late enough that one who waits briefly costs nothing."""
+    while (ttl_s := gateway.state.leases.ttl_s(lease)) is not None:
+        await asyncio.sleep(ttl_s / RENEWALS_PER_TTL)
+        try:
+            await gateway.replica.leasing.renew(lease, gateway.timeout_s)
+        except Unavailable:
+            continue  # the next attempt may still be in time
+
+
+# -- handlers -------------------------------------------------------------------------------
+
+
+def in_one_code(handler: Callable[[Gateway, Any], Awaitable[dict[str, Any]]]) -> Unary:
+    """etcd answers every refusal below these paths with code 2, whatever its own code is."""
+
+    async def wrapped(gateway: Gateway, message: Any) -> dict[str, Any]:
+        try:
+            return await handler(gateway, message)
+        except RequestError as error:
+            raise EtcdError(UNKNOWN, status_of(error).text) from None
+
+    return wrapped
+
+
+def waiting(path: str, struct: type[Struct], handler: Unary) -> Stream:
+    """The handler of a unary call that may take hours: it ends when the client hangs up."""
+
+    async def wrapped(gateway: Gateway, request: web.BaseRequest) -> web.StreamResponse:
+        message = gateway.decode(struct, await gateway.body(request))
+        await gateway.authorize(request, message, path)
+        answer = await while_connected(gateway, Link(request), _call(handler, gateway, message))
+        return gateway.reply(answer)
+
+    return wrapped
+
+
+async def _call(handler: Unary, gateway: Gateway, message: msgspec.Struct) -> dict[str, Any]:
+    return await handler(gateway, message)

@@ -1,0 +1,90 @@
+"""How streams run: over a request and its chunked response, or over a WebSocket."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+from aiohttp.http import StreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
+
+from http_api.etcd.channel import STOPPED, BadDocument, Channel
+from http_api.etcd.errors import status_of
+from http_api.etcd.gateway import CORS, CORS_HEADERS, Gateway, Stream
+from http_api.etcd.link import while_connected
+from http_api.etcd.websocket import open_websocket
+from http_api.responses import JSON, answer
+from kvstore.errors import KvError, Stopping
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class HttpChannel(Channel):
+    """A request body and a chunked response: one chunk per message."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        super().__init__(request)
+        self._response: web.StreamResponse | None = None
+        self._expected = hdrs.EXPECT in request.headers and request.version.minor > 0
+
+    async def _piece(self) -> bytes | None:
+        content = self.request.content
+        if self._expected and not content.is_eof() and self.request.transport is not None:
+            self.request.transport.write(_CONTINUE)
+        self._expected = False
+        try:
+            return await content.readany() or None
+        except (web.RequestPayloadError, HttpProcessingError):
+            return None  # a broken body says no more
+
+    async def _write(self, line: bytes) -> None:
+        await self._open()
+        writer = self.request.writer
+        assert isinstance(writer, StreamWriter)
+        await writer.write(line, drain=False)
+
+    async def _open(self) -> web.StreamResponse:
+        """The response; its head goes out with the first message, not before."""
+        if self._response is None:
+            headers = {hdrs.CONTENT_TYPE: "application/json", **CORS_HEADERS}
+            self._response = web.StreamResponse(headers=headers)
+            await self._response.prepare(self.request)
+        return self._response
+
+    async def finish(self) -> web.StreamResponse:
+        """An empty response if nothing was sent."""
+        return await self._open()
+
+    async def fail(self, gateway: Gateway, error: KvError) -> web.StreamResponse:
+        """As the answer if nothing was sent, else as the last chunk."""
+        if isinstance(error, BadDocument) and self._response is None:
+            return gateway.error(error)
+        status = STOPPED if isinstance(error, Stopping) else status_of(error)
+        body = orjson.dumps(status.stream_document())
+        if self._response is None:
+            return answer(status.http_status, body, JSON, CORS)
+        await self._write(body)
+        return self._response
+
+
+Serve = Callable[[Gateway, Channel], Coroutine[Any, Any, None]]
+
+
+async def run(gateway: Gateway, channel: Channel, serve: Serve) -> web.StreamResponse:
+    """Serve one stream to its end."""
+    try:
+        await while_connected(gateway, channel.link, serve(gateway, channel))
+    except KvError as error:
+        return await channel.fail(gateway, error)
+    return await channel.finish()
+
+
+def stream(serve: Serve) -> Stream:
+    """The handler of a stream, which a client opens by a POST or as a WebSocket."""
+
+    async def handler(gateway: Gateway, request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "POST":
+            return await run(gateway, HttpChannel(request), serve)
+        return await run(gateway, await open_websocket(request), serve)
+
+    return handler

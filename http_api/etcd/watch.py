@@ -1,0 +1,325 @@
+"""etcd's Watch: any number of watches on one stream, served from this node's own change feed.
+
+Each watch has a task that pulls changes from the feed and sends them; nothing is queued between.
+A header shows a revision up to which its watch has been sent everything: clients resume from the
+next one.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+from http_api.etcd.channel import Channel
+from http_api.etcd.encode import document, key_value
+from http_api.etcd.errors import status_of
+from http_api.etcd.gateway import Gateway
+from http_api.etcd.streams import stream
+from kvstore.errors import Overloaded, RequestError, RevisionCompacted
+from kvstore.mvcc import Event
+from kvstore.operation import only
+from kvstore.watch import REVISIONS_PER_READ, Change, Interest, Watcher
+
+PROGRESS_INTERVAL_S = 600.0
+"""A watch that asked for notes of progress gets one after so long without events."""
+MESSAGE_BYTES_MAX = 1 << 20
+"""History is sent in messages of about this size, cut between revisions."""
+FRAGMENT_BYTES_MAX = 2 << 20
+"""The changes of one revision are cut beyond this, for clients that allow it."""
+READ_BYTES = 8 << 20
+"""About so much history is read at once."""
+
+_NO_WATCH = -1
+_REFUSED = "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
+
+
+class FilterType(IntEnum):
+    """Events that are not wanted."""
+
+    NOPUT = 0
+    NODELETE = 1
+
+    @staticmethod
+    def proto_name() -> str:
+        """As in the texts of errors."""
+        return "etcdserverpb.WatchCreateRequest.FilterType"
+
+
+class WatchCreateRequest(msgspec.Struct):
+    """`watch_id` 0: the server chooses. `start_revision` 0: from now on."""
+
+    key: bytes = b""
+    range_end: bytes = b""
+    start_revision: int = 0
+    progress_notify: bool = False
+    filters: list[FilterType] = []
+    prev_kv: bool = False
+    watch_id: int = 0
+    fragment: bool = False
+
+
+class WatchCancelRequest(msgspec.Struct):
+    watch_id: int = 0
+
+
+class WatchProgressRequest(msgspec.Struct):
+    """Nothing."""
+
+
+class WatchRequest(msgspec.Struct):
+    """One of the three, or nothing."""
+
+    create_request: WatchCreateRequest | None = None
+    cancel_request: WatchCancelRequest | None = None
+    progress_request: WatchProgressRequest | None = None
+
+
+def interest(request: WatchCreateRequest) -> Interest | None:
+    """What is to be watched; None for a range that holds no key.
+
+    An empty key stands for the lowest one, an empty end for no range, one zero byte for no end.
+    """
+    start = request.key or b"\0"
+    end: bytes | None = request.range_end or only(start)
+    if request.range_end == b"\0":
+        end = None
+    elif request.range_end and request.range_end <= start:
+        return None
+    filters = request.filters
+    return Interest(
+        start, end, puts=FilterType.NOPUT not in filters, deletes=FilterType.NODELETE not in filters
+    )
+
+
+class _Watch:
+    """One watch of a stream."""
+
+    def __init__(self, id: int, request: WatchCreateRequest, watcher: Watcher) -> None:
+        self.id = id
+        self.request = request
+        self.watcher = watcher
+        self.sent_revision: int | None = None
+        """While changes that were read are still to be sent: up to where they have been."""
+        self.revisions_max = 64
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def seen_revision(self) -> int:
+        """The client has been sent everything up to here."""
+        if self.sent_revision is not None:
+            return self.sent_revision
+        return self.watcher.seen_revision
+
+    async def next(self) -> list[Change]:
+        """The next changes; none if it is time for a note of progress.
+
+        Raises RevisionCompacted.
+        """
+        if not self.request.progress_notify:
+            return await self.watcher.next(self.revisions_max)
+        try:
+            async with asyncio.timeout(PROGRESS_INTERVAL_S):
+                return await self.watcher.next(self.revisions_max)
+        except TimeoutError:
+            return []
+
+    def messages(self, changes: list[Change], live: bool) -> Iterator[tuple[int, list[Event]]]:
+        """Events and the revision to show with them: of each revision alone as they happen, of
+        many when they are history. Events of one revision are never parted."""
+        through = self.watcher.seen_revision
+        events: list[Event] = []
+        size = total = 0
+        for number, change in enumerate(changes, 1):
+            events += change.events
+            size += sum(map(_event_bytes, change.events))
+            last = number == len(changes)
+            if last or live or size >= MESSAGE_BYTES_MAX:
+                yield through if last and not live else change.revision, events
+                total += size
+                events, size = [], 0
+        each = total // max(1, len(changes)) + 1
+        self.revisions_max = max(1, min(REVISIONS_PER_READ, READ_BYTES // each))
+
+
+def _event_bytes(event: Event) -> int:
+    """About what it takes in memory and, in base64, a third more on the wire."""
+    size = len(event.item.key) + len(event.item.value) + 100
+    return size if event.previous is None else size + len(event.previous.value)
+
+
+def _fragments(events: list[Event]) -> Iterator[tuple[list[Event], bool]]:
+    """Pieces of one message, and whether more follow."""
+    piece: list[Event] = []
+    size = 0
+    for event in events:
+        if piece and size + _event_bytes(event) > FRAGMENT_BYTES_MAX:
+            yield piece, True
+            piece, size = [], 0
+        piece.append(event)
+        size += _event_bytes(event)
+    yield piece, False
+
+
+def _event(event: Event, previous: bool) -> dict[str, Any]:
+    message: dict[str, Any] = {"type": "DELETE"} if event.deleted else {}
+    message["kv"] = key_value(event.item)
+    if previous and event.previous is not None:
+        message["prev_kv"] = key_value(event.previous)
+    return message
+
+
+class _Session:
+    """All watches of one stream."""
+
+    def __init__(self, gateway: Gateway, channel: Channel, tasks: asyncio.TaskGroup) -> None:
+        self._gateway = gateway
+        self._channel = channel
+        self._tasks = tasks
+        self._watches: dict[int, _Watch] = {}
+        self._next_id = 0
+
+    async def handle(self, request: WatchRequest) -> None:
+        """One document of the client's."""
+        if request.create_request is not None:
+            await self._create(request.create_request)
+        elif request.cancel_request is not None:
+            await self._cancel(request.cancel_request.watch_id)
+        elif request.progress_request is not None:
+            async with self._channel.turn:
+                # Taken within the turn: nothing is sent between looking and writing.
+                header = self._gateway.header(self._seen_revision())
+                await self._channel.write(document(header=header, watch_id=_NO_WATCH))
+
+    def close(self) -> None:
+        """The stream ends."""
+        for watch in self._watches.values():
+            watch.watcher.close()
+
+    def _seen_revision(self) -> int:
+        """Every watch has been sent everything up to here."""
+        now = self._gateway.state.revision
+        seen = min([now, *(watch.seen_revision for watch in self._watches.values())])
+        return max(1, seen)  # that of the empty store, which everybody has seen
+
+    # -- one watch --------------------------------------------------------------------------
+
+    async def _create(self, request: WatchCreateRequest) -> None:
+        gateway = self._gateway
+        header = gateway.header()
+        try:
+            await gateway.authorize(self._channel.request, request, "watch")
+        except RequestError:
+            await self._refuse(0, header, _REFUSED)
+            return
+        wanted = interest(request)
+        if wanted is None:
+            await self._refuse(_NO_WATCH, header, "mvcc: watcher range is empty")
+            return
+        if request.watch_id in self._watches and request.watch_id:
+            reason = "mvcc: duplicate watch ID provided on the WatchStream"
+            await self._refuse(_NO_WATCH, header, reason)
+            return
+        header = gateway.header()
+        try:
+            watcher = gateway.replica.feed.watch(wanted, request.start_revision)
+        except RevisionCompacted as error:
+            id = self._choose_id(request.watch_id)
+            await self._channel.send(
+                document(header=header, watch_id=id, created=True), self._compacted(id, error)
+            )
+            return
+        except Overloaded as error:
+            await self._refuse(_NO_WATCH, header, status_of(error).text)
+            return
+        id = self._choose_id(request.watch_id)
+        watch = self._watches[id] = _Watch(id, request, watcher)
+        await self._channel.send(document(header=header, watch_id=id, created=True))
+        watch.task = self._tasks.create_task(self._pump(watch))
+
+    def _choose_id(self, wanted: int) -> int:
+        if wanted:
+            return wanted
+        while self._next_id in self._watches:
+            self._next_id += 1
+        self._next_id += 1
+        return self._next_id - 1
+
+    async def _refuse(self, id: int, header: dict[str, Any], reason: str) -> None:
+        await self._channel.send(
+            document(header=header, watch_id=id, created=True, canceled=True, cancel_reason=reason)
+        )
+
+    def _compacted(self, id: int, error: RevisionCompacted) -> dict[str, Any]:
+        # Nothing has been compacted yet if this is 0, which would be left out: etcd says -1.
+        revision = error.compacted_revision or -1
+        return document(
+            header=self._gateway.header(0), watch_id=id, canceled=True, compact_revision=revision
+        )
+
+    async def _cancel(self, id: int) -> None:
+        watch = self._watches.pop(id, None)
+        if watch is None:
+            return
+        if watch.task is not None:
+            watch.task.cancel()
+        watch.watcher.close()
+        await self._channel.send(
+            document(header=self._gateway.header(), watch_id=id, canceled=True)
+        )
+
+    async def _pump(self, watch: _Watch) -> None:
+        """Send what happens until it is cancelled."""
+        gateway, watcher = self._gateway, watch.watcher
+        try:
+            while True:
+                live = watcher.next_revision > gateway.state.revision
+                before = watch.seen_revision
+                changes = await watch.next()
+                watch.sent_revision = before
+                for revision, events in watch.messages(changes, live):
+                    await self._send_events(watch, revision, events)
+                    watch.sent_revision = revision
+                watch.sent_revision = None
+                if not changes:
+                    header = gateway.header(watch.seen_revision)
+                    await self._channel.send(document(header=header, watch_id=watch.id))
+        except RevisionCompacted as error:
+            if self._watches.pop(watch.id, None) is not None:
+                watcher.close()
+                await self._channel.send(self._compacted(watch.id, error))
+
+    async def _send_events(self, watch: _Watch, revision: int, events: list[Event]) -> None:
+        header = self._gateway.header(revision)
+        pieces = _fragments(events) if watch.request.fragment else [(events, False)]
+        previous = watch.request.prev_kv
+        for piece, more in pieces:
+            await self._channel.send(
+                document(
+                    header=header,
+                    watch_id=watch.id,
+                    fragment=more,
+                    events=[_event(event, previous) for event in piece],
+                )
+            )
+
+
+async def serve(gateway: Gateway, channel: Channel) -> None:
+    """Until the client goes: the end of its requests is not the end of its watches."""
+    session: _Session | None = None
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            session = _Session(gateway, channel, tasks)
+            while (request := await channel.receive(WatchRequest)) is not None:
+                await session.handle(request)
+            await channel.discard()
+            await asyncio.get_running_loop().create_future()
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+    finally:
+        if session is not None:
+            session.close()
+
+
+STREAMS = {"watch": stream(serve)}

@@ -1,0 +1,198 @@
+"""Locks and elections: keys under one prefix, each held by a lease; the oldest key has its turn.
+
+The key of lease L under `name` is `name/` and L in lower-case hexadecimal. Whoever comes waits for
+the deletion of the key just before its own, so that one deletion wakes one waiter, in the order in
+which they came (the recipe of Hunt et al., "ZooKeeper: Wait-free coordination for Internet-scale
+systems", USENIX ATC 2010, §2.4, with revisions in place of sequence numbers).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from kvstore.client.leasing import HeldBlock, Lease, LeaseLost
+from kvstore.client.operations import Compare, CreateRevision, absent, delete, get, put
+from kvstore.client.requests import octets
+from kvstore.client.results import Entry, GetResult
+from kvstore.errors import (
+    ConditionFailed,
+    InvalidArgument,
+    LeaseNotFound,
+    RevisionCompacted,
+    Unavailable,
+)
+
+if TYPE_CHECKING:
+    from kvstore.client.aio import Client
+
+LOCK_TTL_S = 10
+
+
+class NotAcquired(ConditionFailed):
+    """Somebody else held it until `wait_s` was over."""
+
+    def __init__(self, name: bytes, wait_s: float) -> None:
+        super().__init__(0)
+        self.args = (f"{name.decode(errors='backslashreplace')} was not free within {wait_s:g} s",)
+
+
+class Turn:
+    """A place in the queue of a name: taken at the start of the block, given up at its end.
+
+    If the lease is lost, the block is cancelled, and ends with LeaseLost. That is sure only while
+    this process runs: a write that must not happen after the loss carries `held` as a condition.
+    """
+
+    def __init__(
+        self,
+        client: "Client",
+        name: str | bytes,
+        value: str | bytes,
+        lease: Lease,
+        wait_s: float | None = None,
+    ) -> None:
+        self._client = client
+        self._name = octets(name)
+        if not self._name:
+            raise InvalidArgument("name", "name: must not be empty")
+        self._value = octets(value)
+        self._wait_s = wait_s
+        self._block = HeldBlock()
+        self.lease = lease
+        """What holds it. `lease.lost` is set when it is over."""
+        self.key = b""
+        """The key that stands for it."""
+        self.revision = 0
+        """When the key was created. It grows from holder to holder: a fencing token."""
+
+    @property
+    def held(self) -> Compare:
+        """A condition for transactions: this turn is not over."""
+        return CreateRevision(self.key) == self.revision
+
+    async def __aenter__(self) -> Self:
+        """Wait for the turn. Raises NotAcquired after `wait_s`, LeaseLost if the lease is lost."""
+        await self.lease.__aenter__()
+        try:
+            self._block.enter(self.lease)
+            try:
+                async with asyncio.timeout(self._wait_s) as waiting:
+                    await self._acquire()
+            except TimeoutError as error:
+                if not waiting.expired():
+                    raise
+                self._block.leave(error)
+                raise NotAcquired(self._name, self._wait_s or 0.0) from None
+            except BaseException as error:
+                self._block.leave(error)
+                raise
+        except BaseException:
+            # Whoever else waits behind this place must not wait for its time to run out.
+            await self.lease.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give it up. Raises LeaseLost if it was lost, and that is how the block ended."""
+        try:
+            self._block.leave(error)
+        finally:
+            await self.lease.__aexit__(None, None, None)
+
+    async def _acquire(self) -> None:
+        prefix = self._name + b"/"
+        self.key = prefix + b"%x" % self.lease.id
+        try:
+            done = await self._client.txn(
+                absent(self.key),
+                then=[put(self.key, self._value, lease=self.lease.id), get(self.key)],
+                otherwise=[get(self.key)],
+            )
+        except LeaseNotFound as error:
+            raise LeaseLost(f"the lease {self.lease.id} ended") from error
+        self.revision = _entries(done.results[-1])[0].create_revision
+        while True:
+            before, own, revision = await self._look(prefix)
+            if own is None or own.create_revision != self.revision:
+                raise LeaseLost(f"the lease {self.lease.id} ended while it waited")
+            if before is None:
+                return
+            await self._deleted(before.key, revision)
+
+    async def _look(self, prefix: bytes) -> tuple[Entry | None, Entry | None, int]:
+        """The key just before this one's, this one's own, and when it was so."""
+        done = await self._client.txn(
+            then=[
+                get(
+                    prefix=prefix,
+                    max_create_revision=self.revision - 1,
+                    sort_by="create_revision",
+                    descending=True,
+                    limit=1,
+                    keys_only=True,
+                ),
+                get(self.key),
+            ]
+        )
+        before, own = map(_entries, done.results)
+        return next(iter(before), None), next(iter(own), None), done.revision
+
+    async def _deleted(self, key: bytes, revision: int) -> None:
+        """Until `key`, which was there at `revision`, is deleted."""
+        with suppress(RevisionCompacted):  # then look again
+            async with self._client.watch(key, from_revision=revision + 1, puts=False) as watch:
+                async for _ in watch:
+                    return
+
+
+class Lock(Turn):
+    """`async with client.lock("name") as lock:` one holder at a time, in the order of asking."""
+
+
+class Leadership(Turn):
+    """`async with client.elect("name", "me") as leadership:` a lock with a value."""
+
+    async def proclaim(self, value: str | bytes) -> None:
+        """Change the value. Raises LeaseLost if this is no longer the leader."""
+        done = await self._client.txn(self.held, then=[put(self.key, value, lease=self.lease.id)])
+        if not done:
+            raise LeaseLost(f"{self.key.decode(errors='backslashreplace')} leads no more")
+
+    async def resign(self) -> None:
+        """Let the next one lead before the block ends; the block itself goes on."""
+        await self._client.txn(self.held, then=[delete(self.key)])
+
+
+async def leader(client: "Client", name: str | bytes) -> tuple[Entry | None, int]:
+    """The key of whoever leads `name`, and when it was so."""
+    done = await client.txn(
+        then=[get(prefix=octets(name) + b"/", sort_by="create_revision", limit=1)]
+    )
+    return next(iter(_entries(done.results[0])), None), done.revision
+
+
+async def observe(client: "Client", name: str | bytes) -> AsyncIterator[Entry]:
+    """The leader of `name` now, and each new one or new value of it from then on."""
+    told: Entry | None = None
+    while True:
+        current, revision = await leader(client, name)
+        if current is not None and current != told:
+            told = current
+            yield current
+        with suppress(RevisionCompacted):
+            async with client.watch(prefix=octets(name) + b"/", from_revision=revision + 1) as seen:
+                async for _ in seen.changes():
+                    break
+
+
+def _entries(result: Any) -> tuple[Entry, ...]:
+    if not isinstance(result, GetResult):
+        raise Unavailable("the endpoint answered a get with something else")
+    return result.items
