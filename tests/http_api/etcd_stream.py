@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from etcd_node import encoded
+from etcd_node import b64, encoded
 from raw_http import WAIT_S, Connection, Reply
 
 
@@ -121,3 +121,27 @@ def cancel(id: int) -> dict[str, Any]:
 
 
 PROGRESS = {"progress_request": {}}
+
+
+def kv(key: bytes, value: bytes, created: int, modified: int, version: int) -> dict[str, Any]:
+    return {
+        "key": b64(key),
+        "create_revision": str(created),
+        "mod_revision": str(modified),
+        "version": str(version),
+        "value": b64(value),
+    }
+
+
+def put(*fields: Any) -> dict[str, Any]:
+    return {"kv": kv(*fields)}
+
+
+def gone(key: bytes, modified: int) -> dict[str, Any]:
+    return {"type": "DELETE", "kv": {"key": b64(key), "mod_revision": str(modified)}}
+
+
+async def quiet(opened: Stream) -> None:
+    """Nothing is sent but the answer to what is asked last."""
+    await opened.say(PROGRESS)
+    assert await opened.result() == {"watch_id": "-1"}
