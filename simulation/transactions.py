@@ -22,6 +22,9 @@ from kvstore.operation import (
 )
 from simulation.history import Answer, Call, Delete, Get, Put
 
+NO_LEASE = 99
+"""Nobody grants it: a transaction that names it must change nothing."""
+
 
 class Part(NamedTuple):
     """One operation of a transaction on one key. `revision` is 0 if it wrote nothing."""
@@ -74,7 +77,8 @@ def _compare(rng: random.Random, key: bytes, known: Mapping[str, tuple[str, int]
 def _change(rng: random.Random, key: bytes, new_value: Callable[[], str]) -> Operation:
     if rng.random() < 0.2:
         return Remove(key, only(key), previous=True)
-    return Write(key, new_value().encode(), previous=rng.random() < 0.3)
+    lease = NO_LEASE if rng.random() < 0.05 else 0
+    return Write(key, new_value().encode(), lease, previous=rng.random() < 0.3)
 
 
 def parts_possible(transaction: Transaction) -> Iterator[Part]:

@@ -208,7 +208,8 @@ class World:
             self._fail_unless_failed("liveness", f"healed, and {last.doing} does not succeed")
         elif not self._until(deadline_s, self._met):
             seen = [watcher.seen for watcher in self.watchers]
-            text = f"healed, and members differ: {self._places()}, watchers saw {seen}"
+            leases = sorted(self.monitor.model.leases)
+            text = f"healed: members at {self._places()}, watchers at {seen}, leases {leases}"
             self._fail_unless_failed("liveness", text)
 
     def _places(self) -> dict[NodeId, int]:
@@ -219,12 +220,14 @@ class World:
         }
 
     def _met(self) -> bool:
-        """Whether all have applied everything, and every watcher knows; digests are compared
-        slot by slot anyway."""
+        """Whether all have applied everything, every watcher knows, and every lease has ended,
+        which nobody keeps alive any more; digests are compared slot by slot anyway."""
         revision = self.monitor.model.revision
         through = max(self.monitor.applied, default=0)
-        return set(self._places().values()) == {through} and all(
-            watcher.seen == revision for watcher in self.watchers
+        return (
+            set(self._places().values()) == {through}
+            and all(watcher.seen == revision for watcher in self.watchers)
+            and not self.monitor.model.leases
         )
 
     def _judge(self) -> None:

@@ -104,7 +104,7 @@ _CHECKPOINTS = (
         edit(
             StateStore,
             "finish",
-            ("table.frozen = {}", "table.frozen, table.active = {}, {}"),
+            ("table.thaw()", "table.thaw(); table.active = {}"),
         ),
     ),
     mutation(

@@ -1,6 +1,6 @@
 """All deliberate faults."""
 
-from simulation.mutations import consensus, liveness, reads, requests, storage
+from simulation.mutations import changes, consensus, liveness, reads, requests, storage
 from simulation.mutations.edit import Mutation
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -8,6 +8,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *storage.MUTATIONS,
     *reads.MUTATIONS,
     *requests.MUTATIONS,
+    *changes.MUTATIONS,
     *liveness.MUTATIONS,
 )
 
