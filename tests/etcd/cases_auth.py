@@ -305,3 +305,14 @@ case("put with a lease whose keys one may not write", *ANN_MAY_A_TO_C, *SWITCH_O
      by(ANN, Call("/v3/kv/put", put_fields("a", "1"))))
 case("a stale token on authenticate", *SWITCH_ON, by({"Authorization": "bogus"}, login("root")))
 case("revisions of the store stay", put("a", "1"), user(), role(), put("b", "1"))
+case("moving the leader", *SWITCH_ON, differs(rpc("maintenance/transfer-leadership",
+     {"targetID": "5"}),
+     "Moving the leader needs root", 400, "user name is empty"),
+     by(ROOT, rpc("maintenance/transfer-leadership", {"targetID": "5"})))
+case("a password as a hash", differs(
+     rpc("auth/user/add", {"name": "ann", "hashedPassword": b("$2a$04$" + "a" * 53)}),
+     "Passwords as hashes", 400, "hashedPassword"))
+case("a name of 256 bytes", user("a" * 256), role("r" * 256), give("a" * 256, "r" * 256),
+     rpc("auth/user/get", {"name": "a" * 256}))
+case("a name of 257 bytes",
+     differs(user("a" * 257), "Length of user and role names", 400, "256 bytes"))
