@@ -147,7 +147,7 @@ def test_slot_and_ballot_of_a_message() -> None:
             "batch of 2 commands: grant lease 7 for 60 s, revoke lease 8",
         ),
         (c.encode(c.Batch(7, (), (5, 6))), "batch of 0 commands, and leases 5, 6 end"),
-        (c.encode(c.Batch(7, (b"junk",))), "(10 bytes)"),
+        (c.encode(c.Batch(7, (b"junk",))), "(14 bytes)"),
     ],
     ids=lambda shown: shown if isinstance(shown, str) else "",
 )
