@@ -46,7 +46,9 @@ def run_until_killed(path: Path, first: int, commits: int, rng: random.Random) -
         guard = threading.Timer(DEADLINE_S, writer.kill)
         guard.start()
         try:
-            lines = [writer.stdout.readline() for _ in range(2 * commits)]
+            # Half of the kills come when a commit has been announced, half when one is done.
+            awaited = 2 * commits - rng.randrange(2)
+            lines = [writer.stdout.readline() for _ in range(awaited)]
             # A random part of a transaction: the kill is to land anywhere in it.
             for _ in range(rng.randrange(20_000)):
                 pass
@@ -57,7 +59,7 @@ def run_until_killed(path: Path, first: int, commits: int, rng: random.Random) -
     assert writer.returncode == -signal.SIGKILL
     # A line cut off by the kill was not said.
     said = [line.split() for line in lines if line.endswith(b"\n")]
-    assert len(said) >= 2 * commits, "the writer was slow, and was not killed here"
+    assert len(said) >= awaited, "the writer was slow, and was not killed here"
     numbers = [int(number) for word, number in said if word == b"done"]
     assert numbers == list(range(first, first + len(numbers)))
     return first - 1 + len(numbers), said[-1][0] == b"commit"
@@ -75,9 +77,7 @@ def found_in(path: Path) -> set[int]:
 def test_transactions_survive_kill_whole_or_not_at_all(tmp_path: Path) -> None:
     path, rng = tmp_path / "claims.mdb", random.Random()
     last, commits, cut = 0, 0, 0
-    for round_ in range(4 * ROUNDS):
-        if round_ >= ROUNDS and cut > ROUNDS // 10:
-            break
+    for _ in range(ROUNDS):
         acknowledged, during_commit = run_until_killed(path, last + 1, rng.randrange(1, 20), rng)
         found = found_in(path)
         assert len(found) == 1, f"transaction torn: {sorted(found)}"
