@@ -147,6 +147,7 @@ class LeaseReport:
     lost: int = 0
     latest_s: float = 0.0
     cpu_share: float = 0.0
+    errors: Counter[str] = field(default_factory=Counter)
     kills: int = 0
 
     def wrong(self) -> bool:
@@ -155,7 +156,8 @@ class LeaseReport:
     def __str__(self) -> str:
         return (
             f"{self.leases} leases of {self.ttl_s} s: {self.renewals} kept alive "
-            f"({self.failed_renewals} tries failed), leader CPU {self.cpu_share:.2f} s per second; "
+            f"({self.failed_renewals} tries failed: {dict(self.errors)}), leader CPU "
+            f"{self.cpu_share:.2f} s per second; "
             f"{self.kept} kept to the end, lost {self.lost}; {self.let_go} let go: early "
             f"{self.early}, "
             f"later than {self.ttl_s + 1} s {self.late}, the latest after {self.latest_s:.2f} s; "
@@ -181,10 +183,10 @@ class Leases:
         report = self.report
         watching = asyncio.create_task(self._watch())
         numbers = iter(range(1, report.leases + 1))
+        keeping = asyncio.create_task(self._keep_all())
         await asyncio.gather(*(self._grant(numbers, n) for n in range(24)))
         leader = await asyncio.to_thread(self.cluster.leader)
         began, cpu = time.monotonic(), _cpu_s(self.cluster, leader)
-        keeping = asyncio.create_task(self._keep_all(began + seconds))
         await asyncio.sleep(seconds / 3)
         elapsed = time.monotonic() - began
         report.cpu_share = (_cpu_s(self.cluster, leader) - cpu) / elapsed
@@ -197,15 +199,14 @@ class Leases:
             self._new_leader_s = time.monotonic()
             await asyncio.to_thread(self.cluster.start, leader)
             self._release(report.leases // 20)
-        await keeping
+        await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
         deadline_s = time.monotonic() + report.ttl_s + 5
         self._release(report.leases // 20)
         while time.monotonic() < deadline_s and self._let_go - self._gone_s.keys():
-            if int(time.monotonic()) % max(1, report.ttl_s // 3) == 0:
-                await self._renew_once()
             await asyncio.sleep(0.2)
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in (keeping, watching):
+            task.cancel()
+        await asyncio.gather(keeping, watching, return_exceptions=True)
         self._judge()
         for client in self._clients:
             await client.close()
@@ -228,8 +229,8 @@ class Leases:
         free = [lease for lease in self._told_s if lease not in self._let_go]
         self._let_go.update(free[:count])
 
-    async def _keep_all(self, until_s: float) -> None:
-        while time.monotonic() < until_s:
+    async def _keep_all(self) -> None:
+        while True:
             began = time.monotonic()
             await self._renew_once()
             await asyncio.sleep(max(0.0, self.report.ttl_s / 3 - (time.monotonic() - began)))
@@ -246,8 +247,9 @@ class Leases:
             asked_s = time.monotonic()
             try:
                 await client.keep_alive(lease)
-            except KvError:
+            except KvError as error:
                 self.report.failed_renewals += 1
+                self.report.errors[type(error).__name__] += 1
             else:
                 self._asked_s[lease], self._told_s[lease] = asked_s, time.monotonic()
                 self.report.renewals += 1
@@ -256,12 +258,12 @@ class Leases:
         report = self.report
         for lease, told_s in self._told_s.items():
             gone_s = self._gone_s.get(lease)
+            report.early += gone_s is not None and gone_s < self._asked_s[lease] + report.ttl_s
             if lease not in self._let_go:
                 report.kept += gone_s is None
                 report.lost += gone_s is not None
                 continue
             report.let_go += 1
-            report.early += gone_s is not None and gone_s < self._asked_s[lease] + report.ttl_s
             # A new leader gives every lease its full time from when it begins to lead.
             since_s = max(told_s, self._new_leader_s if gone_s is None else 0.0)
             if gone_s is not None and self._new_leader_s and gone_s > self._new_leader_s:
