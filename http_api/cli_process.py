@@ -75,12 +75,13 @@ async def run_command(words: list[str], environment: Mapping[str, str], grace_s:
         code = await process.wait()
     except asyncio.CancelledError:
         send(signal.SIGTERM)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace_s):
-                await process.wait()
-                # The group may outlive the command that leads it.
-                while not shares_group and _is_there(process.pid):
-                    await asyncio.sleep(_LOOK_S)
+        # Not `asyncio.timeout`: before Python 3.11.3 it raises no TimeoutError in a cancelled task.
+        end_s = asyncio.get_running_loop().time() + grace_s
+        # The group may outlive the command that leads it.
+        while process.returncode is None or (not shares_group and _is_there(process.pid)):
+            if asyncio.get_running_loop().time() >= end_s:
+                break
+            await asyncio.sleep(_LOOK_S)
         if process.returncode is None or not shares_group:
             send(signal.SIGKILL)
         await process.wait()
