@@ -24,7 +24,6 @@ class Scheduler:
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self.handled = 0
         self.defects: list[str] = []
         self._ready: deque[Item] = deque()
         self._later: list[tuple[float, int, Item]] = []
@@ -60,7 +59,6 @@ class Scheduler:
                 if process.frozen:
                     process.backlog.append((process, handle))
                     continue
-                self.handled += 1
                 events._set_running_loop(process)
                 handle._run()
         finally:

@@ -74,7 +74,6 @@ class SimulatedWatcher(Caller):
             if [_shape(event) for event in change.events] != expected:
                 self._complain(f"is told that {change} happened; it was {expected}")
             self.seen = change.revision
-            self.world.watched += 1
 
     def _complain(self, text: str) -> None:
         self.world.monitor.violated("every change once", f"watcher {self.number} {text}")

@@ -66,7 +66,6 @@ class World:
         self.trace = Trace(keep=keep_trace)
         self.coverage = Coverage()
         self.reached = self.coverage.reached
-        self.watched = 0
         leases = LeaseBook(max(scenario.clock_rates), lambda: self.scheduler.now_s)
         self.monitor = Monitor(scenario.phase1, scenario.phase2, leases, self.reached)
         self.network = Network(scenario.conditions, self.randomness, self.trace)

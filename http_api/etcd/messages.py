@@ -226,10 +226,6 @@ class Empty(msgspec.Struct):
     """status, defragment, hash and snapshot take nothing."""
 
 
-class HashKVRequest(msgspec.Struct):
-    revision: int = 0
-
-
 class MoveLeaderRequest(msgspec.Struct, rename={"target_id": "targetID"}):
     target_id: Uint64 = Uint64(0)
 

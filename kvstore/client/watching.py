@@ -64,13 +64,6 @@ class EventStreamParser:
             self._id = content.decode()
 
 
-class _Compacted(NamedTuple):
-    """The data of `compacted`."""
-
-    compacted_revision: int
-    from_revision: int
-
-
 class Watch:
     """Events of the watched keys, one by one: `async for event in client.watch(prefix="a/")`.
 
