@@ -143,14 +143,12 @@ FAULTS = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS)
 """All kinds, see `simulation.nemesis` for what each does."""
 
 
-def draw(
-    seed: int, nodes: int | None = None, kinds: Collection[str] = FAULTS, scale: float = 1.0
-) -> Scenario:
+def draw(seed: int, nodes: int | None = None, kinds: Collection[str] = FAULTS) -> Scenario:
     """The scenario of `seed` in the default swarm, or with so many `nodes` and these faults.
 
-    `scale` multiplies the operations and the faults. Raises InvalidArgument if none of the kinds
-    can happen to so few nodes. Source: Groce et al., "Swarm Testing" (2012): many runs, each of
-    which leaves most features out, find more than runs that mix them all.
+    Raises InvalidArgument if none of the kinds can happen to so few nodes. Source: Groce et al.,
+    "Swarm Testing" (2012): many runs, each of which leaves most features out, find more than runs
+    that mix them all.
     """
     rng = random.Random(f"{seed}/scenario")
     count = nodes or rng.choices((1, 2, 3, 4, 5, 6, 7), (3, 6, 40, 8, 28, 6, 9))[0]
@@ -170,10 +168,10 @@ def draw(
         clock_skews_ms=tuple(rng.choice((0, 0, 50, -700, 5000)) for _ in range(count)),
         log_tails=_log_tails(rng, count),
         keys=rng.choice((1, 2, 3, 5, 8)),
-        clients=_clients(rng, count, length_s, scale),
+        clients=_clients(rng, count, length_s),
         holders=_holders(rng, count),
         watchers=rng.choice((0, 1, 3)),
-        faults=_faults(rng, count, max(phase1, phase2), length_s, kinds, scale),
+        faults=_faults(rng, count, max(phase1, phase2), length_s, kinds),
     )
 
 
@@ -230,9 +228,7 @@ def _rates(rng: random.Random, nodes: int) -> tuple[float, ...]:
     return tuple(1 + rng.uniform(-spread, spread) for _ in range(nodes))
 
 
-def _clients(
-    rng: random.Random, nodes: int, length_s: float, scale: float
-) -> tuple[ClientPlan, ...]:
+def _clients(rng: random.Random, nodes: int, length_s: float) -> tuple[ClientPlan, ...]:
     weights = (
         rng.choice((10, 20, 40)),
         rng.choice((0, 5)),
@@ -248,7 +244,7 @@ def _clients(
         rng.choice((0, 0, 1)),
     )
     count = rng.randint(2, 7)
-    operations = max(1, round(rng.choice((15, 30, 50)) * scale))
+    operations = rng.choice((15, 30, 50))
     think_s = 1.2 * length_s / operations
     bursts = rng.random() < 0.25
     plans = [
@@ -266,7 +262,7 @@ def _clients(
     ]
     if rng.random() < 0.5:
         reads_only = (1,) + (0,) * (len(CALLS) - 1)
-        reads = max(1, round(100 * scale))
+        reads = 100
         gap_s = 2 * length_s / reads
         plans.append(ClientPlan(count + 1, reads, 0.0, (0.0, gap_s), reads_only, LEADER, 0, 0.3))
     return tuple(plans)
@@ -295,7 +291,6 @@ def _faults(
     quorum: int,
     length_s: float,
     kinds: Collection[str],
-    scale: float,
 ) -> tuple[Fault, ...]:
     possible = sorted(set(kinds) & set(FAULTS))
     if nodes == 1:
@@ -310,7 +305,7 @@ def _faults(
     if set(chosen) <= {"hand-over", "depose"}:
         chosen.append("kill")  # nobody may lead when it is asked for, and a run needs a fault
     faults = []
-    for _ in range(max(1, round(rng.choice((2, 4, 7, 12)) * scale))):
+    for _ in range(rng.choice((2, 4, 7, 12))):
         kind = rng.choice(chosen)
         if kind == "lost-disk":
             chosen = [k for k in chosen if k != kind] or ["kill"]
