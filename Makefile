@@ -33,13 +33,13 @@ sim: $(VENV)/.runtime ## SEEDS=5000 seeds of the simulator
 	@exec $(BIN)/kvstore simulate --seeds $(SEEDS) --first-seed $$(date +%s)
 
 mutants: $(VENV)/.runtime ## break one rule at a time; the simulator must notice each
-	@exec $(BIN)/python -m simulation.mutations
+	@exec $(BIN)/python -m proof.simulation.mutations
 
 check: lint types test ## what must be green before a commit
 
 lint: $(VENV)/.dev ## style
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check paxos kvstore http_api simulation torture benchmarks tests
+	$(BIN)/ruff format --check paxos kvstore http_api kvstore_cli proof benchmarks tests
 
 types: $(VENV)/.dev ## static types
 	$(BIN)/mypy

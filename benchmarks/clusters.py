@@ -172,11 +172,11 @@ class Ours(Cluster):
         self._profile = profile
 
     def command(self, node: Node) -> list[str]:
-        """`python -m http_api.cli serve ...`, durable by default."""
+        """`python -m kvstore_cli.main serve ...`, durable by default."""
         peers = ",".join(f"{n.id}=127.0.0.1:{n.peer_port}" for n in self.nodes)
         watched = ["-m", "cProfile", "-o", str(profile_of(node))] if self._profile else []
         return [
-            sys.executable, *watched, "-m", "http_api.cli", "serve",
+            sys.executable, *watched, "-m", "kvstore_cli.main", "serve",
             "--id", str(node.id),
             "--initial-cluster", peers,
             "--listen-client", f"127.0.0.1:{node.client_port}",

@@ -13,16 +13,16 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import cast
 
-from http_api import params
-from http_api.kv import absent, value_answer, written_answer
-from http_api.metrics import Meter
-from http_api.problems import KeyNotFound, problem
-from http_api.responses import Answer
-from http_api.store import Store
-from kvstore.auth import check_read
-from kvstore.command import VALUE_BYTES_MAX, Put, Result
+from http_api.core import params
+from http_api.core.metrics import Meter
+from http_api.core.problems import KeyNotFound, problem
+from http_api.core.responses import Answer
+from http_api.core.store import Store
+from http_api.v1.kv import absent, value_answer, written_answer
+from kvstore.commands.commands import VALUE_BYTES_MAX, Put, Result
+from kvstore.commands.operations import only
 from kvstore.errors import KvError
-from kvstore.operation import only
+from kvstore.state.auth import check_read
 
 WAITING_BYTES_MAX = 1 << 16
 """Pipelined bytes kept while a request is in work; then the socket is not read any further."""

@@ -25,10 +25,10 @@
     │   └── Stopping              the node is shutting down, or failed
     └── OutcomeUnknown        timed out after proposing: it may yet be applied
 
-`http_api.problems` maps each to a status and a problem type, in one table.
+`http_api.core.problems` maps each to a status and a problem type, in one table.
 """
 
-from kvstore.accounts import Reason
+from kvstore.commands.accounts import Reason
 
 
 class KvError(Exception):

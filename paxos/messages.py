@@ -197,4 +197,4 @@ AnyMessage = (
     | Truncated
     | HandOver
 )
-"""Every message that may cross a link; the codec in `kvstore.wire` is built from this union."""
+"""Every message that may cross a link; the frames' codec is built from this union."""

@@ -2,7 +2,8 @@
 
 The roles are those of Lamport, "Paxos Made Simple" (2001), section 2. The acceptor is the real one,
 used for its first slot only; what `paxos.proposer` adds for a log of many slots (a window, pieces,
-sending again, a barrier) is left out here. `simulation.exhaustive` walks every message order of it.
+sending again, a barrier) is left out here. `proof.simulation.exhaustive` walks every message order
+of it.
 
     python -m paxos.synod        two proposers, three acceptors, a preemption, one chosen value
 """

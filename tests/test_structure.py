@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-PACKAGES = ("paxos", "kvstore", "http_api", "simulation", "torture")
+from tests.support.paths import ROOT
+
+PACKAGES = ("paxos", "kvstore", "http_api", "kvstore_cli", "proof")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 ABOVE = {
     "paxos": {"kvstore", "http_api", "simulation", "torture"},

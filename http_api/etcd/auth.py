@@ -1,9 +1,9 @@
 """`auth/...`: users, roles, tokens; and what every other call needs of its caller.
 
-Writes are judged where they are applied (`kvstore.auth`), reads where they happen; `authorize`
-says on whose behalf, and refuses what needs no state to be refused. The differences to etcd 3.5:
-what an inner transaction does is checked too, the keys of a lease are shown only to who may read
-them (as since 3.5.8), compaction takes a user, and moving the leader takes root.
+Writes are judged where they are applied (`kvstore.state.auth`), reads where they happen;
+`authorize` says on whose behalf, and refuses what needs no state to be refused. The differences to
+etcd 3.5: what an inner transaction does is checked too, the keys of a lease are shown only to who
+may read them (as since 3.5.8), compaction takes a user, and moving the leader takes root.
 """
 
 import secrets
@@ -18,12 +18,12 @@ from http_api.etcd.encode import document
 from http_api.etcd.errors import INVALID_ARGUMENT, UNKNOWN, EtcdError, status_of
 from http_api.etcd.gateway import Gateway, Unary
 from http_api.etcd.kv import bounds
-from kvstore import accounts
-from kvstore.accounts import NAME_BYTES_MAX, AuthChange, Permission, Reason, Right
-from kvstore.auth import caller, check_read
-from kvstore.command import Administer, Administered
+from kvstore.commands import accounts
+from kvstore.commands.accounts import NAME_BYTES_MAX, AuthChange, Permission, Reason, Right
+from kvstore.commands.commands import Administer, Administered
+from kvstore.commands.operations import prefix_end
 from kvstore.errors import AuthError, Unauthenticated, auth_error
-from kvstore.operation import prefix_end
+from kvstore.state.auth import caller, check_read
 
 SECRET_BYTES = 32
 

@@ -22,9 +22,9 @@ from http_api.etcd.queueing import (
     waiting,
 )
 from http_api.etcd.streams import stream
+from kvstore.commands.operations import KeyValue, only
 from kvstore.errors import RevisionCompacted
-from kvstore.operation import KeyValue, only
-from kvstore.watch import Interest
+from kvstore.replica.feed import Interest
 
 
 class CampaignRequest(msgspec.Struct):

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from kvstore.operation import KeyValue
+from kvstore.commands.operations import KeyValue
 
 
 class Uint32(int):

@@ -3,8 +3,8 @@
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from http_api.problems import BodyTimeout, ExpectationFailed, Malformed, UnsupportedMedia
-from kvstore.accounts import Reason
+from http_api.core.problems import BodyTimeout, ExpectationFailed, Malformed, UnsupportedMedia
+from kvstore.commands.accounts import Reason
 from kvstore.errors import (
     AuthError,
     DuplicateKey,

@@ -21,21 +21,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from http_api.access import Access
-from http_api.bodies import Bodies
+from http_api.core.authentication import Access
+from http_api.core.bodies import Bodies
+from http_api.core.problems import refusal
+from http_api.core.responses import JSON, Answer, answer
 from http_api.etcd.decode import decode
 from http_api.etcd.encode import document, to_json
 from http_api.etcd.errors import status_of
 from http_api.etcd.sizes import message_too_large
-from http_api.problems import refusal
-from http_api.responses import JSON, Answer, answer
-from kvstore.command import Command, Result
+from kvstore.commands.commands import Command, Result
 from kvstore.config import Config
 from kvstore.errors import KvError, TooLarge
 
 if TYPE_CHECKING:
-    from kvstore.replica import Replica
-    from kvstore.state_machine import StateMachine
+    from kvstore.replica.replica import Replica
+    from kvstore.state.state_machine import StateMachine
 
 RAFT_TERM = 2
 """Clients take a term that goes back for a stale node, and a node that lags knows a ballot late.

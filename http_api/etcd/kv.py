@@ -16,11 +16,17 @@ from http_api.etcd.messages import (
     SortTarget,
     TxnRequest,
 )
-from kvstore import operation
-from kvstore.auth import check_read
-from kvstore.command import KEY_BYTES_MAX, Compact, Compacted, Delete, Deleted, Put, Written
-from kvstore.errors import KeyNotFound, LeaseNotFound, TooManyOperations
-from kvstore.operation import (
+from kvstore.commands import operations as operation
+from kvstore.commands.commands import (
+    KEY_BYTES_MAX,
+    Compact,
+    Compacted,
+    Delete,
+    Deleted,
+    Put,
+    Written,
+)
+from kvstore.commands.operations import (
     Field,
     Operation,
     OperationResult,
@@ -36,7 +42,9 @@ from kvstore.operation import (
     WriteDone,
     only,
 )
-from kvstore.transaction import OPERATIONS_MAX, check
+from kvstore.errors import KeyNotFound, LeaseNotFound, TooManyOperations
+from kvstore.state.auth import check_read
+from kvstore.state.transactions import OPERATIONS_MAX, check
 
 NO_END = b"\0"
 

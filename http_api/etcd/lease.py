@@ -12,11 +12,11 @@ from http_api.etcd.messages import (
     LeaseRevokeRequest,
     LeaseTimeToLiveRequest,
 )
-from kvstore.auth import check_read
-from kvstore.command import Grant, Granted, Revoke, Revoked
+from kvstore.commands.commands import Grant, Granted, Revoke, Revoked
+from kvstore.commands.operations import only
 from kvstore.errors import LeaseExists
-from kvstore.leases import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
-from kvstore.operation import only
+from kvstore.state.auth import check_read
+from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 
 _ATTEMPTS = 8
 """Ids drawn at random that are all taken mean that the randomness is broken."""

@@ -19,8 +19,7 @@ from http_api.etcd.kv import bounds, remove_of, write_of
 from http_api.etcd.lease import grant
 from http_api.etcd.link import Link, while_connected
 from http_api.etcd.messages import DeleteRangeRequest, LeaseGrantRequest, PutRequest
-from kvstore.errors import KvError, RequestError, RevisionCompacted, Unavailable
-from kvstore.operation import (
+from kvstore.commands.operations import (
     Compare,
     Field,
     KeyValue,
@@ -34,7 +33,8 @@ from kvstore.operation import (
     TransactionDone,
     only,
 )
-from kvstore.watch import Interest
+from kvstore.errors import KvError, RequestError, RevisionCompacted, Unavailable
+from kvstore.replica.feed import Interest
 
 LEASE_TTL_S = 60
 """Of a lease that is granted because the request names none."""

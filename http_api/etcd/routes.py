@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import hdrs, web
 
-from http_api.access import Access
-from http_api.bodies import Bodies
+from http_api.core.authentication import Access
+from http_api.core.bodies import Bodies
+from http_api.core.metrics import HttpMetrics, Meter
+from http_api.core.responses import JSON, Answer, answer
 from http_api.etcd import (
     auth,
     cluster,
@@ -29,13 +31,11 @@ from http_api.etcd.sizes import (
     message_bytes,
     message_too_large,
 )
-from http_api.metrics import HttpMetrics, Meter
-from http_api.responses import JSON, Answer, answer
 from kvstore.config import Config
 from kvstore.errors import KvError, NoQuorum, TooLarge
 
 if TYPE_CHECKING:
-    from kvstore.replica import Replica
+    from kvstore.replica.replica import Replica
 
 UNARY: dict[str, tuple[type[Any], Unary]] = {
     **kv.HANDLERS,

@@ -8,12 +8,12 @@ from aiohttp import hdrs, web
 from aiohttp.http import StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
+from http_api.core.responses import JSON, answer
 from http_api.etcd.channel import STOPPED, BadDocument, Channel
 from http_api.etcd.errors import status_of
 from http_api.etcd.gateway import CORS, CORS_HEADERS, Gateway, Stream
 from http_api.etcd.link import while_connected
 from http_api.etcd.websocket import open_websocket
-from http_api.responses import JSON, answer
 from kvstore.errors import KvError, Stopping
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

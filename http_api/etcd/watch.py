@@ -17,10 +17,10 @@ from http_api.etcd.encode import document, key_value
 from http_api.etcd.errors import status_of
 from http_api.etcd.gateway import Gateway
 from http_api.etcd.streams import stream
+from kvstore.commands.operations import only
 from kvstore.errors import Overloaded, RequestError, RevisionCompacted
-from kvstore.mvcc import Event
-from kvstore.operation import only
-from kvstore.watch import REVISIONS_PER_READ, Change, Interest, Watcher
+from kvstore.replica.feed import REVISIONS_PER_READ, Change, Interest, Watcher
+from kvstore.state.mvcc import Event
 
 PROGRESS_INTERVAL_S = 600.0
 """A watch that asked for notes of progress gets one after so long without events."""

@@ -2,7 +2,7 @@
 
 `identity.json` is written once and then only replaced atomically. The *incarnation* is drawn when
 the directory is created: an emptied directory gets another one, and peers refuse it (D2). The
-incarnations of the other members are pinned here too; see `kvstore.identity`.
+incarnations of the other members are pinned here too; see `kvstore.peers.membership`.
 """
 
 import json
@@ -21,7 +21,7 @@ class Identity:
     """What a data directory says of its node.
 
     `configuration` describes members and quorum sizes; `pinned` holds the incarnations of the
-    members met, and `formed` says that all members hold the same (kvstore.identity).
+    members met, and `formed` says that all members hold the same (kvstore.peers.membership).
     """
 
     node_id: int

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from steps import (
+from tests.etcd.steps import (
     ALL,
     Begin,
     Call,

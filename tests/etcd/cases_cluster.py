@@ -1,6 +1,6 @@
 """Cases of members and maintenance."""
 
-from steps import Saved, Table, differs, put, rpc
+from tests.etcd.steps import Saved, Table, differs, put, rpc
 
 # fmt: off
 case = CLUSTER = Table("cluster")

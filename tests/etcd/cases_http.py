@@ -1,6 +1,6 @@
 """Cases of HTTP and JSON themselves: methods, paths, headers, malformed and unusual bodies."""
 
-from steps import Call, Table, b, differs, everything, get, put, put_fields, rpc
+from tests.etcd.steps import Call, Table, b, differs, everything, get, put, put_fields, rpc
 
 # fmt: off
 case = HTTP = Table("http")

@@ -1,6 +1,6 @@
 """Cases of put, range and deleterange (and what they refuse)."""
 
-from steps import (
+from tests.etcd.steps import (
     ALL,
     Rev,
     Table,

@@ -1,6 +1,6 @@
 """Cases of leases, locks and elections."""
 
-from steps import (
+from tests.etcd.steps import (
     Begin,
     Finish,
     Next,

@@ -1,6 +1,6 @@
 """Cases of transactions."""
 
-from steps import (
+from tests.etcd.steps import (
     Call,
     Rev,
     Table,

@@ -1,6 +1,6 @@
 """Cases of watches, over HTTP and over WebSocket."""
 
-from steps import (
+from tests.etcd.steps import (
     Begin,
     Finish,
     Frame,

@@ -14,9 +14,9 @@ import re
 import time
 from typing import Any
 
-from exchange import Exchange, Reply
-from servers import Server
-from steps import (
+from tests.etcd.exchange import Exchange, Reply
+from tests.etcd.servers import Server
+from tests.etcd.steps import (
     ALL,
     Begin,
     Call,

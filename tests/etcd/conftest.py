@@ -5,15 +5,11 @@ difference, or the comparison itself is wrong.
 """
 
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "integration"))
-
-from servers import MISSING, Etcd, Ours, Server, etcd_binary
+from tests.etcd.servers import MISSING, Etcd, Ours, Server, etcd_binary
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from steps import Call, Rev, b, rpc
+from tests.etcd.steps import Call, Rev, b, rpc
 
 KEYS = ("a", "aa", "ab", "b", "c")
 ENDS = ("b", "aa", "c", "d", "a", "", "\0")

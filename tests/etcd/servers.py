@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from exchange import Exchange
-from real_cluster import Cluster
+from tests.etcd.exchange import Exchange
+from tests.support.real_cluster import Cluster
 
 HOST = "127.0.0.1"
 START_S = 30.0

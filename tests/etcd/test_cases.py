@@ -1,10 +1,11 @@
 """Every endpoint and every error of the HTTP/JSON API, at a real etcd and at ours."""
 
 import pytest
-from cases import CASES
-from compare import run
-from servers import Server
-from steps import Case
+
+from tests.etcd.cases import CASES
+from tests.etcd.compare import run
+from tests.etcd.servers import Server
+from tests.etcd.steps import Case
 
 pytestmark = pytest.mark.integration
 

@@ -4,15 +4,16 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from cases import CASES
-from compare import Difference, check, run
-from servers import MISSING, Etcd, etcd_binary
-from steps import differs, get
 
-PAGE = Path(__file__).parents[2] / "docs" / "etcd-compatibility.md"
+from tests.etcd.cases import CASES
+from tests.etcd.compare import Difference, check, run
+from tests.etcd.servers import MISSING, Etcd, etcd_binary
+from tests.etcd.steps import differs, get
+from tests.support.paths import ROOT
+
+PAGE = ROOT / "docs" / "etcd-compatibility.md"
 BY_NAME = {case.name: case for case in CASES}
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from real_cluster import Cluster, eventually
-from servers import Etcd
+
+from tests.etcd.servers import Etcd
+from tests.support.real_cluster import Cluster, eventually
 
 etcd3gw = pytest.importorskip("etcd3gw", reason="pip install etcd3gw (part of the dev extra)")
 from etcd3gw import exceptions  # noqa: E402

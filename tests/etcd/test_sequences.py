@@ -11,12 +11,13 @@ import contextlib
 import os
 
 import pytest
-from compare import Difference, Session, check
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from requests_at_random import Maker, shrink, smaller
-from servers import Server
-from steps import Call, everything, grant, put
+
+from tests.etcd.compare import Difference, Session, check
+from tests.etcd.requests_at_random import Maker, shrink, smaller
+from tests.etcd.servers import Server
+from tests.etcd.steps import Call, everything, grant, put
 
 SEQUENCES = int(os.environ.get("SEQUENCES", "60"))
 SEED = int(os.environ.get("SEED", "1"))

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exchange import Exchange
-from real_cluster import Cluster, eventually
-from steps import b
+
+from tests.etcd.exchange import Exchange
+from tests.etcd.steps import b
+from tests.support.real_cluster import Cluster, eventually
 
 pytestmark = pytest.mark.integration
 

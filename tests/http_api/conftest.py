@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import uvloop
-from memory_replica import MemoryReplica
 
-from http_api.app import HttpServer
+from http_api.server import HttpServer
 from kvstore.config import Config
+from tests.support.memory_replica import MemoryReplica
 
 
 class Served(NamedTuple):

@@ -4,10 +4,10 @@ import asyncio
 from typing import NamedTuple
 
 import pytest
-from raw_http import connect
 
-from kvstore.command import KEY_BYTES_MAX, VALUE_BYTES_MAX
+from kvstore.commands.commands import KEY_BYTES_MAX, VALUE_BYTES_MAX
 from kvstore.errors import NoQuorum, OutcomeUnknown, Overloaded, Stopping
+from tests.support.raw_http import connect
 
 
 class Bad(NamedTuple):

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from raw_http import WAIT_S, connect, request
 
-from http_api import bodies
-from kvstore.command import VALUE_BYTES_MAX
+from http_api.core import bodies
+from kvstore.commands.commands import VALUE_BYTES_MAX
+from tests.support.raw_http import WAIT_S, connect, request
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from raw_http import connect, request
 
 from http_api.fast_lane import _NO_BODY, _NOT_OURS, WAITING_BYTES_MAX, body_length
 from kvstore.errors import NoQuorum
+from tests.support.raw_http import connect, request
 
 PLAIN = b"Host: a:1\r\nUser-Agent: x\r\nAccept: */*"
 

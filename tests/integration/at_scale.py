@@ -19,10 +19,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from real_cluster import Cluster
-
 from kvstore.client import Client
 from kvstore.errors import KvError
+from tests.support.real_cluster import Cluster
 
 WRITERS = 16
 SETTLE_S = 60.0

@@ -19,7 +19,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from real_cluster import DEADLINE_S, Answer, Client, Cluster, eventually
+from tests.support.real_cluster import DEADLINE_S, Answer, Client, Cluster, eventually
 
 WRITERS = 9
 SHARED_KEYS = 4

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from real_cluster import Cluster
+
+from tests.support.real_cluster import Cluster
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from at_scale import Leases, watch_all
-from real_cluster import Cluster
+
+from tests.integration.at_scale import Leases, watch_all
+from tests.support.real_cluster import Cluster
 
 pytestmark = pytest.mark.integration
 

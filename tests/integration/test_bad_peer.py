@@ -4,9 +4,9 @@ import socket
 from contextlib import suppress
 
 import pytest
-from real_cluster import HOST, eventually
 
-from kvstore.wire import PROTOCOL_VERSION, Hello, encode_frame
+from kvstore.peers.frames import PROTOCOL_VERSION, Hello, encode_frame
+from tests.support.real_cluster import HOST, eventually
 
 pytestmark = pytest.mark.integration
 

@@ -1,8 +1,9 @@
 """A short run of `chaos.py`, and that its judge finds what it should."""
 
 import pytest
-from chaos import History, Report, Verdict, failover, run
-from real_cluster import Answer
+
+from tests.integration.chaos import History, Report, Verdict, failover, run
+from tests.support.real_cluster import Answer
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from real_cluster import DEADLINE_S, HOST, ROOT, Cluster, eventually
+
+from tests.support.real_cluster import DEADLINE_S, HOST, ROOT, Cluster, eventually
 
 pytestmark = [
     pytest.mark.integration,

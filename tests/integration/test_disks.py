@@ -4,7 +4,8 @@ import resource
 import shutil
 
 import pytest
-from real_cluster import Load, check_all, eventually
+
+from tests.support.real_cluster import Load, check_all, eventually
 
 pytestmark = pytest.mark.integration
 

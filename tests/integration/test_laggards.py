@@ -1,7 +1,8 @@
 """A node that was away catches up: from the log if that reaches back, else by a snapshot."""
 
 import pytest
-from real_cluster import Load, check_all, eventually
+
+from tests.support.real_cluster import Load, check_all, eventually
 
 pytestmark = pytest.mark.integration
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import lmdb
 import pytest
-from lmdb_writer import DATABASE
 
 from kvstore.storage.environment import open_environment
-from simulation.disk import Disk
+from proof.simulation.machine.disk import Disk
+from tests.integration.lmdb_writer import DATABASE
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parent.parent.parent
 KEYS = 20
 ROUNDS = 40
 DEADLINE_S = 20

@@ -3,7 +3,8 @@
 import threading
 
 import pytest
-from real_cluster import Answer, Client, check_all, eventually
+
+from tests.support.real_cluster import Answer, Client, check_all, eventually
 
 pytestmark = pytest.mark.integration
 

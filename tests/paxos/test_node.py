@@ -1,7 +1,6 @@
 """The composition: whole clusters through the situations that roles alone cannot show."""
 
 import pytest
-from cluster import TIMEOUT, Cluster, Packet, lead_without_phase_2, led
 
 from paxos.ballot import ZERO, Ballot
 from paxos.errors import PeerError
@@ -22,6 +21,7 @@ from paxos.messages import (
 )
 from paxos.node import Node, NodeConfig, Role
 from paxos.quorum import flexible, majority
+from tests.support.paxos_cluster import TIMEOUT, Cluster, Packet, lead_without_phase_2, led
 
 # -- writing -----------------------------------------------------------------------------------
 

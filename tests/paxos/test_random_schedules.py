@@ -9,10 +9,10 @@ from collections import Counter
 from functools import cache
 
 import pytest
-from cluster import Cluster
 
 from paxos.ballot import NodeId
 from paxos.quorum import QuorumSystem, flexible, majority
+from tests.support.paxos_cluster import Cluster
 
 STEPS = 8000
 SEEDS = 240

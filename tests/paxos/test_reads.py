@@ -1,11 +1,10 @@
 """Linearizable reads: who must answer a probe, and which answers must not count."""
 
-from cluster import TIMEOUT, lead_without_phase_2, led
-
 from paxos.effects import Effects
 from paxos.messages import Accept, Fetch, ReadIndex, ReadIndexReply
 from paxos.quorum import flexible, majority
 from paxos.reads import REMOTE_READS_MAX, Reads
+from tests.support.paxos_cluster import TIMEOUT, lead_without_phase_2, led
 
 
 def reads(n: int = 3, life: int = 1) -> tuple[Reads, Effects]:

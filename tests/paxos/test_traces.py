@@ -1,7 +1,7 @@
 """Readable traces of the protocol: commands in, every message, record and choice out.
 
 A trace in `tests/traces/` is a text of comments (`#`), commands (`>`) and the log that they must
-produce (indented). After a wanted change: `python tests/paxos/test_traces.py --rewrite`, then read
+produce (indented). After a wanted change: `python -m tests.paxos.test_traces --rewrite`, then read
 the difference. Commands::
 
     > cluster 3 window=1        nodes 1 to 3; time-outs without jitter, so traces do not roll dice
@@ -19,17 +19,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # to run as a script
-
 import pytest
-from cluster import Cluster
 
 from paxos.ballot import NodeId
 from paxos.effects import ChosenThrough, Promised, Truncation
 from paxos.messages import AnyMessage, Entry, Message
-from simulation.describe import describe, describe_record, value_text
+from proof.simulation.tell.describe import describe, describe_record, value_text
+from tests.support.paths import ROOT
+from tests.support.paxos_cluster import Cluster
 
-TRACES = Path(__file__).parents[1] / "traces"
+TRACES = ROOT / "tests" / "traces"
 
 
 def event_text(event: object) -> str:

@@ -1,0 +1,240 @@
+"""Who sends a request, and on whose behalf it is served: tokens, passwords, the native API's seam.
+
+While authentication is off this costs one attribute test per request.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from base64 import b64decode
+from collections import OrderedDict
+
+from aiohttp import hdrs, web
+
+from http_api.core.passwords import SALT_BYTES, password_hash, password_matches
+from http_api.core.store import State, Store
+from http_api.core.tokens import Tokens
+from kvstore.commands.accounts import Reason
+from kvstore.commands.operations import KeyValue, Select, Selected, only
+from kvstore.errors import Overloaded, Unauthenticated, auth_error
+from kvstore.state.auth import Caller, caller, check_read
+from kvstore.state.mvcc import Event, History, Page
+
+HASHING_MAX = 2
+"""Password hashes computed at once; each takes a core and 16 MiB for some 50 ms."""
+HASHES_WAITING_MAX = 64
+LOGINS_MAX = 1_000
+"""Pairs of user and password that were found right, for clients that send them each time."""
+
+_ADMINISTRATION = ("/v1/compact", "/v1/snapshot", "/v1/cluster/")
+_SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+
+
+class Access:
+    """Shared by both APIs of a server."""
+
+    def __init__(self, replica: Store, timeout_s: float, tokens: Tokens | None = None) -> None:
+        self._replica = replica
+        self._timeout_s = timeout_s
+        self._tokens = tokens or Tokens()
+        self._hashing = asyncio.Semaphore(HASHING_MAX)
+        self._waiting = 0
+        self._key = secrets.token_bytes(32)
+        self._logins: OrderedDict[bytes, bytes] = OrderedDict()
+        self._dummy = password_hash("", bytes(SALT_BYTES))
+
+    @property
+    def enabled(self) -> bool:
+        """Whether this node has applied that authentication is on."""
+        return self._replica.state.auth.enabled
+
+    # -- passwords --------------------------------------------------------------------------
+
+    async def hash(self, password: str) -> bytes:
+        """What to store of a password. Raises Overloaded."""
+        salt = secrets.token_bytes(SALT_BYTES)
+        await self._begin_hashing()
+        try:
+            return await asyncio.to_thread(password_hash, password, salt)
+        finally:
+            self._hashing.release()
+
+    async def _matches(self, password: str, stored: bytes) -> bool:
+        await self._begin_hashing()
+        try:
+            return await asyncio.to_thread(password_matches, password, stored)
+        finally:
+            self._hashing.release()
+
+    async def _begin_hashing(self) -> None:
+        if self._waiting >= HASHES_WAITING_MAX:
+            raise Overloaded("too many passwords are being checked at once")
+        self._waiting += 1
+        try:
+            await self._hashing.acquire()
+        finally:
+            self._waiting -= 1
+
+    async def _verify(self, name: str, password: str) -> Caller:
+        """Whom name and password prove, as of a read barrier.
+
+        Raises AuthError, Unavailable. A change while the hash is computed makes the answer void
+        by its revision, so it need not be looked for.
+        """
+        await self._replica.read_barrier(self._timeout_s)
+        auth = self._replica.state.auth
+        if not auth.enabled:
+            raise auth_error(Reason.OFF)
+        user, revision = auth.users.get(name), auth.revision
+        if user is not None and user.password is None:
+            raise Unauthenticated(Reason.NO_PASSWORD)
+        # An unknown user takes as long as a known one.
+        stored = self._dummy if user is None or user.password is None else user.password
+        if not await self._matches(password, stored) or user is None:
+            raise Unauthenticated(Reason.WRONG_PASSWORD)
+        return Caller(name, revision)
+
+    # -- callers ----------------------------------------------------------------------------
+
+    async def log_in(self, name: str, password: str) -> str:
+        """A token. Raises AuthError, Unavailable."""
+        by = await self._verify(name, password)
+        secret = self._replica.state.auth.secret
+        if not secret:
+            raise auth_error(Reason.OFF)
+        return self._tokens.issue(by, secret)
+
+    async def of_token(self, token: str) -> Caller:
+        """Whom a token names. Raises Unauthenticated, Unavailable."""
+        by = self._known(token)
+        if by is None:
+            # Perhaps this node has not applied yet what the token needs.
+            await self._replica.read_barrier(self._timeout_s)
+            by = self._known(token)
+        if by is None:
+            raise Unauthenticated(Reason.BAD_TOKEN)
+        return by
+
+    def _known(self, token: str) -> Caller | None:
+        auth = self._replica.state.auth
+        by = self._tokens.recognise(token, auth.secret)
+        if by is None or by.auth_revision > auth.revision or auth.user(by) is None:
+            return None
+        return by
+
+    async def of_password(self, name: str, password: str) -> Caller:
+        """Whom name and password prove; remembered while the password stays what it is."""
+        auth = self._replica.state.auth
+        message = b"%d:%b%b" % (len(name), name.encode(), password.encode())
+        login = hashlib.blake2b(message, key=self._key).digest()
+        user = auth.users.get(name)
+        if user is not None and user.password and self._logins.get(login) == user.password:
+            self._logins.move_to_end(login)
+            return Caller(name, auth.revision)
+        by = await self._verify(name, password)
+        user = self._replica.state.auth.user(by)
+        if user is not None and user.password:
+            self._logins[login] = user.password
+            if len(self._logins) > LOGINS_MAX:
+                self._logins.popitem(last=False)
+        return by
+
+    async def _of(self, request: web.BaseRequest) -> Caller:
+        """Whom the Authorization header proves: a token, bare or as a Bearer, or Basic.
+
+        Raises Unauthenticated, Unavailable.
+        """
+        value = request.headers.get(hdrs.AUTHORIZATION, "").strip()
+        if not value:
+            raise Unauthenticated(Reason.NO_USER)
+        scheme, _, rest = value.partition(" ")
+        match scheme.lower():
+            case "bearer":
+                return await self.of_token(rest.strip())
+            case "basic":
+                name, password = _basic(rest)
+                return await self.of_password(name, password)
+        return await self.of_token(value)
+
+    # -- the native API ---------------------------------------------------------------------
+
+    async def admit(self, request: web.BaseRequest, path: str) -> None:
+        """Serve a request to the native API on behalf of its sender, while authentication is on.
+
+        Raises AuthError, Unavailable. Paths outside of /v1/ show no data, and are open to all.
+        """
+        if not path.startswith("/v1/"):
+            return
+        by = await self._of(request)
+        if path.startswith(_ADMINISTRATION) and not (
+            path.startswith("/v1/cluster") and request.method in _SAFE
+        ):
+            await self.administer(by)
+        caller.set(by)
+
+    async def administer(self, by: Caller | None) -> None:
+        """Raise AuthError unless `by` is an administrator now, as of a read barrier."""
+        await self._replica.read_barrier(self._timeout_s)
+        reason = self._replica.state.auth.root_refusal(by)
+        if reason is not None:
+            raise auth_error(reason)
+
+
+def _basic(text: str) -> tuple[str, str]:
+    """User and password of an Authorization header (RFC 7617)."""
+    try:
+        name, colon, password = b64decode(text.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        raise Unauthenticated(Reason.WRONG_PASSWORD) from None
+    if not colon:
+        raise Unauthenticated(Reason.WRONG_PASSWORD)
+    return name, password
+
+
+class Readable:
+    """A state as its caller may read it: each read raises AuthError without the right."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.auth = state.auth
+        self.leases = state.leases
+
+    @property
+    def revision(self) -> int:
+        return self._state.revision
+
+    @property
+    def compacted_revision(self) -> int:
+        return self._state.compacted_revision
+
+    def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
+        check_read(self.auth, key, only(key))
+        return self._state.get(key, revision)
+
+    def range(
+        self,
+        start: bytes,
+        end: bytes | None,
+        *,
+        revision: int = 0,
+        limit: int,
+        reverse: bool = False,
+        keys_only: bool = False,
+    ) -> Page:
+        check_read(self.auth, start, end)
+        return self._state.range(
+            start, end, revision=revision, limit=limit, reverse=reverse, keys_only=keys_only
+        )
+
+    def select(self, wanted: Select) -> Selected:
+        check_read(self.auth, wanted.start, wanted.end)
+        return self._state.select(wanted)
+
+    def history(self, key: bytes, limit: int, revision: int = 0) -> History:
+        check_read(self.auth, key, only(key))
+        return self._state.history(key, limit, revision)
+
+    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[Event]]]:
+        """Of all keys, so only for who may read all."""
+        check_read(self.auth, b"\0", None)
+        return self._state.changes(first_revision, revisions_max)

@@ -1,0 +1,131 @@
+"""Request bodies: bounded in size, in time, and in memory over all connections."""
+
+import asyncio
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from http_api.core.problems import BodyTimeout, ExpectationFailed, Malformed, UnsupportedMedia
+from kvstore.errors import InvalidArgument, Overloaded, TooLarge
+
+BODY_TIMEOUT_S = 30.0
+JSON_BYTES_MAX = 65_536
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Bodies:
+    """Reads request bodies; those that come in pieces share `pending_bytes_max` of memory."""
+
+    def __init__(self, pending_bytes_max: int) -> None:
+        self._free_bytes = pending_bytes_max
+
+    async def read(self, request: web.BaseRequest, bytes_max: int) -> bytes:
+        """The whole body.
+
+        Raises TooLarge without reading on, UnsupportedMedia, ExpectationFailed, Malformed,
+        BodyTimeout, Overloaded, or ConnectionError if the client goes away.
+        """
+        headers = request.headers
+        if hdrs.CONTENT_ENCODING in headers:
+            _check_encoding(headers[hdrs.CONTENT_ENCODING])
+        content = request.content
+        if not content.is_eof():
+            return await self._gather(request, bytes_max)
+        body = content.read_nowait()
+        if len(body) > bytes_max:
+            raise _too_large(len(body), bytes_max)
+        return body
+
+    async def read_json(self, request: web.BaseRequest) -> dict[str, Any]:
+        """The body as a JSON object; an empty body is an empty object."""
+        body = await self.read(request, JSON_BYTES_MAX)
+        if not body.strip():
+            return {}
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise Malformed(f"the body is not valid JSON: {error}") from None
+        if not isinstance(document, dict):
+            raise Malformed("the body must be a JSON object")
+        return document
+
+    async def _gather(self, request: web.BaseRequest, bytes_max: int) -> bytes:
+        """A body of which some is still to come."""
+        declared = request.content_length or 0
+        if declared > bytes_max:
+            raise _too_large(declared, bytes_max)
+        reserved = 0
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            reserved += self._reserve(declared)
+            _send_continue(request)
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                while chunk := await request.content.readany():
+                    size += len(chunk)
+                    if size > bytes_max:
+                        raise _too_large(None, bytes_max)
+                    if size > reserved:
+                        reserved += self._reserve(size - reserved)
+                    chunks.append(chunk)
+        except TimeoutError:
+            raise BodyTimeout(
+                f"the request body did not arrive within {BODY_TIMEOUT_S:g} seconds"
+            ) from None
+        except (web.RequestPayloadError, HttpProcessingError) as error:
+            raise Malformed(f"the request body is broken: {error}") from None
+        finally:
+            self._free_bytes += reserved
+        return b"".join(chunks)
+
+    def _reserve(self, size: int) -> int:
+        if size > self._free_bytes:
+            raise Overloaded("too many large request bodies are arriving at once")
+        self._free_bytes -= size
+        return size
+
+
+def _too_large(size: int | None, bytes_max: int) -> TooLarge:
+    what = f"has {size} bytes" if size is not None else "is over the limit"
+    return TooLarge(f"the request body {what}; at most {bytes_max} bytes are accepted")
+
+
+def _check_encoding(encoding: str) -> None:
+    if encoding.strip().lower() not in ("", "identity"):
+        raise UnsupportedMedia(
+            f"Content-Encoding: {encoding[:40]} is not supported; send the plain bytes"
+        )
+
+
+def _send_continue(request: web.BaseRequest) -> None:
+    """Tell a client that asked, and whose body has not begun to arrive, to send it."""
+    expect = request.headers.get(hdrs.EXPECT)
+    if expect is None:
+        return
+    if expect.strip().lower() != "100-continue":
+        raise ExpectationFailed(f"Expect: {expect[:40]!r} cannot be met; only 100-continue can")
+    if request.version.minor == 0:
+        return  # an HTTP/1.0 client knows no interim answers (RFC 9110, 10.1.1)
+    if request.transport is not None:
+        request.transport.write(_CONTINUE)
+
+
+def fields(document: dict[str, Any], allowed: tuple[str, ...]) -> dict[str, Any]:
+    """The document, refused if it has other fields."""
+    for name in document:
+        if name not in allowed:
+            known = ", ".join(allowed)
+            raise InvalidArgument(name, f"unknown field {name!r}; the body takes: {known}")
+    return document
+
+
+def integer_field(value: object, name: str, minimum: int, maximum: int) -> int:
+    """A JSON integer within the bounds."""
+    if type(value) is not int or not minimum <= value <= maximum:
+        raise InvalidArgument(
+            name, f"{name}: expected a whole number from {minimum} to {maximum}, got {value!r}"
+        )
+    return value

@@ -1,0 +1,215 @@
+"""The HTTP server: connections, dispatch, and what happens to errors.
+
+It stands on aiohttp's low-level server. `web.Application` with its routing, signals and per-request
+objects halves the throughput, and a table of a dozen paths needs none of it.
+"""
+
+import asyncio
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from prometheus_client import CollectorRegistry
+
+from http_api.core.context import Context
+from http_api.core.metrics import HttpMetrics
+from http_api.core.problems import NOT_APPLIED, Malformed, Unexpected, problem
+from http_api.core.responses import Answer, answer
+from http_api.core.router import Route, Router, split_target
+from http_api.core.store import Store
+from http_api.etcd.routes import EtcdApi, owns
+from http_api.fast_lane import FastLane, Lanes
+from http_api.v1.batch import Batch
+from http_api.v1.cluster import Cluster
+from http_api.v1.dashboard import Dashboard
+from http_api.v1.health import Health
+from http_api.v1.kv import Kv
+from http_api.v1.leases import Leases
+from http_api.v1.listing import Listing
+from http_api.v1.openapi import Description
+from http_api.v1.txn import Txn
+from http_api.v1.watch import Watch
+from kvstore.config import Address, Config
+from kvstore.errors import KvError, Overloaded
+from kvstore.state.auth import caller
+
+if TYPE_CHECKING:
+    from kvstore.replica.replica import Replica
+
+KEEPALIVE_S = 75.0
+"""Connections without a complete request for so long are closed, slow heads included."""
+LINGER_S = 1.0
+"""How long a body that nobody wants is read on, so that the client gets to see the answer."""
+STOP_S = 5.0
+"""How long a stop waits for requests in flight, and once more for those it has cancelled."""
+
+_READS = frozenset(("GET", "HEAD", "OPTIONS"))
+_log = logging.getLogger("http_api")
+
+
+class HttpServer:
+    """Serves the API of one replica on `config.listen_client`.
+
+    One connection has at most one request in work, so `config.pending_requests_max` connections
+    bound both.
+    """
+
+    def __init__(self, replica: Store, config: Config) -> None:
+        self._config = config
+        self._metrics = HttpMetrics()
+        context = self._context = Context(replica, config)
+        description = Description()
+        self.routes: list[Route] = [
+            *Kv(context).routes(),
+            *Listing(context).routes(),
+            *Txn(context).routes(),
+            *Batch(context).routes(),
+            *Watch(context).routes(),
+            *Leases(context).routes(),
+            *Cluster(context).routes(),
+            *Health(context, self._register(replica)).routes(),
+            *description.routes(),
+            *Dashboard().routes(),
+        ]
+        description.complete(self.routes)
+        self._router = Router(self.routes, self._metrics)
+        self._unmatched = self._metrics.meter("unmatched", "any")
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+        self._stopping = False
+        self._lanes: Lanes | None = None
+        self._replica = replica
+        self._etcd = EtcdApi(
+            cast("Replica", replica), config, context.bodies, context.access, self._metrics
+        )
+        self.address: Address = config.listen_client
+
+    def _register(self, replica: Store) -> CollectorRegistry:
+        """The replica's registry, or one of our own, with the HTTP metrics in it."""
+        metrics = getattr(replica, "metrics", None)
+        registry: CollectorRegistry = metrics.registry if metrics else CollectorRegistry()
+        self._metrics.register(registry)
+        return registry
+
+    async def start(self) -> None:
+        """Bind and serve; `address` is then the bound one. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        self._server = web.Server(
+            self._handle,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=KEEPALIVE_S,
+            lingering_time=LINGER_S,
+            logger=_protocol_log(),
+        )
+        meters = {
+            method.encode(): self._router.resolve(method, "/v1/kv/k")[1]
+            for method in ("GET", "PUT")
+        }
+        self._lanes = Lanes(
+            self._replica,
+            self._config.request_timeout_s,
+            KEEPALIVE_S,
+            meters,
+            hand_over=self._server,
+            unexpected=self._unexpected,
+        )
+        host, port = self._config.listen_client
+        self._listener = await loop.create_server(self._protocol, host, port, backlog=1024)
+        bound = self._listener.sockets[0].getsockname()
+        self.address = (host, bound[1])
+
+    async def stop(self) -> None:
+        """Stop accepting, let requests in flight finish for up to STOP_S, close. Idempotent."""
+        self._stopping = True
+        if self._listener is not None:
+            self._listener.close()
+        self._context.streams.stop()
+        self._etcd.stop()
+        if self._server is not None and self._lanes is not None:
+            self._server.pre_shutdown()
+            await asyncio.gather(self._lanes.stop(STOP_S), self._server.shutdown(STOP_S))
+
+    def _protocol(self) -> asyncio.Protocol:
+        """The protocol of a new connection."""
+        assert self._server is not None and self._lanes is not None
+        connections = len(self._server.connections) + len(self._lanes.open)
+        if connections >= self._config.pending_requests_max:
+            self._metrics.connections_refused += 1
+            return _Refusal()
+        return FastLane(self._lanes)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Every request: find its handler, turn errors into problems, count it."""
+        began = perf_counter()
+        meter = self._unmatched
+        caller.set(None)  # whatever task this is, and whomever it served before
+        path, query = split_target(request.raw_path)
+        try:
+            if owns(path):
+                response, meter = await self._etcd.handle(request, path, query)
+            else:
+                handler, meter, parameter = self._router.resolve(request.method, path)
+                if self._context.access.enabled:
+                    await self._context.access.admit(request, path)
+                response = await handler(request, parameter, query)
+        except KvError as error:
+            response = self._problem(request, path, error)
+        except ConnectionError:
+            if request.transport is None or request.transport.is_closing():
+                # Nobody will see this one, but the count does.
+                response = problem(Malformed("the client has gone"))
+            else:
+                response = self._unexpected(request.method, request.raw_path)
+        except Exception:
+            response = self._unexpected(request.method, request.raw_path)
+        transport = request.transport
+        if isinstance(response, Answer) and request.writer.output_size and transport is not None:
+            # An error in the middle of a stream: its end must not look like a proper one.
+            transport.abort()
+        if self._stopping:
+            response.force_close()
+        meter.observe(response.status, perf_counter() - began)
+        return response
+
+    def _problem(self, request: web.BaseRequest, path: str, error: KvError) -> Answer:
+        if request.method == "OPTIONS":
+            try:
+                allow = self._router.allow(path)
+            except KvError as missing:
+                return problem(missing)
+            return answer(204, headers=b"Allow: %s\r\n" % allow.encode())
+        if isinstance(error, Unexpected):
+            return self._unexpected(request.method, request.raw_path)
+        return problem(error)
+
+    def _unexpected(self, method: str, target: str) -> Answer:
+        """Called while an exception is handled. A read changed nothing, whatever went wrong."""
+        _log.exception("unexpected error: %s %s", method, target[:200])
+        error = Unexpected("an unexpected error; the log of the server has the details")
+        return problem(error, NOT_APPLIED if method in _READS else None)
+
+
+class _Refusal(asyncio.Protocol):
+    """A connection over the bound: one answer, then the end."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Answer at once; closing right away could destroy the answer before it is read."""
+        stream = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        stream.write(problem(Overloaded("too many connections are open")).closing())
+        stream.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, stream.close)
+
+
+def _protocol_log() -> logging.Logger:
+    """aiohttp's log, without a traceback for each client that does not speak HTTP."""
+    log = logging.getLogger("http_api.protocol")
+    if not log.filters:
+        log.addFilter(_is_ours)
+    return log
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

@@ -1,0 +1,274 @@
+"""`/v1/kv/{key}`: one key. PUT and GET here are the hot paths of the server."""
+
+from aiohttp import hdrs, web
+
+from http_api.core import params
+from http_api.core.context import Context
+from http_api.core.params import ReadOptions
+from http_api.core.problems import (
+    BodyTimeout,
+    Contradiction,
+    ExpectationFailed,
+    KeyNotFound,
+    Malformed,
+    UnsupportedMedia,
+    refusal,
+)
+from http_api.core.responses import Answer, answer
+from http_api.core.router import Doc, Route
+from http_api.v1.documents import lease_id, new_lease
+from http_api.v1.history import HISTORY_PROPERTIES, LIMIT_DEFAULT, LIMIT_MAX, history_answer
+from kvstore.commands.commands import (
+    VALUE_BYTES_MAX,
+    Delete,
+    Deleted,
+    LeaseTaken,
+    Put,
+    Result,
+    Written,
+)
+from kvstore.commands.operations import KeyValue
+from kvstore.errors import (
+    ConditionFailed,
+    IdempotencyMismatch,
+    InvalidArgument,
+    LeaseExists,
+    LeaseNotFound,
+    NoQuorum,
+    OutcomeUnknown,
+    Overloaded,
+    RevisionCompacted,
+    RevisionInFuture,
+    Stopping,
+    TooLarge,
+)
+from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
+
+READ_QUERY = ("revision", "consistency", "timeout")
+GET_QUERY = (*READ_QUERY, "history", "limit")
+WRITE_QUERY = ("consistency", "timeout")
+PUT_QUERY = (*WRITE_QUERY, "ttl", "lease")
+READ_PROBLEMS = (
+    InvalidArgument,
+    RevisionInFuture,
+    RevisionCompacted,
+    NoQuorum,
+    Overloaded,
+    Stopping,
+)
+WRITE_PROBLEMS = (
+    InvalidArgument,
+    Contradiction,
+    IdempotencyMismatch,
+    NoQuorum,
+    Overloaded,
+    Stopping,
+    OutcomeUnknown,
+)
+BODY_PROBLEMS = (Malformed, BodyTimeout, TooLarge, UnsupportedMedia, ExpectationFailed)
+
+_OCTETS = b"application/octet-stream"
+
+
+def _value_headers(found: KeyValue) -> bytes:
+    headers = b'ETag: "%d"\r\nX-Create-Revision: %d\r\nX-Version: %d\r\n' % (
+        found.mod_revision,
+        found.create_revision,
+        found.version,
+    )
+    return headers + b"X-Lease: %d\r\n" % found.lease if found.lease else headers
+
+
+def value_answer(found: KeyValue) -> Answer:
+    """200 with the raw value."""
+    return answer(200, found.value, _OCTETS, _value_headers(found))
+
+
+def written_answer(result: Result, lease: int = 0) -> Answer:
+    """200 with the revision, and the lease that was granted along, if one was.
+
+    Raises the error that another result stands for.
+    """
+    if not isinstance(result, Written):
+        raise refusal(result)
+    granted = b',"lease":"%d"' % lease if lease else b""
+    return answer(
+        200,
+        b'{"revision":%d,"version":%d%s}\n' % (result.revision, result.version, granted),
+        headers=b'ETag: "%d"\r\n' % result.revision,
+    )
+
+
+class Kv:
+    """The handlers of one key."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._config = context.config
+        self._default_read = ReadOptions(0, False, context.config.request_timeout_s)
+
+    async def get(self, request: web.BaseRequest, raw_key: str, query: str) -> Answer:
+        """The value; 304 if the caller has it, 404 if there is none."""
+        key = params.decode_key(raw_key)
+        options = self._default_read
+        if query:
+            parsed = params.parse_query(query, GET_QUERY)
+            options = params.read_options(parsed, self._config)
+            if "history" in parsed and params.flag(parsed["history"], "history"):
+                limit = params.integer(parsed.get("limit", b"%d" % LIMIT_DEFAULT), "limit",
+                                       1, LIMIT_MAX)  # fmt: skip
+                return await history_answer(self._context, key, options, limit)
+            if "limit" in parsed:
+                raise Contradiction("limit is for history; a key has one value")
+        state = await self._context.readable(options)
+        found = state.get(key, options.revision)
+        if found is None:
+            raise KeyNotFound(absent(options.revision))
+        headers = request.headers
+        if hdrs.IF_MATCH in headers and not params.etag_matches(
+            request, hdrs.IF_MATCH, found.mod_revision, weak=False
+        ):
+            raise ConditionFailed(found.mod_revision)
+        if hdrs.IF_NONE_MATCH in headers and params.etag_matches(
+            request, hdrs.IF_NONE_MATCH, found.mod_revision, weak=True
+        ):
+            return answer(304, headers=_value_headers(found))
+        return value_answer(found)
+
+    async def put(self, request: web.BaseRequest, raw_key: str, query: str) -> Answer:
+        """Write the body under the key, with a lease if the query asks for one."""
+        key = params.decode_key(raw_key)
+        found = params.parse_query(query, PUT_QUERY)
+        timeout_s = params.write_timeout(found, self._config)
+        lease, ttl_s = _lease_options(found)
+        condition = params.write_condition(request)
+        value = await self._context.bodies.read(request, VALUE_BYTES_MAX)
+        if not ttl_s:
+            command = Put(key, value, condition, lease)
+            return written_answer(await self._context.execute(request, command, timeout_s))
+        once = params.idempotency_key(request)
+        while True:
+            lease = new_lease(once, key, value)
+            command = Put(key, value, condition, lease, ttl_s)
+            result = await self._context.execute(request, command, timeout_s)
+            if not isinstance(result, LeaseTaken) or once is not None:
+                return written_answer(result, lease)
+
+    async def delete(self, request: web.BaseRequest, raw_key: str, query: str) -> Answer:
+        """Remove the key; `deleted` is 0 if there was nothing to remove."""
+        key = params.decode_key(raw_key)
+        timeout_s = self._write_timeout(query)
+        command = Delete(key, params.write_condition(request))
+        result = await self._context.execute(request, command, timeout_s)
+        if not isinstance(result, Deleted):
+            raise refusal(result)
+        return answer(200, b'{"revision":%d,"deleted":%d}\n' % (result.revision, result.deleted))
+
+    def _write_timeout(self, query: str) -> float:
+        if not query:
+            return self._config.request_timeout_s
+        return params.write_timeout(params.parse_query(query, WRITE_QUERY), self._config)
+
+    def routes(self) -> list[Route]:
+        """The calls of this resource."""
+        path = "/v1/kv/{key}"
+        return [
+            Route("GET", path, self.get, _GET),
+            Route("HEAD", path, self.get, _HEAD),
+            Route("PUT", path, self.put, _PUT),
+            Route("DELETE", path, self.delete, _DELETE),
+        ]
+
+
+def _lease_options(found: dict[str, bytes]) -> tuple[int, int]:
+    """The lease that the key is to have, and for one of its own the seconds; 0 for none."""
+    if "ttl" not in found:
+        text = found.get("lease")
+        return (0 if text is None else lease_id(text.decode("utf-8", "replace"))), 0
+    if "lease" in found:
+        raise Contradiction("ttl grants a lease of its own; send it without lease")
+    return 0, max(params.integer(found["ttl"], "ttl", 1, LEASE_TTL_S_MAX), LEASE_TTL_S_MIN)
+
+
+def absent(revision: int) -> str:
+    return (
+        f"the key does not exist at revision {revision}" if revision else "the key does not exist"
+    )
+
+
+_ETAG = {"ETag": "The revision of the last change, in double quotes"}
+_VALUE_HEADERS = {
+    **_ETAG,
+    "X-Create-Revision": "The revision that created the key",
+    "X-Version": "How often the key was written since it was created",
+    "X-Lease": "The lease that the key ends with; left out if it has none",
+}
+_REVISION = {"revision": {"type": "integer", "description": "The store's revision"}}
+_GET = Doc(
+    "Read a value, or a key's history",
+    query=GET_QUERY,
+    headers=("If-None-Match", "If-Match"),
+    answers={
+        200: {
+            "description": "The value; or, with `history`, what happened to the key, newest first, "
+            "as far as it is not compacted",
+            "content": {
+                "application/octet-stream": {"type": "string"},
+                "application/json": {"type": "object", "properties": HISTORY_PROPERTIES},
+            },
+            "headers": _VALUE_HEADERS,
+        },
+        304: {"description": "If-None-Match covers the current revision", "headers": _ETAG},
+    },
+    problems=(KeyNotFound, ConditionFailed, Contradiction, *READ_PROBLEMS),
+)
+_HEAD = Doc(
+    "Read a value's headers",
+    query=GET_QUERY,
+    headers=("If-None-Match", "If-Match"),
+    answers={
+        200: {"description": "The key exists", "headers": _VALUE_HEADERS},
+        304: {"description": "If-None-Match covers the current revision", "headers": _ETAG},
+    },
+    problems=(KeyNotFound, ConditionFailed, Contradiction, *READ_PROBLEMS),
+)
+_PUT = Doc(
+    "Write a value",
+    query=PUT_QUERY,
+    headers=("If-Match", "If-None-Match", "Idempotency-Key"),
+    body={"type": "application/octet-stream", "schema": {"type": "string", "format": "binary"}},
+    answers={
+        200: {
+            "description": "Written, and durable on a quorum",
+            "headers": _ETAG,
+            "properties": {
+                **_REVISION,
+                "version": {"type": "integer", "description": "1 for a new key, then rising"},
+                "lease": {"type": "string", "description": "With `ttl`: the lease granted"},
+            },
+            "required": ["revision", "version"],
+        },
+    },
+    problems=(
+        ConditionFailed,
+        LeaseNotFound,
+        LeaseExists,
+        *WRITE_PROBLEMS,
+        *BODY_PROBLEMS,
+    ),
+)
+_DELETE = Doc(
+    "Remove a key",
+    query=WRITE_QUERY,
+    headers=("If-Match", "If-None-Match", "Idempotency-Key"),
+    answers={
+        200: {
+            "description": "The key does not exist now",
+            "properties": {
+                **_REVISION,
+                "deleted": {"type": "integer", "enum": [0, 1], "description": "Keys removed"},
+            },
+        },
+    },
+    problems=(ConditionFailed, *WRITE_PROBLEMS),
+)

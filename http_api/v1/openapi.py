@@ -1,0 +1,312 @@
+"""`/openapi.json` and `/problems/{slug}`: the API describes itself, from the table of routes."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from aiohttp import web
+
+from http_api.core import params
+from http_api.core.params import TIMEOUT_MAX_S
+from http_api.core.problems import (
+    KINDS,
+    NOT_APPLIED,
+    UNKNOWN,
+    Kind,
+    PathNotFound,
+    Unexpected,
+    kind_of,
+)
+from http_api.core.responses import Answer, json_answer
+from http_api.core.router import Doc, Route
+from http_api.v1.batch import BatchOperation
+from http_api.v1.documents import LEASE_PATTERN, request_schemas
+from http_api.v1.health import server_version
+from http_api.v1.leases import GrantRequest
+from http_api.v1.listing import LIMIT_DEFAULT, LIMIT_MAX
+from http_api.v1.txn import TXN_DONE, TxnRequest
+from kvstore.commands.commands import IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX
+from kvstore.errors import (
+    InvalidArgument,
+    KvError,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
+from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
+
+_BYTES = {"type": "string", "description": "Percent-encoded bytes"}
+_QUERY: dict[str, tuple[str, dict[str, Any]]] = {
+    "prefix": ("Only keys that begin with it; excludes start and end", _BYTES),
+    "start": ("The first key, inclusive", _BYTES),
+    "end": ("The last key, exclusive", _BYTES),
+    "limit": (
+        "Items per page; a page of large values may have fewer",
+        {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+    ),
+    "order": ("Order of keys", {"type": "string", "enum": ["asc", "desc"], "default": "asc"}),
+    "keys_only": ("Leave the values out", {"type": "boolean", "default": False}),
+    "cursor": ("From the page before; pins its revision", {"type": "string"}),
+    "revision": ("Read the store as of this revision", {"type": "integer", "minimum": 1}),
+    "consistency": (
+        "linearizable: sees every acknowledged write. serializable: this node's state, which may "
+        "be old, but is there even when no quorum is. Writes are always linearizable.",
+        {"type": "string", "enum": ["linearizable", "serializable"], "default": "linearizable"},
+    ),
+    "timeout": (
+        "Seconds until the server gives up; the node's setting by default",
+        {"type": "number", "exclusiveMinimum": 0, "maximum": TIMEOUT_MAX_S},
+    ),
+    "history": (
+        "What happened to the key instead of its value, newest first; with `revision`, up to it",
+        {"type": "boolean", "default": False},
+    ),
+    "ttl": (
+        "Seconds after which the key is deleted, unless its lease is kept alive: a lease of its "
+        f"own is granted. Below {LEASE_TTL_S_MIN} it is {LEASE_TTL_S_MIN}. Excludes lease",
+        {"type": "integer", "minimum": 1, "maximum": LEASE_TTL_S_MAX},
+    ),
+    "lease": ("Delete the key when this lease ends", {"type": "string", "pattern": LEASE_PATTERN}),
+    "key": ("This key only; excludes prefix, start and end", _BYTES),
+    "from_revision": (
+        "The first revision to send, which may be in the future; by default what happens next",
+        {"type": "integer", "minimum": 1},
+    ),
+    "previous": ("Send what was there before, too", {"type": "boolean", "default": False}),
+    "puts": ("Send writes", {"type": "boolean", "default": True}),
+    "deletes": ("Send deletions", {"type": "boolean", "default": True}),
+}
+_HEADERS = {
+    "If-Match": 'A revision in double quotes, as in "42", or * for any: the key must be there',
+    "If-None-Match": "On reads, entity tags that need no answer; on writes *: no such key yet",
+    "Last-Event-ID": "The last revision seen: go on after it. Wins over from_revision",
+    "Idempotency-Key": "Apply the write once, however often it is sent, to whichever node: "
+    f"1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters",
+}
+_HEADER_SCHEMAS: dict[str, dict[str, Any]] = {
+    "If-Match": {"type": "string", "examples": ['"42"', "*"]},
+    "If-None-Match": {"type": "string", "examples": ["*", '"42"']},
+    "Last-Event-ID": {"type": "integer", "minimum": 0},
+    "Idempotency-Key": {
+        "type": "string",
+        "pattern": "^[!-~]+$",
+        "minLength": 1,
+        "maxLength": IDEMPOTENCY_KEY_BYTES_MAX,
+    },
+}
+_PATHS = {
+    "key": f"The key: 1 to {KEY_BYTES_MAX} bytes, percent-encoded. Slashes may stand as they are.",
+    "slug": "The end of a problem type.",
+    "id": "The lease's id.",
+}
+_PROBLEM = {
+    "type": "object",
+    "description": "RFC 9457. `outcome` says whether the write may have happened.",
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "outcome": {"type": "string", "enum": [NOT_APPLIED, UNKNOWN]},
+        "parameter": {"type": "string", "description": "The parameter at fault"},
+        "mod_revision": {"type": "integer", "description": "The key's, 0 if it does not exist"},
+        "compacted_revision": {"type": "integer"},
+        "current_revision": {"type": "integer"},
+    },
+    "required": ["type", "title", "status", "detail", "outcome"],
+}
+_EVERYWHERE: tuple[type[KvError], ...] = (Unexpected,)
+_GUARDED: tuple[type[KvError], ...] = (Unauthenticated, PermissionDenied)
+"""Where authentication counts, once it is on."""
+_SECURITY = {
+    "basic": {"type": "http", "scheme": "basic"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "From /v3/auth/authenticate"},
+}
+
+
+def describe(routes: Iterable[Route]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the routes."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Key-value store",
+            "version": server_version(),
+            "description": "A replicated key-value store on Multi-Paxos. Every node answers every "
+            f"call. Keys and values are bytes; a value has at most {VALUE_BYTES_MAX} bytes. "
+            "OPTIONS and, where there is GET, HEAD are answered on every path; an unknown path "
+            "gets 404, and a method that a path does not take 405 with Allow.",
+        },
+        "paths": paths,
+        "components": {"schemas": _schemas(), "securitySchemes": _SECURITY},
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    requests = request_schemas([TxnRequest, BatchOperation, GrantRequest])
+    return {"Problem": _PROBLEM, "TxnDone": TXN_DONE, **requests}
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    doc = route.doc
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(route),
+        "summary": doc.summary,
+        "parameters": _parameters(route.path, doc),
+        "responses": _responses(doc.problems, doc.answers),
+    }
+    if route.path.startswith("/v1/"):
+        operation["responses"] = _responses((*doc.problems, *_GUARDED), doc.answers)
+        operation["security"] = [{}, *({name: []} for name in _SECURITY)]
+    if doc.body is not None:
+        content = doc.body.get("content") or {doc.body["type"]: doc.body["schema"]}
+        operation["requestBody"] = {
+            "required": doc.body.get("required", True),
+            "content": {kind: {"schema": schema} for kind, schema in content.items()},
+        }
+    return operation
+
+
+def _operation_id(route: Route) -> str:
+    words = re.findall(r"[A-Za-z0-9]+", route.path) or ["root"]
+    return "_".join([route.method.lower(), *words])
+
+
+def _parameters(path: str, doc: Doc) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": _PATHS[name],
+            "schema": {"type": "string"},
+        }
+        for name in re.findall(r"\{(\w+)\}", path)
+    ]
+    for name in doc.query:
+        description, schema = _QUERY[name]
+        if name == "limit" and doc.limit_max is not None:
+            schema = {**schema, "maximum": doc.limit_max, "default": doc.limit_max}
+        found.append({"name": name, "in": "query", "description": description, "schema": schema})
+    for name in doc.headers:
+        found.append(
+            {
+                "name": name,
+                "in": "header",
+                "description": _HEADERS[name],
+                "schema": _HEADER_SCHEMAS[name],
+            }
+        )
+    return found
+
+
+def _responses(
+    problems: tuple[type[KvError], ...], answers: dict[int, dict[str, Any]]
+) -> dict[str, Any]:
+    responses = {str(status): _answer(entry) for status, entry in answers.items()}
+    by_status: dict[int, list[tuple[type[KvError], Kind]]] = {}
+    for error in (*problems, *_EVERYWHERE):
+        kind = kind_of(error)
+        by_status.setdefault(kind.status, []).append((error, kind))
+    for status, entries in sorted(by_status.items()):
+        lines = [f"`{kind.type}`: {kind.meaning}" for _, kind in dict.fromkeys(entries)]
+        response: dict[str, Any] = {
+            "description": "\n\n".join(lines),
+            "content": {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+            },
+        }
+        if any(issubclass(error, Unavailable) for error, _ in entries):
+            response["headers"] = _headers({"Retry-After": "Seconds after which to try again"})
+        responses[str(status)] = response
+    return responses
+
+
+def _headers(descriptions: dict[str, str]) -> dict[str, Any]:
+    return {
+        name: {"description": text, "schema": {"type": "string"}}
+        for name, text in descriptions.items()
+    }
+
+
+def _answer(entry: dict[str, Any]) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": entry["description"]}
+    if "headers" in entry:
+        response["headers"] = _headers(entry["headers"])
+    if "content" in entry:
+        response["content"] = {kind: {"schema": found} for kind, found in entry["content"].items()}
+    elif "schema" in entry:
+        response["content"] = {"application/json": {"schema": entry["schema"]}}
+    elif "properties" in entry:
+        properties = entry["properties"]
+        required = entry.get("required", list(properties))
+        schema = {"type": "object", "properties": properties, "required": required}
+        response["content"] = {"application/json": {"schema": schema}}
+    elif "type" in entry:
+        response["content"] = {entry["type"]: {"schema": {"type": "string"}}}
+    return response
+
+
+class Description:
+    """The handlers of the API's description. `complete` fills it in before it serves."""
+
+    def __init__(self) -> None:
+        self._document: dict[str, Any] = {}
+        self._kinds = {kind.slug: kind for kind in KINDS.values()}
+
+    def complete(self, routes: Iterable[Route]) -> None:
+        """Describe these routes; called once, when the table is known."""
+        self._document = describe(routes)
+
+    async def openapi(self, request: web.BaseRequest, _: str, query: str) -> Answer:
+        """The OpenAPI document."""
+        params.parse_query(query, ())
+        return json_answer(self._document)
+
+    async def problem(self, request: web.BaseRequest, slug: str, query: str) -> Answer:
+        """What a problem type means."""
+        params.parse_query(query, ())
+        kind = self._kinds.get(slug)
+        if kind is None:
+            raise PathNotFound(f"there is no problem type {slug[:80]!r}")
+        return json_answer(
+            {
+                "type": kind.type,
+                "title": kind.title,
+                "status": kind.status,
+                "outcome": kind.outcome,
+                "meaning": kind.meaning,
+            }
+        )
+
+    def routes(self) -> list[Route]:
+        """The calls of this resource."""
+        return [
+            Route("GET", "/openapi.json", self.openapi, _OPENAPI),
+            Route("GET", "/problems/{slug}", self.problem, _PROBLEM_DOC),
+        ]
+
+
+_OPENAPI = Doc(
+    "This description",
+    answers={200: {"description": "An OpenAPI 3.1 document", "properties": {}}},
+    problems=(InvalidArgument,),
+)
+_PROBLEM_DOC = Doc(
+    "What a problem type means",
+    answers={
+        200: {
+            "description": "The problem type",
+            "properties": {
+                "type": {"type": "string"},
+                "title": {"type": "string"},
+                "status": {"type": "integer"},
+                "outcome": {"type": "string"},
+                "meaning": {"type": "string"},
+            },
+        }
+    },
+    problems=(InvalidArgument, PathNotFound),
+)

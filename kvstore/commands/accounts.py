@@ -1,0 +1,164 @@
+"""Users, roles and permissions: what is stored of them, and the changes that are replicated.
+
+A user has roles, a role has permissions, a permission is a right on a range of keys. The user and
+the role `root` may do everything, and only root's role may change any of this.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+ROOT = "root"
+NAME_BYTES_MAX = 256
+"""Of users and roles; their names are keys of a table."""
+
+
+class Reason(StrEnum):
+    """Why a request is refused."""
+
+    NO_USER = "the request names no user; authentication is on"
+    BAD_TOKEN = "the token is invalid or has expired"
+    WRONG_PASSWORD = "the user does not exist, or the password is wrong"
+    NO_PASSWORD = "this user cannot authenticate with a password"
+    DENIED = "the user lacks the permission"
+    OFF = "authentication is not enabled"
+    NO_ROOT_USER = "there is no user root"
+    NO_ROOT_ROLE = "the user root does not have the role root"
+    BAD_MANAGEMENT = "root cannot lose its user or role while authentication is on"
+    EMPTY_USER = "the user name is empty"
+    EMPTY_ROLE = "the role name is empty"
+    USER_EXISTS = "there is such a user already"
+    USER_UNKNOWN = "there is no such user"
+    ROLE_EXISTS = "there is such a role already"
+    ROLE_UNKNOWN = "there is no such role"
+    ROLE_NOT_GRANTED = "the user does not have this role"
+    PERMISSION_NOT_GRANTED = "the role does not have this permission"
+
+
+class Right(IntEnum):
+    """What a permission allows."""
+
+    READ = 0
+    WRITE = 1
+    READ_WRITE = 2
+
+
+class Permission(msgspec.Struct, frozen=True, array_like=True):
+    """A right on a range, as etcd writes it: `range_end` b"" is the one key, b"\\0" no end."""
+
+    right: Right
+    key: bytes
+    range_end: bytes = b""
+
+    @property
+    def place(self) -> tuple[bytes, bytes]:
+        """A role has at most one permission for each."""
+        return self.key, self.range_end
+
+
+class User(msgspec.Struct, frozen=True, array_like=True):
+    """`password` is a hash, or None for a user that cannot log in with one.
+
+    What was issued to the user at an auth revision before `valid_from` is void.
+    """
+
+    password: bytes | None
+    roles: tuple[str, ...]
+    valid_from: int
+
+
+# -- changes --------------------------------------------------------------------------------
+
+
+class Enable(msgspec.Struct, frozen=True, array_like=True, tag="on"):
+    """`secret` (random, of the node that asks) signs tokens until authentication is disabled."""
+
+    secret: bytes
+
+
+class Disable(msgspec.Struct, frozen=True, array_like=True, tag="off"):
+    """Everybody may do everything, and all tokens are void."""
+
+
+class AddUser(msgspec.Struct, frozen=True, array_like=True, tag="u+"):
+    name: str
+    password: bytes | None
+
+
+class DeleteUser(msgspec.Struct, frozen=True, array_like=True, tag="u-"):
+    name: str
+
+
+class ChangePassword(msgspec.Struct, frozen=True, array_like=True, tag="u="):
+    """All that was issued to the user before is void."""
+
+    name: str
+    password: bytes
+
+
+class GrantRole(msgspec.Struct, frozen=True, array_like=True, tag="ur+"):
+    user: str
+    role: str
+
+
+class RevokeRole(msgspec.Struct, frozen=True, array_like=True, tag="ur-"):
+    user: str
+    role: str
+
+
+class AddRole(msgspec.Struct, frozen=True, array_like=True, tag="r+"):
+    name: str
+
+
+class DeleteRole(msgspec.Struct, frozen=True, array_like=True, tag="r-"):
+    """Its users lose it."""
+
+    name: str
+
+
+class GrantPermission(msgspec.Struct, frozen=True, array_like=True, tag="rp+"):
+    """Replaces what the role had for the same key and range end."""
+
+    role: str
+    permission: Permission
+
+
+class RevokePermission(msgspec.Struct, frozen=True, array_like=True, tag="rp-"):
+    role: str
+    key: bytes
+    range_end: bytes
+
+
+AuthChange = (
+    Enable
+    | Disable
+    | AddUser
+    | DeleteUser
+    | ChangePassword
+    | GrantRole
+    | RevokeRole
+    | AddRole
+    | DeleteRole
+    | GrantPermission
+    | RevokePermission
+)
+
+
+# -- their binary form, and what the table holds --------------------------------------------
+
+
+class AuthMeta(msgspec.Struct, frozen=True, array_like=True):
+    """`revision` counts the changes from 1; `secret` is b"" while authentication is off."""
+
+    enabled: bool = False
+    revision: int = 1
+    secret: bytes = b""
+
+
+encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
+decode_meta: Callable[[bytes], AuthMeta] = msgspec.msgpack.Decoder(AuthMeta).decode
+decode_user: Callable[[bytes], User] = msgspec.msgpack.Decoder(User).decode
+decode_role: Callable[[bytes], tuple[Permission, ...]] = msgspec.msgpack.Decoder(
+    tuple[Permission, ...]
+).decode

@@ -1,0 +1,325 @@
+"""The change feed: every change of this replica's state, in order of revision, to whoever watches.
+
+A watcher pulls. Until it does, it costs nothing but its position: recent changes are kept once for
+all, in a bounded ring, and older ones are read from the history that compaction has left. So a slow
+watcher neither grows memory nor slows writes; one that compaction overtakes is cut off, and told
+from which revision it may go on. What a write costs does not depend on how many watchers wait for
+other keys, unless they want ranges that are not prefixes.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from kvstore.commands.operations import only, prefix_end
+from kvstore.errors import KvError, Overloaded, RevisionCompacted, Stopping
+from kvstore.state.mvcc import Event
+from kvstore.state.state_machine import StateMachine
+
+RECENT_REVISIONS_MAX = 4096
+RECENT_BYTES_MAX = 16 << 20
+EVENT_BYTES = 500
+"""What an event costs beside its key and values."""
+WATCHERS_MAX = 10_000
+REVISIONS_PER_READ = 1000
+"""So many revisions are looked at in one go."""
+HISTORY_REVISIONS_MAX = 200
+"""So many are read from the history between two turns of the loop, for all watchers together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Everything that one revision changed, in the order of its transaction."""
+
+    revision: int
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """Which events a watcher wants: keys with start <= key < end (None: no end)."""
+
+    start: bytes
+    end: bytes | None
+    puts: bool = True
+    deletes: bool = True
+
+    def of(self, change: Change) -> Change | None:
+        """The part of a change that is wanted, if any is."""
+        start, end = self.start, self.end
+        events = tuple(
+            event
+            for event in change.events
+            if event.item.key >= start
+            and (end is None or event.item.key < end)
+            and (self.deletes if event.deleted else self.puts)
+        )
+        if len(events) == len(change.events):
+            return change
+        return Change(change.revision, events) if events else None
+
+    @property
+    def key(self) -> bytes | None:
+        """The one key that is meant, if it is one."""
+        return self.start if self.end == only(self.start) else None
+
+    @property
+    def prefix(self) -> bytes | None:
+        """What all keys that are meant begin with, if exactly those are."""
+        start = b"" if self.start == b"\0" and self.end is None else self.start
+        return start if self.end == prefix_end(start) else None
+
+
+class Watcher:
+    """One watcher's position. `next_revision` is the first that it has not seen."""
+
+    def __init__(self, feed: "Feed", interest: Interest, next_revision: int) -> None:
+        self.interest = interest
+        self.next_revision = next_revision
+        self.woken: asyncio.Future[None] | None = None
+        self.closed = False
+        self._feed = feed
+
+    @property
+    def seen_revision(self) -> int:
+        """Everything wanted up to here has been handed out."""
+        current = self._feed.revision
+        return current if self.woken is not None else min(self.next_revision - 1, current)
+
+    async def next(self, revisions_max: int = REVISIONS_PER_READ) -> list[Change]:
+        """The next wanted changes, each whole, at least one; waits for it. One call at a time; a
+        call that is cancelled loses nothing.
+
+        Raises RevisionCompacted if this watcher was too slow, or began too early, and Stopping
+        if it was closed, or if the node stops.
+        """
+        feed = self._feed
+        while True:
+            feed.check(self)
+            if self.next_revision > feed.revision:
+                await feed.wait(self)
+            elif feed.holds(self.next_revision):
+                if found := feed.read(self, revisions_max):
+                    return found
+            elif found := await feed.read_history(self, revisions_max):
+                return found
+
+    def close(self) -> None:
+        """Nothing is kept for it any more."""
+        self._feed.remove(self)
+
+
+class _Waiting:
+    """Watchers that wait, to be found by the keys that change."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[bytes, dict[Watcher, None]] = {}
+        self._by_prefix: dict[bytes, dict[Watcher, None]] = {}
+        self._prefix_lengths: dict[int, int] = {}
+        self._others: dict[Watcher, None] = {}
+
+    def add(self, watcher: Watcher) -> None:
+        interest = watcher.interest
+        if (key := interest.key) is not None:
+            self._by_key.setdefault(key, {})[watcher] = None
+        elif (prefix := interest.prefix) is not None:
+            if prefix not in self._by_prefix:
+                self._by_prefix[prefix] = {}
+                self._prefix_lengths[len(prefix)] = self._prefix_lengths.get(len(prefix), 0) + 1
+            self._by_prefix[prefix][watcher] = None
+        else:
+            self._others[watcher] = None
+
+    def discard(self, watcher: Watcher) -> None:
+        interest = watcher.interest
+        if (key := interest.key) is not None:
+            if (watchers := self._by_key.get(key)) is not None:
+                watchers.pop(watcher, None)
+                if not watchers:
+                    del self._by_key[key]
+        elif (prefix := interest.prefix) is not None:
+            if (watchers := self._by_prefix.get(prefix)) is not None:
+                watchers.pop(watcher, None)
+                if not watchers:
+                    self._forget_prefix(prefix)
+        else:
+            self._others.pop(watcher, None)
+
+    def _forget_prefix(self, prefix: bytes) -> None:
+        del self._by_prefix[prefix]
+        self._prefix_lengths[len(prefix)] -= 1
+        if not self._prefix_lengths[len(prefix)]:
+            del self._prefix_lengths[len(prefix)]
+
+    def all(self) -> list[Watcher]:
+        groups = chain(self._by_key.values(), self._by_prefix.values(), (self._others,))
+        return [watcher for group in groups for watcher in group]
+
+    def of(self, change: Change) -> list[Watcher]:
+        """Those that want something of it."""
+        found = dict(self._others)
+        for event in change.events:
+            key = event.item.key
+            if self._by_key:
+                found.update(self._by_key.get(key, {}))
+            for length in self._prefix_lengths:
+                found.update(self._by_prefix.get(key[:length], {}))
+        return [watcher for watcher in found if _wants(watcher, change)]
+
+
+class Feed:
+    """The watchers of one replica. All calls belong to the loop's thread."""
+
+    def __init__(self, state: StateMachine) -> None:
+        self._state = state
+        self._recent: deque[Change] = deque()
+        self._recent_bytes = 0
+        self._watchers: dict[Watcher, None] = {}
+        self._waiting = _Waiting()
+        self._told_through = 0
+        self._reading = asyncio.Lock()
+        self._failure: KvError | None = None
+
+    @property
+    def revision(self) -> int:
+        return self._state.revision
+
+    @property
+    def watchers(self) -> int:
+        """How many there are."""
+        return len(self._watchers)
+
+    def watch(self, interest: Interest, first_revision: int = 0) -> Watcher:
+        """Watch from `first_revision` on, which may be in the future; 0: from what comes next.
+
+        Raises Overloaded at the bound, RevisionCompacted if the revision is gone, Stopping.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if len(self._watchers) >= WATCHERS_MAX:
+            raise Overloaded(f"{len(self._watchers)} watchers are here already")
+        first = first_revision or self.revision + 1
+        if first < self._state.compacted_revision:
+            raise RevisionCompacted(first, self._state.compacted_revision)
+        if not self._watchers:
+            self._told_through = self.revision
+            self._state.watch(self._on_change)
+        watcher = Watcher(self, interest, first)
+        self._watchers[watcher] = None
+        return watcher
+
+    def remove(self, watcher: Watcher) -> None:
+        """It ended. Removing it twice is fine."""
+        if watcher.closed:
+            return
+        watcher.closed = True
+        self._watchers.pop(watcher, None)
+        self._wake(watcher, watcher.next_revision)
+        if not self._watchers:
+            self._state.watch(None)
+            self._forget()
+
+    def reset(self) -> None:
+        """A snapshot replaced the state: what it skipped is read from its history."""
+        self._forget()
+        for watcher in self._waiting.all():
+            self._wake(watcher, self._told_through + 1)
+        self._told_through = self.revision
+
+    def fail(self, error: KvError) -> None:
+        """The node stops: whoever watches is told."""
+        self._failure = error
+        for watcher in self._waiting.all():
+            self._wake(watcher, watcher.next_revision)
+
+    def check(self, watcher: Watcher) -> None:
+        """Raises Stopping if `watcher` was closed, or if the node stops."""
+        if self._failure is not None:
+            raise self._failure
+        if watcher.closed:
+            raise Stopping("this watch has been closed")
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def holds(self, revision: int) -> bool:
+        """Whether `revision` and all after it are in memory."""
+        return bool(self._recent) and self._recent[0].revision <= revision
+
+    def read(self, watcher: Watcher, revisions_max: int = REVISIONS_PER_READ) -> list[Change]:
+        """The wanted changes among the next ones, and the position moves past what was looked at.
+
+        Raises RevisionCompacted.
+        """
+        first = watcher.next_revision
+        if self.holds(first):
+            skip = first - self._recent[0].revision
+            count = min(revisions_max, REVISIONS_PER_READ)
+            changes = list(islice(self._recent, skip, skip + count))
+        else:
+            count = min(revisions_max, HISTORY_REVISIONS_MAX)
+            changes = [Change(r, tuple(e)) for r, e in self._state.changes(first, count)]
+        # Revision 1 is the empty store: nothing happened there.
+        past = changes[-1].revision + 1 if changes else first + count
+        watcher.next_revision = min(past, self.revision + 1)
+        wanted = map(watcher.interest.of, changes)
+        return [change for change in wanted if change is not None]
+
+    async def read_history(self, watcher: Watcher, revisions_max: int) -> list[Change]:
+        """`read` for what is no longer in memory, in turn with the other watchers: however many
+        catch up, the loop goes on between two reads. Raises RevisionCompacted."""
+        async with self._reading:
+            await asyncio.sleep(0)
+            return [] if watcher.closed else self.read(watcher, revisions_max)
+
+    async def wait(self, watcher: Watcher) -> None:
+        """Until something that `watcher` wants happens at its position or later."""
+        watcher.woken = asyncio.get_running_loop().create_future()
+        self._waiting.add(watcher)
+        try:
+            await watcher.woken
+        finally:
+            if watcher.woken is not None:  # cancelled, having seen everything until now
+                self._wake(watcher, self.revision + 1)
+
+    # -- what happens -----------------------------------------------------------------------
+
+    def _on_change(self, revision: int, events: list[Event]) -> None:
+        change = Change(revision, tuple(events))
+        self._told_through = revision
+        self._recent.append(change)
+        self._recent_bytes += _size(change)
+        while (
+            len(self._recent) > RECENT_REVISIONS_MAX or self._recent_bytes > RECENT_BYTES_MAX
+        ) and len(self._recent) > 1:
+            self._recent_bytes -= _size(self._recent.popleft())
+        for watcher in self._waiting.of(change):
+            self._wake(watcher, revision)
+
+    def _wake(self, watcher: Watcher, revision: int) -> None:
+        """If it waits, it has seen everything that it wants before `revision`."""
+        woken = watcher.woken
+        if woken is None:
+            return
+        watcher.next_revision = max(watcher.next_revision, revision)
+        watcher.woken = None
+        self._waiting.discard(watcher)
+        if not woken.done():
+            woken.set_result(None)
+
+    def _forget(self) -> None:
+        self._recent.clear()
+        self._recent_bytes = 0
+
+
+def _wants(watcher: Watcher, change: Change) -> bool:
+    return change.revision >= watcher.next_revision and watcher.interest.of(change) is not None
+
+
+def _size(change: Change) -> int:
+    size = 0
+    for item, _, previous in change.events:
+        size += EVENT_BYTES + len(item.key) + len(item.value)
+        if previous is not None:
+            size += len(previous.value)
+    return size

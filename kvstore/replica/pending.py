@@ -1,0 +1,237 @@
+"""Requests of this node that wait: commands for their results, reads for their slot.
+
+Commands gather in the open bundle until the replica seals it: it gets a number, and from then on it
+may be sent, and sent again. A request that times out before its bundle was sent was certainly not
+applied; afterwards nobody knows.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from kvstore.commands.commands import AsUser, Bundle, Command, Once, Put, Result, encode
+from kvstore.commands.operations import Transaction
+from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded
+from paxos.ballot import ZERO, Ballot
+
+_NOT_SENT = "no leader could reach a quorum in time; nothing was written"
+_UNKNOWN = "not answered in time; the write may have been applied, or may yet be"
+
+COMMAND_BYTES = 64
+"""What a command costs beside its key and value."""
+
+
+@dataclass(slots=True)
+class _Request:
+    command: Command
+    future: "asyncio.Future[Result]"
+    deadline: float
+    size: int
+
+
+@dataclass(slots=True)
+class Sealed:
+    """A numbered bundle. `sent_in` is the leader's ballot it was last sent under, ZERO if never."""
+
+    number: int
+    encoded: bytes
+    requests: list[_Request]
+    sent_in: Ballot = ZERO
+    sent_tick: int = 0
+
+
+def command_bytes(command: Command) -> int:
+    """About what `command` takes in a slot."""
+    inner = command.command if isinstance(command, AsUser) else command
+    inner = inner.command if isinstance(inner, Once) else inner
+    if isinstance(inner, Put):
+        return len(inner.key) + len(inner.value) + COMMAND_BYTES
+    if isinstance(inner, Transaction):
+        return len(encode(inner)) + COMMAND_BYTES
+    return 2 * COMMAND_BYTES
+
+
+@dataclass(slots=True)
+class PendingWrites:
+    """All writes of this node that are not answered yet, within bounds.
+
+    `life` and `origin` name this process in its bundles.
+    """
+
+    origin: int
+    life: int
+    requests_max: int
+    bytes_max: int
+    bundle_bytes_max: int
+    open: deque[_Request] = field(default_factory=deque)
+    sealed: dict[int, Sealed] = field(default_factory=dict)
+    requests: int = 0
+    bytes: int = 0
+    _next_number: int = 1
+
+    def add(self, command: Command, future: "asyncio.Future[Result]", deadline: float) -> None:
+        """Join the open bundle. Raises Overloaded at a bound."""
+        size = command_bytes(command)
+        if self.requests >= self.requests_max or self.bytes + size > self.bytes_max:
+            raise Overloaded(
+                f"{self.requests} writes of {self.bytes} bytes are waiting here already"
+            )
+        self.requests += 1
+        self.bytes += size
+        self.open.append(_Request(command, future, deadline, size))
+
+    def seal(self) -> Sealed | None:
+        """Number what is open, up to a bundle's size; None if nothing is."""
+        if not self.open:
+            return None
+        taken: list[_Request] = []
+        size = 0
+        while self.open and (not taken or size + self.open[0].size <= self.bundle_bytes_max):
+            request = self.open.popleft()
+            size += request.size
+            taken.append(request)
+        number = self._next_number
+        self._next_number += 1
+        floor = min(self.sealed, default=number)
+        commands = tuple(request.command for request in taken)
+        bundle = Bundle(self.origin, self.life, number, floor, commands)
+        sealed = self.sealed[number] = Sealed(number, encode(bundle), taken)
+        return sealed
+
+    def resolve(self, number: int, results: list[Result]) -> None:
+        """This node's state machine applied the bundle: answer its requests."""
+        sealed = self.sealed.pop(number, None)
+        if sealed is None:
+            return
+        for request, result in zip(sealed.requests, results, strict=True):
+            self._forget(request)
+            if not request.future.done():
+                request.future.set_result(result)
+
+    def expire(self, now: float) -> None:
+        """Answer the requests whose time is up. A bundle that nobody waits for is given up."""
+        if any(request.deadline <= now for request in self.open):
+            waiting, self.open = self.open, deque()
+            for request in waiting:
+                if request.deadline > now:
+                    self.open.append(request)
+                else:
+                    self._reject(request, NoQuorum(_NOT_SENT))
+        for sealed in list(self.sealed.values()):
+            if sealed.requests and all(r.deadline <= now for r in sealed.requests):
+                del self.sealed[sealed.number]
+                error: KvError
+                error = NoQuorum(_NOT_SENT) if sealed.sent_in == ZERO else OutcomeUnknown(_UNKNOWN)
+                for request in sealed.requests:
+                    self._reject(request, error)
+            else:
+                self._expire_some(sealed, now)
+
+    def _expire_some(self, sealed: Sealed, now: float) -> None:
+        for request in sealed.requests:
+            if request.deadline <= now and not request.future.done():
+                request.future.set_exception(OutcomeUnknown(_UNKNOWN))
+
+    def fail_all(self, unsent: KvError, sent: KvError) -> None:
+        """The node stops: answer everyone."""
+        for sealed in self.sealed.values():
+            for request in sealed.requests:
+                self._reject(request, unsent if sealed.sent_in == ZERO else sent)
+        for request in self.open:
+            self._reject(request, unsent)
+        self.sealed.clear()
+        self.open.clear()
+
+    def _reject(self, request: _Request, error: KvError) -> None:
+        self._forget(request)
+        if not request.future.done():
+            request.future.set_exception(error)
+
+    def _forget(self, request: _Request) -> None:
+        self.requests -= 1
+        self.bytes -= request.size
+
+
+@dataclass(slots=True)
+class PendingReads:
+    """Linearizable reads. Those of one turn of the loop share a token, and so a probe."""
+
+    reads_max: int
+    reads: int = 0
+    _open: list[tuple["asyncio.Future[None]", float]] = field(default_factory=list)
+    _groups: dict[int, list[tuple["asyncio.Future[None]", float]]] = field(default_factory=dict)
+    _ready: list[tuple[int, int]] = field(default_factory=list)
+    _next_token: int = 1
+
+    def add(self, future: "asyncio.Future[None]", deadline: float) -> None:
+        """Raises Overloaded at the bound."""
+        if self.reads >= self.reads_max:
+            raise Overloaded(f"{self.reads} reads are waiting here already")
+        self.reads += 1
+        self._open.append((future, deadline))
+
+    def take_token(self) -> int | None:
+        """A token for all reads that came since the last one; None if there are none."""
+        if not self._open:
+            return None
+        token = self._next_token
+        self._next_token += 1
+        self._groups[token], self._open = self._open, []
+        return token
+
+    def ready(self, token: int, slot: int, applied_through: int) -> None:
+        """The reads of `token` may be served once `slot` is applied."""
+        if slot <= applied_through:
+            self._serve(token)
+        else:
+            self._ready.append((slot, token))
+
+    def applied(self, applied_through: int) -> None:
+        """More is applied: serve what waited for it."""
+        if self._ready:
+            waiting, self._ready = self._ready, []
+            for slot, token in waiting:
+                self.ready(token, slot, applied_through)
+
+    def _serve(self, token: int) -> None:
+        for future, _ in self._groups.pop(token, ()):
+            self.reads -= 1
+            if not future.done():
+                future.set_result(None)
+
+    def expire(self, now: float) -> set[int]:
+        """Answer the reads whose time is up; the tokens nobody waits for any more."""
+        given_up = set()
+        for token, group in list(self._groups.items()):
+            kept = self._keep(group, now)
+            if kept:
+                self._groups[token] = kept
+            else:
+                del self._groups[token]
+                given_up.add(token)
+        self._open = self._keep(self._open, now)
+        self._ready = [(slot, token) for slot, token in self._ready if token not in given_up]
+        return given_up
+
+    def _keep(
+        self, group: list[tuple["asyncio.Future[None]", float]], now: float
+    ) -> list[tuple["asyncio.Future[None]", float]]:
+        kept = []
+        for future, deadline in group:
+            if deadline > now:
+                kept.append((future, deadline))
+                continue
+            self.reads -= 1
+            if not future.done():
+                future.set_exception(NoQuorum("no quorum confirmed the leader in time"))
+        return kept
+
+    def fail_all(self, error: KvError) -> None:
+        """The node stops: answer everyone."""
+        for group in [*self._groups.values(), self._open]:
+            for future, _ in group:
+                if not future.done():
+                    future.set_exception(error)
+        self._groups.clear()
+        self._open = []
+        self.reads = 0

@@ -1,0 +1,134 @@
+"""What a node says of itself and of the cluster, as far as it knows."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from paxos.node import Role
+
+if TYPE_CHECKING:
+    from kvstore.replica.replica import Replica
+
+
+class MemberStatus(msgspec.Struct, frozen=True):
+    """One member. None: this node does not know."""
+
+    id: int
+    peer_address: str
+    client_address: str | None
+    role: str | None
+    connected: bool
+    chosen_through: int | None
+    lag: int | None
+
+
+class Status(msgspec.Struct, frozen=True):
+    """One node's view. `ready` means: it can serve linearizable requests; if not, `reason`."""
+
+    id: int
+    role: str
+    leader: int | None
+    ballot: str
+    ready: bool
+    reason: str
+    chosen_through: int
+    applied_through: int
+    checkpointed_through: int
+    log_first_slot: int
+    log_bytes: int
+    revision: int
+    compacted_revision: int
+    digest: str
+    cluster_id: str
+    incarnation: str
+    members: tuple[MemberStatus, ...]
+
+
+def status_of(replica: "Replica") -> Status:
+    """A consistent picture, taken between two steps."""
+    node, state = replica.node, replica.state
+    reason = why_not_ready(replica)
+    return Status(
+        id=node.id,
+        role=str(node.role),
+        leader=node.leader,
+        ballot=str(node.ballot),
+        ready=not reason,
+        reason=reason,
+        chosen_through=node.chosen_through,
+        applied_through=state.applied_through,
+        checkpointed_through=state.checkpointed_through,
+        log_first_slot=node.acceptor.first_slot,
+        log_bytes=node.acceptor.log_bytes,
+        revision=state.revision,
+        compacted_revision=state.compacted_revision,
+        digest=state.digest.hex(),
+        cluster_id=replica.membership.cluster_id,
+        incarnation=replica.membership.incarnation,
+        members=tuple(_member(replica, member) for member in sorted(replica.config.members)),
+    )
+
+
+def why_not_ready(replica: "Replica") -> str:
+    """A sentence for /readyz; "" if the node is ready."""
+    node, membership = replica.node, replica.membership
+    if replica.failure:
+        return f"failed: {replica.failure}"
+    if not membership.formed:
+        missing = sorted(membership.quorums.members - membership.agreed)
+        reason = f"the cluster has not formed yet: waiting for nodes {missing}"
+        return "; ".join([reason, *membership.refused_by.values()])
+    if node.leader is None:
+        return "; ".join(["no leader is known", *membership.refused_by.values()])
+    if node.role is Role.LEADER and not node.serves_reads:
+        return "leading, and not yet through with what earlier leaders left"
+    if node.leader != node.id and not replica.transport.connected(node.leader):
+        return f"no link to the leader, node {node.leader}"
+    return ""
+
+
+def _member(replica: "Replica", member: int) -> MemberStatus:
+    node = replica.node
+    own = member == node.id
+    host, port = replica.config.members[member]
+    leading = node.role is Role.LEADER
+    chosen = node.chosen_through if own else node.progress.get(member) if leading else None
+    lag: int | None = None
+    if chosen is not None:
+        lag = max(0, max(node.chosen_through, node.learner.wanted_through) - chosen)
+    if own:
+        role: str | None = str(node.role)
+    elif member == node.leader:
+        role = str(Role.LEADER)
+    else:
+        role = str(Role.FOLLOWER) if node.leader is not None else None
+    return MemberStatus(
+        id=member,
+        peer_address=f"{host}:{port}",
+        client_address=replica.membership.client_addresses.get(member),
+        role=role,
+        connected=own or replica.transport.connected(member),
+        chosen_through=chosen,
+        lag=lag,
+    )
+
+
+def gauges(replica: "Replica") -> dict[str, float]:
+    """The numbers for /metrics; names get the prefix `kvstore_`."""
+    node, state = replica.node, replica.state
+    return {
+        "is_leader": float(node.role is Role.LEADER),
+        "has_leader": float(node.leader is not None),
+        "ballot_round": float(node.ballot.round),
+        "chosen_through": float(node.chosen_through),
+        "applied_through": float(state.applied_through),
+        "checkpointed_through": float(state.checkpointed_through),
+        "log_first_slot": float(node.acceptor.first_slot),
+        "log_bytes": float(node.acceptor.log_bytes),
+        "slots_in_flight": float(node.proposer.in_flight),
+        "writes_waiting": float(replica.writes.requests),
+        "reads_waiting": float(replica.reads.reads),
+        "overlay_bytes": float(state.unwritten_bytes),
+        "revision": float(state.revision),
+        "compacted_revision": float(state.compacted_revision),
+    }

@@ -1,0 +1,68 @@
+"""Leases: which there are, how long they were granted for, and which keys they hold.
+
+Replicated state only: when a lease ends is decided by the leader
+(`kvstore.replica.lease_timers`), and reaches every replica through the log. Two tables:
+`leases`, id -> seconds granted, and the slot that granted it; `lease_keys`, (id, key) -> nothing.
+"""
+
+import struct
+from collections.abc import Iterator
+
+from kvstore.storage.state import StateStore
+from paxos.ballot import Slot
+
+LEASE_TTL_S_MIN = 2
+"""Shorter ones are granted for this long: a leader needs that time to be replaced."""
+LEASE_TTL_S_MAX = 9_000_000_000
+
+_ID = struct.Struct(">q")
+_GRANT = struct.Struct(">qQ")
+
+
+class Leases:
+    """All leases. `changed` collects (id, seconds granted, 0 if ended) until somebody takes it."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._leases = store.tables["leases"]
+        self._keys = store.tables["lease_keys"]
+        self.changed: list[tuple[int, int]] = []
+
+    def ttl_s(self, lease: int) -> int | None:
+        """What it was granted for, or None if there is none."""
+        data = self._leases.get(_ID.pack(lease))
+        return None if data is None else int(_GRANT.unpack(data)[0])
+
+    def granted_in(self, lease: int) -> Slot:
+        """The slot that granted it, 0 if there is none."""
+        data = self._leases.get(_ID.pack(lease))
+        return 0 if data is None else int(_GRANT.unpack(data)[1])
+
+    def all(self) -> Iterator[tuple[int, int]]:
+        """(id, seconds granted) of every lease."""
+        for key, data in self._leases.scan(b"", None):
+            yield _ID.unpack(key)[0], _GRANT.unpack(data)[0]
+
+    def keys(self, lease: int) -> list[bytes]:
+        """The keys it holds, in order."""
+        prefix = _ID.pack(lease)
+        end = prefix + b"\xff" * 2048  # longer than any key
+        return [key[8:] for key, _ in self._keys.scan(prefix, end)]
+
+    def grant(self, lease: int, ttl_s: int, slot: Slot) -> bytes:
+        """Begin it in `slot`; what changed, for the digest. There must be none of that id."""
+        data = _GRANT.pack(ttl_s, slot)
+        self._leases.put(_ID.pack(lease), data)
+        self.changed.append((lease, ttl_s))
+        return b"grant" + _ID.pack(lease) + data
+
+    def end(self, lease: int) -> bytes:
+        """It is no more, and holds no keys; what changed, for the digest."""
+        self._leases.delete(_ID.pack(lease))
+        self.changed.append((lease, 0))
+        return b"end" + _ID.pack(lease)
+
+    def attach(self, lease: int, key: bytes) -> None:
+        self._keys.put(_ID.pack(lease) + key, b"")
+
+    def detach(self, lease: int, key: bytes) -> None:
+        self._keys.delete(_ID.pack(lease) + key)

@@ -1,0 +1,330 @@
+"""Many versions of each key: the current one in one lookup, older ones until compacted.
+
+Every write takes the next revision. Three tables:
+
+- `keys`: key -> current record. One lookup answers the common read.
+- `versions`: (key, its mod revision) -> the revision that superseded it, and the old record.
+- `history`: (revision, sub) -> which key was written or deleted, and the mod revision that it
+  superseded. Read forward it is the change feed; the values are in the other two tables.
+
+A value is thus stored once at a time, and moves when it is superseded. After compaction at C the
+state as of C and everything later stays readable.
+"""
+
+import struct
+from collections.abc import Iterator
+from heapq import merge
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvstore.commands.operations import KeyValue, only
+from kvstore.errors import RevisionCompacted, RevisionInFuture
+from kvstore.storage.state import StateStore
+
+if TYPE_CHECKING:
+    import lmdb
+
+_RECORD = struct.Struct(">QQQq")
+_LEASE = struct.Struct(">q")
+_REVISION = struct.Struct(">Q")
+_POSITION = struct.Struct(">QI")
+_CHANGE = struct.Struct(">BQ")
+_PUT, _DELETE = 0, 1
+
+PAGE_BYTES_MAX = 4 << 20
+"""A page ends once its values reach this many bytes, however many items were asked for."""
+
+
+class Event(NamedTuple):
+    """One key written or deleted. Of a deleted one only key and mod_revision are set.
+
+    `previous` is what was there before, or None: nothing, or it has been compacted.
+    """
+
+    item: KeyValue
+    deleted: bool
+    previous: KeyValue | None
+
+
+class Page(NamedTuple):
+    """Items in key order, whether there are more, and the revision they show."""
+
+    items: list[KeyValue]
+    more: bool
+    revision: int
+
+
+class History(NamedTuple):
+    """What happened to one key, newest first, and whether there is more before it."""
+
+    events: list[Event]
+    more: bool
+
+
+def version_key(key: bytes, revision: int) -> bytes:
+    """Orders by key, then by revision. Zero bytes are escaped, so that no key's versions can lie
+    between those of another: `a` ends in 00 00, and `a 00 b` goes on with 00 FF."""
+    return key.replace(b"\0", b"\0\xff") + b"\0\0" + _REVISION.pack(revision)
+
+
+def _key_of_version(encoded: bytes) -> bytes:
+    return encoded[:-10].replace(b"\0\xff", b"\0")
+
+
+def key_value(key: bytes, record: bytes) -> KeyValue:
+    """A record of the tables, unpacked."""
+    create, mod, version, lease = _RECORD.unpack_from(record)
+    return KeyValue(key, record[32:], create, mod, version, lease)
+
+
+def lease_of(record: bytes) -> int:
+    """The lease that holds it, or 0."""
+    return int(_LEASE.unpack_from(record, 24)[0])
+
+
+class Mvcc:
+    """The multi-version map over a StateStore. `revision` and `compacted_revision` are the
+    caller's to restore and to keep."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._keys = store.tables["keys"]
+        self._versions = store.tables["versions"]
+        self._history = store.tables["history"]
+        self.revision = 1
+        self.compacted_revision = 0
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def mod_revision(self, key: bytes) -> int:
+        """The revision that last wrote `key`; 0 if it does not exist."""
+        record = self._keys.get(key)
+        return 0 if record is None else int(_RECORD.unpack_from(record)[1])
+
+    def put(
+        self, key: bytes, value: bytes, revision: int, sub: int = 0, lease: int = 0
+    ) -> tuple[int, int, bytes, bytes | None]:
+        """Write at `revision`; the new version, its create revision, the bytes that changed, for
+        the digest, and the record that was there before."""
+        old = self._keys.get(key)
+        if old is None:
+            create, superseded, version = revision, 0, 1
+        else:
+            create, superseded, version, _ = _RECORD.unpack_from(old)
+            version += 1
+            self._versions.put(version_key(key, superseded), _REVISION.pack(revision) + old)
+        record = _RECORD.pack(create, revision, version, lease) + value
+        self._keys.put(key, record)
+        self._history.put(_POSITION.pack(revision, sub), _CHANGE.pack(_PUT, superseded) + key)
+        return version, create, key + record, old
+
+    def delete(self, key: bytes, revision: int, sub: int = 0) -> tuple[bytes, bytes] | None:
+        """Delete at `revision`; the bytes that changed and the record that was there, None if
+        nothing was."""
+        old = self._keys.get(key)
+        if old is None:
+            return None
+        superseded = _RECORD.unpack_from(old)[1]
+        self._versions.put(version_key(key, superseded), _REVISION.pack(revision) + old)
+        self._keys.delete(key)
+        change = _CHANGE.pack(_DELETE, superseded) + key
+        self._history.put(_POSITION.pack(revision, sub), change)
+        return change, old
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def check_revision(self, revision: int) -> None:
+        """Raises RevisionInFuture or RevisionCompacted unless `revision` can be read."""
+        if revision > self.revision:
+            raise RevisionInFuture(revision, self.revision)
+        if revision < self.compacted_revision:
+            raise RevisionCompacted(revision, self.compacted_revision)
+
+    def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
+        """`key` as of `revision`, 0 meaning now; None if it did not exist then.
+
+        Raises RevisionInFuture or RevisionCompacted.
+        """
+        record = self._keys.get(key)
+        if revision == 0:
+            return None if record is None else key_value(key, record)
+        self.check_revision(revision)
+        if record is not None and _RECORD.unpack_from(record)[1] <= revision:
+            return key_value(key, record)
+        first, past = version_key(key, 0), version_key(key, revision + 1)
+        for _, stored in self._versions.scan(first, past, reverse=True):
+            if _REVISION.unpack_from(stored)[0] > revision:
+                return key_value(key, stored[8:])
+            return None
+        return None
+
+    def range(
+        self,
+        start: bytes,
+        end: bytes | None,
+        *,
+        revision: int = 0,
+        limit: int,
+        reverse: bool = False,
+        keys_only: bool = False,
+    ) -> Page:
+        """Keys with start <= key < end (None: no end) as of `revision` (0: now), at most `limit`.
+
+        Raises RevisionInFuture or RevisionCompacted.
+        """
+        if revision:
+            self.check_revision(revision)
+        items: list[KeyValue] = []
+        size = 0
+        as_of = 0 if revision == self.revision else revision
+        for key, record in self.records(start, end, as_of, reverse):
+            if len(items) == limit or size >= PAGE_BYTES_MAX:
+                return Page(items, True, revision or self.revision)
+            size += len(key) + (0 if keys_only else len(record))
+            items.append(key_value(key, record[:32] if keys_only else record))
+        return Page(items, False, revision or self.revision)
+
+    def current(self, start: bytes, end: bytes | None) -> list[KeyValue]:
+        """All keys with start <= key < end now, in order."""
+        return [key_value(key, record) for key, record in self.records(start, end)]
+
+    def records(
+        self, start: bytes, end: bytes | None, revision: int = 0, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and raw records as of `revision`, which must be readable; 0 means now."""
+        if end is not None and end <= start:
+            return iter(())
+        if revision == 0 and end == only(start):
+            record = self._keys.get(start)
+            return iter(() if record is None else ((start, record),))
+        current = self._keys.scan(start, end, reverse)
+        if revision == 0:
+            return current
+        alive = (
+            (key, record) for key, record in current if _RECORD.unpack_from(record)[1] <= revision
+        )
+        # A key is in at most one of the two: what is current was written after all its versions.
+        return merge(
+            alive, self._old(start, end, revision, reverse), key=itemgetter(0), reverse=reverse
+        )
+
+    def _old(
+        self, start: bytes, end: bytes | None, revision: int, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Records superseded since `revision`, as they were then."""
+        past = None if end is None else version_key(end, 0)
+        for encoded, stored in self._versions.scan(version_key(start, 0), past, reverse):
+            written = _REVISION.unpack_from(encoded, len(encoded) - 8)[0]
+            if written <= revision < _REVISION.unpack_from(stored)[0]:
+                yield _key_of_version(encoded), stored[8:]
+
+    def key_history(self, key: bytes, limit: int, revision: int = 0) -> History:
+        """Writes and deletions of `key` up to `revision` (0: now), as far as compaction left them.
+
+        Of a deletion `previous` is set; of a write it is not: it is the next event's. Raises
+        RevisionInFuture or RevisionCompacted.
+        """
+        if revision:
+            self.check_revision(revision)
+        events: list[Event] = []
+        size = 0
+        for event in self._versions_of(key, revision or self.revision):
+            if len(events) == limit or size >= PAGE_BYTES_MAX:
+                return History(events, True)
+            size += len(event.item.value)
+            events.append(event)
+        return History(events, False)
+
+    def _versions_of(self, key: bytes, revision: int) -> Iterator[Event]:
+        """Newest first. A version that was superseded by no later one ended in a deletion."""
+        newer = 0
+        record = self._keys.get(key)
+        if record is not None:
+            item = key_value(key, record)
+            newer = item.mod_revision
+            if newer <= revision:
+                yield Event(item, False, None)
+        first, past = version_key(key, 0), version_key(key, self.revision + 1)
+        for _, stored in self._versions.scan(first, past, reverse=True):
+            item = key_value(key, stored[8:])
+            ended = _REVISION.unpack_from(stored)[0]
+            if ended <= self.compacted_revision:
+                return
+            if ended != newer and ended <= revision:
+                yield Event(KeyValue(key, b"", 0, ended, 0, 0), True, item)
+            newer = item.mod_revision
+            if newer <= revision:
+                yield Event(item, False, None)
+
+    # -- the change feed --------------------------------------------------------------------
+
+    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[Event]]]:
+        """What happened from `first_revision` on, revision by revision, none left out: at most so
+        many, and fewer if they are large.
+
+        Raises RevisionCompacted.
+        """
+        if first_revision < self.compacted_revision:
+            raise RevisionCompacted(first_revision, self.compacted_revision)
+        found: list[tuple[int, list[Event]]] = []
+        size = 0
+        end = _POSITION.pack(first_revision + revisions_max, 0)
+        for position, change in self._history.scan(_POSITION.pack(first_revision, 0), end):
+            revision, _ = _POSITION.unpack(position)
+            if not found or found[-1][0] != revision:
+                if size >= PAGE_BYTES_MAX:
+                    break
+                found.append((revision, []))
+            event = self._event(revision, change)
+            size += len(event.item.value) + len(event.previous.value if event.previous else b"")
+            found[-1][1].append(event)
+        return found
+
+    def _event(self, revision: int, change: bytes) -> Event:
+        kind, superseded = _CHANGE.unpack_from(change)
+        key = change[9:]
+        before = self._version(key, superseded) if superseded else None
+        if kind == _DELETE:
+            return Event(KeyValue(key, b"", 0, revision, 0, 0), True, before)
+        record = self._keys.get(key)
+        if record is not None and _RECORD.unpack_from(record)[1] == revision:
+            return Event(key_value(key, record), False, before)
+        item = self._version(key, revision)
+        assert item is not None, "history names a version that is not there"
+        return Event(item, False, before)
+
+    def _version(self, key: bytes, mod_revision: int) -> KeyValue | None:
+        stored = self._versions.get(version_key(key, mod_revision))
+        return None if stored is None else key_value(key, stored[8:])
+
+    # -- compaction -------------------------------------------------------------------------
+
+    @staticmethod
+    def discard(
+        txn: "lmdb.Transaction[bytes]",
+        databases: dict[str, "lmdb._Database"],
+        compacted_revision: int,
+        entries_max: int,
+    ) -> int:
+        """Physically remove up to `entries_max` history entries that compaction gave up, and the
+        versions they superseded; how many. Runs inside a checkpoint, unseen by readers, who are
+        refused by `compacted_revision` from the slot that raised it."""
+        cursor = txn.cursor(db=databases["history"])
+        removed = 0
+        found = cursor.first()
+        while found and removed < entries_max:
+            revision, _ = _POSITION.unpack(cursor.key())
+            if revision > compacted_revision:
+                break
+            change = cursor.value()
+            superseded = _CHANGE.unpack_from(change)[1]
+            # One written and deleted in the compacted revision itself is in the feed still.
+            if superseded and not superseded == revision == compacted_revision:
+                txn.delete(version_key(change[9:], superseded), db=databases["versions"])
+            if revision == compacted_revision:
+                # The feed may still be read from the compacted revision itself.
+                found = cursor.next()
+                continue
+            cursor.delete()
+            removed += 1
+            found = bool(cursor.key())
+        return removed

@@ -1,0 +1,64 @@
+"""Sessions: each node's bundles are applied at most once, however often they are sent.
+
+A bundle is known by (origin, life, number). Its origin says below which number it will send nothing
+again (`floor`), so the set of remembered numbers is as small as what is under way. Nothing here
+depends on time: expiry follows the floor and the life, which travel in the log.
+"""
+
+import msgspec
+
+from kvstore.commands.commands import Bundle
+
+
+class _Session(msgspec.Struct):
+    """Of one node: its latest life, what it gave up, and what was applied since."""
+
+    life: int
+    floor: int
+    applied: set[int]
+
+
+_decode = msgspec.msgpack.Decoder(list[tuple[int, int, int, set[int]]]).decode
+
+
+class Sessions:
+    """The sessions of all nodes; part of the replicated state."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[int, _Session] = {}
+
+    def admit(self, bundle: Bundle) -> bool:
+        """Whether to apply `bundle`, which counts as applied from then on.
+
+        Refused: one applied before, one its origin has given up, and one of an earlier life, whose
+        waiting clients went with it.
+        """
+        session = self._sessions.get(bundle.origin)
+        if session is None or session.life < bundle.life:
+            session = self._sessions[bundle.origin] = _Session(bundle.life, 0, set())
+        if (
+            bundle.life < session.life
+            or bundle.number < session.floor
+            or bundle.number in session.applied
+        ):
+            return False
+        session.applied.add(bundle.number)
+        if bundle.floor > session.floor:
+            session.floor = bundle.floor
+            session.applied = {n for n in session.applied if n >= bundle.floor}
+        return True
+
+    def encode(self) -> bytes:
+        """The same bytes on every replica that applied the same log."""
+        return msgspec.msgpack.encode(
+            [
+                (node, s.life, s.floor, sorted(s.applied))
+                for node, s in sorted(self._sessions.items())
+            ]
+        )
+
+    def restore(self, data: bytes) -> None:
+        """Take over what `encode` wrote."""
+        self._sessions = {
+            node: _Session(life, floor, applied) for node, life, floor, applied in _decode(data)
+        }

@@ -1,0 +1,115 @@
+"""`kvstore serve`: the process of one node, from its settings to its exit code."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import threading
+
+import uvloop
+
+from http_api.server import HttpServer
+from kvstore.errors import StorageError
+from kvstore.event_log import EventLog
+from kvstore.replica.open import open_replica
+from kvstore.replica.replica import Replica
+from kvstore_cli.settings import ServeSettings
+
+FAILED = 74
+"""EX_IOERR of sysexits.h: a disk, the state or an address failed."""
+
+_STOP_S_MAX = 15.0
+"""A stop that takes longer ends the process: what was acknowledged is durable anyway (D2)."""
+
+
+def serve(settings: ServeSettings, *, exit_with_parent: bool = False) -> int:
+    """Run the node until a signal (0) or a failure (FAILED).
+
+    `exit_with_parent`: also stop when stdin ends. The parent holds the other end of that pipe, so
+    the node does not outlive it, however the parent dies.
+    """
+    # A thread back from fsync waits for the interpreter lock: 5 ms by default (DESIGN.md §7).
+    sys.setswitchinterval(0.0005)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(settings, exit_with_parent))
+    except StorageError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"cannot start: {error}")
+
+
+async def _serve(settings: ServeSettings, exit_with_parent: bool) -> int:
+    stopping = _stop_on_signals()
+    if exit_with_parent:
+        _stop_with_parent(stopping)
+    events = EventLog(settings.config.node_id, settings.log_format)
+    replica = await open_replica(settings.config, events)
+    try:
+        http = HttpServer(replica, settings.config)
+        await http.start()
+        # What is there now stays: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
+        try:
+            return await _until_stopped(replica, stopping)
+        finally:
+            # New requests are refused before leadership goes; those under way are answered.
+            await http.stop()
+    finally:
+        await replica.stop()
+
+
+async def _until_stopped(replica: Replica, stopping: asyncio.Event) -> int:
+    stopped = asyncio.create_task(stopping.wait())
+    failed = asyncio.create_task(replica.wait_failed())
+    try:
+        await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
+        _end_after(_STOP_S_MAX)
+        return _fail(f"this node stops: {failed.result()}") if failed.done() else 0
+    finally:
+        stopped.cancel()
+        failed.cancel()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set; the second one ends the process at once."""
+    stopping = asyncio.Event()
+
+    def stop(number: signal.Signals) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    return stopping
+
+
+def _stop_with_parent(stopping: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the node has stopped
+            loop.call_soon_threadsafe(stopping.set)
+        _end_after(_STOP_S_MAX)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _end_after(limit_s: float) -> None:
+    """End the process if it is still there after `limit_s`, whatever the loop is doing."""
+    timer = threading.Timer(limit_s, os._exit, (FAILED,))
+    timer.daemon = True
+    timer.start()
+
+
+def _fail(text: str) -> int:
+    print(f"kvstore: {text}", file=sys.stderr, flush=True)
+    return FAILED

@@ -1,0 +1,332 @@
+"""One member of a simulated cluster: a machine with a disk, and the programs that live on it.
+
+The program is the production one, opened by `open_replica`. It is only looked at: the
+taps set here call the monitor and then do what was there before.
+"""
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from kvstore.commands.commands import Bundle, Result
+from kvstore.config import Config
+from kvstore.errors import StorageError, StorageFailed
+from kvstore.event_log import EventLog
+from kvstore.peers.frames import PeerMessage
+from kvstore.replica.open import Machine, open_replica
+from kvstore.replica.replica import Replica
+from kvstore.state.state_machine import StateMachine
+from kvstore.storage.log import LogStore
+from paxos.ballot import NodeId, Slot
+from paxos.effects import Record
+from paxos.messages import Entry
+from proof.simulation.judge.durable import DurableLog
+from proof.simulation.machine.disk import Disk, LogWriter
+from proof.simulation.machine.scheduler import Process
+from proof.simulation.machine.taps import before, tap_consensus
+from proof.simulation.tell.describe import value_text
+from proof.simulation.tell.trace import Happened, SlotIs
+
+if TYPE_CHECKING:
+    from proof.simulation.cluster.world import World
+
+WALL_MS_START = 1_700_000_000_000
+
+
+class VirtualClock:
+    """A program's clocks: monotonic, and a wall clock that is off by `skew_ms`."""
+
+    def __init__(self, process: Process, skew_ms: int) -> None:
+        self._process = process
+        self._skew_ms = skew_ms
+
+    def monotonic(self) -> float:
+        return self._process.time()
+
+    def wall_ms(self) -> int:
+        return WALL_MS_START + self._skew_ms + int(self._process.time() * 1000)
+
+
+class Events(EventLog):
+    """What a program logs goes into the trace."""
+
+    def __init__(self, member: "Member") -> None:
+        super().__init__(member.id)
+        self._member = member
+
+    def event(self, name: str, **fields: object) -> None:
+        text = ", ".join(f"{key} {value}" for key, value in fields.items() if key != "seconds")
+        self._member.happened(name, text)
+        if reached := _LOGGED.get(name):
+            self._member.world.reached(reached)
+        if name == "link refused" and "incarnation" in text:
+            self._member.world.reached("member without its disk refused")
+
+    def defect(self, error: BaseException) -> None:
+        self._member.happened("defect", repr(error))
+
+
+_LOGGED = {
+    "formed": "cluster formed",
+    "checkpoint failed": "checkpoint failed",
+    "snapshot installed": "catch-up by snapshot",
+}
+
+
+class Member:
+    """`id` of the cluster. At most one of its programs runs at a time."""
+
+    def __init__(self, world: "World", id: NodeId) -> None:
+        scenario = world.scenario
+        self.world = world
+        self.id = id
+        self.disk = Disk(world.randomness(f"disk/{id}"), scenario.disk_latency_s)
+        self.lives = 0
+        self.process: Process | None = None
+        self.replica: Replica | None = None
+        self.disk_lost = False
+        self._role = ""
+        self._start_again = False
+        self._failures_before = 0
+        self.config = Config(
+            node_id=id,
+            members={n: (f"node-{n}", 2380) for n in range(1, scenario.nodes + 1)},
+            listen_peer=(f"node-{id}", 2380),
+            data_dir=world.data_dir(id),
+            phase1_quorum=scenario.phase1,
+            phase2_quorum=scenario.phase2,
+            log_tail_slots=scenario.log_tails[id - 1],
+            **scenario.settings,
+        )
+
+    @property
+    def up(self) -> bool:
+        return self.process is not None
+
+    @property
+    def log_path(self) -> Any:
+        return self.config.data_dir / "log.mdb"
+
+    def happened(self, name: str, text: str = "") -> None:
+        """Into the trace."""
+        self.world.trace.add(Happened(self.world.scheduler.now_us, self.id, name, text))
+
+    # -- lives ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin a new life, unless one is under way; after a clean stop if one is."""
+        if self.process is not None:
+            self._start_again = True
+            return
+        self._start_again = False
+        self.lives += 1
+        world, scenario = self.world, self.world.scenario
+        world.network.host_up(self.id)
+        self._failures_before = self.disk.failures
+        self.process = Process(
+            world.scheduler,
+            f"node-{self.id}/{self.lives}",
+            rate=scenario.clock_rates[self.id - 1],
+            sockets=world.network,
+            blocking=self.disk,
+        )
+        world.processes.append(self.process)
+        self.happened("started", f"life {self.lives}")
+        if self.lives > 1:
+            world.reached("restart")
+        process = self.process
+        process.post(0, lambda: process.create_task(self._live(process)))
+
+    async def _live(self, process: Process) -> None:
+        """What `kvstore serve` does, without HTTP."""
+        machine = Machine(
+            clock=VirtualClock(process, self.world.scenario.clock_skews_ms[self.id - 1]),
+            disk=self.disk,
+            randomness=self.world.randomness(f"node/{self.id}/{self.lives}"),
+            log_writer=partial(self._log_writer, process),
+        )
+        try:
+            replica = await open_replica(self.config, Events(self), machine)
+        except Exception as error:
+            self.happened("failed", str(error))
+            if not self._disk_to_blame or not isinstance(error, StorageError | OSError):
+                self._unsound(f"cannot start: {error!r}")
+            self._ended(silently=False)
+            return
+        self.replica = replica
+        self._tap(replica)
+        await replica.wait_failed()
+        self._check_failure(replica.failure)
+        try:
+            await replica.stop()
+        except Exception as error:
+            self._unsound(f"cannot stop: {error!r}")
+        self._ended(silently=False)
+
+    def _unsound(self, text: str) -> None:
+        self.world.monitor.violated("sound nodes", f"node {self.id} {text}")
+
+    @property
+    def _disk_to_blame(self) -> bool:
+        return self.disk.failures > self._failures_before
+
+    def _check_failure(self, reason: str) -> None:
+        self.happened("failed", reason)
+        if self._disk_to_blame:
+            self.world.reached("node stopped by its disk")
+        else:
+            self._unsound(f"stopped: {reason}")
+
+    def _log_writer(
+        self, process: Process, store: LogStore, failed: Callable[[StorageFailed], None]
+    ) -> LogWriter:
+        def stop(error: StorageFailed) -> None:
+            failed(error)
+            if self.replica is not None and not self.replica.failure:
+                self._unsound("goes on past a failed commit")
+
+        return LogWriter(process, store, stop, self._committed)
+
+    def kill(self, *, power: bool) -> None:
+        """SIGKILL, or the machine loses power: then peers hear nothing, and memory is gone."""
+        if self.process is None:
+            return
+        self.happened("crashed", "power lost" if power else "killed")
+        if power:
+            self.world.network.host_down(self.id)
+        self._ended(silently=power)
+        if power:
+            self.disk.crash()
+
+    def _ended(self, *, silently: bool) -> None:
+        process = self.process
+        assert process is not None
+        kept, dropped = process.kill()
+        if kept:
+            self.world.reached("crash kept a commit")
+        if dropped:
+            self.world.reached("crash dropped a commit")
+        self.world.network.process_ended(process, silently)
+        self.disk.release_locks()
+        self.process = self.replica = None
+        self._role = ""
+
+    def stop(self) -> None:
+        """A clean stop, as by SIGTERM."""
+        process, replica = self.process, self.replica
+        if process is None or replica is None or replica.failure:
+            return
+        self._start_again = False
+
+        async def stop() -> None:
+            await replica.stop()
+            self.happened("crashed", "stopped cleanly")
+            self._ended(silently=False)
+            if self._start_again:
+                self.start()
+
+        process.post(0, lambda: process.create_task(stop()))
+
+    def lose_disk(self) -> None:
+        """The machine comes back with an empty disk."""
+        self.kill(power=True)
+        self.disk.lose()
+        self.disk_lost = True
+        self.world.monitor.on_disk_lost(self.id)
+
+    # -- looking on -------------------------------------------------------------------------
+
+    def _tap(self, replica: Replica) -> None:
+        monitor = self.world.monitor
+        monitor.on_restart(self.id, replica.node)
+        monitor.check_digest(self.id, replica.state.applied_through, whole_digest(replica.state))
+        tap_consensus(replica, self.world.reached)
+        before(
+            replica.node,
+            "_accept_own",
+            lambda accept: monitor.on_proposed(accept.ballot, accept.slot, accept.value),
+        )
+        self._tap_transport(replica)
+        self._tap_state(replica)
+        step = replica._run_step
+
+        def run_step() -> None:
+            step()
+            if replica.node.role != self._role:
+                self._role = replica.node.role
+                self.happened(str(replica.node.role), f"ballot {replica.node.ballot}")
+
+        replica._run_step = run_step  # type: ignore[method-assign]
+
+    def _tap_transport(self, replica: Replica) -> None:
+        monitor, transport, node = self.world.monitor, replica.transport, replica.node
+        log = DurableLog(self.disk.files, self.log_path)
+        send, receive = transport.send, node.receive
+
+        def tapped_send(to: NodeId, message: PeerMessage) -> None:
+            if not replica.membership.formed:
+                monitor.violated("durable promise", f"node {self.id} sends before it has formed")
+            monitor.on_send(self.id, log, message)
+            send(to, message)
+
+        def tapped_receive(sender: NodeId, message: Any) -> None:
+            if sender == self.id:
+                monitor.on_own(self.id, log, message)
+            receive(sender, message)
+
+        transport.send = tapped_send  # type: ignore[method-assign]
+        node.receive = tapped_receive  # type: ignore[method-assign]
+
+    def _tap_state(self, replica: Replica) -> None:
+        monitor, state = self.world.monitor, replica.state
+        apply, load = state.apply, state.load
+
+        def tapped_apply(slot: Slot, value: bytes) -> list[tuple[Bundle, list[Result]]]:
+            applied = apply(slot, value)
+            monitor.on_apply(self.id, slot, value, applied, whole_digest(state))
+            for is_now in ("chosen", "applied"):
+                self._slot_is(slot, is_now, monitor.chosen_ballot(slot), value)
+            return applied
+
+        def tapped_load() -> None:
+            before = state.applied_through
+            load()
+            if state.applied_through < before:
+                monitor.violated(
+                    "prefix",
+                    f"node {self.id} went back from slot {before} to {state.applied_through}",
+                )
+            monitor.check_digest(self.id, state.applied_through, whole_digest(state))
+
+        state.apply = tapped_apply  # type: ignore[method-assign]
+        state.load = tapped_load  # type: ignore[method-assign]
+
+    def _committed(self, records: list[Record], groups: int) -> None:
+        if groups > 1:
+            self.world.reached("commits shared")
+        log = DurableLog(self.disk.files, self.log_path)
+        for record in records:
+            self.world.monitor.on_commit(self.id, log, record)
+            if isinstance(record, Entry):
+                self._slot_is(record.slot, "accepted", str(record.ballot), record.value)
+
+    def _slot_is(self, slot: Slot, state: str, ballot: str, value: bytes) -> None:
+        now_us = self.world.scheduler.now_us
+        self.world.trace.add_raw(
+            f"{now_us}/{self.id}/{slot}/{state}/{ballot}".encode() + value,
+            lambda: SlotIs(now_us, self.id, slot, state, ballot, value_text(value)),
+        )
+
+
+def whole_digest(state: StateMachine) -> bytes:
+    """The running digest, and the scalar part of the state that it does not cover."""
+    if state.applied_through == 0:
+        return b""
+    scalars = (state.revision, state.compacted_revision, state.clock_ms)
+    return state.digest + repr(scalars).encode() + state._sessions.encode()
+
+
+def seeded(seed: int) -> Callable[[str], random.Random]:
+    """Independent streams of randomness, by name: using more of one does not change another."""
+    return lambda name: random.Random(f"{seed}/{name}")

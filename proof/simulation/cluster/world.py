@@ -1,0 +1,277 @@
+"""One simulated cluster and everything around it, from one scenario to one outcome.
+
+Two phases. In the first, clients run their plans while the nemesis does its worst. Then everything
+is healed, and within a bounded time all requests must succeed and all members must meet in one
+state.
+"""
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from kvstore.peers.frames import decode_message
+from paxos.ballot import ZERO, Ballot, NodeId
+from proof.histories.history import History
+from proof.histories.linearizability import check
+from proof.simulation.cluster.clients import SimulatedClient
+from proof.simulation.cluster.holders import SimulatedHolder
+from proof.simulation.cluster.member import Member, seeded
+from proof.simulation.cluster.nemesis import DYING_S, Nemesis
+from proof.simulation.cluster.scenario import ClientPlan, Scenario
+from proof.simulation.cluster.watchers import SimulatedWatcher
+from proof.simulation.judge.coverage import Coverage
+from proof.simulation.judge.invariants import Monitor, Violation
+from proof.simulation.judge.lease_book import LeaseBook
+from proof.simulation.machine.network import Network, Pair
+from proof.simulation.machine.scheduler import Process, Scheduler
+from proof.simulation.tell.describe import ballot_of, describe, name_of, slot_of
+from proof.simulation.tell.trace import Event, Note, Sent, Trace
+
+HEALING_TIMEOUTS = 60
+"""How many longest election time-outs a healed cluster may take until all is well."""
+CLIENTS_S_MAX = 120.0
+"""Clients whose plans are not through by then are a fault of the simulation."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run came to. `events` is empty unless the trace was kept."""
+
+    scenario: Scenario
+    violations: tuple[Violation, ...]
+    reached: Counter[str]
+    digest: str
+    virtual_s: float
+    messages: int
+    answered: int
+    unanswered: int
+    events: list[Event]
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+
+class World:
+    """All of it. Used once."""
+
+    def __init__(self, scenario: Scenario, keep_trace: bool = False) -> None:
+        self.scenario = scenario
+        self.randomness = seeded(scenario.seed)
+        self.scheduler = Scheduler()
+        self.trace = Trace(keep=keep_trace)
+        self.coverage = Coverage()
+        self.reached = self.coverage.reached
+        leases = LeaseBook(max(scenario.clock_rates), lambda: self.scheduler.now_s)
+        self.monitor = Monitor(scenario.phase1, scenario.phase2, leases, self.reached)
+        self.network = Network(scenario.conditions, self.randomness, self.trace)
+        self.network.on_frame = self._on_frame
+        self.network.reached = self.reached
+        self.history = History()
+        self.processes: list[Process] = []
+        self.asked = self.answered = 0
+        self.members = {node: Member(self, node) for node in range(1, scenario.nodes + 1)}
+        self.nemesis = Nemesis(self)
+        self.clients = [
+            *(SimulatedClient(self, plan) for plan in scenario.clients),
+            *(SimulatedHolder(self, plan) for plan in scenario.holders),
+        ]
+        self.watchers = [SimulatedWatcher(self, 500 + n) for n in range(scenario.watchers)]
+
+    @property
+    def idempotency_ttl_ms(self) -> int:
+        return int(self.scenario.settings["idempotency_ttl_s"] * 1000)
+
+    @property
+    def formed(self) -> bool:
+        """Whether every member knows that the cluster has formed."""
+        return all(
+            member.replica is not None and member.replica.membership.formed
+            for member in self.members.values()
+        )
+
+    @staticmethod
+    def data_dir(node: NodeId) -> Path:
+        return Path(f"/node-{node}")
+
+    def leader(self) -> NodeId | None:
+        """Who leads in the highest ballot, if anybody does."""
+        return max(self._leading(), default=(ZERO, None))[1]
+
+    def oldest_leader(self) -> NodeId | None:
+        """Who still leads in the lowest ballot, deposed or not."""
+        return min(self._leading(), default=(ZERO, None))[1]
+
+    def _leading(self) -> list[tuple[Ballot, NodeId]]:
+        return [
+            (member.replica.node.proposer.ballot, node)
+            for node, member in self.members.items()
+            if member.replica is not None and member.replica.node.proposer.leading
+        ]
+
+    def _on_frame(self, number: int, pair: Pair, frame: bytes) -> None:
+        now_us = self.scheduler.now_us
+
+        def make() -> Sent:
+            message = decode_message(frame[4:])
+            return Sent(
+                now_us,
+                number,
+                *pair,
+                name_of(message),
+                describe(message),
+                slot_of(message),
+                ballot_of(message),
+            )
+
+        self.trace.add_raw(b"%d/%d/%d/%d" % (now_us, number, *pair) + frame, make)
+
+    # -- the run ----------------------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        """From the start to the verdict."""
+        collecting = gc.isenabled()
+        gc.disable()  # what is collected when must not be a matter of memory
+        try:
+            self._run()
+        finally:
+            for process in self.processes:
+                process.abandon()
+            if collecting:
+                gc.enable()
+        return Outcome(
+            self.scenario,
+            tuple(self.monitor.violations),
+            self.coverage.counts,
+            self.trace.digest,
+            self.scheduler.now_s,
+            self.network.messages,
+            self.answered,
+            self.asked - self.answered,
+            self.trace.events,
+        )
+
+    def _run(self) -> None:
+        scenario = self.scenario
+        if (scenario.phase1, scenario.phase2) != (scenario.nodes // 2 + 1,) * 2:
+            self.reached("flexible quorums")
+        if any(abs(rate - 1) > 0.1 for rate in scenario.clock_rates):
+            self.reached("clock far off")
+        for member in self.members.values():
+            member.start()
+        self.nemesis.start()
+        for client in self.clients:
+            client.start()
+        for watcher in self.watchers:
+            watcher.start()
+        self._until(scenario.chaos_ends_s + DYING_S, lambda: False)
+        self._heal()
+        if not self._until(
+            self.scheduler.now_s + CLIENTS_S_MAX, lambda: all(c.done for c in self.clients)
+        ):
+            self._fail_unless_failed("liveness", "the clients' plans do not come to an end")
+        self._converge()
+        self._judge()
+
+    def _until(self, until_s: float, done: Callable[[], bool]) -> bool:
+        """Run until then, or until `done()`, or until something is violated."""
+        violations, defects = self.monitor.violations, self.scheduler.defects
+        came = self.scheduler.run(until_s, lambda: bool(violations or defects) or done())
+        if defects and not violations:
+            self.monitor.violated("sound nodes", defects[0])
+        return came and not violations
+
+    def _heal(self) -> None:
+        self.trace.add(Note(self.scheduler.now_us, "Everything is healed."))
+        self.network.calm()
+        self.nemesis.heal()
+
+    def _fail_unless_failed(self, invariant: str, text: str) -> None:
+        if not self.monitor.violations:
+            self.monitor.violated(invariant, text)
+
+    def _converge(self) -> None:
+        """Every healthy member answers reads and writes, and all of them meet in one state."""
+        if self.monitor.violations:
+            return
+        settings = self.scenario.settings
+        patience_s = HEALING_TIMEOUTS * settings["election_ticks"] * settings["tick_s"]
+        last = _LastClient(self)
+        deadline_s = self.scheduler.now_s + 10 + patience_s / min(self.scenario.clock_rates)
+        last.start()
+        if not self._until(deadline_s, lambda: last.done):
+            self._fail_unless_failed("liveness", f"healed, and {last.doing} does not succeed")
+        elif not self._until(deadline_s, self._met):
+            seen = [watcher.seen for watcher in self.watchers]
+            leases = sorted(self.monitor.model.leases)
+            text = f"healed: members at {self._places()}, watchers at {seen}, leases {leases}"
+            self._fail_unless_failed("liveness", text)
+
+    def _places(self) -> dict[NodeId, int]:
+        return {
+            node: member.replica.state.applied_through if member.replica is not None else -1
+            for node, member in self.members.items()
+            if not member.disk_lost
+        }
+
+    def _met(self) -> bool:
+        """Whether all have applied everything, every watcher knows, and every lease has ended,
+        which nobody keeps alive any more; digests are compared slot by slot anyway."""
+        revision = self.monitor.model.revision
+        through = max(self.monitor.applied, default=0)
+        return (
+            set(self._places().values()) == {through}
+            and all(watcher.seen == revision for watcher in self.watchers)
+            and not self.monitor.model.leases
+        )
+
+    def _judge(self) -> None:
+        monitor = self.monitor
+        if monitor.violations:
+            return
+        verdict = check(self.history.operations)
+        if not verdict.linearizable:
+            key = verdict.failures[0].key if verdict.failures else None
+            monitor.violated("no stale read", verdict.describe(), key=key)
+        if monitor.model.revision == 1:
+            monitor.violated("a run that shows nothing", "no write was chosen")
+        if self.scenario.faults and not self.nemesis.injected:
+            monitor.violated("a run that shows nothing", "no fault was injected")
+
+
+class _LastClient(SimulatedClient):
+    """After healing: writes and reads every key at every healthy member until each succeeds."""
+
+    def __init__(self, world: World) -> None:
+        plan = ClientPlan(1000, 0, 0.0, (0, 0), (1,), 1, 0, 5.0)
+        super().__init__(world, plan)
+        self.doing = "nothing"
+
+    async def _run(self) -> None:
+        world = self.world
+        nodes = [node for node, member in world.members.items() if not member.disk_lost]
+        for node in nodes:
+            for key in (f"k{n}" for n in range(world.scenario.keys)):
+                self.doing = f"writing {key} at node {node}"
+                await self._insist(partial(self._put_at, node, key))
+                self.doing = f"reading {key} at node {node}"
+                await self._insist(partial(self.get, key, node))
+        self.done = True
+
+    async def _put_at(self, node: NodeId, key: str) -> bool:
+        self.node = node
+        return await self.put(key)
+
+    @staticmethod
+    async def _insist(attempt: Callable[[], Awaitable[bool]]) -> None:
+        while not await attempt():
+            await asyncio.sleep(0.1)
+
+
+def run(scenario: Scenario, keep_trace: bool = False) -> Outcome:
+    """Run one scenario to its outcome."""
+    return World(scenario, keep_trace).run()

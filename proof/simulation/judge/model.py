@@ -1,0 +1,351 @@
+"""The model: what every slot must answer, computed by the simplest possible means.
+
+A dictionary of all keys, a dictionary of leases, and a list of all that ever changed. Written from
+the documentation of the commands and sharing no code with the state machine, it applies the chosen
+log once; the results of the first replica that applies a slot must be the same. That the other
+replicas agree is the business of the digests.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kvstore.commands.commands import (
+    AsUser,
+    BadRevision,
+    Batch,
+    Bundle,
+    Command,
+    Compact,
+    Compacted,
+    Condition,
+    Delete,
+    Deleted,
+    Grant,
+    Granted,
+    LeaseTaken,
+    Mismatched,
+    NoKey,
+    NoLease,
+    NotHeld,
+    Once,
+    Put,
+    Result,
+    Revoke,
+    Revoked,
+    Written,
+)
+from kvstore.commands.operations import (
+    Compare,
+    Field,
+    KeyValue,
+    Operation,
+    OperationResult,
+    Relation,
+    Remove,
+    RemoveDone,
+    Select,
+    Selected,
+    Transaction,
+    TransactionDone,
+    Write,
+    WriteDone,
+)
+from paxos.ballot import ZERO, Slot
+
+
+class Change(NamedTuple):
+    """One key changed at `revision`: what it holds since, or None if it was deleted."""
+
+    revision: int
+    key: bytes
+    item: KeyValue | None
+
+    @property
+    def value(self) -> bytes | None:
+        return None if self.item is None else self.item.value
+
+
+class _Fails(Exception):
+    def __init__(self, result: Result) -> None:
+        super().__init__()
+        self.result = result
+
+
+@dataclass
+class _Session:
+    life: int = 0
+    floor: int = 0
+    seen: set[int] = field(default_factory=set)
+
+
+class Model:
+    """The whole key space at every revision. `changes[r]` is what happened at revision r."""
+
+    def __init__(self) -> None:
+        self.revision = 1
+        self.compacted_revision = 0
+        self.items: dict[bytes, KeyValue] = {}
+        self.leases: dict[int, int] = {}
+        """Id -> the slot that granted it."""
+        self._slot = 0
+        self._leader = ZERO
+        self.changes: dict[int, list[Change]] = {}
+        self._by_key: dict[bytes, list[Change]] = {}
+        self._written: list[Change] = []
+        self._once: dict[bytes, tuple[int, Command, Result]] = {}
+        self._sessions: dict[int, _Session] = {}
+        self._clock_ms = 0
+
+    # -- applying ---------------------------------------------------------------------------
+
+    def apply(
+        self, slot: Slot, batch: Batch, bundles: list[Bundle]
+    ) -> list[tuple[Bundle, list[Result]]]:
+        """The results of one slot: of each bundle that counts."""
+        self._slot = slot
+        self._clock_ms = max(self._clock_ms, batch.clock_ms)
+        for lease in self.ending(batch):
+            self._end(lease)
+        self._leader = max(self._leader, batch.ballot)
+        return [
+            (bundle, [self._command(command) for command in bundle.commands])
+            for bundle in bundles
+            if self._admits(bundle)
+        ]
+
+    def ending(self, batch: Batch) -> list[int]:
+        """Leases that `batch`, if it is the next, ends: what an earlier leader says, or says of a
+        lease that it had not heard of, does not count."""
+        if batch.ballot < self._leader:
+            return []
+        known = self._slot if batch.known_through is None else batch.known_through
+        return [lease for lease in batch.expired if self.leases.get(lease, known + 1) <= known]
+
+    def _admits(self, bundle: Bundle) -> bool:
+        session = self._sessions.setdefault(bundle.origin, _Session())
+        if bundle.life > session.life:
+            session = self._sessions[bundle.origin] = _Session(bundle.life)
+        old = bundle.life < session.life or bundle.number < session.floor
+        if old or bundle.number in session.seen:
+            return False
+        session.seen.add(bundle.number)
+        session.floor = max(session.floor, bundle.floor)
+        return True
+
+    def _command(self, command: Command) -> Result:
+        if isinstance(command, AsUser):
+            command = command.command
+        if not isinstance(command, Once):
+            return self._one(command)
+        held = self._once.get(command.idempotency_key)
+        if held is not None and held[0] > self._clock_ms:
+            return held[2] if held[1] == command.command else Mismatched()
+        result = self._one(command.command)
+        expires_ms = self._clock_ms + command.ttl_ms
+        self._once[command.idempotency_key] = (expires_ms, command.command, result)
+        return result
+
+    def _one(self, command: Command) -> Result:
+        match command:
+            case Put():
+                return self._put(command)
+            case Delete(key, condition):
+                if not self._holds(key, condition):
+                    return NotHeld(self._mod_revision(key))
+                deleted = self._remove(key) is not None
+                return Deleted(self._commit(), int(deleted))
+            case Compact(revision):
+                if not self.compacted_revision < revision <= self.revision:
+                    return BadRevision(revision, self.compacted_revision, self.revision)
+                self.compacted_revision = revision
+                return Compacted(revision)
+            case Grant(lease, ttl_s):
+                if lease in self.leases:
+                    return LeaseTaken(lease)
+                self.leases[lease] = self._slot
+                return Granted(self.revision, lease, ttl_s)
+            case Revoke(lease):
+                return self._end(lease)
+            case Transaction():
+                return self._transaction(command)
+        raise AssertionError(command)
+
+    def _put(self, put: Put) -> Result:
+        if not self._holds(put.key, put.condition):
+            return NotHeld(self._mod_revision(put.key))
+        if put.lease and put.ttl_s:
+            if put.lease in self.leases:
+                return LeaseTaken(put.lease)
+            self.leases[put.lease] = self._slot
+        elif put.lease and put.lease not in self.leases:
+            return NoLease(put.lease)
+        item = self._write(put.key, put.value, put.lease)
+        self._commit()
+        return Written(item.mod_revision, item.version, item.create_revision)
+
+    def _end(self, lease: int) -> Result:
+        if self.leases.pop(lease, None) is None:
+            return NoLease(lease)
+        held = sorted(key for key, item in self.items.items() if item.lease == lease)
+        for key in held:
+            self._remove(key)
+        return Revoked(self._commit(), len(held))
+
+    def _holds(self, key: bytes, condition: Condition | None) -> bool:
+        if condition is None:
+            return True
+        found = self._mod_revision(key)
+        return found > 0 if condition.mod_revision < 0 else found == condition.mod_revision
+
+    def _mod_revision(self, key: bytes) -> int:
+        return self.items[key].mod_revision if key in self.items else 0
+
+    def _write(self, key: bytes, value: bytes, lease: int) -> KeyValue:
+        revision, old = self.revision + 1, self.items.get(key)
+        create, version = (revision, 1) if old is None else (old.create_revision, old.version + 1)
+        item = self.items[key] = KeyValue(key, value, create, revision, version, lease)
+        self._written.append(Change(revision, key, item))
+        return item
+
+    def _remove(self, key: bytes) -> KeyValue | None:
+        old = self.items.pop(key, None)
+        if old is not None:
+            self._written.append(Change(self.revision + 1, key, None))
+        return old
+
+    def _commit(self) -> int:
+        if self._written:
+            self.revision += 1
+            self.changes[self.revision] = self._written
+            for change in self._written:
+                self._by_key.setdefault(change.key, []).append(change)
+            self._written = []
+        return self.revision
+
+    # -- transactions -----------------------------------------------------------------------
+
+    def _transaction(self, transaction: Transaction) -> Result:
+        before = copy(self.items)
+        try:
+            done = self._run(transaction)
+        except _Fails as failed:
+            self.items, self._written = before, []
+            return failed.result
+        self._commit()
+        return done
+
+    @property
+    def _shown(self) -> int:
+        return self.revision + bool(self._written)
+
+    def _run(self, transaction: Transaction) -> TransactionDone:
+        """Every compare, of inner transactions too, looks at the state before."""
+        choices = list(self._choices(transaction))
+        return self._branch(transaction, choices)
+
+    def _choices(self, transaction: Transaction) -> Iterator[bool]:
+        succeeded = all(map(self._compare, transaction.compares))
+        yield succeeded
+        for operation in transaction.success if succeeded else transaction.failure:
+            if isinstance(operation, Transaction):
+                yield from self._choices(operation)
+
+    def _branch(self, transaction: Transaction, choices: list[bool]) -> TransactionDone:
+        succeeded = choices.pop(0)
+        branch = transaction.success if succeeded else transaction.failure
+        results = tuple([self._operate(operation, choices) for operation in branch])
+        return TransactionDone(self._shown, succeeded, results)
+
+    def _operate(self, operation: Operation, choices: list[bool]) -> OperationResult:
+        match operation:
+            case Write(key, value, lease, previous):
+                old = self.items.get(key)
+                if old is None and (value is None or lease is None):
+                    raise _Fails(NoKey())
+                value = old.value if value is None and old is not None else value
+                lease = old.lease if lease is None and old is not None else lease
+                if lease and lease not in self.leases:
+                    raise _Fails(NoLease(lease))
+                item = self._write(key, value or b"", lease or 0)
+                return WriteDone(
+                    self._shown, item.version, item.create_revision, old if previous else None
+                )
+            case Remove(start, end, previous):
+                keys = sorted(key for key in self.items if _within(key, start, end))
+                gone = [old for old in map(self._remove, keys) if old is not None]
+                return RemoveDone(self._shown, len(gone), tuple(gone) if previous else ())
+            case Select():
+                return self._select(operation)
+            case Transaction():
+                return self._branch(operation, choices)
+
+    def _select(self, wanted: Select) -> Selected:
+        """As much of it as the simulated clients use: a range now, in the order of the keys."""
+        assert wanted == Select(wanted.start, wanted.end, limit=wanted.limit), "not in the model"
+        keys = sorted(key for key in self.items if _within(key, wanted.start, wanted.end))
+        limited = keys[: wanted.limit] if wanted.limit else keys
+        items = tuple(self.items[key] for key in limited)
+        return Selected(self._shown, items, len(keys), len(keys) > len(items))
+
+    def _compare(self, compare: Compare) -> bool:
+        keys = [key for key in self.items if _within(key, compare.start, compare.end)]
+        if not keys:
+            return compare.field is not Field.VALUE and _related(compare, 0)
+        return all(_related(compare, _field(self.items[key], compare.field)) for key in keys)
+
+    # -- looking back -----------------------------------------------------------------------
+
+    def get(self, key: bytes, revision: int) -> Change | None:
+        """What `key` held as of `revision`; None if it did not exist."""
+        changes = self._by_key.get(key, [])
+        position = bisect_right(changes, revision, key=lambda change: change.revision)
+        found = changes[position - 1] if position else None
+        return found if found is not None and found.item is not None else None
+
+    def range(self, start: bytes, end: bytes | None, revision: int) -> list[Change]:
+        """All keys with start <= key < end as of `revision`, in key order."""
+        keys = sorted(key for key in self._by_key if _within(key, start, end))
+        return [found for found in (self.get(key, revision) for key in keys) if found is not None]
+
+    def wrote(self, revision: int, key: bytes) -> Change | None:
+        """What happened to `key` at `revision`."""
+        for change in self.changes.get(revision, ()):
+            if change.key == key:
+                return change
+        return None
+
+    def since(self, revision: int, through: int) -> Iterator[tuple[int, list[Change]]]:
+        """Every revision after `revision` up to `through`, with what happened."""
+        for number in range(revision + 1, through + 1):
+            yield number, self.changes[number]
+
+
+def _within(key: bytes, start: bytes, end: bytes | None) -> bool:
+    return start <= key and (end is None or key < end)
+
+
+def _field(item: KeyValue, name: Field) -> int | bytes:
+    fields: dict[Field, int | bytes] = {
+        Field.VERSION: item.version,
+        Field.CREATE: item.create_revision,
+        Field.MOD: item.mod_revision,
+        Field.VALUE: item.value,
+        Field.LEASE: item.lease,
+    }
+    return fields[name]
+
+
+def _related(compare: Compare, found: int | bytes) -> bool:
+    operand = compare.operand
+    if isinstance(found, bytes) != isinstance(operand, bytes):
+        operand = b"" if isinstance(found, bytes) else 0
+    order = (found > operand) - (found < operand)  # type: ignore[operator]
+    return {
+        Relation.EQUAL: order == 0,
+        Relation.GREATER: order > 0,
+        Relation.LESS: order < 0,
+        Relation.NOT_EQUAL: order != 0,
+    }[compare.relation]

@@ -1,0 +1,365 @@
+"""The network of the simulation: streams between programs, and everything that can befall them.
+
+The store's own transport runs on it: it listens, dials, writes frames. A stream keeps TCP's promise
+of order as long as no fault says otherwise; beyond TCP, single frames may be lost, repeated or
+overtake each other, because Paxos must bear it. Only the first frame of each direction, the
+handshake, is exempt.
+
+A cut link carries nothing. What is sent meanwhile is lost, or held and delivered when the link
+heals, as TCP would: a burst of old messages.
+"""
+
+import asyncio
+import math
+import random
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from kvstore.config import Address
+from kvstore.peers.frames import FrameReader
+from paxos.ballot import NodeId
+from proof.simulation.machine.scheduler import Process
+from proof.simulation.tell.trace import Delivered, Lost, Trace
+
+Pair = tuple[NodeId, NodeId]
+
+MOMENT_S = 50e-6
+"""Arrivals are rounded up to this, so that several may fall into one turn of a loop."""
+
+
+class Conditions(msgspec.Struct, frozen=True):
+    """How the network behaves where no fault says otherwise. Delays are one way, in seconds."""
+
+    delay_s: tuple[float, float]
+    tail_probability: float
+    tail_factor: float
+    loss: float
+    repeat: float
+    overtake: float
+    hold_when_cut: bool
+
+
+CALM = Conditions((0.0002, 0.001), 0.0, 1.0, 0.0, 0.0, 0.0, False)
+
+
+@dataclass
+class _Path:
+    """One direction between two hosts."""
+
+    randomness: random.Random
+    cuts: int = 0
+    slow: list[float] = field(default_factory=list)
+    lossy: list[float] = field(default_factory=list)
+    held: list[Callable[[], None]] = field(default_factory=list)
+
+
+class Network:
+    """All hosts and streams. Hosts are node ids; `randomness(name)` gives a stream of its own."""
+
+    def __init__(
+        self, conditions: Conditions, randomness: Callable[[str], random.Random], trace: Trace
+    ) -> None:
+        self.conditions = conditions
+        self.trace = trace
+        self.messages = 0
+        self.reached: Callable[[str], None] = lambda name: None
+        self.on_frame: Callable[[int, Pair, bytes], None] = lambda number, pair, frame: None
+        self._randomness = randomness
+        self._paths: dict[Pair, _Path] = {}
+        self._listening: dict[Address, tuple[Process, Callable[[], asyncio.Protocol]]] = {}
+        self._hosts_down: set[NodeId] = set()
+        self._streams: list[Endpoint] = []
+
+    def path(self, pair: Pair) -> _Path:
+        """The direction from `pair[0]` to `pair[1]`."""
+        path = self._paths.get(pair)
+        if path is None:
+            name = f"path/{pair[0]}/{pair[1]}"
+            path = self._paths[pair] = _Path(self._randomness(name))
+        return path
+
+    # -- faults -----------------------------------------------------------------------------
+
+    def cut(self, pair: Pair) -> None:
+        """Nothing passes any more; cuts add up."""
+        self.path(pair).cuts += 1
+
+    def mend(self, pair: Pair) -> None:
+        """Undo one `cut`; what was held leaves now."""
+        path = self.path(pair)
+        path.cuts -= 1
+        if path.cuts == 0:
+            held, path.held = path.held, []
+            for deliver in held:
+                deliver()
+
+    def reset(self, pairs: Collection[Pair]) -> None:
+        """Both ends of every stream that uses one of `pairs` see it break at once."""
+        for endpoint in list(self._streams):
+            if endpoint.pair in pairs or endpoint.pair[::-1] in pairs:
+                endpoint.process.post(0, endpoint.lose_peer)
+
+    def slow(self, pair: Pair, delay_s: float) -> None:
+        """Add up to `delay_s` to every delay, until `fast`."""
+        self.path(pair).slow.append(delay_s)
+
+    def fast(self, pair: Pair, delay_s: float) -> None:
+        self.path(pair).slow.remove(delay_s)
+
+    def lossy(self, pair: Pair, loss: float) -> None:
+        """Lose this share of the frames, until `lossless`."""
+        self.path(pair).lossy.append(loss)
+
+    def lossless(self, pair: Pair, loss: float) -> None:
+        self.path(pair).lossy.remove(loss)
+
+    def calm(self, conditions: Conditions = CALM) -> None:
+        """From now on the network behaves like this; faults under way stay."""
+        self.conditions = conditions
+
+    def host_down(self, host: NodeId) -> None:
+        """Power is lost: peers hear nothing, not even a reset."""
+        self._hosts_down.add(host)
+
+    def is_down(self, host: NodeId) -> bool:
+        return host in self._hosts_down
+
+    def host_up(self, host: NodeId) -> None:
+        self._hosts_down.discard(host)
+
+    def process_ended(self, process: Process, silently: bool) -> None:
+        """Its listeners are gone, and its streams break: with a reset, or silently."""
+        self._listening = {a: held for a, held in self._listening.items() if held[0] != process}
+        for endpoint in [e for e in self._streams if e.process is process]:
+            self._streams.remove(endpoint)
+            endpoint.closed = endpoint._closing = True
+            if not silently:
+                endpoint.send_close()
+
+    # -- what a program sees ----------------------------------------------------------------
+
+    def listen(
+        self, process: Process, factory: Callable[[], asyncio.Protocol], host: str, port: int
+    ) -> "Listener":
+        """Raises OSError if the address is taken."""
+        if (host, port) in self._listening:
+            raise OSError(98, f"address {host}:{port} is in use")
+        self._listening[host, port] = (process, factory)
+        return Listener(lambda: self._listening.pop((host, port), None))
+
+    async def connect(
+        self, process: Process, factory: Callable[[], asyncio.Protocol], host: str, port: int
+    ) -> tuple[asyncio.Transport, asyncio.Protocol]:
+        """Takes a round trip; hangs if the way is cut or the host is down."""
+        here, there = host_of(process), int(host.removeprefix("node-"))
+        arrived: asyncio.Future[None] = process.create_future()
+
+        def arrive() -> None:
+            cuts = self.path((here, there)).cuts + self.path((there, here)).cuts
+            if cuts == 0 and not arrived.done():
+                arrived.set_result(None)
+
+        process.post(self.delay_s((here, there)) + self.delay_s((there, here)), arrive)
+        await arrived
+        listening = self._listening.get((host, port))
+        if self.is_down(there):
+            await process.create_future()
+        if listening is None:
+            raise ConnectionRefusedError(111, f"nobody listens at {host}:{port}")
+        server, server_factory = listening
+        ours = Endpoint(self, process, (here, there), factory())
+        theirs = Endpoint(self, server, (there, here), server_factory())
+        ours.peer, theirs.peer = theirs, ours
+        self._streams += [ours, theirs]
+        server.post(0, theirs.protocol.connection_made, theirs)
+        ours.protocol.connection_made(ours)
+        return ours, ours.protocol
+
+    # -- carrying ---------------------------------------------------------------------------
+
+    def delay_s(self, pair: Pair) -> float:
+        """Of the next packet in this direction."""
+        path, conditions = self.path(pair), self.conditions
+        low, high = conditions.delay_s
+        delay_s = low + (high - low) * path.randomness.random()
+        if path.randomness.random() < conditions.tail_probability:
+            delay_s *= conditions.tail_factor
+        for extra_s in path.slow:
+            delay_s += extra_s * path.randomness.random()
+        return delay_s
+
+    def lost(self, pair: Pair) -> bool:
+        """Whether the next frame in this direction gets lost."""
+        path = self.path(pair)
+        chance = self.conditions.loss + sum(path.lossy)
+        return chance > 0 and path.randomness.random() < chance
+
+    def blocked(self, pair: Pair, later: Callable[[], None]) -> bool:
+        """Whether the way is cut; then `later` is called at healing, or never."""
+        path = self.path(pair)
+        if path.cuts == 0:
+            return False
+        if self.conditions.hold_when_cut:
+            self.reached("messages held while cut")
+            path.held.append(later)
+        return True
+
+    def forget(self, endpoint: "Endpoint") -> None:
+        if endpoint in self._streams:
+            self._streams.remove(endpoint)
+
+
+def host_of(process: Process) -> NodeId:
+    """Node processes are called `node-N/life`."""
+    return int(process.name.partition("/")[0].removeprefix("node-"))
+
+
+def _moment_from(time_s: float) -> float:
+    return math.ceil(time_s / MOMENT_S) * MOMENT_S
+
+
+class Listener:
+    """What `create_server` returns."""
+
+    def __init__(self, close: Callable[[], object]) -> None:
+        self._close = close
+
+    def close(self) -> None:
+        self._close()
+
+
+class Endpoint(asyncio.Transport):
+    """One end of a stream."""
+
+    peer: "Endpoint"
+
+    def __init__(
+        self, network: Network, process: Process, pair: Pair, protocol: asyncio.Protocol
+    ) -> None:
+        super().__init__()
+        self.process = process
+        self.protocol = protocol
+        self.pair = pair
+        self.closed = False
+        self._closing = False
+        self._network = network
+        self._frames = FrameReader(1 << 30)
+        self._greeted = False
+        self._last_arrival_s = 0.0
+        self._in_flight = 0
+
+    # -- the program's side -----------------------------------------------------------------
+
+    def write(self, data: Any) -> None:
+        assert not self._closing, "written to a closed transport"
+        for payload in self._frames.feed(bytes(data)):
+            frame = len(payload).to_bytes(4, "big") + payload
+            if self._greeted:
+                self._send(frame)
+            else:
+                self._greeted = True
+                self._forward(frame, 0, certain=True)
+
+    def get_write_buffer_size(self) -> int:
+        return self._in_flight
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._network.forget(self)
+        self.send_close()
+        self.process.post(0, self._lose, None)
+
+    abort = close
+
+    # -- the network's side -----------------------------------------------------------------
+
+    def _send(self, frame: bytes) -> None:
+        """One message: lost, delayed, repeated, out of order, as the conditions have it."""
+        network = self._network
+        network.messages += 1
+        number = network.messages
+        network.on_frame(number, self.pair, frame)
+        conditions, randomness = network.conditions, network.path(self.pair).randomness
+        if network.lost(self.pair):
+            network.reached("message lost")
+            network.trace.add(Lost(self._now_us(), number, "lost on the way"))
+            return
+        self._forward(frame, number)
+        if conditions.repeat and randomness.random() < conditions.repeat:
+            network.reached("message repeated")
+            self._forward(frame, number)
+
+    def _forward(self, frame: bytes, number: int, certain: bool = False) -> None:
+        network = self._network
+        if network.blocked(self.pair, lambda: self._forward(frame, number, certain)):
+            if number and not network.conditions.hold_when_cut:
+                network.trace.add(Lost(self._now_us(), number, "the link is cut"))
+            return
+        if not self.peer.process.alive:
+            self._reset(number)
+            return
+        now_s = self.process.scheduler.now_s
+        conditions, randomness = network.conditions, network.path(self.pair).randomness
+        arrival_s = _moment_from(now_s + network.delay_s(self.pair))
+        overtakes = not certain and conditions.overtake > 0
+        if overtakes and randomness.random() < conditions.overtake:
+            network.reached("message overtakes")
+        else:
+            arrival_s = self._last_arrival_s = max(arrival_s, self._last_arrival_s)
+        self._in_flight += len(frame)
+        self.peer.process.post(arrival_s - now_s, self._arrive, frame, number)
+
+    def _reset(self, number: int) -> None:
+        """The program at the other end is gone: its host says so, if it is up."""
+        if number:
+            self._network.trace.add(Lost(self._now_us(), number, "nobody is there"))
+        if not self._network.is_down(self.pair[1]):
+            self.process.post(2 * self._network.delay_s(self.pair), self.lose_peer)
+
+    def _arrive(self, frame: bytes, number: int) -> None:
+        """Runs in the receiving program, if that still runs."""
+        self._in_flight -= len(frame)
+        peer, network = self.peer, self._network
+        if peer.closed or peer._closing:
+            if number:
+                network.trace.add(Lost(self._now_us(), number, "the connection is closed"))
+            return
+        if number:
+            network.trace.add(Delivered(self._now_us(), number))
+        peer.protocol.data_received(frame)
+
+    def send_close(self) -> None:
+        """The other end learns that this one is closed, unless the way is cut."""
+        network = self._network
+        if network.blocked(self.pair, self.send_close):
+            return
+        arrival_s = max(
+            self.process.scheduler.now_s + network.delay_s(self.pair), self._last_arrival_s
+        )
+        self.peer.process.post(arrival_s - self.process.scheduler.now_s, self.peer.lose_peer)
+
+    def lose_peer(self) -> None:
+        """The other end is closed: so is this one."""
+        if not self._closing:
+            self._closing = True
+            self._network.forget(self)
+            self._lose(None)
+
+    def _lose(self, error: Exception | None) -> None:
+        if not self.closed:
+            self.closed = True
+            self.protocol.connection_lost(error)
+
+    def _now_us(self) -> int:
+        return self.process.scheduler.now_us

@@ -1,0 +1,152 @@
+"""Where to begin to look: for each fault a seed that finds it, and which invariants it broke.
+
+Scenarios change whenever `proof.simulation.cluster.scenario` does, so a seed is a place to begin,
+not a promise. Rewrite this file from the table that `python -m proof.simulation.mutations` prints.
+"""
+
+from typing import NamedTuple
+
+
+class Known(NamedTuple):
+    """`seed` finds it in the default swarm; searches from several starts ended in `invariants`."""
+
+    seed: int
+    invariants: tuple[str, ...]
+
+
+KNOWN: dict[str, Known] = {
+    "accept below the promise": Known(
+        10,
+        (
+            "durable promise",
+            "stability",
+        ),
+    ),
+    "keep the promise in memory only": Known(1, ("durable promise",)),
+    "keep accepted values in memory only": Known(1, ("durable promise",)),
+    "report no accepted values": Known(5, ("durable promise",)),
+    "promise what is truncated": Known(99, ("durable promise",)),
+    "hand out what is merely accepted": Known(8, ("validity",)),
+    "pick the value of the lowest ballot": Known(168, ("stability",)),
+    "ignore the values of phase 1": Known(5, ("stability",)),
+    "leave gaps unfilled": Known(171, ("liveness",)),
+    "use a slot twice in one ballot": Known(1, ("agreement",)),
+    "count a promise before its last piece": Known(
+        21,
+        (
+            "stability",
+            "no stale read",
+        ),
+    ),
+    "count phase 1 with one less": Known(1, ("validity",)),
+    "count phase 2 with one less": Known(1, ("validity",)),
+    "choose on the first vote": Known(1, ("validity",)),
+    "believe an entry of another ballot": Known(2, ("agreement",)),
+    "announce before it is chosen": Known(1, ("validity",)),
+    "serve the log from before a snapshot": Known(
+        2,
+        (
+            "stability",
+            "sound nodes",
+        ),
+    ),
+    "answer before sync": Known(1, ("durable promise",)),
+    "answer past the commits before": Known(4, ("durable promise",)),
+    "forget the promise on restart": Known(44, ("durable promise",)),
+    "forget accepted values on restart": Known(2, ("durable promise",)),
+    "carry on past a failed sync": Known(11, ("sound nodes",)),
+    "take a failed sync for a good one": Known(14, ("durable promise",)),
+    "replay what is merely accepted": Known(
+        2,
+        (
+            "equal digests",
+            "sound nodes",
+        ),
+    ),
+    "truncate ahead of the checkpoint": Known(15, ("sound nodes",)),
+    "checkpoint one slot too many": Known(2, ("equal digests",)),
+    "forget what changed during a checkpoint": Known(
+        1,
+        (
+            "equal digests",
+            "sound nodes",
+            "no stale read",
+        ),
+    ),
+    "lose deletions in a checkpoint": Known(
+        1,
+        (
+            "equal digests",
+            "true results",
+            "no stale read",
+        ),
+    ),
+    "lose the sessions in a checkpoint": Known(1, ("equal digests",)),
+    "lose the idempotency keys in a checkpoint": Known(
+        2,
+        (
+            "true results",
+            "exactly once",
+            "equal digests",
+        ),
+    ),
+    "install an old snapshot": Known(26, ("prefix",)),
+    "take a snapshot for one slot more": Known(2, ("sound nodes",)),
+    "vote with an emptied disk": Known(47, ("durable promise",)),
+    "vote before the cluster has formed": Known(1, ("durable promise",)),
+    "begin the same life again": Known(
+        6,
+        (
+            "liveness",
+            "nothing lost",
+        ),
+    ),
+    "read without confirmation": Known(79, ("no stale read",)),
+    "take an old confirmation": Known(4, ("no stale read",)),
+    "read before the barrier": Known(18, ("no stale read",)),
+    "read before it is applied": Known(19, ("no stale read",)),
+    "apply a bundle twice": Known(3, ("exactly once",)),
+    "forget idempotency keys": Known(
+        2,
+        (
+            "true results",
+            "exactly once",
+        ),
+    ),
+    "ignore conditions": Known(
+        1,
+        (
+            "true results",
+            "no stale read",
+        ),
+    ),
+    "apply what depends on the node": Known(
+        1,
+        (
+            "equal digests",
+            "every change once",
+        ),
+    ),
+    "compact one revision too many": Known(
+        2,
+        (
+            "no stale read",
+            "every change once",
+        ),
+    ),
+    "deny a write that was sent": Known(12, ("exactly once",)),
+    "apply a transaction that cannot be": Known(2, ("true results",)),
+    "run the branch whose compares fail": Known(2, ("true results",)),
+    "let a lease end halfway": Known(2, ("no lease ends early",)),
+    "keep a lease alive without looking": Known(2, ("no lease ends early",)),
+    "forget the keys of a lease that ends": Known(2, ("true results",)),
+    "never end a lease": Known(2, ("liveness",)),
+    "skip a change": Known(2, ("every change once",)),
+    "tell a change twice": Known(1, ("every change once",)),
+    "wake nobody": Known(104, ("every change once",)),
+    "never send a proposal again": Known(3, ("liveness",)),
+    "never fetch": Known(1, ("liveness",)),
+    "never fetch again": Known(2, ("liveness",)),
+    "keep settled slots in the window": Known(8, ("liveness",)),
+    "lead without heartbeats": Known(2, ("liveness",)),
+}

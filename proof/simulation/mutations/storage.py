@@ -1,0 +1,180 @@
+"""Faults of durability: syncs, restarts, checkpoints, truncation, snapshots, lost disks."""
+
+from kvstore.peers.membership import Membership
+from kvstore.replica import open as runtime
+from kvstore.replica.checkpoints import Checkpoints
+from kvstore.replica.replica import Replica
+from kvstore.state.state_machine import StateMachine
+from kvstore.storage.data_dir import DataDir
+from kvstore.storage.log import LogStore
+from kvstore.storage.state import StateStore
+from proof.simulation.mutations.edit import edit, mutation
+
+_LOG = (
+    mutation(
+        "answer before sync",
+        "What an acceptor answers must be on its disk by then: a crash in between takes it back.",
+        edit(
+            Replica,
+            "_submit",
+            (
+                "self.log.submit(records, partial(self._durable, send))",
+                "self.log.submit(records, partial(self._durable, []))\n    self._deliver(send)",
+            ),
+        ),
+    ),
+    mutation(
+        "answer past the commits before",
+        "An answer without records of its own may repeat one whose commit is still under way.",
+        edit(
+            Replica,
+            "_obey",
+            ("if effects.persist or (effects.send and self._log_groups):", "if effects.persist:"),
+        ),
+    ),
+    mutation(
+        "forget the promise on restart",
+        "P1a across a crash: an acceptor that comes back keeps its promises.",
+        edit(LogStore, "_restore", ("Ballot(*_BALLOT.unpack(promised))", "ZERO")),
+    ),
+    mutation(
+        "forget accepted values on restart",
+        "An acceptor that comes back reports what it accepted, also beyond what it knows chosen.",
+        edit(
+            LogStore,
+            "_restore",
+            (
+                "entries, first_slot, chosen)",
+                "tuple(e for e in entries if e.slot <= chosen), first_slot, chosen)",
+            ),
+        ),
+    ),
+    mutation(
+        "carry on past a failed sync",
+        "After a failed sync nobody knows what the disk holds: the node must stop.",
+        edit(Replica, "log_failed", ("self.fail(str(error))", "pass")),
+    ),
+    mutation(
+        "take a failed sync for a good one",
+        "A commit that failed must not be answered as if it were durable.",
+        edit(
+            LogStore,
+            "commit",
+            (
+                'raise StorageFailed(f"writing the log {self._path} failed: {error}") from error',
+                "pass",
+            ),
+        ),
+    ),
+    mutation(
+        "replay what is merely accepted",
+        "A restart applies the log as far as it is known to be chosen, not as far as it reaches.",
+        edit(runtime, "open_replica", ("entry.slot <= restored.chosen_through:", "entry.slot:")),
+    ),
+)
+
+_CHECKPOINTS = (
+    mutation(
+        "truncate ahead of the checkpoint",
+        "The log may be dropped as far as a durable checkpoint reaches, not as far as is applied.",
+        edit(
+            Checkpoints,
+            "_truncate",
+            (
+                "first <= last and (size > config.log_tail_bytes or count > config.log_tail_slots)",
+                "first <= replica.state.applied_through",
+            ),
+        ),
+    ),
+    mutation(
+        "checkpoint one slot too many",
+        "A checkpoint names the last slot it holds; a restart replays the log from the next one.",
+        edit(
+            StateMachine,
+            "freeze",
+            (
+                "meta = _Meta(\n        self.applied_through,",
+                "meta = _Meta(\n        self.applied_through + 1,",
+            ),
+        ),
+    ),
+    mutation(
+        "forget what changed during a checkpoint",
+        "What was applied while a checkpoint was written belongs to the next one.",
+        edit(
+            StateStore,
+            "finish",
+            ("table.thaw()", "table.thaw(); table.active = {}"),
+        ),
+    ),
+    mutation(
+        "lose deletions in a checkpoint",
+        "A deletion is a change like any other: a key that was deleted must not come back.",
+        edit(StateStore, "_write_table", ("if value is None:", "if False:")),
+    ),
+    mutation(
+        "lose the sessions in a checkpoint",
+        "The sessions are part of the state: without them a second copy of a bundle is applied.",
+        edit(StateMachine, "load", ("if meta.sessions:", "if False:")),
+    ),
+    mutation(
+        "lose the idempotency keys in a checkpoint",
+        "Idempotency keys are part of the state until they expire.",
+        edit(
+            StateMachine,
+            "_housekeeping",
+            ("if _EXPIRY.unpack_from(key)[0] > clock_ms:", "if False:"),
+            ("and _ONCE.unpack_from(held)[0] <= clock_ms", ""),
+        ),
+    ),
+    mutation(
+        "install an old snapshot",
+        "State never goes back: a snapshot that is not newer than what is applied is refused.",
+        edit(
+            Checkpoints,
+            "install",
+            (
+                "if through <= self._replica.state.applied_through or self._replica.failure:",
+                "if self._replica.failure:",
+            ),
+        ),
+    ),
+    mutation(
+        "take a snapshot for one slot more",
+        "A snapshot covers the slot that it names, and the log goes on with the next.",
+        edit(
+            Replica,
+            "snapshot_installed",
+            ("through = self.state.applied_through", "through = self.state.applied_through + 1"),
+        ),
+    ),
+)
+
+_IDENTITY = (
+    mutation(
+        "vote with an emptied disk",
+        "A member whose disk was lost has forgotten its promises: it is another member, and the "
+        "configuration does not know it.",
+        edit(
+            Membership,
+            "_check_incarnations",
+            ("if self.pinned.get(peer, hello.incarnation) != hello.incarnation:", "if False:"),
+            ("if hello.roster and hello.roster.get(self.node) != self.incarnation:", "if False:"),
+            ("if self.pinned.get(member, incarnation) != incarnation:", "if False:"),
+            ("hello.formed and hello.roster == self.pinned", "hello.formed"),
+        ),
+    ),
+    mutation(
+        "vote before the cluster has formed",
+        "Until all members have pinned each other, one that lost its disk could vote twice.",
+        edit(Replica, "_run_step", ("self.membership.formed and ", "")),
+        edit(Replica, "_on_tick", ("if self.membership.formed:", "if True:")),
+    ),
+    mutation(
+        "begin the same life again",
+        "Each start is a life of its own: bundle numbers of another life name other bundles.",
+        edit(DataDir, "_open", ("life=held.life + 1", "life=max(1, held.life)")),
+    ),
+)
+
+MUTATIONS = (*_LOG, *_CHECKPOINTS, *_IDENTITY)

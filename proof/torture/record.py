@@ -1,0 +1,99 @@
+"""What a run records: the history, and what is cheap to judge about it on the way."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from proof.histories.history import Answer, Call, History, Operation, Outcome
+
+COMPLAINTS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A write that a node acknowledged: afterwards `key` holds `value` at `revision`."""
+
+    key: str
+    value: str | None
+    """None: the key was removed."""
+    revision: int
+
+
+@dataclass
+class Record:
+    """Written by the clients of one run, on one event loop. Times are seconds since `began`."""
+
+    began: float = field(default_factory=time.monotonic)
+    history: History = field(default_factory=History)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By kind of operation and outcome."""
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    acknowledged_at_s: list[float] = field(default_factory=list)
+    """When writes were acknowledged, in order."""
+    unknown_writes: int = 0
+    complaints: list[str] = field(default_factory=list)
+    """What no correct store does."""
+    complaints_count: int = 0
+    keys: dict[str, None] = field(default_factory=dict)
+    """All keys that were used."""
+    _key_of: dict[str, str] = field(default_factory=dict)
+    _revision_of: dict[str, int] = field(default_factory=dict)
+    _owner_of: dict[int, str] = field(default_factory=dict)
+
+    def now_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.began
+
+    def complain(self, text: str) -> None:
+        """Note a violation."""
+        self.complaints_count += 1
+        if len(self.complaints) < COMPLAINTS_MAX:
+            self.complaints.append(text)
+
+    def attempt(self, key: str, value: str) -> None:
+        """`value`, never used before, is about to be written to `key`."""
+        self._key_of[value] = key
+
+    def finished(
+        self,
+        kind: str,
+        outcome: Outcome,
+        client: int,
+        key: str,
+        call: Call,
+        called_s: float,
+        answer: Answer | None = None,
+    ) -> None:
+        """A call on `key` is over; `answer` if its outcome is OK."""
+        named = "held not" if answer is not None and not answer.held else str(outcome)
+        self.counts[kind, named] += 1
+        self.keys[key] = None
+        if outcome is Outcome.OK:
+            self.history.add(Operation(client, key, call, called_s, self.now_s(), answer))
+        elif outcome is Outcome.UNKNOWN and kind not in ("get", "stale get"):
+            self.unknown_writes += 1
+            self.history.add(Operation(client, key, call, called_s))
+
+    def wrote(self, key: str, value: str | None, revision: int) -> None:
+        """A write that changed `key` was acknowledged with `revision`."""
+        self.acknowledged.append(Acknowledged(key, value, revision))
+        self.acknowledged_at_s.append(self.now_s())
+        if value is None:
+            self._own(revision, f"removal {len(self.acknowledged)} of {key}")
+        else:
+            self.seen(key, value, revision)
+
+    def seen(self, key: str, value: str, revision: int) -> None:
+        """`key` was found to hold `value`, last changed at `revision`."""
+        if self._key_of.get(value) != key:
+            self.complain(f"{key} holds {value!r}, which nobody wrote there")
+            return
+        first = self._revision_of.setdefault(value, revision)
+        if first != revision:
+            self.complain(f"{value!r} was applied twice: at revisions {first} and {revision}")
+        self._own(revision, value)
+
+    def _own(self, revision: int, write: str) -> None:
+        owner = self._owner_of.setdefault(revision, write)
+        if owner != write:
+            self.complain(f"revision {revision} was given to two writes: {owner} and {write}")

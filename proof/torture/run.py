@@ -1,0 +1,201 @@
+"""One run: cluster, load, faults, and the reading back. What it found is judged by `report`."""
+
+import asyncio
+import random
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from proof.torture import namespaces, readback
+from proof.torture.clients import Client
+from proof.torture.cluster import READY_S_MAX, Cluster, statuses, wait_ready
+from proof.torture.faults import Target
+from proof.torture.namespaces import NamespaceNetwork
+from proof.torture.nemesis import Injected, Nemesis
+from proof.torture.network import Network, NetworkUnavailable
+from proof.torture.plan import Plan
+from proof.torture.proxies import ProxyNetwork
+from proof.torture.readback import ReadBack
+from proof.torture.record import Record
+from proof.torture.requests import Requests, key_target
+
+LOOK_S = 0.5
+LINE_S = 10.0
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Findings:
+    """All that is known after a run."""
+
+    plan: Plan
+    network: str = "that of the cluster"
+    record: Record = field(default_factory=Record)
+    injected: list[Injected] = field(default_factory=list)
+    read_back: ReadBack = field(default_factory=ReadBack)
+    load_s: float = 0.0
+    """How long the load lasted."""
+    ready_s: float = 0.0
+    """From the end of the last fault until all nodes served."""
+    problems: list[str] = field(default_factory=list)
+
+
+async def run(plan: Plan, directory: Path, say: Say = print) -> Findings:
+    """Run `plan` with data and logs in `directory`, which exists.
+
+    Whatever it makes but the files is gone when it returns or raises. Raises NetworkUnavailable
+    if the network asked for cannot be had.
+    """
+    findings = Findings(plan)
+    if plan.endpoints:
+        async with Requests(dict(enumerate(plan.endpoints, start=1))) as requests:
+            say(f"Load on {len(plan.endpoints)} endpoints that run already: no faults.")
+            await _run_on(findings, requests, None, say)
+        return findings
+    rng = random.Random(plan.seed)
+    async with _own_cluster(plan, directory, rng, say) as cluster:
+        findings.network = cluster.network.name
+        async with Requests(cluster.endpoints) as requests:
+            await _run_on(findings, requests, Target(cluster, requests, rng), say)
+            cluster.look()
+        findings.problems += cluster.ended
+    return findings
+
+
+@asynccontextmanager
+async def _own_cluster(
+    plan: Plan, directory: Path, rng: random.Random, say: Say
+) -> AsyncIterator[Cluster]:
+    network = _network(plan, random.Random(rng.random()))
+    cluster: Cluster | None = None
+    try:
+        await network.start()
+        cluster = Cluster(list(range(1, plan.nodes + 1)), network, directory)
+        say(
+            f"Starting {plan.nodes} nodes, seed {plan.seed}, network: {network.name}; "
+            f"data and logs in {directory}/"
+        )
+        cluster.start()
+        yield cluster
+    finally:
+        if cluster is not None:
+            cluster.close()
+        await network.close()
+
+
+def _network(plan: Plan, rng: random.Random) -> Network:
+    nodes = list(range(1, plan.nodes + 1))
+    reason = "" if plan.network == "proxy" else namespaces.unavailable()
+    if plan.network == "namespaces" and reason:
+        raise NetworkUnavailable(reason)
+    if plan.network == "proxy" or reason:
+        return ProxyNetwork(nodes, rng)
+    return NamespaceNetwork(nodes, rng)
+
+
+async def _run_on(findings: Findings, requests: Requests, target: Target | None, say: Say) -> None:
+    late = await wait_ready(requests)
+    if late:
+        findings.problems.append(f"nodes {late} were not ready {READY_S_MAX:g} s after their start")
+        return
+    views = await statuses(requests)
+    before = max((view.get("revision", 0) for view in views.values()), default=0)
+    await _load(findings, requests, target, say)
+    say("The load is over; healing, waiting for all nodes, reading everything back.")
+    if await _heal(findings, requests, target):
+        await _read_back(findings, requests, before if target else None)
+    if target is None:
+        await _remove_keys(findings.record, requests)
+
+
+async def _load(findings: Findings, requests: Requests, target: Target | None, say: Say) -> None:
+    plan, stop = findings.plan, asyncio.Event()
+    rng = random.Random(plan.seed + 1)
+    record = findings.record = Record()
+    prefix = f"torture-{secrets.token_hex(4)}"
+    nemesis = Nemesis(target, record, list(plan.faults)) if target else None
+    if nemesis:
+        findings.injected = nemesis.injected
+    interval_s = plan.clients / plan.rate
+    async with asyncio.TaskGroup() as group:
+        for number in range(plan.clients):
+            client = Client(number, requests, record, random.Random(rng.random()), prefix)
+            group.create_task(client.run(interval_s, stop))
+        if nemesis:
+            group.create_task(nemesis.run(stop))
+        await _watch(plan.duration_s, record, target, nemesis, say)
+        findings.load_s = record.now_s()
+        stop.set()
+
+
+async def _watch(
+    duration_s: float, record: Record, target: Target | None, nemesis: Nemesis | None, say: Say
+) -> None:
+    """Until the time is up: tell how it goes, and look for nodes that ended by themselves."""
+    terminal = sys.stdout.isatty()
+    told_s = 0.0
+    while record.now_s() < duration_s:
+        await asyncio.sleep(min(LOOK_S, max(0.0, duration_s - record.now_s())))
+        if target is not None:
+            target.cluster.look()
+        line = _progress(duration_s, record, nemesis)
+        if terminal:
+            print(f"\r\x1b[K{line}", end="", flush=True)
+        elif record.now_s() >= told_s + LINE_S:
+            told_s = record.now_s()
+            say(line)
+    if terminal:
+        print("\r\x1b[K", end="", flush=True)
+
+
+def _progress(duration_s: float, record: Record, nemesis: Nemesis | None) -> str:
+    faults = ""
+    if nemesis is not None:
+        faults = f", {len(nemesis.injected)} faults; now: {nemesis.now or 'calm'}"
+    return (
+        f"{record.now_s():4.0f} of {duration_s:.0f} s: {sum(record.counts.values())} calls, "
+        f"{len(record.acknowledged)} writes acknowledged, {record.unknown_writes} unknown{faults}"
+    )
+
+
+async def _heal(findings: Findings, requests: Requests, target: Target | None) -> bool:
+    """Undo every fault; whether all nodes serve in time."""
+    began = time.monotonic()
+    if target is not None:
+        target.links.heal()
+        for number in target.numbers:
+            target.cluster.resume(number)
+        target.cluster.start()
+    late = await wait_ready(requests)
+    findings.ready_s = time.monotonic() - began
+    if late:
+        findings.problems.append(f"nodes {late} were not ready {READY_S_MAX:g} s after the load")
+    return not late
+
+
+async def _read_back(findings: Findings, requests: Requests, before: int | None) -> None:
+    record, found = findings.record, findings.read_back
+    await readback.read_all(requests, record, findings.plan.clients)
+    problems = await readback.check_convergence(requests, found)
+    await readback.check_acknowledged(requests, record, found)
+    if before is not None:
+        # Another's cluster may be busy with other things than the torture.
+        found.problems += problems
+        readback.check_count(record, found, before)
+
+
+async def _remove_keys(record: Record, requests: Requests) -> None:
+    """Leave a store that is not ours as it was found."""
+    nodes = sorted(requests.endpoints)
+    for key in record.keys:
+        for node in nodes:
+            once = {"Idempotency-Key": f"remove-{key}"}
+            target = key_target(key)
+            reply = await requests.send(node, "DELETE", target, headers=once, timeout_s=3.0)
+            if reply.status == 200:
+                break

@@ -1,5 +1,0 @@
-"""Fixtures of the client's tests."""
-
-from cluster_fixtures import cluster, shared_cluster
-
-__all__ = ["cluster", "shared_cluster"]

@@ -1,0 +1,59 @@
+"""Waiting requests: bounds, expiry and floors."""
+
+import asyncio
+
+import pytest
+
+from kvstore.commands.commands import Deleted, Put, decode_bundle
+from kvstore.errors import NoQuorum, OutcomeUnknown, Overloaded
+from kvstore.replica.pending import PendingReads, PendingWrites
+from paxos.ballot import Ballot
+
+
+def test_writes() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        writes = PendingWrites(1, 1, requests_max=3, bytes_max=9999, bundle_bytes_max=1)
+        futures = [loop.create_future() for _ in range(3)]
+        for at, future in enumerate(futures):
+            writes.add(Put(b"k", b"v"), future, at + 1.0)
+        with pytest.raises(Overloaded):
+            writes.add(Put(b"k", b"v"), loop.create_future(), 9)
+        first, second = writes.seal(), writes.seal()
+        assert first is not None and second is not None
+        assert decode_bundle(second.encoded).floor == 1
+        first.sent_in = Ballot(1, 1)
+        writes.expire(1.0)
+        assert isinstance(futures[0].exception(), OutcomeUnknown)
+        writes.expire(3.0)
+        assert isinstance(futures[1].exception(), NoQuorum)
+        assert isinstance(futures[2].exception(), NoQuorum)
+        assert (writes.requests, writes.bytes) == (0, 0)
+        last = loop.create_future()
+        writes.add(Put(b"k", b"v"), last, 9)
+        sealed = writes.seal()
+        assert sealed is not None and decode_bundle(sealed.encoded).floor == 3
+        writes.resolve(3, [Deleted(1, 0)])
+        assert last.result() == Deleted(1, 0)
+
+    asyncio.run(run())
+
+
+def test_reads_share_a_token_and_expire() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        reads = PendingReads(2)
+        served, late = loop.create_future(), loop.create_future()
+        reads.add(served, 5)
+        reads.add(late, 1)
+        with pytest.raises(Overloaded):
+            reads.add(loop.create_future(), 5)
+        token = reads.take_token()
+        assert token is not None and reads.take_token() is None
+        reads.ready(token, 7, 6)
+        assert reads.expire(1.0) == set()
+        assert isinstance(late.exception(), NoQuorum)
+        reads.applied(7)
+        assert served.done() and reads.reads == 0
+
+    asyncio.run(run())

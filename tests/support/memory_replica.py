@@ -1,0 +1,146 @@
+"""A replica of one, in memory: the real state machine, without consensus and without a log.
+
+It lets the HTTP tests run alone. Its switches bring about what is rare in a real cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from kvstore.commands.commands import Batch, Bundle, Command, Result, encode
+from kvstore.replica.feed import Feed
+from kvstore.replica.lease_timers import LeaseTimers
+from kvstore.replica.leasing import Lease
+from kvstore.state.state_machine import StateMachine
+from kvstore.storage.state import StateStore
+
+
+class Member(NamedTuple):
+    id: int
+    peer_address: str
+    client_address: str | None
+    role: str | None
+    connected: bool
+    chosen_through: int | None
+    lag: int | None
+
+
+class Status(NamedTuple):
+    revision: int
+    compacted_revision: int
+    ready: bool
+    reason: str
+    id: int = 1
+    role: str = "leader"
+    leader: int | None = 1
+    ballot: str = "1.1"
+    chosen_through: int = 7
+    applied_through: int = 7
+    checkpointed_through: int = 5
+    log_first_slot: int = 1
+    log_bytes: int = 4096
+    digest: str = "00"
+    cluster_id: str = "0123456789abcdef"
+    incarnation: str = "1"
+    members: tuple[Member, ...] = (
+        Member(1, "127.0.0.1:1", "127.0.0.1:2", "leader", True, 7, 0),
+        Member(2, "127.0.0.1:3", None, "follower", False, None, None),
+    )
+
+
+class MemoryLeasing:
+    """The leader's clocks, on a clock that the test sets: `now_s`."""
+
+    def __init__(self, replica: MemoryReplica) -> None:
+        self._replica = replica
+        self.timers = LeaseTimers()
+        self.timers.start((), 0.0)
+        self.now_s = 0.0
+
+    async def renew(self, lease: int, timeout_s: float) -> Lease | None:
+        self._replica.maybe_fail(timeout_s)
+        self.timers.renew(lease, self.now_s)
+        return await self.look(lease, timeout_s)
+
+    async def look(self, lease: int, timeout_s: float) -> Lease | None:
+        self._replica.maybe_fail(timeout_s)
+        found = self.timers.look(lease, self.now_s)
+        return None if found is None else Lease(*found)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; what is due ends."""
+        self.now_s += seconds
+        while due := self.timers.due(self.now_s, 1000):
+            self._replica.apply(expired=due)
+
+    def applied(self) -> None:
+        changed = self._replica.state.leases.changed
+        for lease, ttl_s in changed:
+            if ttl_s:
+                self.timers.granted(lease, ttl_s, self.now_s)
+            else:
+                self.timers.ended(lease)
+        changed.clear()
+
+
+class MemoryReplica:
+    """Set `fails_with` to make writes and barriers raise it, `reason` to be not ready."""
+
+    def __init__(self) -> None:
+        self._directory = TemporaryDirectory(prefix="kvstore-memory-")
+        self._store = StateStore(Path(self._directory.name) / "state.mdb")
+        self.state = StateMachine(self._store)
+        self.feed = Feed(self.state)
+        self.leasing = MemoryLeasing(self)
+        self.clock_ms = 0
+        self.fails_with: Exception | None = None
+        self.reason = ""
+        self.timeouts: list[float] = []
+
+    def close(self) -> None:
+        self._store.close()
+        self._directory.cleanup()
+
+    def apply(self, *commands: Command, expired: tuple[int, ...] = ()) -> Result | None:
+        """Apply the commands as one batch of the log; the last one's result."""
+        slot = self.state.applied_through + 1
+        bundles = (encode(Bundle(1, 1, slot, slot, commands)),) if commands else ()
+        applied = self.state.apply(slot, encode(Batch(self.clock_ms, bundles, expired)))
+        self.leasing.applied()
+        return applied[0][1][-1] if applied else None
+
+    @property
+    def keys(self) -> list[bytes]:
+        """All keys now, in order."""
+        return [item.key for item in self.state.range(b"", None, limit=10_000).items]
+
+    async def execute(self, command: Command, timeout_s: float) -> Result:
+        self.maybe_fail(timeout_s)
+        result = self.apply(command)
+        assert result is not None
+        return result
+
+    async def read_barrier(self, timeout_s: float) -> None:
+        self.maybe_fail(timeout_s)
+
+    def submit(self, command: Command, timeout_s: float) -> asyncio.Future[Result]:
+        return asyncio.ensure_future(self.execute(command, timeout_s))
+
+    def barrier(self, timeout_s: float) -> asyncio.Future[None]:
+        return asyncio.ensure_future(self.read_barrier(timeout_s))
+
+    def maybe_fail(self, timeout_s: float) -> None:
+        self.timeouts.append(timeout_s)
+        if self.fails_with is not None:
+            raise self.fails_with
+
+    def status(self) -> Status:
+        state = self.state
+        return Status(state.revision, state.compacted_revision, not self.reason, self.reason)
+
+    async def hand_over(self, to: int | None, timeout_s: float) -> int:
+        self.maybe_fail(timeout_s)
+        return to or 2
