@@ -37,7 +37,7 @@ class Node:
     process: subprocess.Popen[bytes] | None = None
 
 
-class Cluster(ABC):
+class BenchCluster(ABC):
     """Nodes of one system. A context manager: leaving it ends every process."""
 
     name: ClassVar[str]
@@ -160,7 +160,7 @@ class Cluster(ABC):
         return "\n".join(logs)
 
 
-class Ours(Cluster):
+class Ours(BenchCluster):
     """This project's server, run from the source tree by the interpreter that runs this."""
 
     name = "ours"
@@ -202,7 +202,7 @@ class Ours(Cluster):
         return None
 
 
-class Etcd(Cluster):
+class Etcd(BenchCluster):
     """etcd as it comes: its defaults, fsync on; only the size quota is raised."""
 
     name = "etcd"

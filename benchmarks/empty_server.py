@@ -14,7 +14,7 @@ import uvloop
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
-class Empty(asyncio.Protocol):
+class EmptyHandler(asyncio.Protocol):
     """Answers whatever arrives; a request fits one read on loopback."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -28,7 +28,7 @@ class Empty(asyncio.Protocol):
 
 async def serve(port: int) -> None:
     """Until the process is ended."""
-    server = await asyncio.get_running_loop().create_server(Empty, "127.0.0.1", port)
+    server = await asyncio.get_running_loop().create_server(EmptyHandler, "127.0.0.1", port)
     await server.serve_forever()
 
 

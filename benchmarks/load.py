@@ -88,7 +88,7 @@ def measure(
     return merge([report for report, _ in ended], server_s, sum(cpu for _, cpu in ended))
 
 
-def merge(reports: Sequence[Report], server_s: float, client_s: float) -> Sample:
+def merge(reports: Sequence[LoadReport], server_s: float, client_s: float) -> Sample:
     """One sample from the reports of all clients: rates add up, histograms are united."""
     histogram: Counter[int] = Counter()
     for report in reports:
@@ -108,7 +108,7 @@ def merge(reports: Sequence[Report], server_s: float, client_s: float) -> Sample
 
 
 @dataclass(frozen=True)
-class Report:
+class LoadReport:
     """The JSON line of one client."""
 
     requests: int
@@ -128,7 +128,7 @@ def percentile(histogram: Counter[int], percent: float) -> int:
     return 0
 
 
-def _collect(process: subprocess.Popen[str]) -> tuple[Report, float]:
+def _collect(process: subprocess.Popen[str]) -> tuple[LoadReport, float]:
     """The report of a client, and the CPU seconds it used."""
     assert process.stdout is not None
     with process.stdout:
@@ -138,4 +138,4 @@ def _collect(process: subprocess.Popen[str]) -> tuple[Report, float]:
     found = [line[5:] for line in output.splitlines() if line.startswith("JSON ")]
     if process.returncode != 0 or not found:
         raise LoadFailed(f"client ended with {process.returncode}: {output[-500:]}")
-    return Report(**json.loads(found[0])), usage.ru_utime + usage.ru_stime
+    return LoadReport(**json.loads(found[0])), usage.ru_utime + usage.ru_stime

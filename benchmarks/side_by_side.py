@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.ceiling import ceiling
-from benchmarks.clusters import Cluster, ClusterFailed, Etcd, Ours
+from benchmarks.clusters import BenchCluster, ClusterFailed, Etcd, Ours
 from benchmarks.load import Load, LoadFailed, best_client, measure
 from benchmarks.probe import Unreachable, call
 from benchmarks.procfs import filesystem_of, machine
@@ -28,15 +28,15 @@ from benchmarks.report import Cell, Results, render
 from benchmarks.session import publish, say, workspace
 from benchmarks.traffic import generation_of, key_of, read_requests, value_of, write_requests
 
-SYSTEMS: dict[str, type[Cluster]] = {"ours": Ours, "etcd": Etcd}
+SYSTEMS: dict[str, type[BenchCluster]] = {"ours": Ours, "etcd": Etcd}
 VERIFIED_KEYS = 40
 
 
-class Comparison:
+class SideBySide:
     """One run: its settings, its directory, its clusters, and what it found so far."""
 
     def __init__(
-        self, options: argparse.Namespace, directory: Path, clusters: Sequence[Cluster]
+        self, options: argparse.Namespace, directory: Path, clusters: Sequence[BenchCluster]
     ) -> None:
         """Nothing is started yet."""
         self.options, self.directory, self.clusters = options, directory, clusters
@@ -73,7 +73,7 @@ class Comparison:
             f"values; medians of {options.rounds} alternating rounds of {options.seconds} s.",
         ]
 
-    def request_file(self, cluster: Cluster, op: str) -> Path:
+    def request_file(self, cluster: BenchCluster, op: str) -> Path:
         """Prepared requests for one system and operation."""
         return self.directory / f"{cluster.name}-{op}.requests"
 
@@ -89,7 +89,7 @@ class Comparison:
                 self.request_file(cluster, "get"), (spell.get(key_of(n)) for n in numbers)
             )
 
-    def load_keys(self, cluster: Cluster) -> None:
+    def load_keys(self, cluster: BenchCluster) -> None:
         """Write every key once, so that every get finds one, and read some back."""
         leader = cluster.wait_leader()
         say(f"{cluster.name}: node {leader.id} leads; writing {self.options.keys:,} keys")
@@ -109,7 +109,7 @@ class Comparison:
                 self.results.ceilings[f"{cluster.name} {op}"] = sample
                 say(f"  empty handler, {cluster.name} {op}: {sample.per_s:,.0f}/s")
 
-    def measure_cell(self, cluster: Cluster, cell: Cell) -> None:
+    def measure_cell(self, cluster: BenchCluster, cell: Cell) -> None:
         """One measurement, kept with the others of its cell."""
         leader = cluster.wait_leader()
         targets = cluster.nodes if cell.spread else [leader]
@@ -133,7 +133,7 @@ class Comparison:
         if cell.op == "put":
             self.verify(cluster, label)
 
-    def verify(self, cluster: Cluster, label: str) -> None:
+    def verify(self, cluster: BenchCluster, label: str) -> None:
         """Read some keys through every node: each must hold a value that was written to it."""
         current = 0
         for i, number in enumerate(random.sample(range(self.options.keys), VERIFIED_KEYS)):
@@ -190,7 +190,7 @@ def main() -> int:
     try:
         with workspace(options.directory) as directory, contextlib.ExitStack() as stack:
             clusters = [stack.enter_context(SYSTEMS[s](directory)) for s in options.systems]
-            comparison = Comparison(options, directory, clusters)
+            comparison = SideBySide(options, directory, clusters)
             comparison.run()
     except KeyboardInterrupt:
         say("interrupted; every process is ended")

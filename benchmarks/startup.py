@@ -21,7 +21,7 @@ from statistics import median
 
 import uvloop
 
-from benchmarks.clusters import Cluster, ClusterFailed, Etcd, Node, Ours
+from benchmarks.clusters import BenchCluster, ClusterFailed, Etcd, Node, Ours
 from benchmarks.load import LoadFailed
 from benchmarks.probe import Unreachable, call
 from benchmarks.procfs import filesystem_of, machine, resident_mb
@@ -30,7 +30,7 @@ from benchmarks.session import publish, say, workspace
 from benchmarks.tables import ratio, table
 from benchmarks.traffic import EtcdDialect, key_of, value_of
 
-SYSTEMS: dict[str, type[Cluster]] = {"ours": Ours, "etcd": Etcd}
+SYSTEMS: dict[str, type[BenchCluster]] = {"ours": Ours, "etcd": Etcd}
 TXN_PUTS = 128
 READY_S_MAX = 300.0
 
@@ -45,7 +45,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StartupOutcome:
     """What was found for one system."""
 
     load_s: float
@@ -57,7 +57,7 @@ class Outcome:
         return float(median(getattr(start, figure) for start in self.starts))
 
 
-def loading(cluster: Cluster, keys: int) -> Iterator[bytes]:
+def loading(cluster: BenchCluster, keys: int) -> Iterator[bytes]:
     """Requests that write every key once: etcd in transactions, ours by plain puts."""
     pairs = ((key_of(n), value_of(n, 0)) for n in range(keys))
     dialect = cluster.dialect
@@ -68,7 +68,7 @@ def loading(cluster: Cluster, keys: int) -> Iterator[bytes]:
         yield dialect.put_many(islice(pairs, TXN_PUTS))
 
 
-def load(cluster: Cluster, keys: int) -> float:
+def load(cluster: BenchCluster, keys: int) -> float:
     """Write every key; the seconds it took."""
     requests = loading(cluster, keys)
     connections = 16 if isinstance(cluster.dialect, EtcdDialect) else 256
@@ -80,7 +80,7 @@ def load(cluster: Cluster, keys: int) -> float:
     return time.monotonic() - begun
 
 
-def serves(cluster: Cluster, node: Node, number: int) -> bool:
+def serves(cluster: BenchCluster, node: Node, number: int) -> bool:
     """Whether a linearizable get answers; a wrong answer is an error, not a delay."""
     try:
         if cluster.name == "ours" and not cluster.ready(node):
@@ -98,7 +98,7 @@ def serves(cluster: Cluster, node: Node, number: int) -> bool:
     return True
 
 
-def restart(cluster: Cluster, keys: int) -> Start:
+def restart(cluster: BenchCluster, keys: int) -> Start:
     """kill -9, run again, wait until it serves, and check that keys survived."""
     node = cluster.nodes[0]
     cluster.kill()
@@ -112,14 +112,14 @@ def restart(cluster: Cluster, keys: int) -> Start:
     return Start(ready_s, anonymous_mb, file_mb)
 
 
-def verify(cluster: Cluster, keys: int) -> None:
+def verify(cluster: BenchCluster, keys: int) -> None:
     """Read the last key and random others; `serves` raises on a missing or wrong value."""
     for number in [keys - 1, *random.sample(range(keys), min(keys, 500))]:
         if not serves(cluster, cluster.nodes[0], number):
             raise LoadFailed(f"{cluster.name} does not answer for key {number}")
 
 
-def wait(condition: Callable[[], bool], cluster: Cluster) -> None:
+def wait(condition: Callable[[], bool], cluster: BenchCluster) -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + READY_S_MAX
     while not condition():
@@ -129,7 +129,7 @@ def wait(condition: Callable[[], bool], cluster: Cluster) -> None:
         time.sleep(0.005)
 
 
-def examine(kind: type[Cluster], directory: Path, keys: int, restarts: int) -> Outcome:
+def examine(kind: type[BenchCluster], directory: Path, keys: int, restarts: int) -> StartupOutcome:
     """Load one system and restart it several times."""
     with kind(directory, size=1) as cluster:
         cluster.start()
@@ -143,10 +143,10 @@ def examine(kind: type[Cluster], directory: Path, keys: int, restarts: int) -> O
             say(f"{cluster.name}: {starts[-1]}")
         files = (f for f in cluster.nodes[0].data_dir.rglob("*") if f.is_file())
         disk_mb = sum(f.stat().st_blocks * 512 for f in files) / 1e6
-        return Outcome(load_s, disk_mb, starts)
+        return StartupOutcome(load_s, disk_mb, starts)
 
 
-def render(head: list[str], outcomes: dict[str, Outcome]) -> str:
+def render(head: list[str], outcomes: dict[str, StartupOutcome]) -> str:
     """The report, in markdown."""
     columns = {
         "ready s": [o.middle("ready_s") for o in outcomes.values()],
@@ -181,7 +181,7 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """Examine each system in turn; 1 when one fails or loses a key."""
     options = parse()
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, StartupOutcome] = {}
     try:
         with workspace(options.directory) as directory:
             head = [

@@ -21,16 +21,16 @@ from http_api.core.router import Route, Router, split_target
 from http_api.core.store import Store
 from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
-from http_api.v1.batch import Batch
-from http_api.v1.cluster import Cluster
-from http_api.v1.dashboard import Dashboard
-from http_api.v1.health import Health
-from http_api.v1.kv import Kv
-from http_api.v1.leases import Leases
-from http_api.v1.listing import Listing
+from http_api.v1.batch import BatchResource
+from http_api.v1.cluster import ClusterResource
+from http_api.v1.dashboard import DashboardResource
+from http_api.v1.health import HealthResource
+from http_api.v1.kv import KvResource
+from http_api.v1.leases import LeasesResource
+from http_api.v1.listing import ListingResource
 from http_api.v1.openapi import Description
-from http_api.v1.txn import Txn
-from http_api.v1.watch import Watch
+from http_api.v1.txn import TxnResource
+from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config
 from kvstore.errors import KvError, Overloaded
 from kvstore.state.auth import caller
@@ -62,16 +62,16 @@ class HttpServer:
         context = self._context = Context(replica, config)
         description = Description()
         self.routes: list[Route] = [
-            *Kv(context).routes(),
-            *Listing(context).routes(),
-            *Txn(context).routes(),
-            *Batch(context).routes(),
-            *Watch(context).routes(),
-            *Leases(context).routes(),
-            *Cluster(context).routes(),
-            *Health(context, self._register(replica)).routes(),
+            *KvResource(context).routes(),
+            *ListingResource(context).routes(),
+            *TxnResource(context).routes(),
+            *BatchResource(context).routes(),
+            *WatchResource(context).routes(),
+            *LeasesResource(context).routes(),
+            *ClusterResource(context).routes(),
+            *HealthResource(context, self._register(replica)).routes(),
             *description.routes(),
-            *Dashboard().routes(),
+            *DashboardResource().routes(),
         ]
         description.complete(self.routes)
         self._router = Router(self.routes, self._metrics)

@@ -28,7 +28,7 @@
 `http_api.core.problems` maps each to a status and a problem type, in one table.
 """
 
-from kvstore.commands.accounts import Reason
+from enum import StrEnum
 
 
 class KvError(Exception):
@@ -124,6 +124,28 @@ class KeyNotFound(RequestError):
 
     def __init__(self) -> None:
         super().__init__("there is no such key whose value or lease could be kept")
+
+
+class Reason(StrEnum):
+    """Why a request is refused."""
+
+    NO_USER = "the request names no user; authentication is on"
+    BAD_TOKEN = "the token is invalid or has expired"
+    WRONG_PASSWORD = "the user does not exist, or the password is wrong"
+    NO_PASSWORD = "this user cannot authenticate with a password"
+    DENIED = "the user lacks the permission"
+    OFF = "authentication is not enabled"
+    NO_ROOT_USER = "there is no user root"
+    NO_ROOT_ROLE = "the user root does not have the role root"
+    BAD_MANAGEMENT = "root cannot lose its user or role while authentication is on"
+    EMPTY_USER = "the user name is empty"
+    EMPTY_ROLE = "the role name is empty"
+    USER_EXISTS = "there is such a user already"
+    USER_UNKNOWN = "there is no such user"
+    ROLE_EXISTS = "there is such a role already"
+    ROLE_UNKNOWN = "there is no such role"
+    ROLE_NOT_GRANTED = "the user does not have this role"
+    PERMISSION_NOT_GRANTED = "the role does not have this permission"
 
 
 class AuthError(RequestError):

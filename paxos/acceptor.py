@@ -13,9 +13,9 @@ from paxos.messages import (
     Accept,
     Accepted,
     AnyMessage,
-    Entry,
     Fetch,
     Fetched,
+    LogEntry,
     Nack,
     Prepare,
     Promise,
@@ -46,7 +46,7 @@ class Acceptor:
         self._piece_bytes_max = piece_bytes_max
         self.promised: Ballot = ZERO
         self.first_slot: Slot = 1
-        self.log: dict[Slot, Entry] = {}
+        self.log: dict[Slot, LogEntry] = {}
         self.log_bytes = 0
         self.last_slot: Slot = 0
         if restored is not None:
@@ -91,7 +91,7 @@ class Acceptor:
             out.persist.append(Promised(message.ballot))
         held = self.log.get(message.slot)
         if held is None or held.ballot != message.ballot:
-            entry = Entry(message.slot, message.ballot, message.value)
+            entry = LogEntry(message.slot, message.ballot, message.value)
             self._store(entry)
             out.persist.append(entry)
         elif held.value != message.value:
@@ -110,7 +110,7 @@ class Acceptor:
             answer = Fetched(self.piece(message.first_slot, chosen_through)[0], chosen_through)
         self._out().send_first.append((sender, answer))
 
-    def adopt_chosen(self, entry: Entry) -> None:
+    def adopt_chosen(self, entry: LogEntry) -> None:
         """Record the chosen value of a slot learned from a peer.
 
         The ballot kept is the higher of the two: if this acceptor voted for the value in a higher
@@ -120,7 +120,7 @@ class Acceptor:
             return
         held = self.log.get(entry.slot)
         if held is not None and held.ballot > entry.ballot:
-            entry = Entry(entry.slot, held.ballot, entry.value)
+            entry = LogEntry(entry.slot, held.ballot, entry.value)
         if entry.ballot > self.promised:
             # Nothing held is above the promise. Failing schedule otherwise: a deposed leader's
             # delayed Accept, of a ballot in between, replaces the chosen value.
@@ -142,9 +142,9 @@ class Acceptor:
         self.last_slot = max(self.last_slot, first_slot - 1)
         self._out().persist.append(Truncation(first_slot))
 
-    def piece(self, first: Slot, last: Slot) -> tuple[tuple[Entry, ...], Slot | None]:
+    def piece(self, first: Slot, last: Slot) -> tuple[tuple[LogEntry, ...], Slot | None]:
         """Entries of the slots `first` to `last`, at most a piece, and the slot to go on from."""
-        entries: list[Entry] = []
+        entries: list[LogEntry] = []
         size = 0
         for slot in range(first, last + 1):
             entry = self.log.get(slot)
@@ -157,7 +157,7 @@ class Acceptor:
             size += entry_bytes
         return tuple(entries), None
 
-    def _store(self, entry: Entry) -> None:
+    def _store(self, entry: LogEntry) -> None:
         held = self.log.get(entry.slot)
         self.log_bytes += len(entry.value) - (len(held.value) if held is not None else 0)
         self.log[entry.slot] = entry

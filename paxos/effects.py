@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from paxos.ballot import Ballot, NodeId, Slot
-from paxos.messages import AnyMessage, Entry
+from paxos.messages import AnyMessage, LogEntry
 
 
 class Promised(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class ChosenThrough(msgspec.Struct, frozen=True):
     slot: Slot
 
 
-Record = Promised | Entry | Truncation | ChosenThrough
+Record = Promised | LogEntry | Truncation | ChosenThrough
 """What an acceptor keeps on disk."""
 
 
@@ -49,7 +49,7 @@ class Restored:
     """What the records of an earlier life add up to."""
 
     promised: Ballot
-    entries: tuple[Entry, ...]
+    entries: tuple[LogEntry, ...]
     first_slot: Slot
     chosen_through: Slot
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from paxos.ballot import Ballot, NodeId, Slot
 from paxos.effects import Effects
-from paxos.messages import Entry, Fetch
+from paxos.messages import Fetch, LogEntry
 from paxos.quorum import QuorumSystem
 
 
@@ -71,7 +71,7 @@ class Learner:
         self.wanted_through = max(self.wanted_through, self.chosen_through)
 
     def follow(
-        self, leader: NodeId, ballot: Ballot, through: Slot, log: Mapping[Slot, Entry]
+        self, leader: NodeId, ballot: Ballot, through: Slot, log: Mapping[Slot, LogEntry]
     ) -> None:
         """The leader of `ballot` says that every slot up to `through` is chosen.
 
@@ -93,7 +93,7 @@ class Learner:
             self._source = source
             self.wanted_through = max(self.wanted_through, through)
 
-    def on_fetched(self, sender: NodeId, entries: tuple[Entry, ...], through: Slot) -> None:
+    def on_fetched(self, sender: NodeId, entries: tuple[LogEntry, ...], through: Slot) -> None:
         """A piece of the log. Asks for the next one until nothing is missing."""
         self._asked_ticks = None
         self.wanted_through = max(self.wanted_through, through)

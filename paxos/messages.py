@@ -52,7 +52,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Base of all protocol messages."""
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class LogEntry(msgspec.Struct, frozen=True, array_like=True):
     """What an acceptor accepted for one slot."""
 
     slot: Slot
@@ -91,7 +91,7 @@ class Promise(Message, frozen=True):
 
     ballot: Ballot
     first_slot: Slot
-    accepted: tuple[Entry, ...]
+    accepted: tuple[LogEntry, ...]
     next_slot: Slot | None
 
 
@@ -163,7 +163,7 @@ class Fetch(Message, frozen=True):
 class Fetched(Message, frozen=True):
     """Chosen entries, contiguous from the slot asked for; `chosen_through` is the sender's."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[LogEntry, ...]
     chosen_through: Slot
 
 

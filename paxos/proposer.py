@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import Effects
-from paxos.messages import NOOP, Accept, Entry, Prepare, Promise
+from paxos.messages import NOOP, Accept, LogEntry, Prepare, Promise
 from paxos.quorum import QuorumSystem
 
 
-def safe_values(first_slot: Slot, entries: Iterable[Entry]) -> list[tuple[Slot, bytes]]:
+def safe_values(first_slot: Slot, entries: Iterable[LogEntry]) -> list[tuple[Slot, bytes]]:
     """What a new leader must propose, slot by slot, given all that a phase 1 quorum accepted.
 
     For each slot the value of the highest accepted ballot: if any value was or may yet be chosen
     in a lower ballot, it is that one ("Paxos Made Simple", P2c). A slot below the highest reported
     one that nobody reports cannot have been chosen; it gets a no-op, so that the log has no gap.
     """
-    best: dict[Slot, Entry] = {}
+    best: dict[Slot, LogEntry] = {}
     for entry in entries:
         held = best.get(entry.slot)
         if entry.slot >= first_slot and (held is None or held.ballot < entry.ballot):
@@ -39,7 +39,7 @@ class _Phase1:
     first_slot: Slot
     next_slot: dict[NodeId, Slot] = field(default_factory=dict)
     promised: set[NodeId] = field(default_factory=set)
-    entries: dict[Slot, Entry] = field(default_factory=dict)
+    entries: dict[Slot, LogEntry] = field(default_factory=dict)
     ticks: int = 0
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from paxos.acceptor import Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import Effects
-from paxos.messages import Accept, Accepted, AnyMessage, Entry, Nack, Prepare, Promise
+from paxos.messages import Accept, Accepted, AnyMessage, LogEntry, Nack, Prepare, Promise
 from paxos.proposer import safe_values
 from paxos.quorum import QuorumSystem, majority
 
@@ -22,7 +22,7 @@ SLOT: Slot = 1
 """The one instance of Paxos that is run here."""
 
 
-class Outbox:
+class PendingEffects:
     """Where a role puts its effects until they are obeyed; pass it to `Acceptor` as `out`."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class ProposerState(NamedTuple):
 
     ballot: Ballot = ZERO
     promised: frozenset[NodeId] = frozenset()
-    reported: frozenset[Entry] = frozenset()
+    reported: frozenset[LogEntry] = frozenset()
     proposed: bytes | None = None
 
 
@@ -91,7 +91,7 @@ class SynodProposer:
         self.state = ProposerState(ballot, proposed=value)
         return Accept(ballot, SLOT, value, 0)
 
-    def value_for(self, reported: Iterable[Entry]) -> bytes:
+    def value_for(self, reported: Iterable[LogEntry]) -> bytes:
         """The value of the highest ballot reported, or the own one if nothing was (P2c)."""
         recovered = safe_values(SLOT, reported)
         return recovered[0][1] if recovered else self.value
@@ -129,7 +129,7 @@ class LaneTrace:
     def __init__(self) -> None:
         quorums = majority([1, 2, 3])
         self.proposers = {1: SynodProposer(1, quorums, b"x"), 2: SynodProposer(2, quorums, b"y")}
-        self.outboxes = {node: Outbox() for node in (1, 2, 3)}
+        self.outboxes = {node: PendingEffects() for node in (1, 2, 3)}
         self.acceptors = {node: Acceptor(out) for node, out in self.outboxes.items()}
         self.learner = SynodLearner(quorums)
         self.chosen: bytes | None = None

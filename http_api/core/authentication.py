@@ -14,11 +14,10 @@ from aiohttp import hdrs, web
 from http_api.core.passwords import SALT_BYTES, password_hash, password_matches
 from http_api.core.store import State, Store
 from http_api.core.tokens import Tokens
-from kvstore.commands.accounts import Reason
 from kvstore.commands.operations import KeyValue, Select, Selected, only
-from kvstore.errors import Overloaded, Unauthenticated, auth_error
+from kvstore.errors import Overloaded, Reason, Unauthenticated, auth_error
 from kvstore.state.auth import Caller, caller, check_read
-from kvstore.state.mvcc import Event, History, Page
+from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage
 
 HASHING_MAX = 2
 """Password hashes computed at once; each takes a core and 16 MiB for some 50 ms."""
@@ -220,7 +219,7 @@ class Readable:
         limit: int,
         reverse: bool = False,
         keys_only: bool = False,
-    ) -> Page:
+    ) -> KeyPage:
         check_read(self.auth, start, end)
         return self._state.range(
             start, end, revision=revision, limit=limit, reverse=reverse, keys_only=keys_only
@@ -230,11 +229,11 @@ class Readable:
         check_read(self.auth, wanted.start, wanted.end)
         return self._state.select(wanted)
 
-    def history(self, key: bytes, limit: int, revision: int = 0) -> History:
+    def history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
         check_read(self.auth, key, only(key))
         return self._state.history(key, limit, revision)
 
-    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[Event]]]:
+    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[KeyEvent]]]:
         """Of all keys, so only for who may read all."""
         check_read(self.auth, b"\0", None)
         return self._state.changes(first_revision, revisions_max)

@@ -8,7 +8,7 @@ from http_api.core.bodies import Bodies
 from http_api.core.params import ReadOptions
 from http_api.core.store import State, Store
 from http_api.core.streams import Streams
-from kvstore.commands.commands import Command, Once, Result, Write
+from kvstore.commands.commands import Command, Once, Result, StoreCommand
 from kvstore.config import Config
 
 
@@ -23,13 +23,15 @@ class Context:
         self.streams = Streams()
         self.access = Access(replica, config.request_timeout_s)
 
-    async def execute(self, request: web.BaseRequest, command: Write, timeout_s: float) -> Result:
+    async def execute(
+        self, request: web.BaseRequest, command: StoreCommand, timeout_s: float
+    ) -> Result:
         """Run a write, at most once if the request has an Idempotency-Key."""
         once = params.idempotency_key(request)
         wrapped: Command = command if once is None else self.once(once, command)
         return await self.replica.execute(wrapped, timeout_s)
 
-    def once(self, idempotency_key: bytes, command: Write) -> Once:
+    def once(self, idempotency_key: bytes, command: StoreCommand) -> Once:
         """The command, to be applied once for this key while it is remembered."""
         return Once(idempotency_key, command, self._ttl_ms)
 

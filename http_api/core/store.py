@@ -7,10 +7,10 @@ from typing import Protocol
 from kvstore.commands.commands import Command, Result
 from kvstore.commands.operations import KeyValue, Select, Selected
 from kvstore.replica.feed import Feed
-from kvstore.replica.leasing import Lease
+from kvstore.replica.leasing import LeaseTime
 from kvstore.state.auth import Auth
-from kvstore.state.lease_table import Leases
-from kvstore.state.mvcc import Event, History, Page
+from kvstore.state.lease_table import LeaseTable
+from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage
 
 
 class MemberView(Protocol):
@@ -79,7 +79,7 @@ class State(Protocol):
     def auth(self) -> Auth: ...
 
     @property
-    def leases(self) -> Leases: ...
+    def leases(self) -> LeaseTable: ...
 
     @property
     def revision(self) -> int: ...
@@ -98,23 +98,25 @@ class State(Protocol):
         limit: int,
         reverse: bool = False,
         keys_only: bool = False,
-    ) -> Page: ...
+    ) -> KeyPage: ...
 
     def select(self, wanted: Select) -> Selected: ...
 
-    def history(self, key: bytes, limit: int, revision: int = 0) -> History: ...
+    def history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory: ...
 
-    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[Event]]]: ...
+    def changes(
+        self, first_revision: int, revisions_max: int
+    ) -> list[tuple[int, list[KeyEvent]]]: ...
 
 
 class Leasing(Protocol):
     """What only the leader knows of leases. Both raise Unavailable."""
 
-    async def renew(self, lease: int, timeout_s: float) -> Lease | None:
+    async def renew(self, lease: int, timeout_s: float) -> LeaseTime | None:
         """Its full time again; None if it has ended."""
         ...
 
-    async def look(self, lease: int, timeout_s: float) -> Lease | None:
+    async def look(self, lease: int, timeout_s: float) -> LeaseTime | None:
         """How long it has left; None if it has ended."""
         ...
 

@@ -22,16 +22,16 @@ from http_api.etcd.errors import (
     UNAVAILABLE,
     UNKNOWN,
     EtcdError,
-    Status,
+    GrpcStatus,
 )
 from http_api.etcd.gateway import Gateway
-from http_api.etcd.link import Link
+from http_api.etcd.link import StreamLink
 from kvstore.errors import KvError
 
 DOCUMENT_BYTES_MAX = 2 << 20
 """etcd's limit on one message."""
 
-STOPPED = Status(UNAVAILABLE, "error reading from server: EOF")
+STOPPED = GrpcStatus(UNAVAILABLE, "error reading from server: EOF")
 _STRUCTURE = re.compile(rb'["{}\[\]]')
 _STRING_END = re.compile(rb'["\\]')
 _SCALAR = re.compile(rb'[^\s{}\[\]",]+')
@@ -137,7 +137,7 @@ class Channel(ABC):
 
     def __init__(self, request: web.BaseRequest) -> None:
         self.request = request
-        self.link = Link(request)
+        self.link = StreamLink(request)
         self.turn = asyncio.Lock()
         """Held by whoever sends; messages leave in the order in which it was asked for."""
         self._documents = Documents()

@@ -4,7 +4,6 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from http_api.core.problems import BodyTimeout, ExpectationFailed, Malformed, UnsupportedMedia
-from kvstore.commands.accounts import Reason
 from kvstore.errors import (
     AuthError,
     DuplicateKey,
@@ -16,6 +15,7 @@ from kvstore.errors import (
     NoQuorum,
     OutcomeUnknown,
     Overloaded,
+    Reason,
     RequestError,
     RevisionCompacted,
     RevisionInFuture,
@@ -62,7 +62,7 @@ class EtcdError(RequestError):
         self.code = code
 
 
-class Status(NamedTuple):
+class GrpcStatus(NamedTuple):
     """What etcd would say: gRPC code and text."""
 
     code: int
@@ -88,50 +88,52 @@ class Status(NamedTuple):
         }
 
 
-_TEXTS: dict[type[KvError], Status] = {
-    RevisionCompacted: Status(
+_TEXTS: dict[type[KvError], GrpcStatus] = {
+    RevisionCompacted: GrpcStatus(
         OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted"
     ),
-    RevisionInFuture: Status(
+    RevisionInFuture: GrpcStatus(
         OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision"
     ),
-    TooManyOperations: Status(INVALID_ARGUMENT, "etcdserver: too many operations in txn request"),
-    DuplicateKey: Status(INVALID_ARGUMENT, "etcdserver: duplicate key given in txn request"),
-    LeaseNotFound: Status(NOT_FOUND, "etcdserver: requested lease not found"),
-    LeaseExists: Status(FAILED_PRECONDITION, "etcdserver: lease already exists"),
-    KeyNotFound: Status(INVALID_ARGUMENT, "etcdserver: key not found"),
-    TooLarge: Status(INVALID_ARGUMENT, "etcdserver: request is too large"),
-    NoQuorum: Status(UNAVAILABLE, "etcdserver: no leader"),
-    Overloaded: Status(RESOURCE_EXHAUSTED, "etcdserver: too many requests"),
-    Stopping: Status(UNAVAILABLE, "etcdserver: server stopped"),
-    OutcomeUnknown: Status(UNAVAILABLE, "etcdserver: request timed out"),
+    TooManyOperations: GrpcStatus(
+        INVALID_ARGUMENT, "etcdserver: too many operations in txn request"
+    ),
+    DuplicateKey: GrpcStatus(INVALID_ARGUMENT, "etcdserver: duplicate key given in txn request"),
+    LeaseNotFound: GrpcStatus(NOT_FOUND, "etcdserver: requested lease not found"),
+    LeaseExists: GrpcStatus(FAILED_PRECONDITION, "etcdserver: lease already exists"),
+    KeyNotFound: GrpcStatus(INVALID_ARGUMENT, "etcdserver: key not found"),
+    TooLarge: GrpcStatus(INVALID_ARGUMENT, "etcdserver: request is too large"),
+    NoQuorum: GrpcStatus(UNAVAILABLE, "etcdserver: no leader"),
+    Overloaded: GrpcStatus(RESOURCE_EXHAUSTED, "etcdserver: too many requests"),
+    Stopping: GrpcStatus(UNAVAILABLE, "etcdserver: server stopped"),
+    OutcomeUnknown: GrpcStatus(UNAVAILABLE, "etcdserver: request timed out"),
 }
-_AUTH: dict[Reason, Status] = {
-    Reason.NO_USER: Status(INVALID_ARGUMENT, "etcdserver: user name is empty"),
-    Reason.BAD_TOKEN: Status(UNAUTHENTICATED, "etcdserver: invalid auth token"),
-    Reason.WRONG_PASSWORD: Status(
+_AUTH: dict[Reason, GrpcStatus] = {
+    Reason.NO_USER: GrpcStatus(INVALID_ARGUMENT, "etcdserver: user name is empty"),
+    Reason.BAD_TOKEN: GrpcStatus(UNAUTHENTICATED, "etcdserver: invalid auth token"),
+    Reason.WRONG_PASSWORD: GrpcStatus(
         INVALID_ARGUMENT, "etcdserver: authentication failed, invalid user ID or password"
     ),
-    Reason.NO_PASSWORD: Status(
+    Reason.NO_PASSWORD: GrpcStatus(
         UNKNOWN, "auth: authentication failed, password was given for no password user"
     ),
-    Reason.DENIED: Status(PERMISSION_DENIED, "etcdserver: permission denied"),
-    Reason.OFF: Status(FAILED_PRECONDITION, "etcdserver: authentication is not enabled"),
-    Reason.NO_ROOT_USER: Status(FAILED_PRECONDITION, "etcdserver: root user does not exist"),
-    Reason.NO_ROOT_ROLE: Status(
+    Reason.DENIED: GrpcStatus(PERMISSION_DENIED, "etcdserver: permission denied"),
+    Reason.OFF: GrpcStatus(FAILED_PRECONDITION, "etcdserver: authentication is not enabled"),
+    Reason.NO_ROOT_USER: GrpcStatus(FAILED_PRECONDITION, "etcdserver: root user does not exist"),
+    Reason.NO_ROOT_ROLE: GrpcStatus(
         FAILED_PRECONDITION, "etcdserver: root user does not have root role"
     ),
-    Reason.BAD_MANAGEMENT: Status(INVALID_ARGUMENT, "etcdserver: invalid auth management"),
-    Reason.EMPTY_USER: Status(INVALID_ARGUMENT, "etcdserver: user name is empty"),
-    Reason.EMPTY_ROLE: Status(INVALID_ARGUMENT, "etcdserver: role name is empty"),
-    Reason.USER_EXISTS: Status(FAILED_PRECONDITION, "etcdserver: user name already exists"),
-    Reason.USER_UNKNOWN: Status(FAILED_PRECONDITION, "etcdserver: user name not found"),
-    Reason.ROLE_EXISTS: Status(FAILED_PRECONDITION, "etcdserver: role name already exists"),
-    Reason.ROLE_UNKNOWN: Status(FAILED_PRECONDITION, "etcdserver: role name not found"),
-    Reason.ROLE_NOT_GRANTED: Status(
+    Reason.BAD_MANAGEMENT: GrpcStatus(INVALID_ARGUMENT, "etcdserver: invalid auth management"),
+    Reason.EMPTY_USER: GrpcStatus(INVALID_ARGUMENT, "etcdserver: user name is empty"),
+    Reason.EMPTY_ROLE: GrpcStatus(INVALID_ARGUMENT, "etcdserver: role name is empty"),
+    Reason.USER_EXISTS: GrpcStatus(FAILED_PRECONDITION, "etcdserver: user name already exists"),
+    Reason.USER_UNKNOWN: GrpcStatus(FAILED_PRECONDITION, "etcdserver: user name not found"),
+    Reason.ROLE_EXISTS: GrpcStatus(FAILED_PRECONDITION, "etcdserver: role name already exists"),
+    Reason.ROLE_UNKNOWN: GrpcStatus(FAILED_PRECONDITION, "etcdserver: role name not found"),
+    Reason.ROLE_NOT_GRANTED: GrpcStatus(
         FAILED_PRECONDITION, "etcdserver: role is not granted to the user"
     ),
-    Reason.PERMISSION_NOT_GRANTED: Status(
+    Reason.PERMISSION_NOT_GRANTED: GrpcStatus(
         FAILED_PRECONDITION, "etcdserver: permission is not granted to the role"
     ),
 }
@@ -145,15 +147,15 @@ _CODES: dict[type[KvError], int] = {
 """Errors that keep their own text."""
 
 
-def status_of(error: KvError) -> Status:
+def status_of(error: KvError) -> GrpcStatus:
     """What etcd says to this."""
     if isinstance(error, EtcdError):
-        return Status(error.code, str(error))
+        return GrpcStatus(error.code, str(error))
     if isinstance(error, AuthError):
         return _AUTH[error.reason]
     for cls in type(error).__mro__:
         if cls in _TEXTS:
             return _TEXTS[cls]
         if cls in _CODES:
-            return Status(_CODES[cls], str(error))
-    return Status(UNKNOWN, str(error))
+            return GrpcStatus(_CODES[cls], str(error))
+    return GrpcStatus(UNKNOWN, str(error))

@@ -7,7 +7,7 @@ from http_api.etcd.errors import INVALID_ARGUMENT, EtcdError
 from http_api.etcd.gateway import Gateway, Unary
 from http_api.etcd.messages import (
     CompactionRequest,
-    Compare,
+    CompareMessage,
     CompareTarget,
     DeleteRangeRequest,
     PutRequest,
@@ -28,18 +28,18 @@ from kvstore.commands.commands import (
 )
 from kvstore.commands.operations import (
     Field,
-    Operation,
-    OperationResult,
     Order,
     Relation,
-    Remove,
-    RemoveDone,
     Select,
     Selected,
     Transaction,
     TransactionDone,
-    Write,
-    WriteDone,
+    TxnDelete,
+    TxnDeleteDone,
+    TxnOperation,
+    TxnOperationResult,
+    TxnPut,
+    TxnPutDone,
     only,
 )
 from kvstore.errors import KeyNotFound, LeaseNotFound, TooManyOperations
@@ -104,7 +104,7 @@ def select_of(message: RangeRequest) -> Select:
     )
 
 
-def write_of(message: PutRequest) -> Write:
+def write_of(message: PutRequest) -> TxnPut:
     """The write. Raises EtcdError."""
     _check_key(message.key)
     if len(message.key) > KEY_BYTES_MAX:
@@ -113,7 +113,7 @@ def write_of(message: PutRequest) -> Write:
         raise EtcdError(INVALID_ARGUMENT, "etcdserver: value is provided")
     if message.ignore_lease and message.lease:
         raise EtcdError(INVALID_ARGUMENT, "etcdserver: lease is provided")
-    return Write(
+    return TxnPut(
         message.key,
         None if message.ignore_value else message.value,
         None if message.ignore_lease else message.lease,
@@ -121,10 +121,10 @@ def write_of(message: PutRequest) -> Write:
     )
 
 
-def remove_of(message: DeleteRangeRequest) -> Remove:
+def remove_of(message: DeleteRangeRequest) -> TxnDelete:
     """The removal. Raises EtcdError."""
     _check_key(message.key)
-    return Remove(*bounds(message.key, message.range_end), message.prev_kv)
+    return TxnDelete(*bounds(message.key, message.range_end), message.prev_kv)
 
 
 def transaction_of(message: TxnRequest, operations_max: int = OPERATIONS_MAX) -> Transaction:
@@ -149,7 +149,7 @@ def _transaction(message: TxnRequest, operations_max: int) -> Transaction:
     )
 
 
-def _compare(message: Compare) -> operation.Compare:
+def _compare(message: CompareMessage) -> operation.Comparison:
     operand: int | bytes
     match message.target:
         case CompareTarget.VERSION:
@@ -164,11 +164,11 @@ def _compare(message: Compare) -> operation.Compare:
             operand = message.lease
     start, end = bounds(message.key, message.range_end)
     field, relation = _FIELDS[message.target], Relation(message.result)
-    return operation.Compare(field, relation, start, end, operand)
+    return operation.Comparison(field, relation, start, end, operand)
 
 
-def _operation(op: RequestOp, operations_max: int) -> Operation:
-    found: list[Operation] = []
+def _operation(op: RequestOp, operations_max: int) -> TxnOperation:
+    found: list[TxnOperation] = []
     if op.request_range is not None:
         found.append(select_of(op.request_range))
     if op.request_put is not None:
@@ -194,13 +194,13 @@ def range_document(header: dict[str, Any], selected: Selected) -> dict[str, Any]
     return document(header=header, kvs=kvs, more=selected.more, count=selected.count)
 
 
-def put_document(header: dict[str, Any], done: WriteDone) -> dict[str, Any]:
+def put_document(header: dict[str, Any], done: TxnPutDone) -> dict[str, Any]:
     """A PutResponse."""
     previous = done.previous
     return document(header=header, prev_kv=None if previous is None else key_value(previous))
 
 
-def delete_document(header: dict[str, Any], done: RemoveDone) -> dict[str, Any]:
+def delete_document(header: dict[str, Any], done: TxnDeleteDone) -> dict[str, Any]:
     """A DeleteRangeResponse."""
     previous = [key_value(item) for item in done.previous]
     return document(header=header, deleted=done.deleted, prev_kvs=previous)
@@ -212,15 +212,15 @@ def txn_document(header: dict[str, Any], done: TransactionDone) -> dict[str, Any
     return document(header=header, succeeded=done.succeeded, responses=responses)
 
 
-def _response(result: OperationResult) -> dict[str, Any]:
+def _response(result: TxnOperationResult) -> dict[str, Any]:
     """A ResponseOp. In it a header shows only a revision, and that of a transaction nothing."""
     header = {"revision": str(result.revision)}
     match result:
         case Selected():
             return {"response_range": range_document(header, result)}
-        case WriteDone():
+        case TxnPutDone():
             return {"response_put": put_document(header, result)}
-        case RemoveDone():
+        case TxnDeleteDone():
             return {"response_delete_range": delete_document(header, result)}
         case TransactionDone():
             return {"response_txn": txn_document({}, result)}
@@ -254,7 +254,7 @@ async def put(gateway: Gateway, message: PutRequest) -> dict[str, Any]:
             raise LeaseNotFound(write.lease) from None
         raise
     (result,) = done.results
-    assert isinstance(result, WriteDone)
+    assert isinstance(result, TxnPutDone)
     return put_document(gateway.header(done.revision), result)
 
 
@@ -266,7 +266,7 @@ async def delete_range(gateway: Gateway, message: DeleteRangeRequest) -> dict[st
         return document(header=gateway.header(deleted.revision), deleted=deleted.deleted)
     done = await gateway.execute(Transaction((), (remove,)), TransactionDone)
     (result,) = done.results
-    assert isinstance(result, RemoveDone)
+    assert isinstance(result, TxnDeleteDone)
     return delete_document(gateway.header(done.revision), result)
 
 

@@ -20,7 +20,7 @@ STALL_S = 30.0
 T = TypeVar("T")
 
 
-class Link(asyncio.Protocol):
+class StreamLink(asyncio.Protocol):
     """Passes everything on to the protocol that was there. Raises ConnectionResetError if the
     client has gone already."""
 
@@ -87,7 +87,7 @@ class Link(asyncio.Protocol):
             self.gone.set_result(None)
 
 
-async def while_connected(gateway: Gateway, link: Link, work: Coroutine[Any, Any, T]) -> T:
+async def while_connected(gateway: Gateway, link: StreamLink, work: Coroutine[Any, Any, T]) -> T:
     """Run `work` for as long as the client and the server stay; else it is cancelled, and has
     ended when this returns. Releases the link.
 

@@ -107,7 +107,7 @@ class CompareTarget(IntEnum):
         return "etcdserverpb.Compare.CompareTarget"
 
 
-class Compare(msgspec.Struct):
+class CompareMessage(msgspec.Struct):
     """Only the operand that belongs to `target` counts."""
 
     result: CompareResult = CompareResult.EQUAL
@@ -133,7 +133,7 @@ class RequestOp(msgspec.Struct):
 class TxnRequest(msgspec.Struct):
     """If all compares hold then `success`, else `failure`."""
 
-    compare: list[Compare] = []
+    compare: list[CompareMessage] = []
     success: list[RequestOp] = []
     failure: list[RequestOp] = []
 

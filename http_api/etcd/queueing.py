@@ -17,20 +17,20 @@ from http_api.etcd.errors import UNKNOWN, EtcdError, status_of
 from http_api.etcd.gateway import Gateway, Stream, Unary
 from http_api.etcd.kv import bounds, remove_of, write_of
 from http_api.etcd.lease import grant
-from http_api.etcd.link import Link, while_connected
+from http_api.etcd.link import StreamLink, while_connected
 from http_api.etcd.messages import DeleteRangeRequest, LeaseGrantRequest, PutRequest
 from kvstore.commands.operations import (
-    Compare,
+    Comparison,
     Field,
     KeyValue,
-    Operation,
     Order,
     Relation,
-    Remove,
     Select,
     Selected,
     Transaction,
     TransactionDone,
+    TxnDelete,
+    TxnOperation,
     only,
 )
 from kvstore.errors import KvError, RequestError, RevisionCompacted, Unavailable
@@ -102,16 +102,18 @@ async def new_lease(gateway: Gateway) -> int:
     return int(granted["ID"])
 
 
-async def if_still(gateway: Gateway, key: bytes, revision: int, then: Operation) -> TransactionDone:
+async def if_still(
+    gateway: Gateway, key: bytes, revision: int, then: TxnOperation
+) -> TransactionDone:
     """Do `then` if `key` is the one that was created at `revision`."""
     return await gateway.execute(Transaction((_created(key, revision),), (then,)), TransactionDone)
 
 
-def _created(key: bytes, revision: int) -> Compare:
-    return Compare(Field.CREATE, Relation.EQUAL, *bounds(key, b""), revision)
+def _created(key: bytes, revision: int) -> Comparison:
+    return Comparison(Field.CREATE, Relation.EQUAL, *bounds(key, b""), revision)
 
 
-def removal(key: bytes) -> Remove:
+def removal(key: bytes) -> TxnDelete:
     """Raises EtcdError if there is no key."""
     return remove_of(DeleteRangeRequest(key=key))
 
@@ -217,7 +219,9 @@ def waiting(path: str, struct: type[Struct], handler: Unary) -> Stream:
     async def wrapped(gateway: Gateway, request: web.BaseRequest) -> web.StreamResponse:
         message = gateway.decode(struct, await gateway.body(request))
         await gateway.authorize(request, message, path)
-        answer = await while_connected(gateway, Link(request), _call(handler, gateway, message))
+        answer = await while_connected(
+            gateway, StreamLink(request), _call(handler, gateway, message)
+        )
         return gateway.reply(answer)
 
     return wrapped

@@ -14,7 +14,7 @@ MESSAGE_BYTES_MAX = 2_097_152
 
 _LOG_HEADER_BYTES = 14
 """What etcd adds to a request before it looks at the size."""
-_TWO_BYTE_TAGS = frozenset(("Compare.range_end",))
+_TWO_BYTE_TAGS = frozenset(("CompareMessage.range_end",))
 """Fields whose number is above 15."""
 
 

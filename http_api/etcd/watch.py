@@ -19,8 +19,8 @@ from http_api.etcd.gateway import Gateway
 from http_api.etcd.streams import stream
 from kvstore.commands.operations import only
 from kvstore.errors import Overloaded, RequestError, RevisionCompacted
-from kvstore.replica.feed import REVISIONS_PER_READ, Change, Interest, Watcher
-from kvstore.state.mvcc import Event
+from kvstore.replica.feed import REVISIONS_PER_READ, Interest, RevisionEvents, Watcher
+from kvstore.state.mvcc import KeyEvent
 
 PROGRESS_INTERVAL_S = 600.0
 """A watch that asked for notes of progress gets one after so long without events."""
@@ -112,7 +112,7 @@ class _Watch:
             return self.sent_revision
         return self.watcher.seen_revision
 
-    async def next(self) -> list[Change]:
+    async def next(self) -> list[RevisionEvents]:
         """The next changes; none if it is time for a note of progress.
 
         Raises RevisionCompacted.
@@ -125,11 +125,13 @@ class _Watch:
         except TimeoutError:
             return []
 
-    def messages(self, changes: list[Change], live: bool) -> Iterator[tuple[int, list[Event]]]:
+    def messages(
+        self, changes: list[RevisionEvents], live: bool
+    ) -> Iterator[tuple[int, list[KeyEvent]]]:
         """Events and the revision to show with them: of each revision alone as they happen, of
         many when they are history. Events of one revision are never parted."""
         through = self.watcher.seen_revision
-        events: list[Event] = []
+        events: list[KeyEvent] = []
         size = total = 0
         for number, change in enumerate(changes, 1):
             events += change.events
@@ -143,15 +145,15 @@ class _Watch:
         self.revisions_max = max(1, min(REVISIONS_PER_READ, READ_BYTES // each))
 
 
-def _event_bytes(event: Event) -> int:
+def _event_bytes(event: KeyEvent) -> int:
     """About what it takes in memory and, in base64, a third more on the wire."""
     size = len(event.item.key) + len(event.item.value) + 100
     return size if event.previous is None else size + len(event.previous.value)
 
 
-def _fragments(events: list[Event]) -> Iterator[tuple[list[Event], bool]]:
+def _fragments(events: list[KeyEvent]) -> Iterator[tuple[list[KeyEvent], bool]]:
     """Pieces of one message, and whether more follow."""
-    piece: list[Event] = []
+    piece: list[KeyEvent] = []
     size = 0
     for event in events:
         if piece and size + _event_bytes(event) > FRAGMENT_BYTES_MAX:
@@ -162,7 +164,7 @@ def _fragments(events: list[Event]) -> Iterator[tuple[list[Event], bool]]:
     yield piece, False
 
 
-def _event(event: Event, previous: bool) -> dict[str, Any]:
+def _event(event: KeyEvent, previous: bool) -> dict[str, Any]:
     message: dict[str, Any] = {"type": "DELETE"} if event.deleted else {}
     message["kv"] = key_value(event.item)
     if previous and event.previous is not None:
@@ -170,7 +172,7 @@ def _event(event: Event, previous: bool) -> dict[str, Any]:
     return message
 
 
-class _Session:
+class _WatchSession:
     """All watches of one stream."""
 
     def __init__(self, gateway: Gateway, channel: Channel, tasks: asyncio.TaskGroup) -> None:
@@ -290,7 +292,7 @@ class _Session:
                 watcher.close()
                 await self._channel.send(self._compacted(watch.id, error))
 
-    async def _send_events(self, watch: _Watch, revision: int, events: list[Event]) -> None:
+    async def _send_events(self, watch: _Watch, revision: int, events: list[KeyEvent]) -> None:
         header = self._gateway.header(revision)
         pieces = _fragments(events) if watch.request.fragment else [(events, False)]
         previous = watch.request.prev_kv
@@ -307,10 +309,10 @@ class _Session:
 
 async def serve(gateway: Gateway, channel: Channel) -> None:
     """Until the client goes: the end of its requests is not the end of its watches."""
-    session: _Session | None = None
+    session: _WatchSession | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
-            session = _Session(gateway, channel, tasks)
+            session = _WatchSession(gateway, channel, tasks)
             while (request := await channel.receive(WatchRequest)) is not None:
                 await session.handle(request)
             await channel.discard()

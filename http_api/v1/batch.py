@@ -31,7 +31,7 @@ from http_api.v1.documents import (
     LEASE_MAX,
     TEXT,
     Base64,
-    LeaseId,
+    LeaseIdText,
     Revision,
     Text,
     checked_key,
@@ -90,7 +90,7 @@ class BatchPut(_Conditional, kw_only=True, forbid_unknown_fields=True):
 
     value: Text = None
     value_base64: Base64 = None
-    lease: LeaseId | None = None
+    lease: LeaseIdText | None = None
     ttl_s: Annotated[int, Meta(ge=1, le=LEASE_TTL_S_MAX)] | None = None
 
 
@@ -118,7 +118,7 @@ _decode_operation = msgspec.json.Decoder(BatchOperation)
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class _Get(msgspec.Struct):
+class _BatchGet(msgspec.Struct):
     """A read, as the batch runs it."""
 
     key: bytes
@@ -132,7 +132,7 @@ class _Failed(msgspec.Struct):
     key: None = None
 
 
-_Step = _Get | Put | Delete | _Failed
+_Step = _BatchGet | Put | Delete | _Failed
 
 
 def steps(body: bytes, lines: bool, once: bytes | None) -> list[_Step]:
@@ -163,7 +163,7 @@ def _step(operation: BatchOperation, at: int, once: bytes | None) -> _Step:
     if (put is not None) + (get is not None) + (delete is not None) != 1:
         raise Contradiction("an operation is exactly one of put, get and delete")
     if get is not None:
-        return _Get(checked_key(octets("key", get.key, get.key_base64)), get.revision)
+        return _BatchGet(checked_key(octets("key", get.key, get.key_base64)), get.revision)
     if delete is not None:
         return Delete(delete.name(), delete.condition())
     assert put is not None
@@ -189,7 +189,7 @@ def waves(found: list[_Step]) -> Iterator[range]:
         key = step.key
         if key is None:
             continue
-        reads = isinstance(step, _Get)
+        reads = isinstance(step, _BatchGet)
         if key in written or (not reads and key in read):
             yield range(begin, at)
             begin, written, read = at, set(), set()
@@ -198,7 +198,7 @@ def waves(found: list[_Step]) -> Iterator[range]:
         yield range(begin, len(found))
 
 
-class Batch:
+class BatchResource:
     """The handler of batches."""
 
     def __init__(self, context: Context) -> None:
@@ -243,7 +243,7 @@ class Batch:
                     running[at] = replica.submit(self._once(step, once, at), timeout_s)
                 except KvError as error:
                     results[at] = error
-        reads = [at for at in wave if isinstance(found[at], _Get)]
+        reads = [at for at in wave if isinstance(found[at], _BatchGet)]
         if reads:
             try:
                 await replica.read_barrier(timeout_s)
@@ -271,7 +271,7 @@ class Batch:
             match step:
                 case _Failed(error):
                     raise error
-                case _Get(key, revision):
+                case _BatchGet(key, revision):
                     item = self._context.state.get(key, revision)
                     if item is None:
                         raise KeyNotFound(absent(revision))

@@ -77,7 +77,7 @@ def _member_document(member: MemberView) -> dict[str, Any]:
     }
 
 
-class Cluster:
+class ClusterResource:
     """The handlers of the cluster."""
 
     def __init__(self, context: Context) -> None:

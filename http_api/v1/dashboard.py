@@ -17,7 +17,7 @@ _HEADERS = (
 )
 
 
-class Dashboard:
+class DashboardResource:
     """The handler of the page, which is read once."""
 
     def __init__(self) -> None:

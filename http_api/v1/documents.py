@@ -19,14 +19,14 @@ from http_api.core.problems import Contradiction, Malformed
 from kvstore.commands.commands import KEY_BYTES_MAX, VALUE_BYTES_MAX
 from kvstore.commands.operations import KeyValue, only, prefix_end
 from kvstore.errors import InvalidArgument
-from kvstore.state.mvcc import Event
+from kvstore.state.mvcc import KeyEvent
 
 LEASE_MAX = (1 << 63) - 1
 LEASE_PATTERN = "^-?[0-9]{1,19}$"
 Revision = Annotated[int, Meta(ge=0, le=LEASE_MAX)]
 Text = str | None
 Base64 = Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})] | None
-LeaseId = (
+LeaseIdText = (
     Annotated[str, Meta(pattern=LEASE_PATTERN)] | Annotated[int, Meta(ge=-LEASE_MAX, le=LEASE_MAX)]
 )
 """A lease as a request names it: a string, because JSON's numbers end at 2**53 in many clients."""
@@ -182,7 +182,7 @@ def item_document(item: KeyValue, keys_only: bool = False, key: bool = True) -> 
     return document
 
 
-def event_document(event: Event, previous: bool, key: bool = True) -> dict[str, Any]:
+def event_document(event: KeyEvent, previous: bool, key: bool = True) -> dict[str, Any]:
     """One write or deletion."""
     document: dict[str, Any] = {"type": "delete" if event.deleted else "put"}
     if not event.deleted:

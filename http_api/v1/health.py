@@ -25,7 +25,7 @@ def server_version() -> str:
         return "unknown"
 
 
-class Health:
+class HealthResource:
     """The handlers that look at the process rather than at the data."""
 
     def __init__(self, context: Context, registry: CollectorRegistry) -> None:

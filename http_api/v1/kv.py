@@ -99,7 +99,7 @@ def written_answer(result: Result, lease: int = 0) -> Answer:
     )
 
 
-class Kv:
+class KvResource:
     """The handlers of one key."""
 
     def __init__(self, context: Context) -> None:

@@ -15,7 +15,7 @@ from http_api.core.router import Doc, Route
 from http_api.v1.documents import (
     BASE64,
     TEXT,
-    LeaseId,
+    LeaseIdText,
     lease_id,
     new_lease,
     parse,
@@ -46,13 +46,13 @@ class GrantRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`ttl_s`: seconds that it lasts unless it is kept alive. `id`: chosen here by default."""
 
     ttl_s: Annotated[int, Meta(ge=1, le=LEASE_TTL_S_MAX)]
-    id: LeaseId | None = None
+    id: LeaseIdText | None = None
 
 
 _decoder = msgspec.json.Decoder(GrantRequest)
 
 
-class Leases:
+class LeasesResource:
     """The handlers of leases."""
 
     def __init__(self, context: Context) -> None:

@@ -19,7 +19,7 @@ from http_api.v1.documents import ITEM, item_document
 from http_api.v1.kv import READ_PROBLEMS
 from kvstore.commands.operations import KeyValue, prefix_end
 from kvstore.errors import InvalidArgument
-from kvstore.state.mvcc import Page
+from kvstore.state.mvcc import KeyPage
 
 QUERY = (
     "prefix", "start", "end", "limit", "order", "keys_only", "cursor",
@@ -33,7 +33,7 @@ _STEP = 16
 """Items read at once where values count: with the largest values a step is 16 MiB."""
 
 
-class Cursor(msgspec.Struct, array_like=True, frozen=True):
+class PageCursor(msgspec.Struct, array_like=True, frozen=True):
     """Where the next page begins. `query` ties it to the range, order and fields it came from."""
 
     revision: int
@@ -54,7 +54,7 @@ class Query(NamedTuple):
         return zlib.crc32(msgspec.msgpack.encode(self))
 
 
-_decode_cursor = msgspec.msgpack.Decoder(Cursor).decode
+_decode_cursor = msgspec.msgpack.Decoder(PageCursor).decode
 
 
 def parse_range(found: dict[str, bytes]) -> Query:
@@ -91,7 +91,7 @@ def resume(text: bytes, query: Query) -> tuple[Query, int]:
     return query._replace(start=cursor.last_key + b"\0"), cursor.revision
 
 
-def read_page(state: State, query: Query, revision: int, limit: int) -> Page:
+def read_page(state: State, query: Query, revision: int, limit: int) -> KeyPage:
     """Up to `limit` items, fewer where their values pass PAGE_BYTES_MAX.
 
     Reads in steps without giving way to other tasks, so all steps see one state.
@@ -113,12 +113,12 @@ def read_page(state: State, query: Query, revision: int, limit: int) -> Page:
         items += page.items
         size += sum(len(item.value) for item in page.items)
         if not page.more or not page.items or len(items) >= limit or size >= PAGE_BYTES_MAX:
-            return Page(items, page.more, page.revision)
+            return KeyPage(items, page.more, page.revision)
         last = page.items[-1].key
         query = query._replace(end=last) if query.reverse else query._replace(start=last + b"\0")
 
 
-class Listing:
+class ListingResource:
     """The handler of ranges of keys."""
 
     def __init__(self, context: Context) -> None:
@@ -146,7 +146,7 @@ class Listing:
         cursor = None
         if page.more and page.items:
             packed = msgspec.msgpack.encode(
-                Cursor(revision, page.items[-1].key, query.fingerprint())
+                PageCursor(revision, page.items[-1].key, query.fingerprint())
             )
             cursor = base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
         items = [item_document(item, query.keys_only) for item in page.items]

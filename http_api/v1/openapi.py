@@ -24,7 +24,7 @@ from http_api.v1.documents import LEASE_PATTERN, request_schemas
 from http_api.v1.health import server_version
 from http_api.v1.leases import GrantRequest
 from http_api.v1.listing import LIMIT_DEFAULT, LIMIT_MAX
-from http_api.v1.txn import TXN_DONE, TxnRequest
+from http_api.v1.txn import TXN_DONE, TxnDocument
 from kvstore.commands.commands import IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX
 from kvstore.errors import (
     InvalidArgument,
@@ -145,7 +145,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    requests = request_schemas([TxnRequest, BatchOperation, GrantRequest])
+    requests = request_schemas([TxnDocument, BatchOperation, GrantRequest])
     return {"Problem": _PROBLEM, "TxnDone": TXN_DONE, **requests}
 
 

@@ -18,7 +18,7 @@ from http_api.v1.documents import (
     LEASE_MAX,
     Base64,
     KeyRange,
-    LeaseId,
+    LeaseIdText,
     Revision,
     Text,
     checked_key,
@@ -30,20 +30,20 @@ from http_api.v1.documents import (
 )
 from http_api.v1.kv import BODY_PROBLEMS, WRITE_PROBLEMS
 from kvstore.commands.operations import (
-    Compare,
+    Comparison,
     Field,
-    Operation,
-    OperationResult,
     Order,
     Relation,
-    Remove,
-    RemoveDone,
     Select,
     Selected,
     Transaction,
     TransactionDone,
-    Write,
-    WriteDone,
+    TxnDelete,
+    TxnDeleteDone,
+    TxnOperation,
+    TxnOperationResult,
+    TxnPut,
+    TxnPutDone,
 )
 from kvstore.errors import (
     DuplicateKey,
@@ -90,14 +90,14 @@ class CompareRequest(KeyRange, kw_only=True, forbid_unknown_fields=True):
     operand_base64: Base64 = None
 
 
-class PutRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class PutDocument(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Write a key, or keep its value or its lease as it is. `previous`: answer what was there."""
 
     key: Text = None
     key_base64: Base64 = None
     value: Text = None
     value_base64: Base64 = None
-    lease: LeaseId | None = None
+    lease: LeaseIdText | None = None
     previous: bool = False
     keep_value: bool = False
     keep_lease: bool = False
@@ -127,13 +127,13 @@ class DeleteRequest(KeyRange, kw_only=True, forbid_unknown_fields=True):
 class OperationRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Exactly one of them."""
 
-    put: PutRequest | None = None
+    put: PutDocument | None = None
     get: GetRequest | None = None
     delete: DeleteRequest | None = None
-    txn: "TxnRequest | None" = None
+    txn: "TxnDocument | None" = None
 
 
-class TxnRequest(
+class TxnDocument(
     msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename={"otherwise": "else"}
 ):
     """If all of `compare` hold, do `then`, else do `else`. Compares, those of inner transactions
@@ -144,13 +144,13 @@ class TxnRequest(
     otherwise: list[OperationRequest] = []
 
 
-_decoder = msgspec.json.Decoder(TxnRequest)
+_decoder = msgspec.json.Decoder(TxnDocument)
 
 
 # -- to commands ----------------------------------------------------------------------------
 
 
-def transaction(request: TxnRequest, depth: int = 1) -> Transaction:
+def transaction(request: TxnDocument, depth: int = 1) -> Transaction:
     """The command. Raises InvalidArgument, Contradiction or TooManyOperations."""
     if depth > DEPTH_MAX:
         raise InvalidArgument("txn", f"txn: transactions are nested at most {DEPTH_MAX} deep")
@@ -164,9 +164,9 @@ def transaction(request: TxnRequest, depth: int = 1) -> Transaction:
     )
 
 
-def _compare(request: CompareRequest) -> Compare:
+def _compare(request: CompareRequest) -> Comparison:
     start, end = request.bounds()
-    return Compare(_FIELDS[request.field], _RELATIONS[request.op], start, end, _operand(request))
+    return Comparison(_FIELDS[request.field], _RELATIONS[request.op], start, end, _operand(request))
 
 
 def _operand(request: CompareRequest) -> int | bytes:
@@ -187,7 +187,7 @@ def _operand(request: CompareRequest) -> int | bytes:
     return operand
 
 
-def _operation(request: OperationRequest, depth: int) -> Operation:
+def _operation(request: OperationRequest, depth: int) -> TxnOperation:
     given = (request.put, request.get, request.delete, request.txn)
     if sum(each is not None for each in given) != 1:
         raise Contradiction("an operation is exactly one of put, get, delete and txn")
@@ -196,12 +196,12 @@ def _operation(request: OperationRequest, depth: int) -> Operation:
     if request.get is not None:
         return _select(request.get)
     if request.delete is not None:
-        return Remove(*request.delete.bounds(), request.delete.previous)
+        return TxnDelete(*request.delete.bounds(), request.delete.previous)
     assert request.txn is not None
     return transaction(request.txn, depth + 1)
 
 
-def _write(request: PutRequest) -> Write:
+def _write(request: PutDocument) -> TxnPut:
     key = checked_key(octets("key", request.key, request.key_base64))
     value = octets("value", request.value, request.value_base64)
     if request.keep_value == (value is not None):
@@ -211,7 +211,7 @@ def _write(request: PutRequest) -> Write:
         if request.keep_lease:
             raise Contradiction("a put has a lease or keep_lease, not both")
         lease = lease_id(request.lease)
-    return Write(key, None if value is None else checked_value(value), lease, request.previous)
+    return TxnPut(key, None if value is None else checked_value(value), lease, request.previous)
 
 
 def _select(request: GetRequest) -> Select:
@@ -240,16 +240,16 @@ def done_document(done: TransactionDone, command: Transaction) -> dict[str, Any]
     return {"succeeded": done.succeeded, "revision": done.revision, "results": results}
 
 
-def _result(result: OperationResult, operation: Operation) -> dict[str, Any]:
+def _result(result: TxnOperationResult, operation: TxnOperation) -> dict[str, Any]:
     match result:
-        case WriteDone():
+        case TxnPutDone():
             document: dict[str, Any] = {"revision": result.revision, "version": result.version}
             if result.previous is not None:
                 document["previous"] = item_document(result.previous)
             return {"put": document}
-        case RemoveDone():
+        case TxnDeleteDone():
             document = {"deleted": result.deleted}
-            if isinstance(operation, Remove) and operation.previous:
+            if isinstance(operation, TxnDelete) and operation.previous:
                 document["previous"] = [item_document(item) for item in result.previous]
             return {"delete": document}
         case Selected():
@@ -261,7 +261,7 @@ def _result(result: OperationResult, operation: Operation) -> dict[str, Any]:
             return {"txn": done_document(result, operation)}
 
 
-class Txn:
+class TxnResource:
     """The handler of transactions."""
 
     def __init__(self, context: Context) -> None:

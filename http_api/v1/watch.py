@@ -19,7 +19,7 @@ from http_api.core.router import Doc, Route
 from http_api.core.streams import send
 from http_api.v1.documents import bounds, event_document
 from kvstore.errors import InvalidArgument, Overloaded, RevisionCompacted, Stopping
-from kvstore.replica.feed import Change, Interest, Watcher
+from kvstore.replica.feed import Interest, RevisionEvents, Watcher
 from kvstore.state.auth import check_read
 
 QUERY = ("key", "prefix", "start", "end", "from_revision", "previous", "puts", "deletes")
@@ -62,19 +62,19 @@ def sse(event: str, data: dict[str, Any], revision: int | None) -> bytes:
     return b"%sevent: %s\ndata: %s\n\n" % (identity, event.encode(), orjson.dumps(data))
 
 
-def encode_change(change: Change, previous: bool) -> bytes:
+def encode_change(change: RevisionEvents, previous: bool) -> bytes:
     """The event for a change."""
     events = [event_document(event, previous) for event in change.events]
     return sse("change", {"revision": change.revision, "events": events}, change.revision)
 
 
-class Watch:
+class WatchResource:
     """The handler of watches."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         # Watchers that want a change as a whole are handed the same object.
-        self._encoded: dict[tuple[int, bool], tuple[Change, bytes]] = {}
+        self._encoded: dict[tuple[int, bool], tuple[RevisionEvents, bytes]] = {}
 
     async def get(
         self, request: web.BaseRequest, _: str, query: str
@@ -138,7 +138,7 @@ class Watch:
         self,
         request: web.BaseRequest,
         response: web.StreamResponse,
-        changes: list[Change],
+        changes: list[RevisionEvents],
         previous: bool,
     ) -> None:
         waiting: list[bytes] = []
@@ -153,7 +153,7 @@ class Watch:
         if waiting:
             await send(request, response, b"".join(waiting))
 
-    def _encode(self, change: Change, previous: bool) -> bytes:
+    def _encode(self, change: RevisionEvents, previous: bool) -> bytes:
         known = self._encoded.get((id(change), previous))
         if known is not None and known[0] is change:
             return known[1]

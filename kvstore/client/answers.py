@@ -20,7 +20,7 @@ from kvstore.client.results import (
     PutResult,
     TxnResult,
 )
-from kvstore.client.verdict import Answer, error_of, says_key_not_found
+from kvstore.client.verdict import HttpReply, error_of, says_key_not_found
 from kvstore.errors import KvError, OutcomeUnknown, Unavailable
 
 _T = TypeVar("_T")
@@ -236,7 +236,7 @@ def _batch_result(wire: _BatchResult) -> BatchResult:
         previous = _entries(wire.delete.previous)
         return DeleteResult(wire.delete.revision or 0, wire.delete.deleted, previous)
     headers = {"Content-Type": "application/problem+json"}
-    answer = Answer(wire.status, headers, bytes(wire.problem))
+    answer = HttpReply(wire.status, headers, bytes(wire.problem))
     return GetResult((), 0) if says_key_not_found(answer) else error_of(answer)
 
 

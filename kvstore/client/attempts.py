@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from kvstore.client.verdict import Answer, error_of, error_of_failure, says_key_not_found
+from kvstore.client.verdict import HttpReply, error_of, error_of_failure, says_key_not_found
 from kvstore.errors import (
     InvalidArgument,
     KvError,
@@ -109,8 +109,8 @@ class Attempts:
         self,
         request: Request,
         timeout_s: float | None = None,
-        check: Callable[[Answer], None] | None = None,
-    ) -> Answer:
+        check: Callable[[HttpReply], None] | None = None,
+    ) -> HttpReply:
         """The answer: 2xx, or to a GET 404 for "no such key". Raises what the others stand for.
 
         Unavailable and OutcomeUnknown are tried again until the deadline. Once one attempt has
@@ -149,7 +149,7 @@ class Attempts:
                 raise _verdict(request, heard, last, unknown)
             await asyncio.sleep(pause_s)
 
-    async def send_once(self, endpoint: str, request: Request, limit_s: float) -> Answer:
+    async def send_once(self, endpoint: str, request: Request, limit_s: float) -> HttpReply:
         """One attempt at one endpoint, ended after `limit_s`; the same errors, no retry."""
         query = [*request.query]
         if request.target.startswith(_TIMED):
@@ -169,7 +169,7 @@ class Attempts:
                 allow_redirects=False,
                 trace_request_ctx=sent,
             ) as response:
-                answer = Answer(response.status, response.headers, await response.read())
+                answer = HttpReply(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, OSError) as error:
             raise error_of_failure(error, endpoint, sent=sent.sent) from error
         missing = request.method == "GET" and says_key_not_found(answer)
@@ -193,7 +193,7 @@ class Attempts:
                 if response.status == 200:
                     return response
                 async with response:
-                    answer = Answer(response.status, response.headers, await response.read())
+                    answer = HttpReply(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, OSError) as error:
             raise error_of_failure(error, endpoint, sent=False) from error
         raise error_of(answer)

@@ -37,7 +37,7 @@ from kvstore.client.results import (
     Selection,
     TxnResult,
 )
-from kvstore.client.verdict import Answer
+from kvstore.client.verdict import HttpReply
 from kvstore.errors import InvalidArgument, OutcomeUnknown, RevisionCompacted, Unavailable
 
 PAGE_ITEMS = 1000
@@ -240,7 +240,7 @@ class Keys:
     async def _batch(self, request: Request, count: int) -> tuple[BatchResult, ...]:
         results: tuple[BatchResult, ...] = ()
 
-        def check(answer: Answer) -> None:
+        def check(answer: HttpReply) -> None:
             nonlocal results
             results = decode_batch(answer.body, count)
             # Sent again as a whole, under the same key: what was applied is answered alike.
@@ -292,7 +292,7 @@ class Keys:
             revision = page.events[-1].revision - 1
             left = None if left is None else left - len(page.events)
 
-    async def _post(self, target: str, body: dict[str, int], once: bool = False) -> Answer:
+    async def _post(self, target: str, body: dict[str, int], once: bool = False) -> HttpReply:
         headers = _JSON + (once_header() if once else ())
         encoded = msgspec.json.encode(body)
         return await self._attempts.send(Request("POST", target, (), headers, encoded))

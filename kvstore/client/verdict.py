@@ -27,7 +27,7 @@ from kvstore.errors import (
 )
 
 
-class Answer(NamedTuple):
+class HttpReply(NamedTuple):
     """A whole HTTP response."""
 
     status: int
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def error_of(answer: Answer) -> KvError:
+def error_of(answer: HttpReply) -> KvError:
     """The error that an answer outside of 2xx stands for.
 
     The type of the problem decides; without one, which is what a proxy would send, the status.
@@ -51,7 +51,7 @@ def error_of(answer: Answer) -> KvError:
     return _request_error(answer, kind, detail, problem)
 
 
-def says_key_not_found(answer: Answer) -> bool:
+def says_key_not_found(answer: HttpReply) -> bool:
     """Whether a node says that the key does not exist, unlike any 404 of anything else."""
     return answer.status == 404 and _kind(_problem(answer)) == "key-not-found"
 
@@ -75,7 +75,7 @@ def _kind(problem: dict[str, Any]) -> str:
     return str(problem.get("type", "")).rpartition("/")[2]
 
 
-def _problem(answer: Answer) -> dict[str, Any]:
+def _problem(answer: HttpReply) -> dict[str, Any]:
     if "json" not in answer.headers.get("Content-Type", ""):
         return {}
     try:
@@ -84,7 +84,7 @@ def _problem(answer: Answer) -> dict[str, Any]:
         return {}
 
 
-def _unavailable(answer: Answer, kind: str, detail: str) -> Unavailable:
+def _unavailable(answer: HttpReply, kind: str, detail: str) -> Unavailable:
     error: Unavailable
     if answer.status == 429 or "overload" in kind:
         error = Overloaded(detail)
@@ -98,7 +98,7 @@ def _unavailable(answer: Answer, kind: str, detail: str) -> Unavailable:
     return error
 
 
-def _request_error(answer: Answer, kind: str, detail: str, problem: dict[str, Any]) -> KvError:
+def _request_error(answer: HttpReply, kind: str, detail: str, problem: dict[str, Any]) -> KvError:
     if answer.status == 412:
         return ConditionFailed(_number(problem, "mod_revision"))
     if answer.status == 413:

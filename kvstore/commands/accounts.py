@@ -5,35 +5,13 @@ the role `root` may do everything, and only root's role may change any of this.
 """
 
 from collections.abc import Callable
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 
 import msgspec
 
 ROOT = "root"
 NAME_BYTES_MAX = 256
 """Of users and roles; their names are keys of a table."""
-
-
-class Reason(StrEnum):
-    """Why a request is refused."""
-
-    NO_USER = "the request names no user; authentication is on"
-    BAD_TOKEN = "the token is invalid or has expired"
-    WRONG_PASSWORD = "the user does not exist, or the password is wrong"
-    NO_PASSWORD = "this user cannot authenticate with a password"
-    DENIED = "the user lacks the permission"
-    OFF = "authentication is not enabled"
-    NO_ROOT_USER = "there is no user root"
-    NO_ROOT_ROLE = "the user root does not have the role root"
-    BAD_MANAGEMENT = "root cannot lose its user or role while authentication is on"
-    EMPTY_USER = "the user name is empty"
-    EMPTY_ROLE = "the role name is empty"
-    USER_EXISTS = "there is such a user already"
-    USER_UNKNOWN = "there is no such user"
-    ROLE_EXISTS = "there is such a role already"
-    ROLE_UNKNOWN = "there is no such role"
-    ROLE_NOT_GRANTED = "the user does not have this role"
-    PERMISSION_NOT_GRANTED = "the role does not have this permission"
 
 
 class Right(IntEnum):

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from kvstore.commands.accounts import AuthChange, Reason
+from kvstore.commands.accounts import AuthChange
 from kvstore.commands.operations import Transaction, TransactionDone
+from kvstore.errors import Reason
 from paxos.ballot import ZERO, Ballot, Slot
 
 KEY_BYTES_MAX = 960
@@ -77,7 +78,7 @@ class Revoke(msgspec.Struct, frozen=True, array_like=True, tag="v"):
     lease: int
 
 
-Write = Put | Delete | Compact | Transaction | Grant | Revoke
+StoreCommand = Put | Delete | Compact | Transaction | Grant | Revoke
 
 
 class Once(msgspec.Struct, frozen=True, array_like=True, tag="o"):
@@ -88,7 +89,7 @@ class Once(msgspec.Struct, frozen=True, array_like=True, tag="o"):
     """
 
     idempotency_key: bytes
-    command: Write
+    command: StoreCommand
     ttl_ms: int = 600_000
 
 

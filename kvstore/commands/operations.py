@@ -61,7 +61,7 @@ class Order(IntEnum):
     DESCEND = 2
 
 
-class Compare(msgspec.Struct, frozen=True, array_like=True):
+class Comparison(msgspec.Struct, frozen=True, array_like=True):
     """Holds if it holds for every key of the range; for an absent key every number is 0.
 
     `operand` is bytes if and only if `field` is VALUE; the value of an absent key compares with
@@ -95,7 +95,7 @@ class Select(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     max_create_revision: int = 0
 
 
-class Write(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+class TxnPut(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     """Put `value` under `key`; None keeps the value it has, lease None the lease it has.
 
     `previous`: answer what was there before.
@@ -107,7 +107,7 @@ class Write(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     previous: bool = False
 
 
-class Remove(msgspec.Struct, frozen=True, array_like=True, tag="d"):
+class TxnDelete(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     """Delete every key of a range. `previous`: answer what was there."""
 
     start: bytes
@@ -122,12 +122,12 @@ class Transaction(msgspec.Struct, frozen=True, array_like=True, tag="t"):
     Later operations see what earlier ones did. All writes share one revision.
     """
 
-    compares: tuple[Compare, ...]
-    success: tuple["Operation", ...]
-    failure: tuple["Operation", ...] = ()
+    compares: tuple[Comparison, ...]
+    success: tuple["TxnOperation", ...]
+    failure: tuple["TxnOperation", ...] = ()
 
 
-Operation = Select | Write | Remove | Transaction
+TxnOperation = Select | TxnPut | TxnDelete | Transaction
 
 
 class Selected(msgspec.Struct, frozen=True, array_like=True, tag="r"):
@@ -139,7 +139,7 @@ class Selected(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     more: bool
 
 
-class WriteDone(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+class TxnPutDone(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     """The revision of the write, and the key's new version and create revision."""
 
     revision: int
@@ -148,7 +148,7 @@ class WriteDone(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     previous: KeyValue | None = None
 
 
-class RemoveDone(msgspec.Struct, frozen=True, array_like=True, tag="d"):
+class TxnDeleteDone(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     """How many keys went, and what they held if that was asked for."""
 
     revision: int
@@ -161,13 +161,13 @@ class TransactionDone(msgspec.Struct, frozen=True, array_like=True, tag="t"):
 
     revision: int
     succeeded: bool
-    results: tuple["OperationResult", ...]
+    results: tuple["TxnOperationResult", ...]
 
 
-OperationResult = Selected | WriteDone | RemoveDone | TransactionDone
+TxnOperationResult = Selected | TxnPutDone | TxnDeleteDone | TransactionDone
 
 
-def has_writes(operation: Operation) -> bool:
+def has_writes(operation: TxnOperation) -> bool:
     """Whether it may change anything, whatever its compares say."""
     if isinstance(operation, Transaction):
         return any(map(has_writes, (*operation.success, *operation.failure)))

@@ -21,7 +21,7 @@ from kvstore.peers.frames import (
     decode_message,
     encode_frame,
 )
-from kvstore.peers.membership import Membership, Refused
+from kvstore.peers.membership import HandshakeRefused, Membership
 from paxos.ballot import NodeId
 from paxos.errors import PeerError
 
@@ -146,7 +146,7 @@ class PeerTransport:
                     pause_s = BACK_OFF_S[0]
             except (OSError, TimeoutError):
                 pass
-            except (FrameError, Refused) as error:
+            except (FrameError, HandshakeRefused) as error:
                 self.refused(peer, str(error), link)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, BACK_OFF_S[1])
@@ -254,13 +254,15 @@ class _Outgoing(asyncio.Protocol):
                 hello = decode_hello(payload)
                 if isinstance(hello, Refusal):
                     self._owner.membership.refused_by[self._peer] = hello.reason
-                    raise Refused(f"refused by node {self._peer}: {hello.reason}")
+                    raise HandshakeRefused(f"refused by node {self._peer}: {hello.reason}")
                 if self._owner.check(hello) != self._peer:
-                    raise Refused(f"node {hello.node} answers at the address of node {self._peer}")
+                    raise HandshakeRefused(
+                        f"node {hello.node} answers at the address of node {self._peer}"
+                    )
                 self._owner.membership.refused_by.pop(self._peer, None)
                 if not self.ready.done():
                     self.ready.set_result(None)
-        except (FrameError, Refused) as error:
+        except (FrameError, HandshakeRefused) as error:
             self._fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -306,7 +308,7 @@ class _Incoming(asyncio.Protocol):
                     self._on_hello(payload)
                 elif owner.membership.formed:
                     owner.on_message(self.peer, decode_message(payload))
-        except Refused as error:
+        except HandshakeRefused as error:
             owner.refused_incoming(str(error))
             if self._transport is not None:
                 self._transport.write(encode_frame(Refusal(str(error))))

@@ -25,7 +25,7 @@ from paxos.ballot import NodeId
 from paxos.quorum import QuorumSystem
 
 
-class Refused(Exception):
+class HandshakeRefused(Exception):
     """The handshake failed; `str()` is the reason, for both sides' logs."""
 
 
@@ -103,13 +103,13 @@ class Membership:
         """Take a peer's Hello. Returns whether this node has more to show since. Raises Refused."""
         peer = hello.node
         if hello.protocol != PROTOCOL_VERSION:
-            raise Refused(f"protocol version {hello.protocol}; this is {PROTOCOL_VERSION}")
+            raise HandshakeRefused(f"protocol version {hello.protocol}; this is {PROTOCOL_VERSION}")
         if hello.to != self.node:
-            raise Refused(f"meant for node {hello.to}; this is node {self.node}")
+            raise HandshakeRefused(f"meant for node {hello.to}; this is node {self.node}")
         if peer not in self.quorums.members or peer == self.node:
-            raise Refused(f"node {peer} is not another member of this cluster")
+            raise HandshakeRefused(f"node {peer} is not another member of this cluster")
         if hello.configuration != self.configuration:
-            raise Refused(
+            raise HandshakeRefused(
                 f"node {peer} is configured with members/phase1/phase2 {hello.configuration}, "
                 f"node {self.node} with {self.configuration}"
             )
@@ -121,21 +121,21 @@ class Membership:
     def _check_incarnations(self, hello: Hello) -> None:
         peer = hello.node
         if self.pinned.get(peer, hello.incarnation) != hello.incarnation:
-            raise Refused(
+            raise HandshakeRefused(
                 f"node {peer} has an incarnation this node does not know: its data directory is "
                 "not the one it had. A member whose disk was lost must be replaced, because it "
                 "may have forgotten what it promised"
             )
         if hello.roster and hello.roster.get(self.node) != self.incarnation:
-            raise Refused(
+            raise HandshakeRefused(
                 f"node {self.node} has an empty data directory, and the cluster knows it under "
                 "another incarnation: it must be replaced, not restarted"
             )
         for member, incarnation in {**hello.roster, peer: hello.incarnation}.items():
             if self.pinned.get(member, incarnation) != incarnation:
-                raise Refused(f"node {peer} belongs to another cluster")
+                raise HandshakeRefused(f"node {peer} belongs to another cluster")
         if hello.roster and hello.roster.keys() != self.quorums.members:
-            raise Refused(f"node {peer} shows a roster of other members")
+            raise HandshakeRefused(f"node {peer} shows a roster of other members")
         if peer not in self.pinned:
             self._pin(peer, hello.incarnation)
         self._shown[peer] = hello.roster

@@ -14,7 +14,7 @@ from itertools import chain, islice
 
 from kvstore.commands.operations import only, prefix_end
 from kvstore.errors import KvError, Overloaded, RevisionCompacted, Stopping
-from kvstore.state.mvcc import Event
+from kvstore.state.mvcc import KeyEvent
 from kvstore.state.state_machine import StateMachine
 
 RECENT_REVISIONS_MAX = 4096
@@ -29,11 +29,11 @@ HISTORY_REVISIONS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RevisionEvents:
     """Everything that one revision changed, in the order of its transaction."""
 
     revision: int
-    events: tuple[Event, ...]
+    events: tuple[KeyEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Interest:
     puts: bool = True
     deletes: bool = True
 
-    def of(self, change: Change) -> Change | None:
+    def of(self, change: RevisionEvents) -> RevisionEvents | None:
         """The part of a change that is wanted, if any is."""
         start, end = self.start, self.end
         events = tuple(
@@ -57,7 +57,7 @@ class Interest:
         )
         if len(events) == len(change.events):
             return change
-        return Change(change.revision, events) if events else None
+        return RevisionEvents(change.revision, events) if events else None
 
     @property
     def key(self) -> bytes | None:
@@ -87,7 +87,7 @@ class Watcher:
         current = self._feed.revision
         return current if self.woken is not None else min(self.next_revision - 1, current)
 
-    async def next(self, revisions_max: int = REVISIONS_PER_READ) -> list[Change]:
+    async def next(self, revisions_max: int = REVISIONS_PER_READ) -> list[RevisionEvents]:
         """The next wanted changes, each whole, at least one; waits for it. One call at a time; a
         call that is cancelled loses nothing.
 
@@ -156,7 +156,7 @@ class _Waiting:
         groups = chain(self._by_key.values(), self._by_prefix.values(), (self._others,))
         return [watcher for group in groups for watcher in group]
 
-    def of(self, change: Change) -> list[Watcher]:
+    def of(self, change: RevisionEvents) -> list[Watcher]:
         """Those that want something of it."""
         found = dict(self._others)
         for event in change.events:
@@ -173,7 +173,7 @@ class Feed:
 
     def __init__(self, state: StateMachine) -> None:
         self._state = state
-        self._recent: deque[Change] = deque()
+        self._recent: deque[RevisionEvents] = deque()
         self._recent_bytes = 0
         self._watchers: dict[Watcher, None] = {}
         self._waiting = _Waiting()
@@ -246,7 +246,9 @@ class Feed:
         """Whether `revision` and all after it are in memory."""
         return bool(self._recent) and self._recent[0].revision <= revision
 
-    def read(self, watcher: Watcher, revisions_max: int = REVISIONS_PER_READ) -> list[Change]:
+    def read(
+        self, watcher: Watcher, revisions_max: int = REVISIONS_PER_READ
+    ) -> list[RevisionEvents]:
         """The wanted changes among the next ones, and the position moves past what was looked at.
 
         Raises RevisionCompacted.
@@ -258,14 +260,14 @@ class Feed:
             changes = list(islice(self._recent, skip, skip + count))
         else:
             count = min(revisions_max, HISTORY_REVISIONS_MAX)
-            changes = [Change(r, tuple(e)) for r, e in self._state.changes(first, count)]
+            changes = [RevisionEvents(r, tuple(e)) for r, e in self._state.changes(first, count)]
         # Revision 1 is the empty store: nothing happened there.
         past = changes[-1].revision + 1 if changes else first + count
         watcher.next_revision = min(past, self.revision + 1)
         wanted = map(watcher.interest.of, changes)
         return [change for change in wanted if change is not None]
 
-    async def read_history(self, watcher: Watcher, revisions_max: int) -> list[Change]:
+    async def read_history(self, watcher: Watcher, revisions_max: int) -> list[RevisionEvents]:
         """`read` for what is no longer in memory, in turn with the other watchers: however many
         catch up, the loop goes on between two reads. Raises RevisionCompacted."""
         async with self._reading:
@@ -284,8 +286,8 @@ class Feed:
 
     # -- what happens -----------------------------------------------------------------------
 
-    def _on_change(self, revision: int, events: list[Event]) -> None:
-        change = Change(revision, tuple(events))
+    def _on_change(self, revision: int, events: list[KeyEvent]) -> None:
+        change = RevisionEvents(revision, tuple(events))
         self._told_through = revision
         self._recent.append(change)
         self._recent_bytes += _size(change)
@@ -312,11 +314,11 @@ class Feed:
         self._recent_bytes = 0
 
 
-def _wants(watcher: Watcher, change: Change) -> bool:
+def _wants(watcher: Watcher, change: RevisionEvents) -> bool:
     return change.revision >= watcher.next_revision and watcher.interest.of(change) is not None
 
 
-def _size(change: Change) -> int:
+def _size(change: RevisionEvents) -> int:
     size = 0
     for item, _, previous in change.events:
         size += EVENT_BYTES + len(item.key) + len(item.value)

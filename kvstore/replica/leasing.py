@@ -36,7 +36,7 @@ ANSWERING_MAX = 1000
 """Messages that a leader answers at a time; beyond, they are dropped and asked again."""
 
 
-class Lease(NamedTuple):
+class LeaseTime(NamedTuple):
     """What the leader knows of a lease: seconds granted, seconds left."""
 
     ttl_s: int
@@ -50,7 +50,7 @@ class _Asked:
     def __init__(self, number: int) -> None:
         self.number = number
         self.leases: list[tuple[int, bool]] = []
-        self.futures: list[asyncio.Future[Lease | None]] = []
+        self.futures: list[asyncio.Future[LeaseTime | None]] = []
         self.ticks = 0
         self.sent_in = ZERO
 
@@ -74,22 +74,22 @@ class Leasing:
 
     # -- the face ---------------------------------------------------------------------------
 
-    async def renew(self, lease: int, timeout_s: float) -> Lease | None:
+    async def renew(self, lease: int, timeout_s: float) -> LeaseTime | None:
         """Keep `lease` alive: it lasts its full time from this call on. None if it has ended.
 
         Raises NoQuorum, Overloaded or Stopping; then its time goes on as before, or is full again.
         """
         return await self._ask(lease, True, timeout_s)
 
-    async def look(self, lease: int, timeout_s: float) -> Lease | None:
+    async def look(self, lease: int, timeout_s: float) -> LeaseTime | None:
         """How long it has left. Raises like `renew`."""
         return await self._ask(lease, False, timeout_s)
 
-    async def _ask(self, lease: int, renew: bool, timeout_s: float) -> Lease | None:
+    async def _ask(self, lease: int, renew: bool, timeout_s: float) -> LeaseTime | None:
         replica = self._replica
         replica.check_running()
         asked = self._open_question()
-        future: asyncio.Future[Lease | None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[LeaseTime | None] = asyncio.get_running_loop().create_future()
         asked.leases.append((lease, renew))
         asked.futures.append(future)
         self._waiting += 1
@@ -258,5 +258,5 @@ class Leasing:
         self._forget(asked)
         for future, answer in zip(asked.futures, told.leases, strict=True):
             if not future.done():
-                future.set_result(None if answer is None else Lease(*answer))
+                future.set_result(None if answer is None else LeaseTime(*answer))
         self._replica.wake()

@@ -15,7 +15,7 @@ from kvstore.errors import StorageError, StorageFailed
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import PeerMessage
 from kvstore.peers.links import PeerTransport
-from kvstore.peers.membership import Membership, Refused, configuration
+from kvstore.peers.membership import HandshakeRefused, Membership, configuration
 from kvstore.replica.checkpoints import Checkpoints
 from kvstore.replica.replica import Clock, Replica
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
@@ -179,7 +179,7 @@ def _connect(replica: _OpenReplica, log: LogStore, store: StateStore) -> None:
             replica.data_dir.set_members(pinned, formed)
         except OSError as error:
             replica.fail(f"writing identity.json failed: {error}")
-            raise Refused("this node's disk has failed") from error
+            raise HandshakeRefused("this node's disk has failed") from error
 
     membership.save = save
     replica.checkpoints = Checkpoints(replica, store)

@@ -41,7 +41,7 @@ from kvstore.replica.metrics import Metrics
 from kvstore.replica.outbox import Outbox, present_leader
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
-from kvstore.replica.status import Status, gauges, status_of
+from kvstore.replica.status import NodeStatus, gauges, status_of
 from kvstore.state.auth import ITSELF, caller
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.log import LogWriter
@@ -188,7 +188,7 @@ class Replica:
                 return leader
         raise NoQuorum("nobody took over in time")
 
-    def status(self) -> Status:
+    def status(self) -> NodeStatus:
         """What this node knows of itself and of the cluster."""
         return status_of(self)
 

@@ -22,7 +22,7 @@ class MemberStatus(msgspec.Struct, frozen=True):
     lag: int | None
 
 
-class Status(msgspec.Struct, frozen=True):
+class NodeStatus(msgspec.Struct, frozen=True):
     """One node's view. `ready` means: it can serve linearizable requests; if not, `reason`."""
 
     id: int
@@ -44,11 +44,11 @@ class Status(msgspec.Struct, frozen=True):
     members: tuple[MemberStatus, ...]
 
 
-def status_of(replica: "Replica") -> Status:
+def status_of(replica: "Replica") -> NodeStatus:
     """A consistent picture, taken between two steps."""
     node, state = replica.node, replica.state
     reason = why_not_ready(replica)
-    return Status(
+    return NodeStatus(
         id=node.id,
         role=str(node.role),
         leader=node.leader,

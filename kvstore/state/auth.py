@@ -25,7 +25,6 @@ from kvstore.commands.accounts import (
     GrantPermission,
     GrantRole,
     Permission,
-    Reason,
     RevokePermission,
     RevokeRole,
     Right,
@@ -47,8 +46,8 @@ from kvstore.commands.commands import (
     Put,
     Revoke,
 )
-from kvstore.commands.operations import Operation, Remove, Select, Transaction, Write, only
-from kvstore.errors import auth_error
+from kvstore.commands.operations import Select, Transaction, TxnDelete, TxnOperation, TxnPut, only
+from kvstore.errors import Reason, auth_error
 from kvstore.storage.state import Table
 
 _META, _USER, _ROLE = b"m", b"u", b"r"
@@ -76,7 +75,7 @@ class Demand(NamedTuple):
     end: bytes | None
 
 
-class Refused(Exception):
+class ChangeRefused(Exception):
     """Inside this module: the change cannot be."""
 
     def __init__(self, reason: Reason) -> None:
@@ -220,17 +219,17 @@ class Auth:
             case Revoke(lease):
                 yield from self._lease_demands(lease)
 
-    def _operation_demands(self, operation: Operation) -> Iterator[Demand]:
+    def _operation_demands(self, operation: TxnOperation) -> Iterator[Demand]:
         match operation:
             case Select(start, end):
                 yield Demand(Right.READ, start, end)
-            case Write(key, _, lease, previous):
+            case TxnPut(key, _, lease, previous):
                 yield Demand(Right.WRITE, key, only(key))
                 if lease:
                     yield from self._lease_demands(lease)
                 if previous:
                     yield Demand(Right.READ, key, only(key))
-            case Remove(start, end, previous):
+            case TxnDelete(start, end, previous):
                 yield Demand(Right.WRITE, start, end)
                 if previous:
                     yield Demand(Right.READ, start, end)
@@ -251,7 +250,7 @@ class Auth:
         """Make a change; deterministic. One that changes nothing takes no revision."""
         try:
             changed = self._change(change)
-        except Refused as refused:
+        except ChangeRefused as refused:
             return AuthRefused(refused.reason)
         if changed:
             self._ranges.clear()
@@ -285,9 +284,9 @@ class Auth:
             return False
         root = self.users.get(ROOT)
         if root is None:
-            raise Refused(Reason.NO_ROOT_USER)
+            raise ChangeRefused(Reason.NO_ROOT_USER)
         if ROOT not in root.roles:
-            raise Refused(Reason.NO_ROOT_ROLE)
+            raise ChangeRefused(Reason.NO_ROOT_ROLE)
         self.enabled, self.secret = True, secret
         return True
 
@@ -305,13 +304,13 @@ class Auth:
         match change:
             case AddUser(name, password):
                 if not name:
-                    raise Refused(Reason.EMPTY_USER)
+                    raise ChangeRefused(Reason.EMPTY_USER)
                 if name in self.users:
-                    raise Refused(Reason.USER_EXISTS)
+                    raise ChangeRefused(Reason.USER_EXISTS)
                 self._set_user(name, User(password, (), self.revision + 1))
             case DeleteUser(name):
                 if self.enabled and name == ROOT:
-                    raise Refused(Reason.BAD_MANAGEMENT)
+                    raise ChangeRefused(Reason.BAD_MANAGEMENT)
                 self._known_user(name)
                 del self.users[name]
                 self._table.delete(_USER + name.encode())
@@ -322,10 +321,10 @@ class Auth:
                 self._set_user(name, User(kept, user.roles, self.revision + 1))
             case RevokeRole(name, role):
                 if self.enabled and name == ROOT and role == ROOT:
-                    raise Refused(Reason.BAD_MANAGEMENT)
+                    raise ChangeRefused(Reason.BAD_MANAGEMENT)
                 user = self._known_user(name)
                 if role not in user.roles:
-                    raise Refused(Reason.ROLE_NOT_GRANTED)
+                    raise ChangeRefused(Reason.ROLE_NOT_GRANTED)
                 self._lose_role(name, user, role)
 
     def _change_role(
@@ -334,13 +333,13 @@ class Auth:
         match change:
             case AddRole(name):
                 if not name:
-                    raise Refused(Reason.EMPTY_ROLE)
+                    raise ChangeRefused(Reason.EMPTY_ROLE)
                 if name in self.roles:
-                    raise Refused(Reason.ROLE_EXISTS)
+                    raise ChangeRefused(Reason.ROLE_EXISTS)
                 self._set_role(name, ())
             case DeleteRole(name):
                 if self.enabled and name == ROOT:
-                    raise Refused(Reason.BAD_MANAGEMENT)
+                    raise ChangeRefused(Reason.BAD_MANAGEMENT)
                 self._known_role(name)
                 del self.roles[name]
                 self._table.delete(_ROLE + name.encode())
@@ -355,19 +354,19 @@ class Auth:
                 held = self._known_role(name)
                 rest = tuple(each for each in held if each.place != (key, range_end))
                 if len(rest) == len(held):
-                    raise Refused(Reason.PERMISSION_NOT_GRANTED)
+                    raise ChangeRefused(Reason.PERMISSION_NOT_GRANTED)
                 self._set_role(name, rest)
 
     def _known_user(self, name: str) -> User:
         user = self.users.get(name)
         if user is None:
-            raise Refused(Reason.USER_UNKNOWN)
+            raise ChangeRefused(Reason.USER_UNKNOWN)
         return user
 
     def _known_role(self, name: str) -> tuple[Permission, ...]:
         role = self.roles.get(name)
         if role is None:
-            raise Refused(Reason.ROLE_UNKNOWN)
+            raise ChangeRefused(Reason.ROLE_UNKNOWN)
         return role
 
     def _lose_role(self, name: str, user: User, role: str) -> None:

@@ -7,8 +7,8 @@ It takes one revision, in which its parts are numbered.
 from collections.abc import Callable
 
 from kvstore.commands.operations import KeyValue
-from kvstore.state.lease_table import Leases
-from kvstore.state.mvcc import Event, Mvcc, key_value, lease_of
+from kvstore.state.lease_table import LeaseTable
+from kvstore.state.mvcc import KeyEvent, Mvcc, key_value, lease_of
 from kvstore.storage.state import StateStore
 
 
@@ -18,10 +18,10 @@ class Keyspace:
 
     def __init__(self, store: StateStore) -> None:
         self.mvcc = Mvcc(store)
-        self.leases = Leases(store)
+        self.leases = LeaseTable(store)
         self.digest_parts: list[bytes] = []
-        self.on_change: Callable[[int, list[Event]], None] | None = None
-        self._events: list[Event] = []
+        self.on_change: Callable[[int, list[KeyEvent]], None] | None = None
+        self._events: list[KeyEvent] = []
         self._writes = 0
 
     @property
@@ -43,7 +43,7 @@ class Keyspace:
                 self.leases.attach(lease, key)
         if self.on_change is not None:
             new = KeyValue(key, value, create, mvcc.revision + 1, version, lease)
-            self._events.append(Event(new, False, None if old is None else key_value(key, old)))
+            self._events.append(KeyEvent(new, False, None if old is None else key_value(key, old)))
         return version, create, old
 
     def delete(self, key: bytes) -> bytes | None:
@@ -60,7 +60,7 @@ class Keyspace:
             self.leases.detach(held_by, key)
         if self.on_change is not None:
             gone = KeyValue(key, b"", 0, mvcc.revision + 1, 0, 0)
-            self._events.append(Event(gone, True, key_value(key, old)))
+            self._events.append(KeyEvent(gone, True, key_value(key, old)))
         return old
 
     def end_lease(self, lease: int) -> int:

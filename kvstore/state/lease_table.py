@@ -19,7 +19,7 @@ _ID = struct.Struct(">q")
 _GRANT = struct.Struct(">qQ")
 
 
-class Leases:
+class LeaseTable:
     """All leases. `changed` collects (id, seconds granted, 0 if ended) until somebody takes it."""
 
     def __init__(self, store: StateStore) -> None:

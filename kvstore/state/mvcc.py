@@ -35,7 +35,7 @@ PAGE_BYTES_MAX = 4 << 20
 """A page ends once its values reach this many bytes, however many items were asked for."""
 
 
-class Event(NamedTuple):
+class KeyEvent(NamedTuple):
     """One key written or deleted. Of a deleted one only key and mod_revision are set.
 
     `previous` is what was there before, or None: nothing, or it has been compacted.
@@ -46,7 +46,7 @@ class Event(NamedTuple):
     previous: KeyValue | None
 
 
-class Page(NamedTuple):
+class KeyPage(NamedTuple):
     """Items in key order, whether there are more, and the revision they show."""
 
     items: list[KeyValue]
@@ -54,10 +54,10 @@ class Page(NamedTuple):
     revision: int
 
 
-class History(NamedTuple):
+class KeyHistory(NamedTuple):
     """What happened to one key, newest first, and whether there is more before it."""
 
-    events: list[Event]
+    events: list[KeyEvent]
     more: bool
 
 
@@ -166,7 +166,7 @@ class Mvcc:
         limit: int,
         reverse: bool = False,
         keys_only: bool = False,
-    ) -> Page:
+    ) -> KeyPage:
         """Keys with start <= key < end (None: no end) as of `revision` (0: now), at most `limit`.
 
         Raises RevisionInFuture or RevisionCompacted.
@@ -178,10 +178,10 @@ class Mvcc:
         as_of = 0 if revision == self.revision else revision
         for key, record in self.records(start, end, as_of, reverse):
             if len(items) == limit or size >= PAGE_BYTES_MAX:
-                return Page(items, True, revision or self.revision)
+                return KeyPage(items, True, revision or self.revision)
             size += len(key) + (0 if keys_only else len(record))
             items.append(key_value(key, record[:32] if keys_only else record))
-        return Page(items, False, revision or self.revision)
+        return KeyPage(items, False, revision or self.revision)
 
     def current(self, start: bytes, end: bytes | None) -> list[KeyValue]:
         """All keys with start <= key < end now, in order."""
@@ -217,7 +217,7 @@ class Mvcc:
             if written <= revision < _REVISION.unpack_from(stored)[0]:
                 yield _key_of_version(encoded), stored[8:]
 
-    def key_history(self, key: bytes, limit: int, revision: int = 0) -> History:
+    def key_history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
         """Writes and deletions of `key` up to `revision` (0: now), as far as compaction left them.
 
         Of a deletion `previous` is set; of a write it is not: it is the next event's. Raises
@@ -225,16 +225,16 @@ class Mvcc:
         """
         if revision:
             self.check_revision(revision)
-        events: list[Event] = []
+        events: list[KeyEvent] = []
         size = 0
         for event in self._versions_of(key, revision or self.revision):
             if len(events) == limit or size >= PAGE_BYTES_MAX:
-                return History(events, True)
+                return KeyHistory(events, True)
             size += len(event.item.value)
             events.append(event)
-        return History(events, False)
+        return KeyHistory(events, False)
 
-    def _versions_of(self, key: bytes, revision: int) -> Iterator[Event]:
+    def _versions_of(self, key: bytes, revision: int) -> Iterator[KeyEvent]:
         """Newest first. A version that was superseded by no later one ended in a deletion."""
         newer = 0
         record = self._keys.get(key)
@@ -242,7 +242,7 @@ class Mvcc:
             item = key_value(key, record)
             newer = item.mod_revision
             if newer <= revision:
-                yield Event(item, False, None)
+                yield KeyEvent(item, False, None)
         first, past = version_key(key, 0), version_key(key, self.revision + 1)
         for _, stored in self._versions.scan(first, past, reverse=True):
             item = key_value(key, stored[8:])
@@ -250,14 +250,14 @@ class Mvcc:
             if ended <= self.compacted_revision:
                 return
             if ended != newer and ended <= revision:
-                yield Event(KeyValue(key, b"", 0, ended, 0, 0), True, item)
+                yield KeyEvent(KeyValue(key, b"", 0, ended, 0, 0), True, item)
             newer = item.mod_revision
             if newer <= revision:
-                yield Event(item, False, None)
+                yield KeyEvent(item, False, None)
 
     # -- the change feed --------------------------------------------------------------------
 
-    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[Event]]]:
+    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[KeyEvent]]]:
         """What happened from `first_revision` on, revision by revision, none left out: at most so
         many, and fewer if they are large.
 
@@ -265,7 +265,7 @@ class Mvcc:
         """
         if first_revision < self.compacted_revision:
             raise RevisionCompacted(first_revision, self.compacted_revision)
-        found: list[tuple[int, list[Event]]] = []
+        found: list[tuple[int, list[KeyEvent]]] = []
         size = 0
         end = _POSITION.pack(first_revision + revisions_max, 0)
         for position, change in self._history.scan(_POSITION.pack(first_revision, 0), end):
@@ -279,18 +279,18 @@ class Mvcc:
             found[-1][1].append(event)
         return found
 
-    def _event(self, revision: int, change: bytes) -> Event:
+    def _event(self, revision: int, change: bytes) -> KeyEvent:
         kind, superseded = _CHANGE.unpack_from(change)
         key = change[9:]
         before = self._version(key, superseded) if superseded else None
         if kind == _DELETE:
-            return Event(KeyValue(key, b"", 0, revision, 0, 0), True, before)
+            return KeyEvent(KeyValue(key, b"", 0, revision, 0, 0), True, before)
         record = self._keys.get(key)
         if record is not None and _RECORD.unpack_from(record)[1] == revision:
-            return Event(key_value(key, record), False, before)
+            return KeyEvent(key_value(key, record), False, before)
         item = self._version(key, revision)
         assert item is not None, "history names a version that is not there"
-        return Event(item, False, before)
+        return KeyEvent(item, False, before)
 
     def _version(self, key: bytes, mod_revision: int) -> KeyValue | None:
         stored = self._versions.get(version_key(key, mod_revision))

@@ -35,7 +35,7 @@ from kvstore.commands.commands import (
     Result,
     Revoke,
     Revoked,
-    Write,
+    StoreCommand,
     Written,
     decode_batch,
     decode_bundle,
@@ -46,7 +46,7 @@ from kvstore.commands.operations import KeyValue, Select, Selected, Transaction
 from kvstore.state import transactions as transaction
 from kvstore.state.auth import Auth
 from kvstore.state.key_space import Keyspace
-from kvstore.state.mvcc import Event, History, Mvcc, Page
+from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage, Mvcc
 from kvstore.state.selection import select
 from kvstore.state.sessions import Sessions
 from kvstore.storage.state import Housekeeping, StateStore
@@ -131,7 +131,7 @@ class StateMachine:
         limit: int,
         reverse: bool = False,
         keys_only: bool = False,
-    ) -> Page:
+    ) -> KeyPage:
         """See `Mvcc.range`."""
         return self._mvcc.range(
             start, end, revision=revision, limit=limit, reverse=reverse, keys_only=keys_only
@@ -141,15 +141,15 @@ class StateMachine:
         """See `kvstore.state.selection.select`."""
         return select(self._mvcc, wanted, self._mvcc.revision)
 
-    def history(self, key: bytes, limit: int, revision: int = 0) -> History:
+    def history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
         """See `Mvcc.key_history`."""
         return self._mvcc.key_history(key, limit, revision)
 
-    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[Event]]]:
+    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[KeyEvent]]]:
         """See `Mvcc.changes`."""
         return self._mvcc.changes(first_revision, revisions_max)
 
-    def watch(self, on_change: Callable[[int, list[Event]], None] | None) -> None:
+    def watch(self, on_change: Callable[[int, list[KeyEvent]], None] | None) -> None:
         """Have every revision told from now on, as it is applied; None: no more."""
         self._keyspace.on_change = on_change
 
@@ -207,7 +207,7 @@ class StateMachine:
             return self._apply_once(command)
         return self._write(command)
 
-    def _write(self, command: Write) -> Result:
+    def _write(self, command: StoreCommand) -> Result:
         match command:
             case Put():
                 return self._put(command)

@@ -12,19 +12,19 @@ from typing import NamedTuple
 
 from kvstore.commands.commands import BadRevision, NoKey, NoLease, Result
 from kvstore.commands.operations import (
-    Compare,
+    Comparison,
     Field,
     KeyValue,
-    Operation,
-    OperationResult,
     Relation,
-    Remove,
-    RemoveDone,
     Select,
     Transaction,
     TransactionDone,
-    Write,
-    WriteDone,
+    TxnDelete,
+    TxnDeleteDone,
+    TxnOperation,
+    TxnOperationResult,
+    TxnPut,
+    TxnPutDone,
     only,
 )
 from kvstore.errors import DuplicateKey, TooManyOperations
@@ -90,13 +90,13 @@ class _Removed:
             self._add_range(start, end)
 
 
-def _writes_of(branch: Iterable[Operation]) -> tuple[set[bytes], _Removed]:
+def _writes_of(branch: Iterable[TxnOperation]) -> tuple[set[bytes], _Removed]:
     """What a branch may put and remove. Raises DuplicateKey if it may put a key twice, or put and
     remove it; but an inner transaction may remove what one before it has put. The two branches of
     one inner transaction never both run."""
     removed, puts = _Removed(), set[bytes]()
     for operation in branch:
-        if isinstance(operation, Remove):
+        if isinstance(operation, TxnDelete):
             removed.add(operation.start, operation.end)
     for operation in branch:
         if isinstance(operation, Transaction):
@@ -105,7 +105,7 @@ def _writes_of(branch: Iterable[Operation]) -> tuple[set[bytes], _Removed]:
             removed.update(success[1])
             removed.update(failure[1])
     for operation in branch:
-        if isinstance(operation, Write):
+        if isinstance(operation, TxnPut):
             _add_puts(puts, {operation.key}, removed)
     return puts, removed
 
@@ -123,7 +123,7 @@ class _Branch(NamedTuple):
     """The branch of a transaction that runs, with those of its inner transactions in place."""
 
     succeeded: bool
-    operations: "tuple[Select | Write | Remove | _Branch, ...]"
+    operations: "tuple[Select | TxnPut | TxnDelete | _Branch, ...]"
 
 
 def apply(keyspace: Keyspace, transaction: Transaction) -> Result:
@@ -132,7 +132,7 @@ def apply(keyspace: Keyspace, transaction: Transaction) -> Result:
     branch = _choose(keyspace, transaction)
     operations = list(_operations(branch))
     for operation in operations:
-        if isinstance(operation, Write) and (refused := _refused_write(keyspace, operation)):
+        if isinstance(operation, TxnPut) and (refused := _refused_write(keyspace, operation)):
             return refused
     for operation in operations:
         if isinstance(operation, Select) and (bad := _refused_select(keyspace, operation)):
@@ -153,7 +153,7 @@ def _choose(keyspace: Keyspace, transaction: Transaction) -> _Branch:
     )
 
 
-def _operations(branch: _Branch) -> Iterator[Select | Write | Remove]:
+def _operations(branch: _Branch) -> Iterator[Select | TxnPut | TxnDelete]:
     for operation in branch.operations:
         if isinstance(operation, _Branch):
             yield from _operations(operation)
@@ -161,7 +161,7 @@ def _operations(branch: _Branch) -> Iterator[Select | Write | Remove]:
             yield operation
 
 
-def _refused_write(keyspace: Keyspace, write: Write) -> Result | None:
+def _refused_write(keyspace: Keyspace, write: TxnPut) -> Result | None:
     keeps = write.value is None or write.lease is None
     if keeps and not keyspace.mvcc.mod_revision(write.key):
         return NoKey()
@@ -179,7 +179,7 @@ def _refused_select(keyspace: Keyspace, wanted: Select) -> Result | None:
 
 
 def _run(keyspace: Keyspace, branch: _Branch) -> TransactionDone:
-    results: list[OperationResult] = []
+    results: list[TxnOperationResult] = []
     for operation in branch.operations:
         if isinstance(operation, _Branch):
             results.append(_run(keyspace, operation))
@@ -188,17 +188,17 @@ def _run(keyspace: Keyspace, branch: _Branch) -> TransactionDone:
     return TransactionDone(keyspace.revision, branch.succeeded, tuple(results))
 
 
-def _operate(keyspace: Keyspace, operation: Select | Write | Remove) -> OperationResult:
+def _operate(keyspace: Keyspace, operation: Select | TxnPut | TxnDelete) -> TxnOperationResult:
     match operation:
-        case Write():
+        case TxnPut():
             return _write(keyspace, operation)
-        case Remove():
+        case TxnDelete():
             return _remove(keyspace, operation)
         case Select():
             return select(keyspace.mvcc, operation, keyspace.revision)
 
 
-def _write(keyspace: Keyspace, write: Write) -> WriteDone:
+def _write(keyspace: Keyspace, write: TxnPut) -> TxnPutDone:
     key, value, lease = write.key, write.value, write.lease
     if value is None or lease is None:
         # Only a transaction that did not pass `check` has removed what it keeps.
@@ -207,21 +207,21 @@ def _write(keyspace: Keyspace, write: Write) -> WriteDone:
         lease = held.lease if lease is None else lease
     version, create, old = keyspace.put(key, value, lease)
     previous = key_value(key, old) if write.previous and old is not None else None
-    return WriteDone(keyspace.revision, version, create, previous)
+    return TxnPutDone(keyspace.revision, version, create, previous)
 
 
-def _remove(keyspace: Keyspace, remove: Remove) -> RemoveDone:
+def _remove(keyspace: Keyspace, remove: TxnDelete) -> TxnDeleteDone:
     found = list(keyspace.mvcc.records(remove.start, remove.end))
     for key, _ in found:
         keyspace.delete(key)
     previous = tuple(key_value(*each) for each in found) if remove.previous else ()
-    return RemoveDone(keyspace.revision, len(found), previous)
+    return TxnDeleteDone(keyspace.revision, len(found), previous)
 
 
 # -- compares -------------------------------------------------------------------------------
 
 
-def _holds(keyspace: Keyspace, compare: Compare) -> bool:
+def _holds(keyspace: Keyspace, compare: Comparison) -> bool:
     found = keyspace.mvcc.current(compare.start, compare.end)
     if not found:
         return compare.field is not Field.VALUE and _related(compare, 0)
@@ -241,7 +241,7 @@ def _field(held: KeyValue, field: Field) -> int | bytes:
     return held.value
 
 
-def _related(compare: Compare, found: int | bytes) -> bool:
+def _related(compare: Comparison, found: int | bytes) -> bool:
     operand = compare.operand
     if isinstance(found, bytes):
         operand = operand if isinstance(operand, bytes) else b""

@@ -20,7 +20,7 @@ from kvstore.storage.disk import SYSTEM_DISK, Disk
 from kvstore.storage.environment import damaged
 from paxos.ballot import ZERO, Ballot, Slot
 from paxos.effects import ChosenThrough, Promised, Record, Restored, Truncation
-from paxos.messages import Entry
+from paxos.messages import LogEntry
 
 _HEAD = struct.Struct(">QII")
 _BALLOT = struct.Struct(">QI")
@@ -61,7 +61,7 @@ class LogStore:
                 raise damaged(self._path, f"the entry of chosen slot {slot} is missing")
         return Restored(Ballot(*_BALLOT.unpack(promised)), entries, first_slot, chosen)
 
-    def _entry(self, key: bytes, data: bytes) -> Entry:
+    def _entry(self, key: bytes, data: bytes) -> LogEntry:
         slot: Slot = _SLOT.unpack(key)[0]
         if len(data) < _HEAD.size:
             raise damaged(self._path, f"the entry of slot {slot} is cut short")
@@ -69,7 +69,7 @@ class LogStore:
         value = data[_HEAD.size :]
         if zlib.crc32(value) != checksum:
             raise damaged(self._path, f"the entry of slot {slot} fails its checksum")
-        return Entry(slot, Ballot(ballot_round, node), value)
+        return LogEntry(slot, Ballot(ballot_round, node), value)
 
     def commit(self, records: Iterable[Record]) -> None:
         """Write all `records` in one transaction and wait until the disk has them.
@@ -95,7 +95,7 @@ class LogStore:
 
     def _write(self, txn: "lmdb.Transaction[bytes]", record: Record) -> None:
         match record:
-            case Entry(slot, ballot, value):
+            case LogEntry(slot, ballot, value):
                 head = _HEAD.pack(ballot.round, ballot.node, zlib.crc32(value))
                 txn.put(_SLOT.pack(slot), head + value, db=self._log)
             case Promised(ballot):

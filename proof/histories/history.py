@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Outcome(StrEnum):
+class CallOutcome(StrEnum):
     """What the client knows when the call is over."""
 
     OK = "ok"
@@ -24,14 +24,14 @@ class Get:
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class PutCall:
     """Write `value`, which no other call of the history writes."""
 
     value: str
 
 
 @dataclass(frozen=True, slots=True)
-class Delete:
+class DeleteCall:
     """Remove the key."""
 
 
@@ -50,11 +50,11 @@ class CompareAndDelete:
     expected: str
 
 
-Call = Get | Put | Delete | CompareAndPut | CompareAndDelete
+Call = Get | PutCall | DeleteCall | CompareAndPut | CompareAndDelete
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Returned:
     """What an OK call returned.
 
     Get: `value`, None if absent. Conditional calls: `held`, whether the condition did. Delete:
@@ -66,7 +66,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class CallRecord:
     """One call on one key. `returned_s` is None unless the outcome is OK; `answer` likewise.
 
     Refused calls are not recorded at all.
@@ -77,15 +77,15 @@ class Operation:
     call: Call
     called_s: float
     returned_s: float | None = None
-    answer: Answer | None = None
+    answer: Returned | None = None
 
 
 @dataclass
-class History:
+class CallHistory:
     """All operations of a run, in no particular order."""
 
-    operations: list[Operation] = field(default_factory=list)
+    operations: list[CallRecord] = field(default_factory=list)
 
-    def add(self, operation: Operation) -> None:
+    def add(self, operation: CallRecord) -> None:
         """Record a finished call."""
         self.operations.append(operation)

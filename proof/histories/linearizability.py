@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from proof.histories.history import CompareAndPut, Operation
+from proof.histories.history import CallRecord, CompareAndPut
 from proof.histories.register import ABSENT, OTHER, Step, Steps, line, seen_by, steps_of, written_by
 
 STATES_MAX = 300_000
@@ -38,9 +38,9 @@ class Failure:
     """
 
     key: str
-    order: tuple[Operation, ...]
-    unplaced: Operation
-    window: tuple[Operation, ...]
+    order: tuple[CallRecord, ...]
+    unplaced: CallRecord
+    window: tuple[CallRecord, ...]
     exact: bool
 
     def describe(self) -> str:
@@ -75,12 +75,12 @@ class Verdict:
         return "\n".join([*lines, *(failure.describe() for failure in self.failures)])
 
 
-def check(operations: Iterable[Operation], states_max: int = STATES_MAX) -> Verdict:
+def check(operations: Iterable[CallRecord], states_max: int = STATES_MAX) -> Verdict:
     """Judge a history, visiting at most `states_max` configurations per key.
 
     Raises ValueError if two operations on a key write the same value, or if times make no sense.
     """
-    by_key: dict[str, list[Operation]] = defaultdict(list)
+    by_key: dict[str, list[CallRecord]] = defaultdict(list)
     for operation in operations:
         by_key[operation.key].append(operation)
     failures, undecided, states = [], [], 0
@@ -102,7 +102,7 @@ def check(operations: Iterable[Operation], states_max: int = STATES_MAX) -> Verd
     )
 
 
-_Node = tuple["_Node", Operation] | None
+_Node = tuple["_Node", CallRecord] | None
 """The operations placed so far, the last one first."""
 
 
@@ -160,7 +160,7 @@ class _Search:
         self._rank = self._find_rank()
         self._visited: dict[tuple[int, int, int, tuple[int, ...]], list[int]] = {}
 
-    def run(self) -> list[Operation] | None:
+    def run(self) -> list[CallRecord] | None:
         """An order that explains every answer; None if there is none or the bound was reached."""
         if self._impossible:
             return None
@@ -313,7 +313,7 @@ class _Search:
         return rank
 
 
-def _unwind(node: _Node) -> Iterator[Operation]:
+def _unwind(node: _Node) -> Iterator[CallRecord]:
     while node is not None:
         node, operation = node
         yield operation
@@ -323,14 +323,14 @@ def _unwind(node: _Node) -> Iterator[Operation]:
 class _Cut:
     """A history as it stood when the first `returns` calls had returned."""
 
-    operations: list[Operation]
-    by_return: list[Operation] = field(init=False)
+    operations: list[CallRecord]
+    by_return: list[CallRecord] = field(init=False)
 
     def __post_init__(self) -> None:
         returned = [o for o in self.operations if o.returned_s is not None]
         self.by_return = sorted(returned, key=_end)
 
-    def at(self, returns: int) -> list[Operation]:
+    def at(self, returns: int) -> list[CallRecord]:
         """Calls that had not returned are of unknown outcome, later ones are left out."""
         if returns == 0:
             return []
@@ -343,18 +343,18 @@ class _Cut:
         ]
 
 
-def _end(operation: Operation) -> float:
+def _end(operation: CallRecord) -> float:
     return math.inf if operation.returned_s is None else operation.returned_s
 
 
-def _explain(key: str, operations: list[Operation], states_max: int) -> Failure:
+def _explain(key: str, operations: list[CallRecord], states_max: int) -> Failure:
     """Find the first return with which the history stops being linearizable.
 
     What is linearizable stays so if it is cut earlier, so halving finds it.
     """
     cut = _Cut(operations)
     budget = _EXPLAIN_FACTOR * states_max
-    good, bad, order, exact = 0, len(cut.by_return), list[Operation](), True
+    good, bad, order, exact = 0, len(cut.by_return), list[CallRecord](), True
     while bad - good > 1:
         middle = (good + bad) // 2
         search = _Search(steps_of(cut.at(middle)), min(budget, states_max))
@@ -371,7 +371,7 @@ def _explain(key: str, operations: list[Operation], states_max: int) -> Failure:
     return Failure(key, tuple(order), unplaced, _window(operations, unplaced), exact)
 
 
-def _window(operations: list[Operation], unplaced: Operation) -> tuple[Operation, ...]:
+def _window(operations: list[CallRecord], unplaced: CallRecord) -> tuple[CallRecord, ...]:
     """What was under way while `unplaced` was, and who wrote what it saw. Calls without an answer
     are under way for ever: those made before are left out."""
     window = [
@@ -386,7 +386,7 @@ def _window(operations: list[Operation], unplaced: Operation) -> tuple[Operation
     return tuple(sorted(window, key=lambda o: o.called_s))
 
 
-def _last_known(operation: Operation) -> float:
+def _last_known(operation: CallRecord) -> float:
     return operation.called_s if operation.returned_s is None else operation.returned_s
 
 

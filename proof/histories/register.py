@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 from proof.histories.history import (
     Call,
+    CallRecord,
     CompareAndDelete,
     CompareAndPut,
-    Delete,
+    DeleteCall,
     Get,
-    Operation,
-    Put,
+    PutCall,
 )
 
 ABSENT = 0
@@ -44,7 +44,7 @@ class Step:
     It takes effect between `called` and `deadline`, in seconds; an optional one has no deadline.
     """
 
-    operation: Operation
+    operation: CallRecord
     called: float
     deadline: float
     equal: bool
@@ -73,7 +73,7 @@ class Steps:
     impossible: bool
 
 
-def steps_of(operations: Iterable[Operation]) -> Steps:
+def steps_of(operations: Iterable[CallRecord]) -> Steps:
     """The steps of operations on one key.
 
     Raises ValueError if two of them write the same value, or if times make no sense.
@@ -97,13 +97,13 @@ def steps_of(operations: Iterable[Operation]) -> Steps:
     return Steps(required, optional, impossible)
 
 
-def written_by(operation: Operation) -> str | None:
+def written_by(operation: CallRecord) -> str | None:
     """The value that `operation` writes if it takes effect; None if it writes none."""
     call = operation.call
-    return call.value if isinstance(call, Put | CompareAndPut) else None
+    return call.value if isinstance(call, PutCall | CompareAndPut) else None
 
 
-def seen_by(operation: Operation) -> str | None:
+def seen_by(operation: CallRecord) -> str | None:
     """The value that the key must have held when `operation` took effect, if it says so."""
     call, answer = operation.call, operation.answer
     if answer is None:
@@ -115,7 +115,7 @@ def seen_by(operation: Operation) -> str | None:
     return None
 
 
-def _translate(operations: Iterable[Operation]) -> list[Step]:
+def _translate(operations: Iterable[CallRecord]) -> list[Step]:
     numbers: dict[str | None, int] = {None: ABSENT}
 
     def number(value: str | None) -> int:
@@ -135,7 +135,7 @@ def _translate(operations: Iterable[Operation]) -> list[Step]:
     return steps
 
 
-def _require_sense(operation: Operation) -> None:
+def _require_sense(operation: CallRecord) -> None:
     if (operation.returned_s is None) != (operation.answer is None):
         raise ValueError(f"an answer and its time come together: {operation}")
     returned = operation.called_s if operation.returned_s is None else operation.returned_s
@@ -144,7 +144,7 @@ def _require_sense(operation: Operation) -> None:
 
 
 def _effect(
-    operation: Operation, number: Callable[[str | None], int]
+    operation: CallRecord, number: Callable[[str | None], int]
 ) -> tuple[bool, int, int | None]:
     """`equal`, `operand` and `result`. A write of unknown outcome does nothing unless it holds."""
     held = operation.answer is None or operation.answer.held
@@ -152,9 +152,9 @@ def _effect(
         case Get():
             assert operation.answer is not None
             return True, number(operation.answer.value), None
-        case Put(value):
+        case PutCall(value):
             return False, _NO_STATE, number(value)
-        case Delete():
+        case DeleteCall():
             return (False, ABSENT, ABSENT) if held else (True, ABSENT, None)
         case CompareAndPut(expected, value):
             operand = number(expected)
@@ -207,7 +207,7 @@ def _merge_unasked(steps: list[Step]) -> None:
             step.result = OTHER
 
 
-def line(operation: Operation) -> str:
+def line(operation: CallRecord) -> str:
     """`operation` for people: when, who, what and the answer."""
     returned = operation.returned_s
     end = "no answer" if returned is None else f"{returned:.6f} s"
@@ -219,9 +219,9 @@ def _call_text(call: Call) -> str:
     match call:
         case Get():
             return "get"
-        case Put(value):
+        case PutCall(value):
             return f"put {value!r}"
-        case Delete():
+        case DeleteCall():
             return "delete"
         case CompareAndPut(expected, value):
             return f"put {value!r} if {'absent' if expected is None else repr(expected)}"
@@ -229,16 +229,16 @@ def _call_text(call: Call) -> str:
             return f"delete if {expected!r}"
 
 
-def _answer_text(operation: Operation) -> str:
+def _answer_text(operation: CallRecord) -> str:
     answer = operation.answer
     if answer is None:
         return "outcome unknown"
     match operation.call:
         case Get():
             return "absent" if answer.value is None else repr(answer.value)
-        case Put():
+        case PutCall():
             return "done"
-        case Delete():
+        case DeleteCall():
             return "done" if answer.held else "nothing there"
         case _:
             return "done" if answer.held else "condition not held"

@@ -9,7 +9,7 @@ import msgspec
 
 from kvstore.errors import InvalidArgument
 from proof.simulation.cluster.scenario import FAULTS, Scenario
-from proof.simulation.cluster.world import Outcome, run
+from proof.simulation.cluster.world import RunOutcome, run
 from proof.simulation.lessons import LESSONS, tell
 from proof.simulation.runner import Swarm, Total, run_many
 from proof.simulation.shrink import Shrinker
@@ -106,7 +106,7 @@ def _one(scenario: Scenario, options: Namespace, command: str) -> int:
     return FAILED
 
 
-def recording_of(outcome: Outcome, command: str) -> Recording:
+def recording_of(outcome: RunOutcome, command: str) -> Recording:
     """A run for the page. Its trace must have been kept."""
     scenario = outcome.scenario
     verdict = str(outcome.violations[0]) if outcome.violations else "no invariant was violated"
@@ -123,7 +123,7 @@ def recording_of(outcome: Outcome, command: str) -> Recording:
     )
 
 
-def _tell_failure(outcome: Outcome) -> None:
+def _tell_failure(outcome: RunOutcome) -> None:
     """Shrink it, and tell what is left."""
     print(f"\n{outcome.violations[0]}\n\nShrinking ...", flush=True)
     shrinker = Shrinker(outcome)

@@ -33,10 +33,10 @@ from typing import Generic, NamedTuple, TypeVar
 from paxos.acceptor import Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId
 from paxos.effects import Effects, Promised, Restored
-from paxos.messages import Accept, Accepted, AnyMessage, Entry, Nack, Prepare, Promise
+from paxos.messages import Accept, Accepted, AnyMessage, LogEntry, Nack, Prepare, Promise
 from paxos.proposer import safe_values
 from paxos.quorum import QuorumSystem, flexible, majority
-from paxos.synod import SLOT, Outbox, ProposerState, SynodLearner, SynodProposer, describe
+from paxos.synod import SLOT, PendingEffects, ProposerState, SynodLearner, SynodProposer, describe
 
 ACCEPTORS = (1, 2, 3)
 VALUES = {1: b"x", 2: b"y"}
@@ -48,9 +48,9 @@ class AcceptorState(NamedTuple):
     """What an acceptor has in memory, and what its records add up to."""
 
     promised: Ballot = ZERO
-    accepted: Entry | None = None
+    accepted: LogEntry | None = None
     promised_durably: Ballot = ZERO
-    accepted_durably: Entry | None = None
+    accepted_durably: LogEntry | None = None
 
 
 class Lane(NamedTuple):
@@ -62,10 +62,10 @@ class Lane(NamedTuple):
 
     acceptor: AcceptorState = AcceptorState()
     network: frozenset[AnyMessage] = frozenset()
-    votes: frozenset[Entry] = frozenset()
+    votes: frozenset[LogEntry] = frozenset()
 
 
-class Event(NamedTuple):
+class ModelStep(NamedTuple):
     """Acceptor `acceptor` or proposer `proposer` takes `message`, which went between these two.
 
     Without a message: the acceptor restarts, or the proposer begins its next ballot.
@@ -81,7 +81,7 @@ State = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Model:
+class SynodModel:
     """What is checked: quorums, the ballots each proposer may use in turn, and the classes."""
 
     quorums: QuorumSystem
@@ -90,13 +90,13 @@ class Model:
     proposer: type[SynodProposer] = SynodProposer
 
 
-def lane_step(model: Model, lane: Lane, message: AnyMessage | None) -> Lane:
+def lane_step(model: SynodModel, lane: Lane, message: AnyMessage | None) -> Lane:
     """Rebuild the real acceptor, give it the message (None: restart it), take it apart again."""
     memory = lane.acceptor
     promised = memory.promised_durably if message is None else memory.promised
     accepted = memory.accepted_durably if message is None else memory.accepted
     entries = () if accepted is None else (accepted,)
-    outbox = Outbox()
+    outbox = PendingEffects()
     acceptor = model.acceptor(outbox, Restored(promised, entries, SLOT, 0))
     if message is not None:
         # Restoring infers a promise from the entries; an acceptor that runs on must not be healed.
@@ -117,7 +117,7 @@ def obey(lane: Lane, acceptor: Acceptor, effects: Effects) -> Lane:
         match record:
             case Promised(ballot):
                 promised = max(promised, ballot)
-            case Entry():
+            case LogEntry():
                 accepted = record
                 votes |= {record}
             case _:
@@ -129,7 +129,7 @@ def obey(lane: Lane, acceptor: Acceptor, effects: Effects) -> Lane:
 
 
 def proposer_step(
-    model: Model, node: NodeId, before: ProposerState, sender: NodeId, message: Promise | None
+    model: SynodModel, node: NodeId, before: ProposerState, sender: NodeId, message: Promise | None
 ) -> tuple[ProposerState, Prepare | Accept | None]:
     """The same for the proposer (None: it begins its next ballot), and what it sends to all."""
     proposer = model.proposer(node, model.quorums, VALUES[node], before)
@@ -164,7 +164,7 @@ def learned_ballots(quorums: QuorumSystem, lanes: Sequence[Lane]) -> set[Ballot]
 
 
 @dataclass
-class Outcome:
+class SearchOutcome:
     """What a search found. `counter_example` is empty if no state violates agreement."""
 
     states: int = 0
@@ -199,7 +199,7 @@ class Search:
     `symmetric`: states that differ only in which acceptor is which count as one.
     """
 
-    def __init__(self, model: Model, *, symmetric: bool = True) -> None:
+    def __init__(self, model: SynodModel, *, symmetric: bool = True) -> None:
         self.model = model
         self.symmetric = symmetric
         self._proposers: Numbers[ProposerState] = Numbers()
@@ -215,13 +215,13 @@ class Search:
         self._ballots_of = cache(self._find_ballots_of)
         self._verdict = cache(self._find_verdict)
 
-    def run(self) -> Outcome:
+    def run(self) -> SearchOutcome:
         """Visit every state, or stop at the first that violates agreement.
 
         Raises RuntimeError past STATES_MAX, AssertionError if the real learner errs.
         """
         began = time.perf_counter()
-        outcome = Outcome()
+        outcome = SearchOutcome()
         state = self._initial()
         came_from: dict[State, State | None] = {state: None}
         queue = deque([state])
@@ -249,21 +249,21 @@ class Search:
         proposers = [self._proposers.of(ProposerState()) for _ in VALUES]
         return (*proposers, *(self._lanes.of(Lane()) for _ in ACCEPTORS))
 
-    def _successors(self, state: State) -> Iterator[tuple[Event, State]]:
+    def _successors(self, state: State) -> Iterator[tuple[ModelStep, State]]:
         """Each event that changes something, and the state it leads to."""
         for place, acceptor in enumerate(ACCEPTORS, start=2):
             lane = state[place]
             for message, after in self._lane_moves(lane):
-                event = Event(acceptor, None, message)
+                event = ModelStep(acceptor, None, message)
                 yield event, (*state[:place], after, *state[place + 1 :])
             for node, promise in self._promises(lane):
                 moved = self._proposer_move(node, state[node - 1], acceptor, promise)
                 if moved is not None:
-                    yield Event(acceptor, node, promise), self._after(state, node, *moved)
+                    yield ModelStep(acceptor, node, promise), self._after(state, node, *moved)
         for node in VALUES:
             moved = self._proposer_move(node, state[node - 1], 0, None)
             if moved is not None:
-                yield Event(None, node, None), self._after(state, node, *moved)
+                yield ModelStep(None, node, None), self._after(state, node, *moved)
 
     def _after(
         self, state: State, node: NodeId, proposer: int, sent: Prepare | Accept | None
@@ -356,7 +356,7 @@ class Search:
         lines.append(f"two values are chosen: {', '.join(told)}")
         return [f"{number:2}. {line}" for number, line in enumerate(lines, start=1)]
 
-    def _describe(self, event: Event, before: State, after: State) -> str:
+    def _describe(self, event: ModelStep, before: State, after: State) -> str:
         """One line of a counter-example."""
         place = 2 if event.acceptor is None else event.acceptor + 1
         old, new = self._lanes.values[before[place]], self._lanes.values[after[place]]
@@ -398,14 +398,14 @@ class ForgetsPromise(Acceptor):
 class InsistsOnOwnValue(SynodProposer):
     """Without P2c: ignores what the promises report."""
 
-    def value_for(self, reported: Iterable[Entry]) -> bytes:
+    def value_for(self, reported: Iterable[LogEntry]) -> bytes:
         return self.value
 
 
 class TakesLowestValue(SynodProposer):
     """With half of P2c: takes a value reported, but not that of the highest ballot."""
 
-    def value_for(self, reported: Iterable[Entry]) -> bytes:
+    def value_for(self, reported: Iterable[LogEntry]) -> bytes:
         lowest = sorted(reported, key=lambda entry: entry.ballot)[:1]
         recovered = safe_values(SLOT, lowest)
         return recovered[0][1] if recovered else self.value
@@ -428,32 +428,32 @@ MAJORITY = majority(ACCEPTORS)
 DISJOINT = UncheckedQuorums(frozenset(ACCEPTORS), 1, 2)
 
 SOUND = {
-    "majorities, one retry": Model(MAJORITY, ONE_RETRY),
-    "phase 1 of 3, phase 2 of 1": Model(flexible(ACCEPTORS, phase2=1), ONE_RETRY),
+    "majorities, one retry": SynodModel(MAJORITY, ONE_RETRY),
+    "phase 1 of 3, phase 2 of 1": SynodModel(flexible(ACCEPTORS, phase2=1), ONE_RETRY),
     # A retry as well would be 1.8 million states, also sound, in 20 seconds.
-    "phase 1 of 1, phase 2 of 3": Model(flexible(ACCEPTORS, phase2=3), ONE_BALLOT_EACH),
+    "phase 1 of 1, phase 2 of 3": SynodModel(flexible(ACCEPTORS, phase2=3), ONE_BALLOT_EACH),
 }
 
 BROKEN = {
-    "promise: an acceptor accepts below its promise": Model(
+    "promise: an acceptor accepts below its promise": SynodModel(
         MAJORITY, ONE_BALLOT_EACH, acceptor=BreaksPromise
     ),
-    "reported values: a proposer ignores them": Model(
+    "reported values: a proposer ignores them": SynodModel(
         MAJORITY, ONE_BALLOT_EACH, proposer=InsistsOnOwnValue
     ),
-    "highest ballot: a proposer takes the lowest value reported": Model(
+    "highest ballot: a proposer takes the lowest value reported": SynodModel(
         MAJORITY, ONE_RETRY, proposer=TakesLowestValue
     ),
-    "intersection: phase 1 quorums of 1 miss phase 2 quorums of 2": Model(
+    "intersection: phase 1 quorums of 1 miss phase 2 quorums of 2": SynodModel(
         DISJOINT, ONE_BALLOT_EACH
     ),
-    "durability: an acceptor forgets its promise when it restarts": Model(
+    "durability: an acceptor forgets its promise when it restarts": SynodModel(
         MAJORITY, ONE_BALLOT_EACH, acceptor=ForgetsPromise
     ),
 }
 
 
-def check_sound(name: str, model: Model) -> bool:
+def check_sound(name: str, model: SynodModel) -> bool:
     """Print what the search of a sound model found; whether that is as expected."""
     outcome = Search(model).run()
     print(
@@ -466,7 +466,7 @@ def check_sound(name: str, model: Model) -> bool:
     return not outcome.counter_example and outcome.values_chosen == set(VALUES.values())
 
 
-def check_broken(name: str, model: Model) -> bool:
+def check_broken(name: str, model: SynodModel) -> bool:
     """Print the counter-example of a model without a rule; whether there is one."""
     outcome = Search(model).run()
     print(f"\nwithout {name} ({outcome.states:,} states, {outcome.seconds:.1f} s)")

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 
 from proof.simulation.cluster.scenario import FAULTS, Scenario, draw
-from proof.simulation.cluster.world import Outcome, run
+from proof.simulation.cluster.world import RunOutcome, run
 from proof.simulation.judge.coverage import EVENTS
 
 SEEDS_PER_TASK = 8
@@ -42,7 +42,7 @@ class Summary:
     reached: Counter[str]
 
 
-def summarize(seed: int, outcome: Outcome) -> Summary:
+def summarize(seed: int, outcome: RunOutcome) -> Summary:
     """Without its trace."""
     return Summary(
         seed,

@@ -11,7 +11,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from proof.simulation.cluster.scenario import Scenario
-from proof.simulation.cluster.world import Outcome, run
+from proof.simulation.cluster.world import RunOutcome, run
 from proof.simulation.machine.network import Conditions
 
 T = TypeVar("T")
@@ -24,9 +24,9 @@ class Shrinker:
 
     def __init__(
         self,
-        outcome: Outcome,
+        outcome: RunOutcome,
         runs_max: int = RUNS_MAX,
-        attempt: Callable[[Scenario], Outcome] = run,
+        attempt: Callable[[Scenario], RunOutcome] = run,
     ) -> None:
         assert outcome.violations, "nothing to shrink: the run is sound"
         self.invariant = outcome.violations[0].invariant
@@ -35,7 +35,7 @@ class Shrinker:
         self._runs_max = runs_max
         self._attempt = attempt
 
-    def shrink(self) -> Outcome:
+    def shrink(self) -> RunOutcome:
         """The smallest outcome found that breaks the same invariant."""
         progress = True
         while progress and self.runs < self._runs_max:

@@ -19,7 +19,7 @@ from proof.torture.arguments import add_arguments
 from proof.torture.faults import FAULTS
 from proof.torture.network import NetworkUnavailable
 from proof.torture.plan import Plan, check_data_dir, choose_faults
-from proof.torture.report import Report, judge
+from proof.torture.report import RunReport, judge
 from proof.torture.run import Findings
 from proof.torture.run import run as run_plan
 
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     return PASSED if report.passed else FAILED
 
 
-def _keep(directory: Path, report: Report, findings: Findings) -> None:
+def _keep(directory: Path, report: RunReport, findings: Findings) -> None:
     """Leave what is needed to understand the failure beside the nodes' logs."""
     with (directory / "history.jsonl").open("wb") as file:
         encode = msgspec.json.Encoder(enc_hook=str).encode

@@ -9,16 +9,16 @@ import random
 from dataclasses import dataclass
 
 from proof.histories.history import (
-    Answer,
     Call,
+    CallOutcome,
     CompareAndDelete,
     CompareAndPut,
-    Delete,
+    DeleteCall,
     Get,
-    Outcome,
-    Put,
+    PutCall,
+    Returned,
 )
-from proof.torture.record import Record
+from proof.torture.record import RunRecord
 from proof.torture.requests import Reply, Requests, key_target
 
 KEYS = 6
@@ -63,7 +63,7 @@ class _Write:
     @property
     def value(self) -> str | None:
         """What the key holds afterwards."""
-        return self.call.value if isinstance(self.call, Put | CompareAndPut) else None
+        return self.call.value if isinstance(self.call, PutCall | CompareAndPut) else None
 
     @property
     def repeatable(self) -> bool:
@@ -71,11 +71,11 @@ class _Write:
         return "Idempotency-Key" in self.headers
 
 
-class Client:
+class LoadClient:
     """One client, with one call under way at a time. `prefix` begins all its keys and values."""
 
     def __init__(
-        self, number: int, requests: Requests, record: Record, rng: random.Random, prefix: str
+        self, number: int, requests: Requests, record: RunRecord, rng: random.Random, prefix: str
     ) -> None:
         self._number = number
         self._requests = requests
@@ -133,7 +133,7 @@ class Client:
             self._node, "GET", key_target(key, **query), timeout_s=timeout_s
         )
         self._complain_of(reply, f"{kind} of {key}")
-        if reply.outcome is not Outcome.OK:
+        if reply.outcome is not CallOutcome.OK:
             self._record.finished(kind, reply.outcome, self._number, key, Get(), called_s)
             await self._after_failure()
             return
@@ -141,11 +141,11 @@ class Client:
         if value is not None:
             self._record.seen(key, value, reply.revision)
         if kind == STALE_READ_KIND:
-            self._record.counts[kind, Outcome.OK] += 1
+            self._record.counts[kind, CallOutcome.OK] += 1
             return
         self._found[key] = (reply.revision, value)
         self._record.finished(
-            kind, Outcome.OK, self._number, key, Get(), called_s, Answer(value=value)
+            kind, CallOutcome.OK, self._number, key, Get(), called_s, Returned(value=value)
         )
 
     # -- writes -----------------------------------------------------------------------------
@@ -157,9 +157,9 @@ class Client:
         headers = {} if self._rng.random() < PLAIN_SHARE else {"Idempotency-Key": name}
         call: Call
         if kind == "put":
-            call = Put(name)
+            call = PutCall(name)
         elif kind == "delete":
-            call = Delete()
+            call = DeleteCall()
         elif kind == "put if absent":
             call = CompareAndPut(None, name)
             headers["If-None-Match"] = "*"
@@ -176,7 +176,7 @@ class Client:
         called_s = self._record.now_s()
         outcome, reply = await self._attempts(write)
         answer = None
-        if outcome is Outcome.OK:
+        if outcome is CallOutcome.OK:
             answer = self._acknowledged(write, reply)
         self._record.finished(
             write.kind, outcome, self._number, write.key, write.call, called_s, answer
@@ -185,20 +185,20 @@ class Client:
         if again and answer and answer.held:
             await self._send_again(write, reply)
 
-    async def _attempts(self, write: _Write) -> tuple[Outcome, Reply]:
+    async def _attempts(self, write: _Write) -> tuple[CallOutcome, Reply]:
         """Until an attempt is answered or the client gives up. Unknown beats refused: an earlier
         attempt may yet be applied."""
         unknown = False
         for _ in range(ATTEMPTS_MAX):
             reply = await self._attempt(write)
             self._complain_of(reply, f"{write.kind} of {write.key}")
-            if reply.outcome is Outcome.OK:
-                return Outcome.OK, reply
-            unknown = unknown or reply.outcome is Outcome.UNKNOWN
+            if reply.outcome is CallOutcome.OK:
+                return CallOutcome.OK, reply
+            unknown = unknown or reply.outcome is CallOutcome.UNKNOWN
             if (unknown and not write.repeatable) or self._rng.random() < GIVE_UP_SHARE:
                 break
             await self._after_failure()
-        return (Outcome.UNKNOWN if unknown else Outcome.REFUSED), reply
+        return (CallOutcome.UNKNOWN if unknown else CallOutcome.REFUSED), reply
 
     async def _attempt(self, write: _Write) -> Reply:
         timeout_s = self._rng.uniform(*ATTEMPT_S)
@@ -213,19 +213,19 @@ class Client:
             timeout_s=timeout_s,
         )
 
-    def _acknowledged(self, write: _Write, reply: Reply) -> Answer:
+    def _acknowledged(self, write: _Write, reply: Reply) -> Returned:
         if reply.status == 412:
             self._found.pop(write.key, None)
-            return Answer(held=False)
+            return Returned(held=False)
         document = reply.document()
         revision = document.get("revision", 0)
         if write.value is None and not document.get("deleted"):
             if isinstance(write.call, CompareAndDelete):
                 self._record.complain(f"{write.key}: If-Match held, and nothing was deleted")
-            return Answer(held=False)
+            return Returned(held=False)
         self._record.wrote(write.key, write.value, revision)
         self._found[write.key] = (revision, write.value)
-        return Answer()
+        return Returned()
 
     async def _send_again(self, write: _Write, first: Reply) -> None:
         """A write that was answered, repeated elsewhere, is answered alike and not applied."""
@@ -233,7 +233,7 @@ class Client:
         again = await self._attempt(write)
         self._complain_of(again, f"repeated {write.kind} of {write.key}")
         self._record.counts["repeated write", again.outcome] += 1
-        if again.outcome is Outcome.OK and again.document() != first.document():
+        if again.outcome is CallOutcome.OK and again.document() != first.document():
             self._record.complain(
                 f"{write.key}: {write.headers['Idempotency-Key']} was answered "
                 f"{first.body!r}, and when it was sent again {again.body!r}"

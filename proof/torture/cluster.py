@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proof.torture.network import Network
+from proof.torture.network import NodeNetwork
 from proof.torture.requests import Requests
 
 POLL_S = 0.02
@@ -48,7 +48,7 @@ class NodeProcess:
         return "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:])
 
 
-class Cluster:
+class RealCluster:
     """`kvstore serve` processes in `network`, with data and logs in `directory`.
 
     They end when this process does, however that happens: their standard input closes.
@@ -57,7 +57,7 @@ class Cluster:
     def __init__(
         self,
         numbers: list[int],
-        network: Network,
+        network: NodeNetwork,
         directory: Path,
         program: tuple[str, ...] = (sys.executable, "-m", "kvstore_cli.main"),
     ) -> None:

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from proof.torture.cluster import Cluster, leader_of
-from proof.torture.links import Cut, Link, Links, Pair, both_ways
+from proof.torture.cluster import RealCluster, leader_of
+from proof.torture.links import Cut, Links, LinkState, Pair, both_ways
 from proof.torture.requests import Requests
 
 FLAP_S = (0.05, 0.4)
@@ -23,7 +23,7 @@ LOSS = (0.02, 0.15)
 class Target:
     """What a fault works on, and its randomness."""
 
-    cluster: Cluster
+    cluster: RealCluster
     requests: Requests
     rng: random.Random
 
@@ -51,16 +51,16 @@ class Target:
         self.rng.shuffle(found)
         return found
 
-    def cut(self) -> Link:
+    def cut(self) -> LinkState:
         """A cut, of one of the kinds."""
-        return Link(cut=self.rng.choice([Cut.HOLD, Cut.DROP, Cut.RESET]))
+        return LinkState(cut=self.rng.choice([Cut.HOLD, Cut.DROP, Cut.RESET]))
 
 
 Injection = Callable[[Target], AbstractAsyncContextManager[str]]
 
 
 @dataclass(frozen=True)
-class Fault:
+class FaultKind:
     """One kind of fault. `inject` gives what was done, in words."""
 
     name: str
@@ -70,7 +70,7 @@ class Fault:
     inject: Injection
 
 
-FAULTS: dict[str, Fault] = {}
+FAULTS: dict[str, FaultKind] = {}
 """All kinds, in the order in which they are documented."""
 
 
@@ -79,7 +79,7 @@ def _fault(
 ) -> Callable[[Callable[[Target], AsyncIterator[str]]], None]:
     def register(inject: Callable[[Target], AsyncIterator[str]]) -> None:
         context = asynccontextmanager(inject)
-        FAULTS[name] = Fault(name, summary, of_network, nodes_min, context)
+        FAULTS[name] = FaultKind(name, summary, of_network, nodes_min, context)
 
     return register
 
@@ -150,7 +150,7 @@ async def _restart_all(target: Target) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _linked(target: Target, pairs: list[Pair], link: Link) -> AsyncIterator[None]:
+async def _linked(target: Target, pairs: list[Pair], link: LinkState) -> AsyncIterator[None]:
     target.links.set(pairs, link)
     try:
         yield
@@ -192,7 +192,7 @@ async def _one_way(target: Target) -> AsyncIterator[str]:
     others = target.others(node)
     deaf = target.rng.random() < 0.5
     pairs = [(other, node) if deaf else (node, other) for other in others]
-    async with _linked(target, pairs, Link(cut=Cut.HOLD)):
+    async with _linked(target, pairs, LinkState(cut=Cut.HOLD)):
         yield f"node {node} {'hears nothing' if deaf else 'is not heard'}"
 
 
@@ -208,7 +208,7 @@ async def _bridge(target: Target) -> AsyncIterator[str]:
 
 @_fault("slow-links", "delay and jitter on all links", of_network=True, nodes_min=2)
 async def _slow_links(target: Target) -> AsyncIterator[str]:
-    link = Link(delay_s=target.rng.uniform(*SLOW_S), jitter_s=target.rng.uniform(*SLOW_S))
+    link = LinkState(delay_s=target.rng.uniform(*SLOW_S), jitter_s=target.rng.uniform(*SLOW_S))
     async with _linked(target, both_ways(target.numbers, target.numbers), link):
         low, high = 1000 * link.delay_s, 1000 * (link.delay_s + link.jitter_s)
         yield f"{low:.0f} to {high:.0f} ms on every link"
@@ -216,7 +216,7 @@ async def _slow_links(target: Target) -> AsyncIterator[str]:
 
 @_fault("lossy-links", "loss on all links", of_network=True, nodes_min=2)
 async def _lossy_links(target: Target) -> AsyncIterator[str]:
-    link = Link(loss=target.rng.uniform(*LOSS))
+    link = LinkState(loss=target.rng.uniform(*LOSS))
     async with _linked(target, both_ways(target.numbers, target.numbers), link):
         yield f"{100 * link.loss:.0f} % lost on every link"
 

@@ -29,7 +29,7 @@ class Cut(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class LinkState:
     """The behaviour of one direction. `jitter_s` is the largest extra delay, drawn evenly."""
 
     cut: Cut = Cut.NO
@@ -43,7 +43,7 @@ class Link:
         return self.delay_s + (rng.uniform(0, self.jitter_s) if self.jitter_s else 0.0)
 
 
-WHOLE = Link()
+WHOLE = LinkState()
 """A link without a fault."""
 
 
@@ -51,14 +51,14 @@ class Links:
     """The behaviour of all links. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._links: dict[Pair, Link] = {}
+        self._links: dict[Pair, LinkState] = {}
         self._changed = asyncio.Event()
 
-    def __getitem__(self, pair: Pair) -> Link:
+    def __getitem__(self, pair: Pair) -> LinkState:
         """How `pair` behaves."""
         return self._links.get(pair, WHOLE)
 
-    def set(self, pairs: Iterable[Pair], link: Link) -> None:
+    def set(self, pairs: Iterable[Pair], link: LinkState) -> None:
         """Let these directions behave so from now on."""
         self._links.update(dict.fromkeys(pairs, link))
         self._announce()

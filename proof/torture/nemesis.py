@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from proof.torture.faults import FAULTS, Fault, Target
-from proof.torture.record import Record
+from proof.torture.faults import FAULTS, FaultKind, Target
+from proof.torture.record import RunRecord
 
 LASTS_S = (0.8, 3.0)
 CALM_S = (0.4, 1.2)
@@ -36,7 +36,7 @@ class Injected:
         return self.names[0] if len(self.names) == 1 else TWO_AT_ONCE
 
 
-def rotation(faults: list[Fault], rng: random.Random) -> Iterator[list[Fault]]:
+def rotation(faults: list[FaultKind], rng: random.Random) -> Iterator[list[FaultKind]]:
     """Rounds of all faults, each round in another order, with pairs in between, for ever."""
     processes = [fault for fault in faults if not fault.of_network]
     links = [fault for fault in faults if fault.of_network]
@@ -48,10 +48,10 @@ def rotation(faults: list[Fault], rng: random.Random) -> Iterator[list[Fault]]:
                 yield [rng.choice(links), rng.choice(processes)]
 
 
-class Nemesis:
+class RealNemesis:
     """Works on one cluster until it is stopped. `injected` is what it did, in order."""
 
-    def __init__(self, target: Target, record: Record, names: list[str]) -> None:
+    def __init__(self, target: Target, record: RunRecord, names: list[str]) -> None:
         self._target = target
         self._record = record
         self._rotation = rotation([FAULTS[name] for name in names], target.rng)
@@ -67,7 +67,7 @@ class Nemesis:
             await self._recover(stop)
             self.injected[-1].until_s = self._record.now_s()
 
-    async def _inject(self, faults: list[Fault], stop: asyncio.Event) -> None:
+    async def _inject(self, faults: list[FaultKind], stop: asyncio.Event) -> None:
         began_s = self._record.now_s()
         async with AsyncExitStack() as stack:
             done = [await stack.enter_async_context(fault.inject(self._target)) for fault in faults]

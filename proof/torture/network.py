@@ -8,7 +8,7 @@ from proof.torture.links import Links
 HOST = "127.0.0.1"
 
 
-class Network(Protocol):
+class NodeNetwork(Protocol):
     """Addresses of the nodes and control of the links between them."""
 
     name: str

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 
-from proof.torture.links import Cut, Link, Links, Pair
+from proof.torture.links import Cut, Links, LinkState, Pair
 from proof.torture.network import HOST, HeldPort
 
 READ_BYTES = 1 << 16
@@ -140,7 +140,7 @@ class _Proxy:
             await self._links.changed()
         return not self._links[pair].cut
 
-    def _delay_s(self, link: Link) -> float:
+    def _delay_s(self, link: LinkState) -> float:
         lost = link.loss > 0 and self._rng.random() < link.loss
         return link.draw_delay_s(self._rng) + (self._rng.uniform(*RETRANSMIT_S) if lost else 0.0)
 

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from proof.histories.history import Answer, Get, Outcome
+from proof.histories.history import CallOutcome, Get, Returned
 from proof.torture.cluster import statuses
-from proof.torture.record import Acknowledged, Record
+from proof.torture.record import Acknowledged, RunRecord
 from proof.torture.requests import Requests, key_target
 
 READERS = 16
@@ -33,7 +33,7 @@ class ReadBack:
     """The store's revision in the end; 0 if the nodes did not agree."""
 
 
-async def read_all(requests: Requests, record: Record, clients: int) -> None:
+async def read_all(requests: Requests, record: RunRecord, clients: int) -> None:
     """Read every key at every node, as operations of the history by clients of their own."""
 
     async def read(work: tuple[int, str]) -> None:
@@ -44,9 +44,9 @@ async def read_all(requests: Requests, record: Record, clients: int) -> None:
             if reply.unexpected:
                 record.complain(f"last get of {key}: answered {reply.status} {reply.body[:200]!r}")
             value = None if reply.absent else reply.body.decode(errors="replace")
-            answer = Answer(value=value) if reply.outcome is Outcome.OK else None
+            answer = Returned(value=value) if reply.outcome is CallOutcome.OK else None
             record.finished("last get", reply.outcome, clients + node, key, Get(), called_s, answer)
-            if reply.outcome is Outcome.OK:
+            if reply.outcome is CallOutcome.OK:
                 if value is not None:
                     record.seen(key, value, reply.revision)
                 return
@@ -56,7 +56,7 @@ async def read_all(requests: Requests, record: Record, clients: int) -> None:
     await _each([(n, k) for k in record.keys for n in requests.endpoints], read)
 
 
-async def check_acknowledged(requests: Requests, record: Record, found: ReadBack) -> None:
+async def check_acknowledged(requests: Requests, record: RunRecord, found: ReadBack) -> None:
     """Read every acknowledged write at the revision it was given, at one of the nodes.
 
     So a write that was overwritten since is looked for as well.
@@ -109,7 +109,7 @@ async def check_convergence(requests: Requests, found: ReadBack) -> list[str]:
     return []
 
 
-def check_count(record: Record, found: ReadBack, before: int) -> None:
+def check_count(record: RunRecord, found: ReadBack, before: int) -> None:
     """The store's revision counts the writes: no acknowledged one is missing, none came twice.
 
     Only for a store that nobody else writes to. `before`: its revision when the run began.

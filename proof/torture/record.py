@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from proof.histories.history import Answer, Call, History, Operation, Outcome
+from proof.histories.history import Call, CallHistory, CallOutcome, CallRecord, Returned
 
 COMPLAINTS_MAX = 100
 
@@ -20,11 +20,11 @@ class Acknowledged:
 
 
 @dataclass
-class Record:
+class RunRecord:
     """Written by the clients of one run, on one event loop. Times are seconds since `began`."""
 
     began: float = field(default_factory=time.monotonic)
-    history: History = field(default_factory=History)
+    history: CallHistory = field(default_factory=CallHistory)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By kind of operation and outcome."""
     acknowledged: list[Acknowledged] = field(default_factory=list)
@@ -57,22 +57,22 @@ class Record:
     def finished(
         self,
         kind: str,
-        outcome: Outcome,
+        outcome: CallOutcome,
         client: int,
         key: str,
         call: Call,
         called_s: float,
-        answer: Answer | None = None,
+        answer: Returned | None = None,
     ) -> None:
         """A call on `key` is over; `answer` if its outcome is OK."""
         named = "held not" if answer is not None and not answer.held else str(outcome)
         self.counts[kind, named] += 1
         self.keys[key] = None
-        if outcome is Outcome.OK:
-            self.history.add(Operation(client, key, call, called_s, self.now_s(), answer))
-        elif outcome is Outcome.UNKNOWN and kind not in ("get", "stale get"):
+        if outcome is CallOutcome.OK:
+            self.history.add(CallRecord(client, key, call, called_s, self.now_s(), answer))
+        elif outcome is CallOutcome.UNKNOWN and kind not in ("get", "stale get"):
             self.unknown_writes += 1
-            self.history.add(Operation(client, key, call, called_s))
+            self.history.add(CallRecord(client, key, call, called_s))
 
     def wrote(self, key: str, value: str | None, revision: int) -> None:
         """A write that changed `key` was acknowledged with `revision`."""

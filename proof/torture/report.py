@@ -13,7 +13,7 @@ _OUTCOMES = ("ok", "held not", "refused", "unknown")
 
 
 @dataclass
-class Report:
+class RunReport:
     """What a run showed. It passed if there is nothing to complain of."""
 
     findings: Findings
@@ -142,10 +142,10 @@ class Report:
         }
 
 
-def judge(findings: Findings) -> Report:
+def judge(findings: Findings) -> RunReport:
     """Check the history and sum up. May take seconds of computing."""
     times, load_s = findings.record.acknowledged_at_s, findings.load_s
-    return Report(
+    return RunReport(
         findings,
         check(findings.record.history.operations),
         _ordered(fault_rows(times, findings.injected)),

@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from proof.histories.history import Outcome
+from proof.histories.history import CallOutcome
 
 CONNECT_S_MAX = 0.5
 CONNECTIONS_MAX = 256
@@ -21,7 +21,7 @@ CONNECTIONS_MAX = 256
 class Reply:
     """What came of an attempt. `status` 0: no answer; `body` then says why."""
 
-    outcome: Outcome
+    outcome: CallOutcome
     status: int = 0
     body: bytes = b""
     revision: int = 0
@@ -103,7 +103,7 @@ class Requests:
             ) as answer:
                 return _reply(answer.status, await answer.read(), answer.headers.get("ETag", ""))
         except (aiohttp.ClientError, OSError) as error:
-            outcome = Outcome.UNKNOWN if sent.sent else Outcome.REFUSED
+            outcome = CallOutcome.UNKNOWN if sent.sent else CallOutcome.REFUSED
             return Reply(outcome, body=f"{type(error).__name__}: {error}".encode())
 
 
@@ -119,15 +119,15 @@ async def _mark_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any
 
 
 def _reply(status: int, body: bytes, etag: str) -> Reply:
-    outcome = Outcome.OK
+    outcome = CallOutcome.OK
     if status in (429, 503):
-        outcome = Outcome.REFUSED
+        outcome = CallOutcome.REFUSED
         if b'"outcome":"unknown"' in body:
-            outcome = Outcome.UNKNOWN
+            outcome = CallOutcome.UNKNOWN
     elif status >= 500:
-        outcome = Outcome.UNKNOWN
+        outcome = CallOutcome.UNKNOWN
     elif status not in (200, 412) and not (status == 404 and b"key-not-found" in body):
-        outcome = Outcome.REFUSED
+        outcome = CallOutcome.REFUSED
     text = etag.strip('"')
     return Reply(outcome, status, body, int(text) if text.isdecimal() else 0)
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from proof.torture import namespaces, readback
-from proof.torture.clients import Client
-from proof.torture.cluster import READY_S_MAX, Cluster, statuses, wait_ready
+from proof.torture.clients import LoadClient
+from proof.torture.cluster import READY_S_MAX, RealCluster, statuses, wait_ready
 from proof.torture.faults import Target
 from proof.torture.namespaces import NamespaceNetwork
-from proof.torture.nemesis import Injected, Nemesis
-from proof.torture.network import Network, NetworkUnavailable
+from proof.torture.nemesis import Injected, RealNemesis
+from proof.torture.network import NetworkUnavailable, NodeNetwork
 from proof.torture.plan import Plan
 from proof.torture.proxies import ProxyNetwork
 from proof.torture.readback import ReadBack
-from proof.torture.record import Record
+from proof.torture.record import RunRecord
 from proof.torture.requests import Requests, key_target
 
 LOOK_S = 0.5
@@ -35,7 +35,7 @@ class Findings:
 
     plan: Plan
     network: str = "that of the cluster"
-    record: Record = field(default_factory=Record)
+    record: RunRecord = field(default_factory=RunRecord)
     injected: list[Injected] = field(default_factory=list)
     read_back: ReadBack = field(default_factory=ReadBack)
     load_s: float = 0.0
@@ -70,12 +70,12 @@ async def run(plan: Plan, directory: Path, say: Say = print) -> Findings:
 @asynccontextmanager
 async def _own_cluster(
     plan: Plan, directory: Path, rng: random.Random, say: Say
-) -> AsyncIterator[Cluster]:
+) -> AsyncIterator[RealCluster]:
     network = _network(plan, random.Random(rng.random()))
-    cluster: Cluster | None = None
+    cluster: RealCluster | None = None
     try:
         await network.start()
-        cluster = Cluster(list(range(1, plan.nodes + 1)), network, directory)
+        cluster = RealCluster(list(range(1, plan.nodes + 1)), network, directory)
         say(
             f"Starting {plan.nodes} nodes, seed {plan.seed}, network: {network.name}; "
             f"data and logs in {directory}/"
@@ -88,7 +88,7 @@ async def _own_cluster(
         await network.close()
 
 
-def _network(plan: Plan, rng: random.Random) -> Network:
+def _network(plan: Plan, rng: random.Random) -> NodeNetwork:
     nodes = list(range(1, plan.nodes + 1))
     reason = "" if plan.network == "proxy" else namespaces.unavailable()
     if plan.network == "namespaces" and reason:
@@ -116,15 +116,15 @@ async def _run_on(findings: Findings, requests: Requests, target: Target | None,
 async def _load(findings: Findings, requests: Requests, target: Target | None, say: Say) -> None:
     plan, stop = findings.plan, asyncio.Event()
     rng = random.Random(plan.seed + 1)
-    record = findings.record = Record()
+    record = findings.record = RunRecord()
     prefix = f"torture-{secrets.token_hex(4)}"
-    nemesis = Nemesis(target, record, list(plan.faults)) if target else None
+    nemesis = RealNemesis(target, record, list(plan.faults)) if target else None
     if nemesis:
         findings.injected = nemesis.injected
     interval_s = plan.clients / plan.rate
     async with asyncio.TaskGroup() as group:
         for number in range(plan.clients):
-            client = Client(number, requests, record, random.Random(rng.random()), prefix)
+            client = LoadClient(number, requests, record, random.Random(rng.random()), prefix)
             group.create_task(client.run(interval_s, stop))
         if nemesis:
             group.create_task(nemesis.run(stop))
@@ -134,7 +134,11 @@ async def _load(findings: Findings, requests: Requests, target: Target | None, s
 
 
 async def _watch(
-    duration_s: float, record: Record, target: Target | None, nemesis: Nemesis | None, say: Say
+    duration_s: float,
+    record: RunRecord,
+    target: Target | None,
+    nemesis: RealNemesis | None,
+    say: Say,
 ) -> None:
     """Until the time is up: tell how it goes, and look for nodes that ended by themselves."""
     terminal = sys.stdout.isatty()
@@ -153,7 +157,7 @@ async def _watch(
         print("\r\x1b[K", end="", flush=True)
 
 
-def _progress(duration_s: float, record: Record, nemesis: Nemesis | None) -> str:
+def _progress(duration_s: float, record: RunRecord, nemesis: RealNemesis | None) -> str:
     faults = ""
     if nemesis is not None:
         faults = f", {len(nemesis.injected)} faults; now: {nemesis.now or 'calm'}"
@@ -189,7 +193,7 @@ async def _read_back(findings: Findings, requests: Requests, before: int | None)
         readback.check_count(record, found, before)
 
 
-async def _remove_keys(record: Record, requests: Requests) -> None:
+async def _remove_keys(record: RunRecord, requests: Requests) -> None:
     """Leave a store that is not ours as it was found."""
     nodes = sorted(requests.endpoints)
     for key in record.keys:

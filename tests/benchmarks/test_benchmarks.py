@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.clusters import Etcd, Ours, free_ports, leader_id
-from benchmarks.load import Report, merge, percentile
+from benchmarks.load import LoadReport, merge, percentile
 from benchmarks.raw_client import whole
 from benchmarks.startup import loading
 from benchmarks.traffic import (
@@ -43,14 +43,14 @@ def test_percentiles_come_from_the_united_histogram() -> None:
 
 
 def test_rates_of_clients_add_up_and_errors_fail_the_sample() -> None:
-    clean = Report(1000, 1_000_000, 0, 0, [(500, 1000)])
-    broken = Report(1000, 2_000_000, 1, 2, [(1500, 1000)])
+    clean = LoadReport(1000, 1_000_000, 0, 0, [(500, 1000)])
+    broken = LoadReport(1000, 2_000_000, 1, 2, [(1500, 1000)])
     sample = merge([clean, broken], server_s=4.0, client_s=1.0)
     assert (sample.requests, sample.per_s, sample.errors) == (2000, 1500.0, 3)
     assert (sample.server_cpu, sample.client_cpu) == (2.0, 0.5)
     assert sample.failed
     assert not merge([clean], 1.0, 1.0).failed
-    assert merge([Report(0, 1_000_000, 0, 0, [])], 1.0, 1.0).failed
+    assert merge([LoadReport(0, 1_000_000, 0, 0, [])], 1.0, 1.0).failed
 
 
 @pytest.mark.parametrize(

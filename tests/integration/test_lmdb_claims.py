@@ -14,7 +14,7 @@ import lmdb
 import pytest
 
 from kvstore.storage.environment import open_environment
-from proof.simulation.machine.disk import Disk
+from proof.simulation.machine.disk import SimulatedDisk
 from tests.integration.lmdb_writer import DATABASE
 from tests.support.paths import ROOT
 
@@ -220,5 +220,5 @@ def test_the_real_one(tmp_path: Path) -> None:
 
 
 def test_the_model(tmp_path: Path) -> None:
-    disk = Disk(random.Random(1), (0.0, 0.0))
+    disk = SimulatedDisk(random.Random(1), (0.0, 0.0))
     check_semantics(lambda path: disk.environment(path, databases=2), tmp_path)

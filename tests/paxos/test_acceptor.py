@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from paxos.acceptor import PIECE_BYTES_MAX, Acceptor
 from paxos.ballot import ZERO, Ballot
 from paxos.effects import Effects, Promised, Restored, Truncation
-from paxos.messages import Accept, Accepted, Entry, Fetch, Fetched, Nack, Prepare, Promise
+from paxos.messages import Accept, Accepted, Fetch, Fetched, LogEntry, Nack, Prepare, Promise
 from paxos.messages import Truncated as TruncatedMessage
 
 LOW, MID, HIGH = Ballot(1, 1), Ballot(2, 2), Ballot(3, 3)
@@ -70,7 +70,7 @@ def test_an_acceptance_waits_for_its_record_and_promises() -> None:
     b = bench()
     assert b.acceptor.on_accept(2, accept(MID, 7, b"v"))
     effects = b.take()
-    assert effects.persist == [Promised(MID), Entry(7, MID, b"v")]
+    assert effects.persist == [Promised(MID), LogEntry(7, MID, b"v")]
     assert effects.send == [(2, Accepted(MID, 7))]
     assert b.acceptor.promised == MID and b.acceptor.last_slot == 7
 
@@ -88,7 +88,7 @@ def test_a_higher_ballot_replaces_an_accepted_value() -> None:
     b = bench()
     b.acceptor.on_accept(1, accept(LOW, 1, b"old"))
     b.acceptor.on_accept(2, accept(MID, 1, b"newer"))
-    assert b.acceptor.log[1] == Entry(1, MID, b"newer")
+    assert b.acceptor.log[1] == LogEntry(1, MID, b"newer")
     assert b.acceptor.log_bytes == len(b"newer")
 
 
@@ -98,7 +98,7 @@ def test_a_promise_tells_what_was_accepted_from_the_slot_on() -> None:
         b.acceptor.on_accept(1, accept(LOW, slot, b"%d" % slot))
     b.take()
     b.acceptor.on_prepare(3, Prepare(HIGH, 2))
-    told = (Entry(2, LOW, b"2"), Entry(4, LOW, b"4"))
+    told = (LogEntry(2, LOW, b"2"), LogEntry(4, LOW, b"4"))
     assert b.take().send == [(3, Promise(HIGH, 2, told, None))]
 
 
@@ -129,7 +129,7 @@ def test_a_piece_of_noops_is_bounded_too() -> None:
 def test_one_value_above_the_piece_size_still_travels() -> None:
     b = bench(piece_bytes_max=10)
     b.acceptor.on_accept(1, accept(LOW, 1, b"x" * 99))
-    assert b.acceptor.piece(1, 1) == ((Entry(1, LOW, b"x" * 99),), None)
+    assert b.acceptor.piece(1, 1) == ((LogEntry(1, LOW, b"x" * 99),), None)
 
 
 def test_fetch_tells_chosen_entries_only() -> None:
@@ -138,7 +138,7 @@ def test_fetch_tells_chosen_entries_only() -> None:
         b.acceptor.on_accept(1, accept(LOW, slot, b"%d" % slot))
     b.take()
     b.acceptor.on_fetch(2, Fetch(1), chosen_through=2)
-    told = (Entry(1, LOW, b"1"), Entry(2, LOW, b"2"))
+    told = (LogEntry(1, LOW, b"1"), LogEntry(2, LOW, b"2"))
     assert b.take().send_first == [(2, Fetched(told, 2))]
 
 
@@ -171,7 +171,7 @@ def test_an_adopted_entry_is_not_overwritten_by_a_deposed_leader() -> None:
     """Promised to 1.1; 3.3 has slot 1 chosen elsewhere; the Accept of 1.1 was slow."""
     b = bench()
     b.acceptor.on_prepare(1, Prepare(LOW, 1))
-    b.acceptor.adopt_chosen(Entry(1, HIGH, b"chosen"))
+    b.acceptor.adopt_chosen(LogEntry(1, HIGH, b"chosen"))
     b.take()
     assert not b.acceptor.on_accept(1, accept(LOW, 1, b"lost"))
     assert b.acceptor.log[1].value == b"chosen"
@@ -180,9 +180,9 @@ def test_an_adopted_entry_is_not_overwritten_by_a_deposed_leader() -> None:
 
 def test_adoption_is_recorded_with_the_promise_it_implies() -> None:
     b = bench()
-    b.acceptor.adopt_chosen(Entry(1, MID, b"v"))
-    assert b.take().persist == [Promised(MID), Entry(1, MID, b"v")]
-    b.acceptor.adopt_chosen(Entry(1, MID, b"v"))
+    b.acceptor.adopt_chosen(LogEntry(1, MID, b"v"))
+    assert b.take().persist == [Promised(MID), LogEntry(1, MID, b"v")]
+    b.acceptor.adopt_chosen(LogEntry(1, MID, b"v"))
     assert b.take().persist == []
 
 
@@ -190,8 +190,8 @@ def test_adoption_never_lowers_the_ballot_of_a_vote() -> None:
     b = bench()
     b.acceptor.on_accept(3, accept(HIGH, 1, b"v"))
     b.take()
-    b.acceptor.adopt_chosen(Entry(1, LOW, b"v"))
-    assert b.acceptor.log[1] == Entry(1, HIGH, b"v")
+    b.acceptor.adopt_chosen(LogEntry(1, LOW, b"v"))
+    assert b.acceptor.log[1] == LogEntry(1, HIGH, b"v")
     assert b.take().persist == []
 
 
@@ -199,12 +199,12 @@ def test_adoption_below_the_log_is_nothing() -> None:
     b = bench()
     b.acceptor.truncate(5)
     b.take()
-    b.acceptor.adopt_chosen(Entry(4, HIGH, b"v"))
+    b.acceptor.adopt_chosen(LogEntry(4, HIGH, b"v"))
     assert not b.take() and b.acceptor.log == {}
 
 
 def test_restored_from_records() -> None:
-    entries = (Entry(2, LOW, b"gone"), Entry(3, LOW, b"a"), Entry(5, MID, b"b"))
+    entries = (LogEntry(2, LOW, b"gone"), LogEntry(3, LOW, b"a"), LogEntry(5, MID, b"b"))
     b = bench(Restored(HIGH, entries, first_slot=3, chosen_through=3))
     assert b.acceptor.promised == HIGH
     assert sorted(b.acceptor.log) == [3, 5]
@@ -212,5 +212,5 @@ def test_restored_from_records() -> None:
 
 
 def test_a_restored_entry_is_a_promise_too() -> None:
-    b = bench(Restored(ZERO, (Entry(1, MID, b"a"),), first_slot=1, chosen_through=0))
+    b = bench(Restored(ZERO, (LogEntry(1, MID, b"a"),), first_slot=1, chosen_through=0))
     assert b.acceptor.promised == MID

@@ -3,7 +3,7 @@
 from paxos.ballot import Ballot
 from paxos.effects import Effects
 from paxos.learner import Learner
-from paxos.messages import Entry, Fetch
+from paxos.messages import Fetch, LogEntry
 from paxos.quorum import flexible, majority
 
 B, OLD = Ballot(2, 1), Ballot(1, 2)
@@ -15,7 +15,7 @@ def learner(chosen_through: int = 0, n: int = 3) -> tuple[Learner, Effects]:
     return Learner(quorums, lambda: out, chosen_through=chosen_through, resend_ticks=3), out
 
 
-def log(*entries: Entry) -> dict[int, Entry]:
+def log(*entries: LogEntry) -> dict[int, LogEntry]:
     return {entry.slot: entry for entry in entries}
 
 
@@ -69,7 +69,7 @@ def test_forgotten_votes_and_what_they_made_chosen_are_counted_anew() -> None:
 
 def test_a_follower_believes_the_leader_for_entries_of_its_ballot_only() -> None:
     node, out = learner()
-    held = log(Entry(1, B, b"a"), Entry(2, OLD, b"perhaps lost"), Entry(3, B, b"c"))
+    held = log(LogEntry(1, B, b"a"), LogEntry(2, OLD, b"perhaps lost"), LogEntry(3, B, b"c"))
     node.follow(1, B, 3, held)
     assert out.chosen == [(1, b"a")]
     node.tick()
@@ -78,7 +78,7 @@ def test_a_follower_believes_the_leader_for_entries_of_its_ballot_only() -> None
 
 def test_a_missing_entry_is_a_gap() -> None:
     node, out = learner()
-    node.follow(1, B, 2, log(Entry(2, B, b"b")))
+    node.follow(1, B, 2, log(LogEntry(2, B, b"b")))
     assert out.chosen == []
 
 
@@ -86,8 +86,8 @@ def test_fetching_goes_on_until_nothing_is_missing() -> None:
     node, out = learner()
     node.follow(1, B, 4, {})
     node.tick()
-    node.on_fetched(1, (Entry(1, OLD, b"a"), Entry(2, OLD, b"b")), 4)
-    node.on_fetched(1, (Entry(3, OLD, b"c"), Entry(4, OLD, b"d")), 4)
+    node.on_fetched(1, (LogEntry(1, OLD, b"a"), LogEntry(2, OLD, b"b")), 4)
+    node.on_fetched(1, (LogEntry(3, OLD, b"c"), LogEntry(4, OLD, b"d")), 4)
     assert out.send_first == [(1, Fetch(1)), (1, Fetch(3))]
     assert [slot for slot, _ in out.chosen] == [1, 2, 3, 4]
     for _ in range(9):
@@ -105,10 +105,10 @@ def test_a_lost_fetch_is_repeated_with_patience() -> None:
 
 def test_pieces_twice_or_late_change_nothing() -> None:
     node, out = learner()
-    piece = (Entry(1, OLD, b"a"), Entry(2, OLD, b"b"))
+    piece = (LogEntry(1, OLD, b"a"), LogEntry(2, OLD, b"b"))
     node.on_fetched(1, piece, 2)
     node.on_fetched(1, piece, 2)
-    node.on_fetched(1, (Entry(5, OLD, b"e"),), 5)
+    node.on_fetched(1, (LogEntry(5, OLD, b"e"),), 5)
     assert [slot for slot, _ in out.chosen] == [1, 2]
 
 

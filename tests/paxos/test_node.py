@@ -8,12 +8,12 @@ from paxos.messages import (
     Accept,
     Accepted,
     Chosen,
-    Entry,
     Fetch,
     Fetched,
     HandOver,
     Heartbeat,
     HeartbeatReply,
+    LogEntry,
     Nack,
     Prepare,
     PreVote,
@@ -284,7 +284,7 @@ def test_a_laggard_that_leads_is_not_stuck_when_others_truncate() -> None:
 
 def test_what_is_fetched_during_phase_1_does_not_fill_the_window() -> None:
     node = Node(NodeConfig(1, majority([1, 2, 3])), lambda n: 0)
-    old = tuple(Entry(slot, Ballot(1, 2), b"%d" % slot) for slot in range(1, 5))
+    old = tuple(LogEntry(slot, Ballot(1, 2), b"%d" % slot) for slot in range(1, 5))
     node.receive(2, Heartbeat(Ballot(1, 2), 0, 0))
     node.receive(2, HandOver(Ballot(1, 2)))
     ballot = node.proposer.ballot
@@ -376,7 +376,7 @@ def test_late_answers_of_an_old_ballot_are_ignored() -> None:
     cluster = led()
     node = cluster.node(1)
     node.receive(2, HeartbeatReply(Ballot(0, 1), 10**9, 10**9))
-    node.receive(2, Promise(Ballot(0, 1), 1, (Entry(1, Ballot(9, 9), b"?"),), None))
+    node.receive(2, Promise(Ballot(0, 1), 1, (LogEntry(1, Ballot(9, 9), b"?"),), None))
     cluster.drain(1)
     assert node.progress.get(2, 0) < 10 and cluster.leaders == [1]
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from paxos.ballot import Ballot
 from paxos.effects import Effects
-from paxos.messages import NOOP, Accept, Entry, Prepare, Promise
+from paxos.messages import NOOP, Accept, LogEntry, Prepare, Promise
 from paxos.proposer import Proposer, safe_values
 from paxos.quorum import flexible, majority
 
@@ -18,7 +18,7 @@ def proposer(n: int = 3, window: int = 2) -> tuple[Proposer, Effects]:
     return Proposer(1, quorums, lambda: out, window=window, resend_ticks=3), out
 
 
-def leading(window: int = 2, *told: Entry) -> tuple[Proposer, Effects]:
+def leading(window: int = 2, *told: LogEntry) -> tuple[Proposer, Effects]:
     one, out = proposer(window=window)
     one.prepare(B, 1)
     one.on_promise(1, Promise(B, 1, (), None))
@@ -28,14 +28,14 @@ def leading(window: int = 2, *told: Entry) -> tuple[Proposer, Effects]:
     return one, out
 
 
-def entry(slot: int, rounds: int, value: bytes = b"v") -> Entry:
-    return Entry(slot, Ballot(rounds, 2), value)
+def entry(slot: int, rounds: int, value: bytes = b"v") -> LogEntry:
+    return LogEntry(slot, Ballot(rounds, 2), value)
 
 
 # -- safe values -------------------------------------------------------------------------------
 
 
-def naive_safe_values(first_slot: int, entries: list[Entry]) -> list[tuple[int, bytes]]:
+def naive_safe_values(first_slot: int, entries: list[LogEntry]) -> list[tuple[int, bytes]]:
     reported = [e for e in entries if e.slot >= first_slot]
     if not reported:
         return []
@@ -47,19 +47,19 @@ def naive_safe_values(first_slot: int, entries: list[Entry]) -> list[tuple[int, 
 
 
 @st.composite
-def reports(draw: st.DrawFn) -> list[Entry]:
+def reports(draw: st.DrawFn) -> list[LogEntry]:
     """What acceptors may report: a ballot proposes one value per slot, so one value per pair."""
     pairs = draw(st.lists(st.tuples(st.integers(1, 8), st.integers(1, 5)), max_size=20))
     return [entry(slot, rounds, b"%d in %d" % (slot, rounds)) for slot, rounds in pairs]
 
 
 @given(st.integers(1, 6), reports())
-def test_safe_values_are_those_of_the_highest_ballots(first: int, told: list[Entry]) -> None:
+def test_safe_values_are_those_of_the_highest_ballots(first: int, told: list[LogEntry]) -> None:
     assert safe_values(first, told) == naive_safe_values(first, told)
 
 
 @given(reports(), st.randoms())
-def test_the_order_of_the_reports_does_not_matter(told: list[Entry], random: object) -> None:
+def test_the_order_of_the_reports_does_not_matter(told: list[LogEntry], random: object) -> None:
     shuffled = list(told)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert safe_values(1, told) == safe_values(1, shuffled)

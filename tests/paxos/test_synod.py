@@ -3,7 +3,7 @@
 import pytest
 
 from paxos.ballot import ZERO, Ballot
-from paxos.messages import Accept, Accepted, Entry, Nack, Prepare, Promise
+from paxos.messages import Accept, Accepted, LogEntry, Nack, Prepare, Promise
 from paxos.quorum import flexible, majority
 from paxos.synod import SLOT, ProposerState, SynodLearner, SynodProposer, main, trace
 
@@ -12,7 +12,7 @@ QUORUMS = majority([1, 2, 3])
 
 
 def promise(ballot: Ballot, accepted: tuple[Ballot, bytes] | None = None) -> Promise:
-    entries = () if accepted is None else (Entry(SLOT, *accepted),)
+    entries = () if accepted is None else (LogEntry(SLOT, *accepted),)
     return Promise(ballot, SLOT, entries, None)
 
 

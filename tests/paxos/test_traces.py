@@ -23,7 +23,7 @@ import pytest
 
 from paxos.ballot import NodeId
 from paxos.effects import ChosenThrough, Promised, Truncation
-from paxos.messages import AnyMessage, Entry, Message
+from paxos.messages import AnyMessage, LogEntry, Message
 from proof.simulation.tell.describe import describe, describe_record, value_text
 from tests.support.paths import ROOT
 from tests.support.paxos_cluster import Cluster
@@ -33,7 +33,7 @@ TRACES = ROOT / "tests" / "traces"
 
 def event_text(event: object) -> str:
     match event:
-        case Promised() | Entry() | ChosenThrough() | Truncation():
+        case Promised() | LogEntry() | ChosenThrough() | Truncation():
             return f"writes {describe_record(event)}"
         case (int(slot), bytes(value)):
             return f"learns that {slot}={value_text(value)} is chosen"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kvstore.commands.commands import Batch, Bundle, Command, Result, encode
 from kvstore.replica.feed import Feed
 from kvstore.replica.lease_timers import LeaseTimers
-from kvstore.replica.leasing import Lease
+from kvstore.replica.leasing import LeaseTime
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
 
@@ -60,15 +60,15 @@ class MemoryLeasing:
         self.timers.start((), 0.0)
         self.now_s = 0.0
 
-    async def renew(self, lease: int, timeout_s: float) -> Lease | None:
+    async def renew(self, lease: int, timeout_s: float) -> LeaseTime | None:
         self._replica.maybe_fail(timeout_s)
         self.timers.renew(lease, self.now_s)
         return await self.look(lease, timeout_s)
 
-    async def look(self, lease: int, timeout_s: float) -> Lease | None:
+    async def look(self, lease: int, timeout_s: float) -> LeaseTime | None:
         self._replica.maybe_fail(timeout_s)
         found = self.timers.look(lease, self.now_s)
-        return None if found is None else Lease(*found)
+        return None if found is None else LeaseTime(*found)
 
     def advance(self, seconds: float) -> None:
         """Let time pass; what is due ends."""

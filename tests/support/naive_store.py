@@ -10,22 +10,22 @@ from hypothesis import strategies as st
 
 from kvstore.commands import commands as c
 from kvstore.commands.operations import (
-    Compare,
+    Comparison,
     Field,
     KeyValue,
     Order,
     Relation,
-    Remove,
-    RemoveDone,
     Select,
     Selected,
     Transaction,
     TransactionDone,
-    Write,
-    WriteDone,
+    TxnDelete,
+    TxnDeleteDone,
+    TxnPut,
+    TxnPutDone,
     only,
 )
-from kvstore.state.mvcc import Event
+from kvstore.state.mvcc import KeyEvent
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
 from paxos.ballot import ZERO, Ballot, Slot
@@ -111,7 +111,7 @@ def naive_select(snapshot: Snapshot, wanted: Select, shown: int) -> Selected:
     return Selected(shown, tuple(items), len(inside), more)
 
 
-def bounds(of: Select | Remove | Compare) -> tuple[bytes, bytes | None]:
+def bounds(of: Select | TxnDelete | Comparison) -> tuple[bytes, bytes | None]:
     return of.start, of.end
 
 
@@ -120,11 +120,11 @@ class NaiveStore:
 
     def __init__(self) -> None:
         self.past: dict[int, Snapshot] = {1: {}}
-        self.changes: dict[int, list[Event]] = {}
+        self.changes: dict[int, list[KeyEvent]] = {}
         self.leases: dict[int, int] = {}
         self.compacted = 0
         self.now: Snapshot = {}
-        self.events: list[Event] = []
+        self.events: list[KeyEvent] = []
 
     @property
     def revision(self) -> int:
@@ -197,7 +197,7 @@ class NaiveStore:
         old, revision = self.now.get(key), self.revision + 1
         create, version = (old.create_revision, old.version + 1) if old else (revision, 1)
         new = self.now[key] = KeyValue(key, value, create, revision, version, lease)
-        self.events.append(Event(new, False, old))
+        self.events.append(KeyEvent(new, False, old))
         return new
 
     def _remove(self, start: bytes, end: bytes | None) -> list[KeyValue]:
@@ -205,7 +205,7 @@ class NaiveStore:
         for item in gone:
             del self.now[item.key]
             tomb = KeyValue(item.key, b"", 0, self.revision + 1, 0, 0)
-            self.events.append(Event(tomb, True, item))
+            self.events.append(KeyEvent(tomb, True, item))
         return gone
 
     # -- transactions -----------------------------------------------------------------------
@@ -214,7 +214,7 @@ class NaiveStore:
         before = dict(self.now)
         taken = self._taken(transaction, before)
         for operation in taken:
-            if isinstance(operation, Write):
+            if isinstance(operation, TxnPut):
                 if None in (operation.value, operation.lease) and operation.key not in before:
                     return c.NoKey()
                 if operation.lease and operation.lease not in self.leases:
@@ -243,17 +243,17 @@ class NaiveStore:
         held, branch = self._branch(transaction, before)
         for operation in branch:
             match operation:
-                case Write(key, value, lease, previous):
+                case TxnPut(key, value, lease, previous):
                     old = self.now.get(key)
                     value = old.value if value is None and old else value
                     lease = old.lease if lease is None and old else lease
                     assert value is not None and lease is not None
                     new = self._put(key, value, lease)
                     shown = old if previous else None
-                    results.append(WriteDone(self.shown, new.version, new.create_revision, shown))
-                case Remove(start, end, previous):
+                    results.append(TxnPutDone(self.shown, new.version, new.create_revision, shown))
+                case TxnDelete(start, end, previous):
                     gone = tuple(self._remove(start, end))
-                    results.append(RemoveDone(self.shown, len(gone), gone if previous else ()))
+                    results.append(TxnDeleteDone(self.shown, len(gone), gone if previous else ()))
                 case Select(revision=revision):
                     # The revision as of before the transaction does not show its own writes.
                     snapshot = self.past[revision] if revision > 0 else self.now
@@ -263,7 +263,7 @@ class NaiveStore:
         return TransactionDone(self.shown, held, tuple(results))
 
 
-def naive_compare(snapshot: Snapshot, compare: Compare) -> bool:
+def naive_compare(snapshot: Snapshot, compare: Comparison) -> bool:
     items = [item for key, item in snapshot.items() if within(key, *bounds(compare))]
     if not items and compare.field is Field.VALUE:
         return False
@@ -312,21 +312,21 @@ def selects(draw: Any) -> Select:
 
 
 @st.composite
-def compares(draw: Any) -> Compare:
+def compares(draw: Any) -> Comparison:
     operand = draw(SMALL | VALUES)
     field = draw(st.sampled_from([f for f in Field if f is not Field.KEY]))
-    return Compare(field, draw(st.sampled_from(Relation)), *ranges(draw), operand)
+    return Comparison(field, draw(st.sampled_from(Relation)), *ranges(draw), operand)
 
 
 @st.composite
-def writes(draw: Any) -> Write:
+def writes(draw: Any) -> TxnPut:
     lease = draw(st.just(0) | st.none() | LEASES)
-    return Write(draw(KEYS), draw(st.none() | VALUES), lease, draw(st.booleans()))
+    return TxnPut(draw(KEYS), draw(st.none() | VALUES), lease, draw(st.booleans()))
 
 
 @st.composite
-def removes(draw: Any) -> Remove:
-    return Remove(*ranges(draw), draw(st.booleans()))
+def removes(draw: Any) -> TxnDelete:
+    return TxnDelete(*ranges(draw), draw(st.booleans()))
 
 
 def transactions(operations: Any) -> Any:

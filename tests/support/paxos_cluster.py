@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import ChosenThrough, Effects, Promised, Record, Restored, Truncation
-from paxos.messages import Accept, Accepted, AnyMessage, Entry, Prepare, Promise
+from paxos.messages import Accept, Accepted, AnyMessage, LogEntry, Prepare, Promise
 from paxos.node import Node, NodeConfig
 from paxos.quorum import QuorumSystem, majority
 
@@ -44,13 +44,13 @@ class Disk:
     promised: Ballot = ZERO
     first_slot: Slot = 1
     chosen_through: Slot = 0
-    entries: dict[Slot, Entry] = field(default_factory=dict)
+    entries: dict[Slot, LogEntry] = field(default_factory=dict)
 
     def write(self, record: Record) -> None:
         match record:
             case Promised():
                 self.promised = max(self.promised, record.ballot)
-            case Entry():
+            case LogEntry():
                 self.entries[record.slot] = record
             case Truncation():
                 self.first_slot = record.first_slot

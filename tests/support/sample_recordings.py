@@ -6,7 +6,6 @@ from proof.simulation.tell.trace import (
     Answered,
     Asked,
     Delivered,
-    Event,
     FaultBegan,
     FaultEnded,
     Happened,
@@ -15,6 +14,7 @@ from proof.simulation.tell.trace import (
     Recording,
     Sent,
     SlotIs,
+    TraceEvent,
 )
 
 HOSTILE = "</script><script>window.bad=1</script><!-- <b onmouseover='bad=2'>\"'\u2028 ☃ {{script}}"
@@ -31,7 +31,7 @@ class Chaos:
     def __init__(self, seed: int, seconds: float) -> None:
         self.random = random.Random(seed)
         self.end_us = int(seconds * 1e6)
-        self.events: list[Event] = []
+        self.events: list[TraceEvent] = []
         self.ids = self.round = self.slot = 0
         self.leader: int | None = None
         self.down: set[int] = set()
@@ -188,7 +188,7 @@ class Chaos:
 
 def lesson() -> Recording:
     """A leader crashes after one follower accepted: a lesson of three nodes and six steps."""
-    events: list[Event] = [
+    events: list[TraceEvent] = [
         Note(0, "Node 1 leads with ballot 1.1: a quorum promised it every slot.", 1),
         Happened(0, 1, "leader", "ballot 1.1"),
         Note(1_000, "It asks the others to accept a in slot 2. Only node 2 hears it.", 2),
@@ -237,7 +237,7 @@ def lesson() -> Recording:
 
 def hostile() -> Recording:
     """Every text of a recording is markup that would be heard of if it were taken for such."""
-    events: tuple[Event, ...] = (
+    events: tuple[TraceEvent, ...] = (
         Happened(0, 1, "leader", HOSTILE),
         Happened(5, 2, HOSTILE, HOSTILE),
         FaultBegan(10, 90, HOSTILE, HOSTILE, (1,), ((1, 2),)),

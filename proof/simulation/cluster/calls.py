@@ -33,7 +33,7 @@ class Broken(Exception):
     """No answer: the request may have done its work, or may yet."""
 
 
-class Caller:
+class SimulatedCaller:
     """A client's program. `node` is where its next request goes; after a failure, elsewhere."""
 
     def __init__(self, world: "World", number: int, node: NodeId, timeout_s: float) -> None:

@@ -17,26 +17,26 @@ from kvstore.commands.commands import (
     Once,
     Put,
     Result,
-    Write,
+    StoreCommand,
     Written,
 )
 from kvstore.commands.operations import KeyValue, TransactionDone
 from kvstore.commands.operations import Transaction as TransactionCommand
 from kvstore.errors import RevisionCompacted
 from kvstore.replica.replica import Replica
-from kvstore.state.mvcc import Page
+from kvstore.state.mvcc import KeyPage
 from paxos.ballot import NodeId
 from proof.histories.history import (
-    Answer,
     Call,
+    CallRecord,
     CompareAndDelete,
     CompareAndPut,
     Get,
-    Operation,
+    Returned,
 )
-from proof.histories.history import Delete as DeleteCall
-from proof.histories.history import Put as PutCall
-from proof.simulation.cluster.calls import Broken, Caller, Work
+from proof.histories.history import DeleteCall as DeleteCall
+from proof.histories.history import PutCall as PutCall
+from proof.simulation.cluster.calls import Broken, SimulatedCaller, Work
 from proof.simulation.cluster.scenario import CALLS, LEADER, ClientPlan
 from proof.simulation.cluster.transactions import Part, draw_transaction, parts_done, parts_possible
 
@@ -47,7 +47,7 @@ PATIENCE_S = 0.05
 """Between an attempt that failed and the next."""
 
 
-class SimulatedClient(Caller):
+class SimulatedClient(SimulatedCaller):
     """Runs its plan, and records what it was told in the world's history."""
 
     def __init__(self, world: "World", plan: ClientPlan) -> None:
@@ -136,7 +136,7 @@ class SimulatedClient(Caller):
         self.world.monitor.check_read(revision, acknowledged)
         self._keep(key, found)
         value = None if found is None else found.value.decode()
-        self._record(key, Get(), called_s, Answer(value))
+        self._record(key, Get(), called_s, Returned(value))
         return True
 
     async def _serializable_get(self, key: str) -> None:
@@ -166,13 +166,13 @@ class SimulatedClient(Caller):
         acknowledged = self.world.monitor.acknowledged_revision
         limit = self.rng.randint(1, 10)
 
-        async def work(replica: Replica) -> Page:
+        async def work(replica: Replica) -> KeyPage:
             await replica.barrier(replica.config.request_timeout_s)
             return replica.state.range(b"k", b"l", revision=revision, limit=limit)
 
         text = f"page of {limit} at {revision or 'now'}"
         page = await self.attempt(self.node, text, "", work)
-        if isinstance(page, Page):
+        if isinstance(page, KeyPage):
             self.world.monitor.check_page(page, limit, 0 if revision else acknowledged)
             if revision:
                 self.world.reached("old revision read")
@@ -181,7 +181,7 @@ class SimulatedClient(Caller):
 
     # -- writing ----------------------------------------------------------------------------
 
-    async def send(self, text: str, key: str, command: Write) -> Result | Broken | None:
+    async def send(self, text: str, key: str, command: StoreCommand) -> Result | Broken | None:
         """Send `command` until it is answered or attempts run out: what it came to, Broken if
         that is unknown, None if it was certainly not applied."""
         sent: Command = command
@@ -207,13 +207,13 @@ class SimulatedClient(Caller):
             self.world.monitor.on_denied(sent)
         return unknown
 
-    async def write(self, key: str, call: Call, command: Write) -> bool:
+    async def write(self, key: str, call: Call, command: StoreCommand) -> bool:
         """Send a write of one key, and record it; whether it was answered."""
         called_s = self.world.scheduler.now_s
         text = f"{type(call).__name__} {key} {getattr(call, 'value', '')}"
         result = await self.send(text, key, command)
         if isinstance(result, Broken):
-            self.world.history.add(Operation(self.number, key, call, called_s))
+            self.world.history.add(CallRecord(self.number, key, call, called_s))
         if result is None or isinstance(result, Broken):
             return False
         held = False
@@ -225,7 +225,7 @@ class SimulatedClient(Caller):
             case Deleted(revision, 1):
                 held = True
                 self.world.monitor.on_acknowledged(key.encode(), None, revision)
-        self._record(key, call, called_s, Answer(held=held))
+        self._record(key, call, called_s, Returned(held=held))
         return True
 
     async def _compact(self) -> None:
@@ -251,13 +251,13 @@ class SimulatedClient(Caller):
     def _record_part(self, part: Part, called_s: float, *, known: bool) -> None:
         key, call = part.key.decode(), part.call
         if not known:
-            self.world.history.add(Operation(self.number, key, call, called_s))
+            self.world.history.add(CallRecord(self.number, key, call, called_s))
         else:
             self._record(key, call, called_s, part.answer)
 
-    def _record(self, key: str, call: Call, called_s: float, answer: Answer) -> None:
+    def _record(self, key: str, call: Call, called_s: float, answer: Returned) -> None:
         now_s = self.world.scheduler.now_s
-        self.world.history.add(Operation(self.number, key, call, called_s, now_s, answer))
+        self.world.history.add(CallRecord(self.number, key, call, called_s, now_s, answer))
         self.world.answered += 1
 
 

@@ -7,8 +7,8 @@ compares. Its key lives outside the keys of the other clients, whose histories k
 import asyncio
 from typing import TYPE_CHECKING
 
-from kvstore.commands.commands import Grant, Granted, NoLease, Put, Revoke, Write
-from kvstore.replica.leasing import Lease
+from kvstore.commands.commands import Grant, Granted, NoLease, Put, Revoke, StoreCommand
+from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.replica import Replica
 from proof.simulation.cluster.clients import SimulatedClient
 from proof.simulation.cluster.scenario import ClientPlan
@@ -39,7 +39,7 @@ class SimulatedHolder(SimulatedClient):
         key = f"l{lease}".encode()
         called_s = scheduler.now_s
         if self.rng.random() < 0.5:
-            command: Write = Grant(lease, ttl_s)
+            command: StoreCommand = Grant(lease, ttl_s)
         else:
             command = Put(key, self.new_value().encode(), None, lease, ttl_s)
         result = await self.send(f"grant {lease} for {ttl_s} s", "", command)
@@ -65,7 +65,7 @@ class SimulatedHolder(SimulatedClient):
         """Keep it alive; whether it still is, as far as anybody knows."""
         monitor, called_s = self.world.monitor, self.world.scheduler.now_s
 
-        async def work(replica: Replica) -> Lease | None:
+        async def work(replica: Replica) -> LeaseTime | None:
             return await replica.leasing.renew(lease, replica.config.request_timeout_s)
 
         answer = await self.attempt(self.node, f"keep lease {lease} alive", "", work)

@@ -20,9 +20,9 @@ from kvstore.state.state_machine import StateMachine
 from kvstore.storage.log import LogStore
 from paxos.ballot import NodeId, Slot
 from paxos.effects import Record
-from paxos.messages import Entry
+from paxos.messages import LogEntry
 from proof.simulation.judge.durable import DurableLog
-from proof.simulation.machine.disk import Disk, LogWriter
+from proof.simulation.machine.disk import SimulatedDisk, SimulatedLogWriter
 from proof.simulation.machine.scheduler import Process
 from proof.simulation.machine.taps import before, tap_consensus
 from proof.simulation.tell.describe import value_text
@@ -51,7 +51,7 @@ class VirtualClock:
 class Events(EventLog):
     """What a program logs goes into the trace."""
 
-    def __init__(self, member: "Member") -> None:
+    def __init__(self, member: "SimulatedMember") -> None:
         super().__init__(member.id)
         self._member = member
 
@@ -74,14 +74,14 @@ _LOGGED = {
 }
 
 
-class Member:
+class SimulatedMember:
     """`id` of the cluster. At most one of its programs runs at a time."""
 
     def __init__(self, world: "World", id: NodeId) -> None:
         scenario = world.scenario
         self.world = world
         self.id = id
-        self.disk = Disk(world.randomness(f"disk/{id}"), scenario.disk_latency_s)
+        self.disk = SimulatedDisk(world.randomness(f"disk/{id}"), scenario.disk_latency_s)
         self.lives = 0
         self.process: Process | None = None
         self.replica: Replica | None = None
@@ -180,13 +180,13 @@ class Member:
 
     def _log_writer(
         self, process: Process, store: LogStore, failed: Callable[[StorageFailed], None]
-    ) -> LogWriter:
+    ) -> SimulatedLogWriter:
         def stop(error: StorageFailed) -> None:
             failed(error)
             if self.replica is not None and not self.replica.failure:
                 self._unsound("goes on past a failed commit")
 
-        return LogWriter(process, store, stop, self._committed)
+        return SimulatedLogWriter(process, store, stop, self._committed)
 
     def kill(self, *, power: bool) -> None:
         """SIGKILL, or the machine loses power: then peers hear nothing, and memory is gone."""
@@ -308,7 +308,7 @@ class Member:
         log = DurableLog(self.disk.files, self.log_path)
         for record in records:
             self.world.monitor.on_commit(self.id, log, record)
-            if isinstance(record, Entry):
+            if isinstance(record, LogEntry):
                 self._slot_is(record.slot, "accepted", str(record.ballot), record.value)
 
     def _slot_is(self, slot: Slot, state: str, ballot: str, value: bytes) -> None:

@@ -14,7 +14,7 @@ from proof.simulation.machine.scheduler import Process
 from proof.simulation.tell.trace import FaultBegan, FaultEnded
 
 if TYPE_CHECKING:
-    from proof.simulation.cluster.member import Member
+    from proof.simulation.cluster.member import SimulatedMember
     from proof.simulation.cluster.world import World
 
 Undo = Callable[[], None]
@@ -84,7 +84,7 @@ class Nemesis:
         anybody = 1 + int(fault.amount * self.world.scenario.nodes)
         return (self.world.leader() or anybody,)
 
-    def _members(self, nodes: Iterable[NodeId]) -> "list[Member]":
+    def _members(self, nodes: Iterable[NodeId]) -> "list[SimulatedMember]":
         return [self.world.members[node] for node in nodes]
 
     # -- programs and machines --------------------------------------------------------------
@@ -129,7 +129,7 @@ class Nemesis:
         return lambda: None
 
     def _pause(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo | None:
-        paused: list[tuple[Member, Process]] = []
+        paused: list[tuple[SimulatedMember, Process]] = []
         for member in self._members(nodes):
             if member.process is not None and not member.process.frozen:
                 member.process.freeze()

@@ -5,22 +5,22 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from kvstore.commands.operations import (
-    Compare,
+    Comparison,
     Field,
-    Operation,
-    OperationResult,
     Relation,
-    Remove,
-    RemoveDone,
     Select,
     Selected,
     Transaction,
     TransactionDone,
-    Write,
-    WriteDone,
+    TxnDelete,
+    TxnDeleteDone,
+    TxnOperation,
+    TxnOperationResult,
+    TxnPut,
+    TxnPutDone,
     only,
 )
-from proof.histories.history import Answer, Call, Delete, Get, Put
+from proof.histories.history import Call, DeleteCall, Get, PutCall, Returned
 
 NO_LEASE = 99
 """Nobody grants it: a transaction that names it must change nothing."""
@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
     key: bytes
     call: Call
-    answer: Answer
+    answer: Returned
     revision: int
     value: bytes | None
 
@@ -47,7 +47,7 @@ def draw_transaction(
     chosen = [f"k{n}".encode() for n in rng.sample(range(keys), min(keys, rng.randint(1, 3)))]
     compares = tuple(_compare(rng, key, known) for key in chosen if rng.random() < 0.4)
     success = [_change(rng, key, new_value) for key in chosen]
-    failure: list[Operation] = []
+    failure: list[TxnOperation] = []
     if rng.random() < 0.5:
         failure.append(Select(chosen[0], only(chosen[0])))
     elif rng.random() < 0.5:
@@ -60,36 +60,36 @@ def draw_transaction(
     return Transaction(compares, tuple(success), tuple(failure))
 
 
-def _compare(rng: random.Random, key: bytes, known: Mapping[str, tuple[str, int]]) -> Compare:
+def _compare(rng: random.Random, key: bytes, known: Mapping[str, tuple[str, int]]) -> Comparison:
     value, revision = known.get(key.decode(), ("", 0))
     end = only(key)
     match rng.randrange(4):
         case 0:
-            return Compare(Field.MOD, Relation.EQUAL, key, end, revision)
+            return Comparison(Field.MOD, Relation.EQUAL, key, end, revision)
         case 1:
             relation = rng.choice((Relation.EQUAL, Relation.NOT_EQUAL))
-            return Compare(Field.VALUE, relation, key, end, value.encode())
+            return Comparison(Field.VALUE, relation, key, end, value.encode())
         case 2:
-            return Compare(Field.VERSION, Relation.GREATER, key, end, rng.randrange(3))
-    return Compare(Field.CREATE, Relation.LESS, b"k", b"l", revision + 5)
+            return Comparison(Field.VERSION, Relation.GREATER, key, end, rng.randrange(3))
+    return Comparison(Field.CREATE, Relation.LESS, b"k", b"l", revision + 5)
 
 
-def _change(rng: random.Random, key: bytes, new_value: Callable[[], str]) -> Operation:
+def _change(rng: random.Random, key: bytes, new_value: Callable[[], str]) -> TxnOperation:
     if rng.random() < 0.2:
-        return Remove(key, only(key), previous=True)
+        return TxnDelete(key, only(key), previous=True)
     lease = NO_LEASE if rng.random() < 0.05 else 0
-    return Write(key, new_value().encode(), lease, previous=rng.random() < 0.3)
+    return TxnPut(key, new_value().encode(), lease, previous=rng.random() < 0.3)
 
 
 def parts_possible(transaction: Transaction) -> Iterator[Part]:
     """All writes that any branch may do, for when nobody knows which did."""
     for operation in (*transaction.success, *transaction.failure):
         match operation:
-            case Write(key, value):
+            case TxnPut(key, value):
                 assert value is not None
-                yield Part(key, Put(value.decode()), Answer(), 0, value)
-            case Remove(key):
-                yield Part(key, Delete(), Answer(), 0, None)
+                yield Part(key, PutCall(value.decode()), Returned(), 0, value)
+            case TxnDelete(key):
+                yield Part(key, DeleteCall(), Returned(), 0, None)
             case Transaction():
                 yield from parts_possible(operation)
 
@@ -101,16 +101,16 @@ def parts_done(transaction: Transaction, done: TransactionDone) -> Iterator[Part
         yield from _parts(operation, result)
 
 
-def _parts(operation: Operation, result: OperationResult) -> Iterator[Part]:
+def _parts(operation: TxnOperation, result: TxnOperationResult) -> Iterator[Part]:
     match operation, result:
-        case Write(key, value), WriteDone(revision):
+        case TxnPut(key, value), TxnPutDone(revision):
             assert value is not None
-            yield Part(key, Put(value.decode()), Answer(), revision, value)
-        case Remove(key), RemoveDone(revision, deleted):
-            answer = Answer(held=deleted > 0)
-            yield Part(key, Delete(), answer, revision if deleted else 0, None)
+            yield Part(key, PutCall(value.decode()), Returned(), revision, value)
+        case TxnDelete(key), TxnDeleteDone(revision, deleted):
+            answer = Returned(held=deleted > 0)
+            yield Part(key, DeleteCall(), answer, revision if deleted else 0, None)
         case Select(), Selected(_, items):
             for item in items:
-                yield Part(item.key, Get(), Answer(item.value.decode()), 0, None)
+                yield Part(item.key, Get(), Returned(item.value.decode()), 0, None)
         case Transaction(), TransactionDone():
             yield from parts_done(operation, result)

@@ -9,10 +9,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from kvstore.errors import KvError, RevisionCompacted
-from kvstore.replica.feed import Change, Interest
+from kvstore.replica.feed import Interest, RevisionEvents
 from kvstore.replica.replica import Replica
-from kvstore.state.mvcc import Event
-from proof.simulation.cluster.calls import DELAY_S, Caller
+from kvstore.state.mvcc import KeyEvent
+from proof.simulation.cluster.calls import DELAY_S, SimulatedCaller
 
 if TYPE_CHECKING:
     from proof.simulation.cluster.world import World
@@ -21,11 +21,11 @@ FIRST, END = b"k", b"m"
 """All keys of all clients are between these."""
 CHANGES_MAX = 50
 
-_Told = list[Change] | RevisionCompacted | None
+_Told = list[RevisionEvents] | RevisionCompacted | None
 """What comes over a stream: changes, that they are gone, or that the stream ended."""
 
 
-class SimulatedWatcher(Caller):
+class SimulatedWatcher(SimulatedCaller):
     """Runs until the end of the world. `seen` is the last revision it was told of."""
 
     def __init__(self, world: "World", number: int) -> None:
@@ -57,7 +57,7 @@ class SimulatedWatcher(Caller):
             self.elsewhere()
             await asyncio.sleep(self.rng.uniform(0.001, 0.1))
 
-    def _take(self, told: list[Change] | RevisionCompacted) -> None:
+    def _take(self, told: list[RevisionEvents] | RevisionCompacted) -> None:
         if isinstance(told, RevisionCompacted):
             if told.compacted_revision <= self.seen:
                 self._complain(f"is refused revision {self.seen + 1} as compacted: {told}")
@@ -153,6 +153,6 @@ class Stop:
             program.post(0, task.cancel)  # type: ignore[attr-defined]
 
 
-def _shape(event: Event) -> tuple[bytes, bytes | None, int]:
+def _shape(event: KeyEvent) -> tuple[bytes, bytes | None, int]:
     item = event.item
     return item.key, None if event.deleted else item.value, item.mod_revision

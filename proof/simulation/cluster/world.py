@@ -15,21 +15,21 @@ from pathlib import Path
 
 from kvstore.peers.frames import decode_message
 from paxos.ballot import ZERO, Ballot, NodeId
-from proof.histories.history import History
+from proof.histories.history import CallHistory
 from proof.histories.linearizability import check
 from proof.simulation.cluster.clients import SimulatedClient
 from proof.simulation.cluster.holders import SimulatedHolder
-from proof.simulation.cluster.member import Member, seeded
+from proof.simulation.cluster.member import SimulatedMember, seeded
 from proof.simulation.cluster.nemesis import DYING_S, Nemesis
 from proof.simulation.cluster.scenario import ClientPlan, Scenario
 from proof.simulation.cluster.watchers import SimulatedWatcher
 from proof.simulation.judge.coverage import Coverage
 from proof.simulation.judge.invariants import Monitor, Violation
 from proof.simulation.judge.lease_book import LeaseBook
-from proof.simulation.machine.network import Network, Pair
+from proof.simulation.machine.network import Pair, SimulatedNetwork
 from proof.simulation.machine.scheduler import Process, Scheduler
 from proof.simulation.tell.describe import ballot_of, describe, name_of, slot_of
-from proof.simulation.tell.trace import Event, Note, Sent, Trace
+from proof.simulation.tell.trace import Note, Sent, Trace, TraceEvent
 
 HEALING_TIMEOUTS = 60
 """How many longest election time-outs a healed cluster may take until all is well."""
@@ -38,7 +38,7 @@ CLIENTS_S_MAX = 120.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What one run came to. `events` is empty unless the trace was kept."""
 
     scenario: Scenario
@@ -49,7 +49,7 @@ class Outcome:
     messages: int
     answered: int
     unanswered: int
-    events: list[Event]
+    events: list[TraceEvent]
 
     @property
     def ok(self) -> bool:
@@ -68,13 +68,13 @@ class World:
         self.reached = self.coverage.reached
         leases = LeaseBook(max(scenario.clock_rates), lambda: self.scheduler.now_s)
         self.monitor = Monitor(scenario.phase1, scenario.phase2, leases, self.reached)
-        self.network = Network(scenario.conditions, self.randomness, self.trace)
+        self.network = SimulatedNetwork(scenario.conditions, self.randomness, self.trace)
         self.network.on_frame = self._on_frame
         self.network.reached = self.reached
-        self.history = History()
+        self.history = CallHistory()
         self.processes: list[Process] = []
         self.asked = self.answered = 0
-        self.members = {node: Member(self, node) for node in range(1, scenario.nodes + 1)}
+        self.members = {node: SimulatedMember(self, node) for node in range(1, scenario.nodes + 1)}
         self.nemesis = Nemesis(self)
         self.clients = [
             *(SimulatedClient(self, plan) for plan in scenario.clients),
@@ -132,7 +132,7 @@ class World:
 
     # -- the run ----------------------------------------------------------------------------
 
-    def run(self) -> Outcome:
+    def run(self) -> RunOutcome:
         """From the start to the verdict."""
         collecting = gc.isenabled()
         gc.disable()  # what is collected when must not be a matter of memory
@@ -143,7 +143,7 @@ class World:
                 process.abandon()
             if collecting:
                 gc.enable()
-        return Outcome(
+        return RunOutcome(
             self.scenario,
             tuple(self.monitor.violations),
             self.coverage.counts,
@@ -272,6 +272,6 @@ class _LastClient(SimulatedClient):
             await asyncio.sleep(0.1)
 
 
-def run(scenario: Scenario, keep_trace: bool = False) -> Outcome:
+def run(scenario: Scenario, keep_trace: bool = False) -> RunOutcome:
     """Run one scenario to its outcome."""
     return World(scenario, keep_trace).run()

@@ -39,16 +39,16 @@ from kvstore.commands.commands import (
     decode_batch,
     decode_bundle,
 )
-from kvstore.commands.operations import Transaction, Write
+from kvstore.commands.operations import Transaction, TxnPut
 from kvstore.peers.frames import PeerMessage
-from kvstore.state.mvcc import Page
+from kvstore.state.mvcc import KeyPage
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import ChosenThrough, Record
-from paxos.messages import Accept, Accepted, Entry, Promise
+from paxos.messages import Accept, Accepted, LogEntry, Promise
 from paxos.node import Node
 from proof.simulation.judge.durable import DurableLog
 from proof.simulation.judge.lease_book import LeaseBook
-from proof.simulation.judge.model import Change, Model
+from proof.simulation.judge.model import ModelChange, StoreModel
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Monitor:
         self.phase2 = phase2
         self.reached = reached
         self.violations: list[Violation] = []
-        self.model = Model()
+        self.model = StoreModel()
         self.leases = leases
         self.chosen: dict[Slot, tuple[bytes, Ballot]] = {}
         self.applied: dict[Slot, bytes] = {}
@@ -129,7 +129,7 @@ class Monitor:
         """`node` wrote `record` to its `log`: what the log holds as chosen is what was chosen."""
         through = log.chosen_through
         match record:
-            case Entry(slot) if slot <= through:
+            case LogEntry(slot) if slot <= through:
                 slots = range(slot, slot + 1)
             case ChosenThrough(slot):
                 slots = range(self._recorded[node] + 1, slot + 1)
@@ -317,7 +317,7 @@ class Monitor:
             for change in changes:
                 self._check_written_once(revision, change)
 
-    def _check_written_once(self, revision: int, change: Change) -> None:
+    def _check_written_once(self, revision: int, change: ModelChange) -> None:
         if change.value is not None:
             first = self._values.setdefault(change.value, revision)
             if first != revision:
@@ -363,7 +363,7 @@ class Monitor:
                 f"read as of revision {revision}, after {acknowledged_revision} was acknowledged",
             )
 
-    def check_page(self, page: Page, limit: int, acknowledged_revision: int) -> None:
+    def check_page(self, page: KeyPage, limit: int, acknowledged_revision: int) -> None:
         """A page of all keys that begin with "k", read after `acknowledged_revision` was seen."""
         if page.revision < acknowledged_revision:
             self.violated(
@@ -381,5 +381,5 @@ def _writes_a_value(command: Command) -> bool:
     """Values are unique, and so are idempotency keys: there is no second command like it."""
     if isinstance(command, Transaction):
         operations = (*command.success, *command.failure)
-        return any(isinstance(operation, Write) for operation in operations)
+        return any(isinstance(operation, TxnPut) for operation in operations)
     return isinstance(command, Put | Once)

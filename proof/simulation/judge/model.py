@@ -38,25 +38,25 @@ from kvstore.commands.commands import (
     Written,
 )
 from kvstore.commands.operations import (
-    Compare,
+    Comparison,
     Field,
     KeyValue,
-    Operation,
-    OperationResult,
     Relation,
-    Remove,
-    RemoveDone,
     Select,
     Selected,
     Transaction,
     TransactionDone,
-    Write,
-    WriteDone,
+    TxnDelete,
+    TxnDeleteDone,
+    TxnOperation,
+    TxnOperationResult,
+    TxnPut,
+    TxnPutDone,
 )
 from paxos.ballot import ZERO, Slot
 
 
-class Change(NamedTuple):
+class ModelChange(NamedTuple):
     """One key changed at `revision`: what it holds since, or None if it was deleted."""
 
     revision: int
@@ -75,13 +75,13 @@ class _Fails(Exception):
 
 
 @dataclass
-class _Session:
+class _ModelSession:
     life: int = 0
     floor: int = 0
     seen: set[int] = field(default_factory=set)
 
 
-class Model:
+class StoreModel:
     """The whole key space at every revision. `changes[r]` is what happened at revision r."""
 
     def __init__(self) -> None:
@@ -92,11 +92,11 @@ class Model:
         """Id -> the slot that granted it."""
         self._slot = 0
         self._leader = ZERO
-        self.changes: dict[int, list[Change]] = {}
-        self._by_key: dict[bytes, list[Change]] = {}
-        self._written: list[Change] = []
+        self.changes: dict[int, list[ModelChange]] = {}
+        self._by_key: dict[bytes, list[ModelChange]] = {}
+        self._written: list[ModelChange] = []
         self._once: dict[bytes, tuple[int, Command, Result]] = {}
-        self._sessions: dict[int, _Session] = {}
+        self._sessions: dict[int, _ModelSession] = {}
         self._clock_ms = 0
 
     # -- applying ---------------------------------------------------------------------------
@@ -125,9 +125,9 @@ class Model:
         return [lease for lease in batch.expired if self.leases.get(lease, known + 1) <= known]
 
     def _admits(self, bundle: Bundle) -> bool:
-        session = self._sessions.setdefault(bundle.origin, _Session())
+        session = self._sessions.setdefault(bundle.origin, _ModelSession())
         if bundle.life > session.life:
-            session = self._sessions[bundle.origin] = _Session(bundle.life)
+            session = self._sessions[bundle.origin] = _ModelSession(bundle.life)
         old = bundle.life < session.life or bundle.number < session.floor
         if old or bundle.number in session.seen:
             return False
@@ -207,13 +207,13 @@ class Model:
         revision, old = self.revision + 1, self.items.get(key)
         create, version = (revision, 1) if old is None else (old.create_revision, old.version + 1)
         item = self.items[key] = KeyValue(key, value, create, revision, version, lease)
-        self._written.append(Change(revision, key, item))
+        self._written.append(ModelChange(revision, key, item))
         return item
 
     def _remove(self, key: bytes) -> KeyValue | None:
         old = self.items.pop(key, None)
         if old is not None:
-            self._written.append(Change(self.revision + 1, key, None))
+            self._written.append(ModelChange(self.revision + 1, key, None))
         return old
 
     def _commit(self) -> int:
@@ -259,9 +259,9 @@ class Model:
         results = tuple([self._operate(operation, choices) for operation in branch])
         return TransactionDone(self._shown, succeeded, results)
 
-    def _operate(self, operation: Operation, choices: list[bool]) -> OperationResult:
+    def _operate(self, operation: TxnOperation, choices: list[bool]) -> TxnOperationResult:
         match operation:
-            case Write(key, value, lease, previous):
+            case TxnPut(key, value, lease, previous):
                 old = self.items.get(key)
                 if old is None and (value is None or lease is None):
                     raise _Fails(NoKey())
@@ -270,13 +270,13 @@ class Model:
                 if lease and lease not in self.leases:
                     raise _Fails(NoLease(lease))
                 item = self._write(key, value or b"", lease or 0)
-                return WriteDone(
+                return TxnPutDone(
                     self._shown, item.version, item.create_revision, old if previous else None
                 )
-            case Remove(start, end, previous):
+            case TxnDelete(start, end, previous):
                 keys = sorted(key for key in self.items if _within(key, start, end))
                 gone = [old for old in map(self._remove, keys) if old is not None]
-                return RemoveDone(self._shown, len(gone), tuple(gone) if previous else ())
+                return TxnDeleteDone(self._shown, len(gone), tuple(gone) if previous else ())
             case Select():
                 return self._select(operation)
             case Transaction():
@@ -290,7 +290,7 @@ class Model:
         items = tuple(self.items[key] for key in limited)
         return Selected(self._shown, items, len(keys), len(keys) > len(items))
 
-    def _compare(self, compare: Compare) -> bool:
+    def _compare(self, compare: Comparison) -> bool:
         keys = [key for key in self.items if _within(key, compare.start, compare.end)]
         if not keys:
             return compare.field is not Field.VALUE and _related(compare, 0)
@@ -298,26 +298,26 @@ class Model:
 
     # -- looking back -----------------------------------------------------------------------
 
-    def get(self, key: bytes, revision: int) -> Change | None:
+    def get(self, key: bytes, revision: int) -> ModelChange | None:
         """What `key` held as of `revision`; None if it did not exist."""
         changes = self._by_key.get(key, [])
         position = bisect_right(changes, revision, key=lambda change: change.revision)
         found = changes[position - 1] if position else None
         return found if found is not None and found.item is not None else None
 
-    def range(self, start: bytes, end: bytes | None, revision: int) -> list[Change]:
+    def range(self, start: bytes, end: bytes | None, revision: int) -> list[ModelChange]:
         """All keys with start <= key < end as of `revision`, in key order."""
         keys = sorted(key for key in self._by_key if _within(key, start, end))
         return [found for found in (self.get(key, revision) for key in keys) if found is not None]
 
-    def wrote(self, revision: int, key: bytes) -> Change | None:
+    def wrote(self, revision: int, key: bytes) -> ModelChange | None:
         """What happened to `key` at `revision`."""
         for change in self.changes.get(revision, ()):
             if change.key == key:
                 return change
         return None
 
-    def since(self, revision: int, through: int) -> Iterator[tuple[int, list[Change]]]:
+    def since(self, revision: int, through: int) -> Iterator[tuple[int, list[ModelChange]]]:
         """Every revision after `revision` up to `through`, with what happened."""
         for number in range(revision + 1, through + 1):
             yield number, self.changes[number]
@@ -338,7 +338,7 @@ def _field(item: KeyValue, name: Field) -> int | bytes:
     return fields[name]
 
 
-def _related(compare: Compare, found: int | bytes) -> bool:
+def _related(compare: Comparison, found: int | bytes) -> bool:
     operand = compare.operand
     if isinstance(found, bytes) != isinstance(operand, bytes):
         operand = b"" if isinstance(found, bytes) else 0

@@ -13,7 +13,7 @@ from kvstore.commands.commands import Result
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import ChosenThrough, Effects, Promised, Record, Restored, Truncation
-from paxos.messages import AnyMessage, Entry
+from paxos.messages import AnyMessage, LogEntry
 from paxos.node import Node, NodeConfig, Role
 from paxos.quorum import QuorumSystem
 from proof.simulation.lessons.stage import COMMIT_US, TICK_US, Stage
@@ -26,19 +26,19 @@ Machines = Callable[[NodeId, int], StateMachine]
 
 
 @dataclass
-class Disk:
+class LessonDisk:
     """What the records written so far add up to."""
 
     promised: Ballot = ZERO
     first_slot: Slot = 1
     chosen_through: Slot = 0
-    entries: dict[Slot, Entry] = field(default_factory=dict)
+    entries: dict[Slot, LogEntry] = field(default_factory=dict)
 
     def write(self, record: Record) -> None:
         match record:
             case Promised():
                 self.promised = record.ballot
-            case Entry():
+            case LogEntry():
                 self.entries[record.slot] = record
             case ChosenThrough():
                 self.chosen_through = record.slot
@@ -52,12 +52,12 @@ class Disk:
 
 
 @dataclass
-class Member:
+class LessonMember:
     """One node, its disk, and what its state machine applied."""
 
     node: Node
     life: int = 1
-    disk: Disk = field(default_factory=Disk)
+    disk: LessonDisk = field(default_factory=LessonDisk)
     role: Role = Role.FOLLOWER
     applied: list[bytes] = field(default_factory=list)
     machine: StateMachine | None = None
@@ -87,9 +87,9 @@ class LogStage(Stage):
         self.chosen: dict[Slot, bytes] = {}
         self._window = window
         self._machines = machines
-        self.members: dict[NodeId, Member] = {}
+        self.members: dict[NodeId, LessonMember] = {}
         for node in self.nodes:
-            self.members[node] = Member(self._born(node, 1, None))
+            self.members[node] = LessonMember(self._born(node, 1, None))
             self.members[node].machine = machines(node, 1) if machines else None
             self._happened(node, "started")
             self._happened(node, "follower")
@@ -195,7 +195,7 @@ class LogStage(Stage):
             self._apply(node, slot, value)
 
     @staticmethod
-    def _role_text(member: Member) -> str:
+    def _role_text(member: LessonMember) -> str:
         if member.role is Role.FOLLOWER:
             return "it has seen a higher ballot, or no quorum"
         verb = "leads" if member.role is Role.LEADER else "phase 1"
@@ -210,7 +210,7 @@ class LogStage(Stage):
             member.disk.write(record)
             if isinstance(record, Promised):
                 self._happened(node, "promised", f"{record.ballot} is on disk")
-            elif isinstance(record, Entry) and record.slot > len(member.applied):
+            elif isinstance(record, LogEntry) and record.slot > len(member.applied):
                 self._slot_is(node, record.slot, "accepted", record.ballot, record.value)
         for to, message in effects.send:
             if to != node:

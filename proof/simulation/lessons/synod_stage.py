@@ -6,9 +6,9 @@ from paxos.acceptor import Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId
 from paxos.effects import Promised
 from paxos.election import Election
-from paxos.messages import Accept, Accepted, AnyMessage, Entry, Nack, Prepare, Promise
+from paxos.messages import Accept, Accepted, AnyMessage, LogEntry, Nack, Prepare, Promise
 from paxos.quorum import QuorumSystem
-from paxos.synod import SLOT, Outbox, SynodLearner, SynodProposer
+from paxos.synod import SLOT, PendingEffects, SynodLearner, SynodProposer
 from proof.simulation.lessons.stage import COMMIT_US, Stage
 from proof.simulation.tell.describe import value_text
 
@@ -36,7 +36,7 @@ class SynodStage(Stage):
         self.proposers = {
             node: SynodProposer(node, quorums, value) for node, value in proposers.items()
         }
-        self.outboxes = {node: Outbox() for node in sorted(quorums.members)}
+        self.outboxes = {node: PendingEffects() for node in sorted(quorums.members)}
         self.acceptors = {node: Acceptor(out) for node, out in self.outboxes.items()}
         self.learners = {node: SynodLearner(quorums) for node in proposers}
         self.chosen: dict[NodeId, bytes] = {}
@@ -83,7 +83,7 @@ class SynodStage(Stage):
         self._drawn = f"{BACK_OFF_TICKS} ms and {draw} ms more, drawn from 0 to {n - 1}"
         return draw
 
-    def accepted(self, node: NodeId) -> Entry | None:
+    def accepted(self, node: NodeId) -> LogEntry | None:
         """What an acceptor has accepted."""
         return self.acceptors[node].log.get(SLOT)
 
@@ -123,7 +123,7 @@ class SynodStage(Stage):
             for record in effects.persist:
                 if isinstance(record, Promised):
                     self._happened(node, "promised", f"{record.ballot} is on disk")
-                elif isinstance(record, Entry):
+                elif isinstance(record, LogEntry):
                     self._slot_is(node, record.slot, "accepted", record.ballot, record.value)
             for to, message in effects.send:
                 self._transmit(node, to, message)

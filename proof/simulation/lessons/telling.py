@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from proof.simulation.tell.trace import (
     Answered,
     Asked,
-    Event,
     Happened,
     Lost,
     Note,
     Recording,
     Sent,
     SlotIs,
+    TraceEvent,
 )
 
 WIDTH = 100
@@ -44,9 +44,9 @@ def tell(recording: Recording) -> str:
     return "\n".join(lines)
 
 
-def _groups(events: tuple[Event, ...]) -> Iterator[list[Event]]:
+def _groups(events: tuple[TraceEvent, ...]) -> Iterator[list[TraceEvent]]:
     """Events one by one, but the same message to several nodes at once."""
-    group: list[Event] = []
+    group: list[TraceEvent] = []
     for event in events:
         if group and not _goes_with(group[0], event):
             yield group
@@ -56,13 +56,13 @@ def _groups(events: tuple[Event, ...]) -> Iterator[list[Event]]:
         yield group
 
 
-def _goes_with(first: Event, event: Event) -> bool:
+def _goes_with(first: TraceEvent, event: TraceEvent) -> bool:
     if not isinstance(first, Sent) or not isinstance(event, Sent):
         return False
     return (first.at_us, first.sender, first.text) == (event.at_us, event.sender, event.text)
 
 
-def _line(group: list[Event], sent: dict[int, Sent]) -> str:
+def _line(group: list[TraceEvent], sent: dict[int, Sent]) -> str:
     """One line for what a reader needs; arrivals, disks and shading are left to the picture."""
     match group[0]:
         case Sent() as first:

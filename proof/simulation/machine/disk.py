@@ -32,7 +32,7 @@ class DiskFile:
         self.synced: bytes | None = None
 
 
-class Disk:
+class SimulatedDisk:
     """One machine's data directory; it outlives the programs that use it.
 
     The nemesis sets `fails` (the next sync fails, and all later ones until the program ends),
@@ -157,7 +157,7 @@ class Disk:
 class OpenFile:
     """kvstore.storage.disk.File."""
 
-    def __init__(self, disk: Disk, file: DiskFile) -> None:
+    def __init__(self, disk: SimulatedDisk, file: DiskFile) -> None:
         self._disk = disk
         self._file = file
 
@@ -179,7 +179,7 @@ class OpenFile:
         """Nothing to give back."""
 
 
-class LogWriter:
+class SimulatedLogWriter:
     """kvstore.storage.log.LogWriter: groups that come while a commit is under way share the next.
 
     The commit runs as a blocking call of the program, so a crash in the middle of it keeps all of

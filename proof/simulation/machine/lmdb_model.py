@@ -92,8 +92,8 @@ class Environment:
         self.file.trees.setdefault(name, Tree())
         return name
 
-    def begin(self, db: bytes = b"", write: bool = False) -> "Transaction":
-        return Transaction(self, db, write)
+    def begin(self, db: bytes = b"", write: bool = False) -> "TransactionModel":
+        return TransactionModel(self, db, write)
 
     def __enter__(self) -> "Environment":
         return self
@@ -124,7 +124,7 @@ class Environment:
         self.file.trees = trees
 
 
-class Transaction:
+class TransactionModel:
     """A context manager like LMDB's: commits at the end, aborts on an exception."""
 
     def __init__(self, environment: Environment, db: bytes, write: bool) -> None:
@@ -134,7 +134,7 @@ class Transaction:
         self._trees = dict(environment.file.trees)
         self._own: set[bytes] = set()
 
-    def __enter__(self) -> "Transaction":
+    def __enter__(self) -> "TransactionModel":
         return self
 
     def __exit__(
@@ -172,19 +172,19 @@ class Transaction:
         db = db or self._db
         return key in self._trees[db].pairs and self.mutable(db).delete(key)
 
-    def cursor(self, *, db: bytes = b"") -> "Cursor":
-        return Cursor(self, db or self._db)
+    def cursor(self, *, db: bytes = b"") -> "CursorModel":
+        return CursorModel(self, db or self._db)
 
 
-class Cursor:
+class CursorModel:
     """A position between the pairs of one database."""
 
-    def __init__(self, transaction: Transaction, db: bytes) -> None:
+    def __init__(self, transaction: TransactionModel, db: bytes) -> None:
         self._transaction = transaction
         self._db = db
         self._at = -1
 
-    def __enter__(self) -> "Cursor":
+    def __enter__(self) -> "CursorModel":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -56,7 +56,7 @@ class _Path:
     held: list[Callable[[], None]] = field(default_factory=list)
 
 
-class Network:
+class SimulatedNetwork:
     """All hosts and streams. Hosts are node ids; `randomness(name)` gives a stream of its own."""
 
     def __init__(
@@ -237,7 +237,7 @@ class Endpoint(asyncio.Transport):
     peer: "Endpoint"
 
     def __init__(
-        self, network: Network, process: Process, pair: Pair, protocol: asyncio.Protocol
+        self, network: SimulatedNetwork, process: Process, pair: Pair, protocol: asyncio.Protocol
     ) -> None:
         super().__init__()
         self.process = process

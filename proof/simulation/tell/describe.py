@@ -36,12 +36,12 @@ from paxos.messages import (
     Accept,
     Accepted,
     Chosen,
-    Entry,
     Fetch,
     Fetched,
     HandOver,
     Heartbeat,
     HeartbeatReply,
+    LogEntry,
     Nack,
     Prepare,
     PreVote,
@@ -86,7 +86,7 @@ def describe_record(record: Record) -> str:
     match record:
         case Promised(ballot):
             return f"promised {ballot}"
-        case Entry():
+        case LogEntry():
             return describe_entries((record,))
         case ChosenThrough(slot):
             return f"chosen through {slot}"
@@ -94,7 +94,7 @@ def describe_record(record: Record) -> str:
             return f"log begins at slot {slot}"
 
 
-def describe_entries(entries: tuple[Entry, ...]) -> str:
+def describe_entries(entries: tuple[LogEntry, ...]) -> str:
     """Slots with their values and the ballots they were accepted in."""
     return ", ".join(f"{e.slot}={value_text(e.value)} in {e.ballot}" for e in entries) or "nothing"
 

@@ -3,18 +3,18 @@
 import re
 from collections.abc import Iterator
 
-from proof.simulation.cluster.world import Outcome
+from proof.simulation.cluster.world import RunOutcome
 from proof.simulation.judge.invariants import Violation
 from proof.simulation.tell.trace import (
     Answered,
     Asked,
-    Event,
     FaultBegan,
     FaultEnded,
     Happened,
     Note,
     Sent,
     SlotIs,
+    TraceEvent,
 )
 
 LINES_MAX = 80
@@ -22,7 +22,7 @@ STATES = ("started", "crashed", "failed", "paused", "resumed", "leader", "candid
 LEADING = ("Prepare", "Promise", "Nack")
 
 
-def story(outcome: Outcome) -> list[str]:
+def story(outcome: RunOutcome) -> list[str]:
     """Numbered lines, the last of which is the violation. The trace must have been kept."""
     violation = outcome.violations[0] if outcome.violations else None
     told = list(_folded(_told(outcome.events, violation)))
@@ -51,7 +51,7 @@ def _folded(lines: Iterator[str]) -> Iterator[str]:
         yield f"{'':13}  ... and {alike} more like that"
 
 
-def _told(events: list[Event], violation: Violation | None) -> Iterator[str]:
+def _told(events: list[TraceEvent], violation: Violation | None) -> Iterator[str]:
     asked: dict[int, Asked] = {}
     for event in events:
         text = ""
@@ -77,7 +77,7 @@ def _concerns(question: Asked, violation: Violation | None) -> bool:
     return question.key in (violation.key, "")
 
 
-def _line(event: Event, violation: Violation | None) -> str:
+def _line(event: TraceEvent, violation: Violation | None) -> str:
     slot = None if violation is None else violation.slot
     match event:
         case FaultBegan(_, _, _, text):

@@ -108,7 +108,7 @@ class Note(msgspec.Struct, frozen=True, tag_field="kind", tag="note"):
     node: NodeId | None = None
 
 
-Event = (
+TraceEvent = (
     Sent | Delivered | Lost | Happened | SlotIs | FaultBegan | FaultEnded | Asked | Answered | Note
 )
 
@@ -119,19 +119,19 @@ class Trace:
     """Collects events; `keep=False` only hashes them."""
 
     def __init__(self, keep: bool = True) -> None:
-        self.events: list[Event] = []
+        self.events: list[TraceEvent] = []
         self.count = 0
         self._keep = keep
         self._hash = hashlib.blake2b(digest_size=16)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: TraceEvent) -> None:
         """Events come in the order of time."""
         self.count += 1
         self._hash.update(_encode(event))
         if self._keep:
             self.events.append(event)
 
-    def add_raw(self, raw: bytes, make: Callable[[], Event]) -> None:
+    def add_raw(self, raw: bytes, make: Callable[[], TraceEvent]) -> None:
         """The same where making the event costs: `raw` is hashed, and must determine it."""
         self.count += 1
         self._hash.update(raw)
@@ -156,4 +156,4 @@ class Recording(msgspec.Struct, frozen=True):
     nodes: tuple[NodeId, ...]
     clients: tuple[int, ...]
     facts: tuple[tuple[str, str], ...]
-    events: tuple[Event, ...]
+    events: tuple[TraceEvent, ...]

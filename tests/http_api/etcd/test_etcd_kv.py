@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from http_api.etcd.kv import bounds
 from http_api.etcd.messages import (
-    Compare,
+    CompareMessage,
     CompareTarget,
     PutRequest,
     RangeRequest,
@@ -211,7 +211,7 @@ def test_encoded_sizes() -> None:
     """By hand, from protobuf's encoding."""
     put = PutRequest(b"k" * 200, b"v" * 20_000, lease=-1, prev_kv=True)
     assert message_bytes(put) == (1 + 2 + 200) + (1 + 3 + 20_000) + (1 + 10) + 2
-    compare = Compare(key=b"k", range_end=b"l", version=127, target=CompareTarget.MOD)
+    compare = CompareMessage(key=b"k", range_end=b"l", version=127, target=CompareTarget.MOD)
     assert message_bytes(compare) == 3 + (2 + 1 + 1) + 2 + 2
     txn = TxnRequest([compare], [RequestOp(request_put=put), RequestOp()])
     size = message_bytes(put)

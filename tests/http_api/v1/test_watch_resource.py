@@ -9,7 +9,7 @@ import pytest
 from http_api.core import streams
 from http_api.v1 import watch as resource
 from kvstore.commands.commands import Compact, Delete, Grant, Put, Revoke
-from kvstore.commands.operations import Remove, Transaction, Write
+from kvstore.commands.operations import Transaction, TxnDelete, TxnPut
 from tests.support.event_source import watch
 from tests.support.raw_http import connect
 
@@ -40,7 +40,7 @@ def test_a_transaction_is_one_event(server):
     async def run():
         async with server() as served, watch(served.address, "start=b&end=d") as source:
             served.replica.apply(*(Put(key, b"old") for key in (b"a", b"b", b"c")))
-            writes = (Write(b"c", b"new"), Write(b"a", b"new"), Remove(b"b", b"b\0"))
+            writes = (TxnPut(b"c", b"new"), TxnPut(b"a", b"new"), TxnDelete(b"b", b"b\0"))
             served.replica.apply(Transaction((), writes))
             changes = await source.changes(3)
             seen = [(event["type"], event["key"]) for event in changes[2]["events"]]

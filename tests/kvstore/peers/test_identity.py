@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvstore.peers.membership import Membership, Refused
+from kvstore.peers.membership import HandshakeRefused, Membership
 from paxos.quorum import flexible, majority
 
 
@@ -31,9 +31,9 @@ def test_forms_once_all_have_met_all() -> None:
         meet(*members)
     assert all(m.formed for m in members)
     assert len({m.cluster_id for m in members}) == 1
-    with pytest.raises(Refused, match="does not know"):
+    with pytest.raises(HandshakeRefused, match="does not know"):
         a.check(member(3, "emptied").hello(1))
-    with pytest.raises(Refused, match="empty data directory"):
+    with pytest.raises(HandshakeRefused, match="empty data directory"):
         member(3, "emptied").check(a.hello(3))
 
 
@@ -51,5 +51,5 @@ def test_one_way_handshakes_form_nothing_that_a_lost_disk_could_join() -> None:
 
 def test_another_configuration_is_refused() -> None:
     other = Membership(2, "b", flexible([1, 2, 3], 1), "http://x", {}, False, lambda *_: None)
-    with pytest.raises(Refused, match="configured"):
+    with pytest.raises(HandshakeRefused, match="configured"):
         member(1, "a").check(other.hello(1))

@@ -10,7 +10,7 @@ import pytest
 from kvstore.errors import KvError, NoQuorum, Overloaded, Stopping
 from kvstore.peers.frames import LeaseAsk, LeaseTold, decode_message, encode_frame
 from kvstore.replica import leasing
-from kvstore.replica.leasing import Lease, Leasing
+from kvstore.replica.leasing import LeaseTime, Leasing
 from paxos.ballot import ZERO, Ballot
 
 RESEND_TICKS = 4
@@ -117,8 +117,8 @@ def test_a_leader_answers_once_a_quorum_has_confirmed_it() -> None:
         assert not renew.done() and len(one.barriers) == 2
         one.now_s += 5
         await one.confirm()
-        assert look.result() == Lease(60, 5.0)
-        assert (renew.result(), unknown.result()) == (Lease(60, 60.0), None)
+        assert look.result() == LeaseTime(60, 5.0)
+        assert (renew.result(), unknown.result()) == (LeaseTime(60, 60.0), None)
         one.now_s += 59.9
         assert one.leasing.due() is None
         one.now_s += 0.2
@@ -148,7 +148,7 @@ def test_a_leader_that_is_none_any_more_answers_nothing() -> None:
         assert not one.barriers
         one.leasing.on_told(LeaseTold(ask.number, ((60, 60.0),)))
         await turns()
-        assert task.result() == Lease(60, 60.0)
+        assert task.result() == LeaseTime(60, 60.0)
 
     run(test)
 
@@ -186,7 +186,11 @@ def test_questions_are_lost_doubled_and_reordered() -> None:
         for told in (told_two, told_one, told_two, told_one):
             one.leasing.on_told(told)
         await turns()
-        assert [t.result() for t in (first, second, third)] == [None, Lease(60, 8), Lease(60, 9)]
+        assert [t.result() for t in (first, second, third)] == [
+            None,
+            LeaseTime(60, 8),
+            LeaseTime(60, 9),
+        ]
         assert not one.leasing._asked and not one.leasing._waiting
 
     run(test)
@@ -245,7 +249,7 @@ def test_a_new_leader_announces_itself_before_it_answers() -> None:
         for _ in range(RESEND_TICKS):
             one.leasing.tick()
         await one.confirm()
-        assert task.result() == Lease(60, 60.0)
+        assert task.result() == LeaseTime(60, 60.0)
         # Under the next ballot all begins anew, even if nobody noticed that it had been lost.
         one.now_s += 30
         one.lead(Ballot(9, 1))

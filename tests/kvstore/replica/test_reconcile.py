@@ -10,13 +10,13 @@ from kvstore.replica.open import reconcile
 from kvstore.storage.log import LogStore
 from paxos.ballot import Ballot
 from paxos.effects import ChosenThrough, Promised, Restored, Truncation
-from paxos.messages import Entry
+from paxos.messages import LogEntry
 
 OLD, NEW, PROMISE = Ballot(3, 2), Ballot(4, 1), Ballot(5, 3)
 
 
-def entries(first: int, last: int, ballot: Ballot = OLD) -> tuple[Entry, ...]:
-    return tuple(Entry(slot, ballot, b"%d" % slot) for slot in range(first, last + 1))
+def entries(first: int, last: int, ballot: Ballot = OLD) -> tuple[LogEntry, ...]:
+    return tuple(LogEntry(slot, ballot, b"%d" % slot) for slot in range(first, last + 1))
 
 
 @pytest.fixture

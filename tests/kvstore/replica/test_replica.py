@@ -10,7 +10,7 @@ from kvstore.replica.open import open_replica, reconcile
 from kvstore.replica.replica import Replica
 from kvstore.storage.log import LogStore
 from paxos.ballot import Ballot
-from paxos.messages import Entry
+from paxos.messages import LogEntry
 
 
 def free_ports(count: int) -> list[int]:
@@ -58,7 +58,7 @@ def test_write_relay_hand_over_restart(tmp_path: Path) -> None:
 
 def test_a_state_ahead_of_the_log_wins(tmp_path: Path) -> None:
     log = LogStore(tmp_path / "log.mdb")
-    log.commit([Entry(slot, Ballot(slot, 1), b"v") for slot in (1, 2, 6)])
+    log.commit([LogEntry(slot, Ballot(slot, 1), b"v") for slot in (1, 2, 6)])
     for restored in (reconcile(log, 5), log.restore()):
         assert (restored.first_slot, restored.chosen_through) == (6, 5)
         assert [entry.slot for entry in restored.entries] == [6]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from kvstore.commands.commands import Compact, Delete, Grant, Put, Revoke
-from kvstore.commands.operations import Remove, Transaction, Write, only
+from kvstore.commands.operations import Transaction, TxnDelete, TxnPut, only
 from kvstore.errors import Overloaded, RevisionCompacted, Stopping
 from kvstore.replica import feed as watch
-from kvstore.replica.feed import Change, Feed, Interest, Watcher
+from kvstore.replica.feed import Feed, Interest, RevisionEvents, Watcher
 from tests.support.naive_store import Driven
 
 
@@ -50,14 +50,14 @@ def put(driven: Driven, *keys: bytes) -> None:
         driven.apply(Put(key, b"v"))
 
 
-async def waiting(watcher: Watcher) -> "asyncio.Task[list[Change]]":
+async def waiting(watcher: Watcher) -> "asyncio.Task[list[RevisionEvents]]":
     task = asyncio.create_task(watcher.next())
     await turns()
     assert not task.done()
     return task
 
 
-def revisions(changes: list[Change]) -> list[int]:
+def revisions(changes: list[RevisionEvents]) -> list[int]:
     return [change.revision for change in changes]
 
 
@@ -103,7 +103,7 @@ def test_a_transaction_and_the_end_of_a_lease_are_one_change(driven: Driven) -> 
         driven.apply(
             Transaction(
                 (),
-                (Write(b"b", b"1", 7), Remove(b"x", b"y"), Write(b"a", b"2", 7)),
+                (TxnPut(b"b", b"1", 7), TxnDelete(b"x", b"y"), TxnPut(b"a", b"2", 7)),
             ),
             Revoke(7),
         )
@@ -199,13 +199,13 @@ def test_the_ring_is_bounded_and_history_takes_over(driven: Driven, small: None)
     async def test() -> None:
         feed = Feed(driven.state)
         slow, fast = feed.watch(ALL), feed.watch(ALL)
-        got: list[Change] = []
+        got: list[RevisionEvents] = []
         for number in range(20):
             put(driven, b"k%d" % (number % 4))
             got += await fast.next()
             assert len(feed._recent) <= 3
         assert revisions(got) == list(range(2, 22))
-        late: list[Change] = []
+        late: list[RevisionEvents] = []
         while len(late) < 20:
             late += await slow.next()
         assert late == got
@@ -226,7 +226,7 @@ def test_the_ring_is_bounded_in_bytes(driven: Driven, monkeypatch: pytest.Monkey
         assert len(feed._recent) == 1
         put(driven, b"a", b"b")
         assert len(feed._recent) == 2 and feed._recent_bytes < 10_000
-        got: list[Change] = []
+        got: list[RevisionEvents] = []
         while len(got) < 12:
             got += await watcher.next()
         assert revisions(got) == list(range(2, 14))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kvstore.commands.operations import Transaction, only
 from kvstore.errors import DuplicateKey, RevisionCompacted, Stopping
 from kvstore.replica import feed as watch
-from kvstore.replica.feed import Change, Feed, Interest
+from kvstore.replica.feed import Feed, Interest, RevisionEvents
 from kvstore.state.transactions import check
 from tests.support.naive_store import COMMANDS, KEYS, Driven, NaiveStore, within
 
@@ -65,8 +65,8 @@ class Watching:
         self.feed, self.interest = feed, interest
         self.watcher = feed.watch(interest, first)
         self.first = first or feed.revision + 1
-        self.got: list[Change] = []
-        self.task: asyncio.Task[list[Change]] | None = None
+        self.got: list[RevisionEvents] = []
+        self.task: asyncio.Task[list[RevisionEvents]] | None = None
         self.cut_off = self.closed = False
 
     def collect(self) -> None:

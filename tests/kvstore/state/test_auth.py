@@ -17,7 +17,6 @@ from kvstore.commands.accounts import (
     GrantPermission,
     GrantRole,
     Permission,
-    Reason,
     RevokePermission,
     RevokeRole,
     Right,
@@ -44,17 +43,17 @@ from kvstore.commands.commands import (
     encode,
 )
 from kvstore.commands.operations import (
-    Compare,
+    Comparison,
     Field,
     Relation,
-    Remove,
     Select,
     Transaction,
     TransactionDone,
-    Write,
+    TxnDelete,
+    TxnPut,
     only,
 )
-from kvstore.errors import PermissionDenied, Unauthenticated
+from kvstore.errors import PermissionDenied, Reason, Unauthenticated
 from kvstore.state.auth import ITSELF, Caller, Demand, caller, check_read
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
@@ -213,23 +212,26 @@ NEEDS = [
     (Delete(b"a"), Delete(b"b")),
     (Delete(b"a", EXISTS), Delete(b"c", EXISTS)),
     (Once(b"1", Put(b"a", b"")), Once(b"2", Put(b"b", b""))),
-    (Transaction((), (Write(b"c", b""),)), Transaction((), (Write(b"b", b""),))),
-    (Transaction((), (Write(b"c", b"", 0),)), Transaction((), (Write(b"c", b"", 0, True),))),
-    (Transaction((), (Remove(b"a", b"b"),)), Transaction((), (Remove(b"a", b"b\0"),))),
-    (Transaction((), (Remove(b"c", b"c\0"),)), Transaction((), (Remove(b"c", b"c\0", True),))),
+    (Transaction((), (TxnPut(b"c", b""),)), Transaction((), (TxnPut(b"b", b""),))),
+    (Transaction((), (TxnPut(b"c", b"", 0),)), Transaction((), (TxnPut(b"c", b"", 0, True),))),
+    (Transaction((), (TxnDelete(b"a", b"b"),)), Transaction((), (TxnDelete(b"a", b"b\0"),))),
+    (
+        Transaction((), (TxnDelete(b"c", b"c\0"),)),
+        Transaction((), (TxnDelete(b"c", b"c\0", True),)),
+    ),
     (Transaction((), (Select(b"b", b"c"),)), Transaction((), (Select(b"b", b"d"),))),
-    (Transaction((), (), (Write(b"a", b""),)), Transaction((), (), (Write(b"d", b""),))),
+    (Transaction((), (), (TxnPut(b"a", b""),)), Transaction((), (), (TxnPut(b"d", b""),))),
     (
-        Transaction((), (Transaction((), (Write(b"a", b""),)),)),
-        Transaction((), (Transaction((), (Write(b"d", b""),)),)),
+        Transaction((), (Transaction((), (TxnPut(b"a", b""),)),)),
+        Transaction((), (Transaction((), (TxnPut(b"d", b""),)),)),
     ),
     (
-        Transaction((Compare(Field.MOD, Relation.EQUAL, b"b", b"b\0", 0),), ()),
-        Transaction((Compare(Field.MOD, Relation.EQUAL, b"c", b"c\0", 0),), ()),
+        Transaction((Comparison(Field.MOD, Relation.EQUAL, b"b", b"b\0", 0),), ()),
+        Transaction((Comparison(Field.MOD, Relation.EQUAL, b"c", b"c\0", 0),), ()),
     ),
     (
-        Transaction((Compare(Field.MOD, Relation.EQUAL, b"b", b"b\0", 0),), ()),
-        Transaction((Compare(Field.MOD, Relation.EQUAL, b"b", b"d", 0),), ()),
+        Transaction((Comparison(Field.MOD, Relation.EQUAL, b"b", b"b\0", 0),), ()),
+        Transaction((Comparison(Field.MOD, Relation.EQUAL, b"b", b"d", 0),), ()),
     ),
 ]
 
@@ -253,7 +255,7 @@ def test_leases(guarded: Machine) -> None:
     assert isinstance(guarded.as_user("root", Put(b"z", b"", lease=7)), Written)
     assert isinstance(guarded.as_user("u", Put(b"a", b"", lease=8)), Written)
     assert guarded.as_user("u", Put(b"a", b"", lease=7)) == DENIED
-    assert guarded.as_user("u", Transaction((), (Write(b"a", b"", 7),))) == DENIED
+    assert guarded.as_user("u", Transaction((), (TxnPut(b"a", b"", 7),))) == DENIED
     assert guarded.as_user("u", Revoke(7)) == DENIED
     assert guarded.do(Revoke(8)) == NO_USER
     assert isinstance(guarded.as_user("u", Put(b"a", b"", lease=9, ttl_s=60)), Written)
@@ -352,7 +354,7 @@ def test_once_is_no_way_around(guarded: Machine) -> None:
 
 
 def test_transactions_run_for_who_may(guarded: Machine) -> None:
-    done = guarded.as_user("u", Transaction((), (Write(b"a", b"1"), Select(b"a", b"c"))))
+    done = guarded.as_user("u", Transaction((), (TxnPut(b"a", b"1"), Select(b"a", b"c"))))
     assert isinstance(done, TransactionDone)
     assert guarded.do(Transaction((), ())) == TransactionDone(2, True, ())
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from kvstore.commands import commands as c
-from kvstore.commands.operations import Remove, Select, Transaction, Write, only
+from kvstore.commands.operations import Select, Transaction, TxnDelete, TxnPut, only
 from kvstore.errors import (
     DuplicateKey,
     RevisionCompacted,
@@ -42,7 +42,7 @@ class KeyspaceAgainstTwin(RuleBasedStateMachine):
         self.digests = {0: b""}
 
     @rule(command=COMMANDS)
-    def apply(self, command: c.Write) -> None:
+    def apply(self, command: c.StoreCommand) -> None:
         if isinstance(command, Transaction):
             try:
                 check(command)
@@ -176,7 +176,7 @@ def test_unchecked_transactions_stop_nobody(pairs: list[tuple[bytes, bytes]]) ->
     """One that writes a key twice is refused before it is proposed; if it were not, replicas
     would still go on, and agree."""
     operations = tuple(
-        Write(key, value or None) if len(value) < 2 else Remove(key, only(key))
+        TxnPut(key, value or None) if len(value) < 2 else TxnDelete(key, only(key))
         for key, value in pairs
     )
     with tempfile.TemporaryDirectory() as directory:

@@ -21,7 +21,7 @@ from kvstore.commands.commands import (
     Revoked,
     Written,
 )
-from kvstore.commands.operations import Transaction, Write
+from kvstore.commands.operations import Transaction, TxnPut
 from paxos.ballot import ZERO, Ballot
 from tests.support.naive_store import Driven
 
@@ -112,7 +112,7 @@ def test_once_with_leases(driven: Driven) -> None:
     assert driven.apply(once) == driven.apply(once) == [Written(2, 1, 2)]
     end = Once(b"end", Revoke(7))
     assert driven.apply(end) == driven.apply(end) == [Revoked(3, 1)]
-    lost = Once(b"lost", Transaction((), (Write(b"k", b"v", 7),)))
+    lost = Once(b"lost", Transaction((), (TxnPut(b"k", b"v", 7),)))
     assert driven.apply(lost) == [NoLease(7)]
     driven.apply(Grant(7, 60))
     assert driven.apply(lost) == [NoLease(7)]

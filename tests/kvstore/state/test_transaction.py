@@ -18,18 +18,18 @@ from kvstore.commands.commands import (
     Result,
 )
 from kvstore.commands.operations import (
-    Compare,
+    Comparison,
     Field,
     KeyValue,
-    Operation,
     Relation,
-    Remove,
-    RemoveDone,
     Select,
     Transaction,
     TransactionDone,
-    Write,
-    WriteDone,
+    TxnDelete,
+    TxnDeleteDone,
+    TxnOperation,
+    TxnPut,
+    TxnPutDone,
     only,
 )
 from kvstore.state.transactions import check
@@ -49,14 +49,14 @@ def one(driven: Driven, transaction: Transaction) -> Result:
     return result
 
 
-def then(*operations: Operation) -> Transaction:
+def then(*operations: TxnOperation) -> Transaction:
     return Transaction((), operations)
 
 
 def compare(
     field: Field, relation: Relation, operand: int | bytes, key: bytes = b"k", end: Any = 0
-) -> Compare:
-    return Compare(field, relation, key, only(key) if end == 0 else end, operand)
+) -> Comparison:
+    return Comparison(field, relation, key, only(key) if end == 0 else end, operand)
 
 
 def test_writes_share_a_revision_and_later_operations_see_earlier_ones(driven: Driven) -> None:
@@ -65,11 +65,11 @@ def test_writes_share_a_revision_and_later_operations_see_earlier_ones(driven: D
         driven,
         then(
             Select(b"a", None),
-            Remove(b"b", only(b"b"), True),
-            Write(b"a", b"new", 0, True),
-            Write(b"c", b"new", 0, True),
+            TxnDelete(b"b", only(b"b"), True),
+            TxnPut(b"a", b"new", 0, True),
+            TxnPut(b"c", b"new", 0, True),
             Select(b"a", None, keys_only=True),
-            Remove(b"x", None, True),
+            TxnDelete(b"x", None, True),
         ),
     )
     assert isinstance(result, TransactionDone)
@@ -78,11 +78,11 @@ def test_writes_share_a_revision_and_later_operations_see_earlier_ones(driven: D
     assert [item.key for item in before.items] == [b"a", b"b"]  # type: ignore[union-attr]
     # The revision before the first write of the transaction, and the new one from then on.
     assert [r.revision for r in result.results] == [3, 4, 4, 4, 4, 4]
-    assert removed == RemoveDone(4, 1, (KeyValue(b"b", b"old", 3, 3, 1, 0),))
-    assert written == WriteDone(4, 2, 2, KeyValue(b"a", b"old", 2, 2, 1, 0))
-    assert created == WriteDone(4, 1, 4, None)
+    assert removed == TxnDeleteDone(4, 1, (KeyValue(b"b", b"old", 3, 3, 1, 0),))
+    assert written == TxnPutDone(4, 2, 2, KeyValue(b"a", b"old", 2, 2, 1, 0))
+    assert created == TxnPutDone(4, 1, 4, None)
     assert [i.key for i in after.items] == [b"a", b"c"]  # type: ignore[union-attr]
-    assert nothing == RemoveDone(4, 0, ())
+    assert nothing == TxnDeleteDone(4, 0, ())
     ((revision, events),) = driven.state.changes(4, 9)
     assert (revision, [(e.item.key, e.deleted) for e in events]) == (
         4,
@@ -94,7 +94,7 @@ def test_nothing_written_takes_no_revision(driven: Driven) -> None:
     assert one(driven, Transaction((), ())) == TransactionDone(1, True, ())
     no = compare(Field.VERSION, Relation.GREATER, 0)
     assert one(driven, Transaction((no,), ())) == TransactionDone(1, False, ())
-    assert isinstance(one(driven, then(Select(b"a", None), Remove(b"a", None))), TransactionDone)
+    assert isinstance(one(driven, then(Select(b"a", None), TxnDelete(b"a", None))), TransactionDone)
     assert driven.state.revision == 1
 
 
@@ -123,7 +123,7 @@ def test_every_compare(driven: Driven, field: Field, held: int | bytes, relation
 def test_compares_with_absent_keys_ranges_and_foreign_operands(driven: Driven) -> None:
     driven.apply(Put(b"p1", b"v"), Put(b"p2", b"v"), Put(b"p2", b"w"))
 
-    def holds(*compares: Compare) -> bool:
+    def holds(*compares: Comparison) -> bool:
         done = one(driven, Transaction(compares, ()))
         assert isinstance(done, TransactionDone)
         return done.succeeded
@@ -152,10 +152,10 @@ def test_compares_with_absent_keys_ranges_and_foreign_operands(driven: Driven) -
 
 def test_inner_compares_look_at_the_state_before_the_outermost(driven: Driven) -> None:
     is_new = compare(Field.VALUE, Relation.EQUAL, b"new", b"a")
-    inner = Transaction((is_new,), (Write(b"b", b"saw it"),), (Write(b"b", b"did not"),))
-    done = one(driven, then(Write(b"a", b"new"), inner, then(Select(b"a", only(b"a")))))
+    inner = Transaction((is_new,), (TxnPut(b"b", b"saw it"),), (TxnPut(b"b", b"did not"),))
+    done = one(driven, then(TxnPut(b"a", b"new"), inner, then(Select(b"a", only(b"a")))))
     assert isinstance(done, TransactionDone)
-    assert [type(r) for r in done.results] == [WriteDone, TransactionDone, TransactionDone]
+    assert [type(r) for r in done.results] == [TxnPutDone, TransactionDone, TransactionDone]
     assert not done.results[1].succeeded  # type: ignore[union-attr]
     assert done.results[2].results[0].count == 1  # type: ignore[union-attr]
     found = driven.state.get(b"b")
@@ -164,21 +164,21 @@ def test_inner_compares_look_at_the_state_before_the_outermost(driven: Driven) -
 
 def test_what_keeps_a_value_or_a_lease(driven: Driven) -> None:
     driven.apply(Grant(7, 60), Put(b"k", b"v", None, 7))
-    one(driven, then(Write(b"k", None, 0)))
+    one(driven, then(TxnPut(b"k", None, 0)))
     assert driven.state.get(b"k") == KeyValue(b"k", b"v", 2, 3, 2, 0)
-    one(driven, then(Write(b"k", b"w", 7)))
-    one(driven, then(Write(b"k", b"x", None)))
+    one(driven, then(TxnPut(b"k", b"w", 7)))
+    one(driven, then(TxnPut(b"k", b"x", None)))
     assert driven.state.get(b"k") == KeyValue(b"k", b"x", 2, 5, 4, 7)
-    one(driven, then(Write(b"k", None, None)))
+    one(driven, then(TxnPut(b"k", None, None)))
     assert driven.state.get(b"k") == KeyValue(b"k", b"x", 2, 6, 5, 7)
 
 
 @pytest.mark.parametrize(
     ("bad", "result"),
     [
-        (Write(b"a", b"v", 8), NoLease(8)),
-        (Write(b"z", None), NoKey()),
-        (Write(b"z", b"v", None), NoKey()),
+        (TxnPut(b"a", b"v", 8), NoLease(8)),
+        (TxnPut(b"z", None), NoKey()),
+        (TxnPut(b"z", b"v", None), NoKey()),
         (Select(b"a", None, revision=99), BadRevision(99, 3, 4)),
         (Select(b"a", None, revision=5), BadRevision(5, 3, 4)),
         (Select(b"a", None, revision=2), BadRevision(2, 3, 4)),
@@ -187,14 +187,14 @@ def test_what_keeps_a_value_or_a_lease(driven: Driven) -> None:
 )
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_one_that_fails_changes_nothing(
-    driven: Driven, bad: Operation, result: Result, depth: int
+    driven: Driven, bad: TxnOperation, result: Result, depth: int
 ) -> None:
     driven.apply(Grant(7, 60), Put(b"k", b"1"), Put(b"k", b"2", None, 7), Put(b"l", b"1"))
     driven.apply(Compact(3))
-    operations: tuple[Operation, ...] = (Write(b"k", b"new", 0), Remove(b"l", b"m"), bad)
+    operations: tuple[TxnOperation, ...] = (TxnPut(b"k", b"new", 0), TxnDelete(b"l", b"m"), bad)
     for _ in range(depth):
         operations = (Transaction((), operations),)
-    assert one(driven, then(Write(b"other", b"v"), *operations)) == result
+    assert one(driven, then(TxnPut(b"other", b"v"), *operations)) == result
     # The branch that does not run may be as bad as it likes.
     assert isinstance(one(driven, Transaction((), (), operations)), TransactionDone)
     assert driven.state.revision == 4
@@ -205,14 +205,14 @@ def test_one_that_fails_changes_nothing(
 
 
 def test_writes_are_looked_at_before_reads(driven: Driven) -> None:
-    bad_read, bad_write = Select(b"a", None, revision=99), Write(b"a", b"v", 8)
+    bad_read, bad_write = Select(b"a", None, revision=99), TxnPut(b"a", b"v", 8)
     assert one(driven, then(bad_read, bad_write)) == NoLease(8)
 
 
 def test_reads_of_a_revision_inside(driven: Driven) -> None:
     driven.apply(Put(b"a", b"1"), Put(b"a", b"2"))
     selects = [Select(b"a", only(b"a"), revision=r) for r in (-1, 0, 2, 3)]
-    done = one(driven, then(*selects, Write(b"a", b"3"), *selects))
+    done = one(driven, then(*selects, TxnPut(b"a", b"3"), *selects))
     assert isinstance(done, TransactionDone)
     values = [r.items[0].value for r in done.results if hasattr(r, "items")]
     assert values == [b"2", b"2", b"1", b"2", b"3", b"3", b"1", b"2"]
@@ -220,7 +220,7 @@ def test_reads_of_a_revision_inside(driven: Driven) -> None:
 
 def test_put_then_deleted_by_a_later_inner_transaction(driven: Driven) -> None:
     driven.apply(Put(b"k", b"old"))
-    done = one(driven, then(then(Write(b"k", b"brief")), then(Remove(b"k", only(b"k")))))
+    done = one(driven, then(then(TxnPut(b"k", b"brief")), then(TxnDelete(b"k", only(b"k")))))
     assert isinstance(done, TransactionDone) and done.revision == 3
     assert driven.state.get(b"k") is None and driven.state.get(b"k", 3) is None
     for _ in range(3):
@@ -238,12 +238,12 @@ def test_put_then_deleted_by_a_later_inner_transaction(driven: Driven) -> None:
 
 
 def test_once_answers_a_transaction_alike(driven: Driven) -> None:
-    transaction = then(Write(b"k", b"v", 0, True), Select(b"k", None))
+    transaction = then(TxnPut(b"k", b"v", 0, True), Select(b"k", None))
     once = Once(b"id", transaction)
     first = driven.apply(once)
     driven.checkpoint()
     driven.reopen()
     driven.apply(Put(b"k", b"later"))
     assert driven.apply(once) == first
-    assert driven.apply(Once(b"id", then(Write(b"k", b"v")))) == [Mismatched()]
+    assert driven.apply(Once(b"id", then(TxnPut(b"k", b"v")))) == [Mismatched()]
     assert driven.state.revision == 3

@@ -17,16 +17,16 @@ from kvstore.commands.commands import (
     encode,
 )
 from kvstore.commands.operations import (
-    Compare,
+    Comparison,
     Field,
-    Operation,
     Relation,
-    Remove,
     Select,
     Transaction,
     TransactionDone,
-    Write,
-    WriteDone,
+    TxnDelete,
+    TxnOperation,
+    TxnPut,
+    TxnPutDone,
     has_writes,
     only,
 )
@@ -48,11 +48,11 @@ def one(driven: Driven, transaction: Transaction) -> Result:
     return result
 
 
-def then(*operations: Operation) -> Transaction:
+def then(*operations: TxnOperation) -> Transaction:
     return Transaction((), operations)
 
 
-def nested(depth: int, innermost: Operation) -> Transaction:
+def nested(depth: int, innermost: TxnOperation) -> Transaction:
     transaction = then(innermost)
     for _ in range(depth - 1):
         transaction = then(transaction)
@@ -60,8 +60,8 @@ def nested(depth: int, innermost: Operation) -> Transaction:
 
 
 def test_at_most_so_many_operations(driven: Driven) -> None:
-    puts = tuple(Write(b"%d" % n, b"") for n in range(OPERATIONS_MAX + 1))
-    compares = (Compare(Field.MOD, Relation.EQUAL, b"k", None, 0),) * (OPERATIONS_MAX + 1)
+    puts = tuple(TxnPut(b"%d" % n, b"") for n in range(OPERATIONS_MAX + 1))
+    compares = (Comparison(Field.MOD, Relation.EQUAL, b"k", None, 0),) * (OPERATIONS_MAX + 1)
     check(Transaction(compares[1:], puts[1:], puts[1:]))
     for bad in (
         Transaction(compares, ()),
@@ -78,20 +78,20 @@ def test_at_most_so_many_operations(driven: Driven) -> None:
 
 
 def test_the_deepest_that_is_allowed_can_be_applied(driven: Driven) -> None:
-    deepest = nested(OPERATIONS_MAX, Write(b"k", b"v"))
+    deepest = nested(OPERATIONS_MAX, TxnPut(b"k", b"v"))
     assert has_writes(deepest)
     result: Any = one(driven, deepest)
     for _ in range(OPERATIONS_MAX):
         assert isinstance(result, TransactionDone)
         (result,) = result.results
-    assert result == WriteDone(2, 1, 2)
+    assert result == TxnPutDone(2, 1, 2)
     once = Once(b"id", deepest)
     assert driven.apply(once) == driven.apply(once)
     bundle = Bundle(1, 1, 1, 1, (once,))
     assert decode_bundle(encode(bundle)) == bundle
 
 
-PUT, DELETE = Write(b"k", b""), Remove(b"a", b"z")
+PUT, DELETE = TxnPut(b"k", b""), TxnDelete(b"a", b"z")
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ PUT, DELETE = Write(b"k", b""), Remove(b"a", b"z")
         (PUT, PUT),
         (PUT, DELETE),
         (DELETE, PUT),
-        (PUT, Remove(b"k", only(b"k"))),
-        (PUT, Remove(b"", None)),
+        (PUT, TxnDelete(b"k", only(b"k"))),
+        (PUT, TxnDelete(b"", None)),
         (PUT, then(PUT)),
         (PUT, then(DELETE)),
         (then(PUT), then(PUT)),
@@ -111,7 +111,7 @@ PUT, DELETE = Write(b"k", b""), Remove(b"a", b"z")
         (Transaction((), (DELETE,)), Transaction((), (), (PUT,))),
     ],
 )
-def test_a_key_is_written_once(branch: tuple[Operation, ...]) -> None:
+def test_a_key_is_written_once(branch: tuple[TxnOperation, ...]) -> None:
     for transaction in (Transaction((), branch), Transaction((), (), branch)):
         with pytest.raises(DuplicateKey):
             check(transaction)
@@ -124,8 +124,8 @@ def test_a_key_is_written_once(branch: tuple[Operation, ...]) -> None:
     [
         Transaction((), (PUT,), (PUT,)),
         Transaction((), (PUT,), (DELETE,)),
-        then(DELETE, DELETE, Remove(b"k", only(b"k"))),
-        then(PUT, Remove(b"a", b"k"), Remove(b"k\0", None), Remove(b"z", b"a")),
+        then(DELETE, DELETE, TxnDelete(b"k", only(b"k"))),
+        then(PUT, TxnDelete(b"a", b"k"), TxnDelete(b"k\0", None), TxnDelete(b"z", b"a")),
         then(Transaction((), (PUT,), (PUT,))),
         then(Transaction((), (PUT,), (DELETE,))),
         then(then(PUT), then(DELETE)),
@@ -136,10 +136,10 @@ def test_what_is_fine(transaction: Transaction) -> None:
     check(transaction)
 
 
-def naive_writes(branch: tuple[Operation, ...]) -> tuple[list[bytes], list[Remove]]:
+def naive_writes(branch: tuple[TxnOperation, ...]) -> tuple[list[bytes], list[TxnDelete]]:
     """The same rules, looking at every pair."""
     puts: list[bytes] = []
-    removes = [o for o in branch if isinstance(o, Remove)]
+    removes = [o for o in branch if isinstance(o, TxnDelete)]
     for operation in branch:
         if isinstance(operation, Transaction):
             yes, no = naive_writes(operation.success), naive_writes(operation.failure)
@@ -149,14 +149,14 @@ def naive_writes(branch: tuple[Operation, ...]) -> tuple[list[bytes], list[Remov
             puts += mine
             removes += [*yes[1], *no[1]]
     for operation in branch:
-        if isinstance(operation, Write):
+        if isinstance(operation, TxnPut):
             if operation.key in puts or covered(operation.key, removes):
                 raise DuplicateKey
             puts.append(operation.key)
     return puts, removes
 
 
-def covered(key: bytes, removes: list[Remove]) -> bool:
+def covered(key: bytes, removes: list[TxnDelete]) -> bool:
     return any(within(key, remove.start, remove.end) for remove in removes)
 
 
@@ -187,20 +187,20 @@ def test_the_check_agrees_with_the_naive_one(transaction: Transaction) -> None:
 def test_many_ranges_against_the_naive_check(
     removed: list[tuple[bytes, bytes | None]], keys: list[bytes]
 ) -> None:
-    branch: tuple[Operation, ...] = (
-        *(Remove(*each) for each in removed),
-        *(Write(key, b"") for key in sorted(set(keys))),
+    branch: tuple[TxnOperation, ...] = (
+        *(TxnDelete(*each) for each in removed),
+        *(TxnPut(key, b"") for key in sorted(set(keys))),
     )
     assert verdict(check, then(*branch)) == verdict(naive_check, then(*branch))
 
 
 def test_a_large_one_is_checked_in_time() -> None:
-    def wide(level: int, name: bytes) -> tuple[Operation, ...]:
+    def wide(level: int, name: bytes) -> tuple[TxnOperation, ...]:
         if level == 0:
             return tuple(
-                Write(name + b"%d" % n, b"")
+                TxnPut(name + b"%d" % n, b"")
                 if n % 2
-                else Remove(name + b"%d" % n, name + b"%d!" % n)
+                else TxnDelete(name + b"%d" % n, name + b"%d!" % n)
                 for n in range(20)
             )
         return tuple(then(*wide(level - 1, name + b"%d," % n)) for n in range(20))

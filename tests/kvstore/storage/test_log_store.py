@@ -10,13 +10,13 @@ from kvstore.storage import environment
 from kvstore.storage.log import LogStore, ThreadedLogWriter
 from paxos.ballot import Ballot
 from paxos.effects import ChosenThrough, Promised, Truncation
-from paxos.messages import Entry
+from paxos.messages import LogEntry
 
 B = Ballot(3, 2)
 
 
-def entries(first: int, last: int, size: int = 10) -> list[Entry]:
-    return [Entry(slot, B, b"%d" % slot * size) for slot in range(first, last + 1)]
+def entries(first: int, last: int, size: int = 10) -> list[LogEntry]:
+    return [LogEntry(slot, B, b"%d" % slot * size) for slot in range(first, last + 1)]
 
 
 def test_what_was_committed_is_restored(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_missing_chosen_entry_is_damage(tmp_path: Path) -> None:
 def test_a_flipped_bit_is_damage(tmp_path: Path) -> None:
     path = tmp_path / "log.mdb"
     log = LogStore(path)
-    log.commit([Entry(1, B, b"precious value")])
+    log.commit([LogEntry(1, B, b"precious value")])
     log.close()
     path.write_bytes(path.read_bytes().replace(b"precious", b"preciout"))
     log = LogStore(path)

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proof.histories.history import (
-    Answer,
     Call,
+    CallRecord,
     CompareAndDelete,
     CompareAndPut,
-    Delete,
+    DeleteCall,
     Get,
-    Operation,
-    Put,
+    PutCall,
+    Returned,
 )
 from proof.histories.linearizability import check
 
@@ -28,20 +28,20 @@ def op(
     start: float,
     end: float | None,
     call: Call,
-    answer: Answer | str | bool | None = None,
+    answer: Returned | str | bool | None = None,
     key: str = "k",
-) -> Operation:
+) -> CallRecord:
     """An operation from `start` to `end` (None: outcome unknown). `answer`: what a read returned,
     or whether a condition held."""
-    if end is not None and not isinstance(answer, Answer):
+    if end is not None and not isinstance(answer, Returned):
         held = answer is not False
-        answer = Answer(value=answer if isinstance(answer, str) else None, held=held)
+        answer = Returned(value=answer if isinstance(answer, str) else None, held=held)
     assert not isinstance(answer, str | bool)
-    return Operation(int(start), key, call, start, end, answer)
+    return CallRecord(int(start), key, call, start, end, answer)
 
 
-A, B, C = Put("a"), Put("b"), Put("c")
-GOOD: dict[str, list[Operation]] = {
+A, B, C = PutCall("a"), PutCall("b"), PutCall("c")
+GOOD: dict[str, list[CallRecord]] = {
     "nothing": [],
     "read of nothing": [op(0, 1, Get())],
     "write, then read": [op(0, 1, A), op(2, 3, Get(), "a")],
@@ -59,11 +59,11 @@ GOOD: dict[str, list[Operation]] = {
     ],
     "unknown delete seen late": [
         op(0, 1, A),
-        op(2, UNKNOWN, Delete()),
+        op(2, UNKNOWN, DeleteCall()),
         op(3, 4, Get(), "a"),
         op(5, 6, Get()),
     ],
-    "unknown write seen by a delete only": [op(0, UNKNOWN, A), op(1, 2, Delete(), True)],
+    "unknown write seen by a delete only": [op(0, UNKNOWN, A), op(1, 2, DeleteCall(), True)],
     "unknown write seen by a failed condition only": [
         op(0, 1, A),
         op(2, UNKNOWN, B),
@@ -88,15 +88,15 @@ GOOD: dict[str, list[Operation]] = {
         op(4, 5, Get()),
     ],
     "two unknown deletes, both needed": [
-        op(0, UNKNOWN, Delete()),
-        op(0, UNKNOWN, Delete()),
+        op(0, UNKNOWN, DeleteCall()),
+        op(0, UNKNOWN, DeleteCall()),
         op(1, 2, A),
         op(3, 4, Get()),
         op(5, 6, B),
         op(7, 8, Get()),
     ],
     "unknown read tells nothing": [op(0, 1, A), op(2, UNKNOWN, Get())],
-    "delete of nothing": [op(0, 1, Delete(), False), op(2, 3, A), op(4, 5, Delete(), True)],
+    "delete of nothing": [op(0, 1, DeleteCall(), False), op(2, 3, A), op(4, 5, DeleteCall(), True)],
     "condition on absence": [
         op(0, 1, CompareAndPut(None, "a")),
         op(2, 3, CompareAndPut(None, "b"), False),
@@ -112,19 +112,19 @@ GOOD: dict[str, list[Operation]] = {
     ],
     "a write seen by nobody lets a delete find something": [
         op(0, 9, A),
-        op(1, 2, Delete(), True),
+        op(1, 2, DeleteCall(), True),
         op(3, 4, Get()),
     ],
     "unknown delete not used up by an order that came to nothing": [
         op(0, 4, CompareAndPut(None, "a")),
         op(2, 3, B),
         op(3, 6, CompareAndPut(None, "c")),
-        op(4, UNKNOWN, Delete()),
-        op(6, UNKNOWN, Put("d")),
+        op(4, UNKNOWN, DeleteCall()),
+        op(6, UNKNOWN, PutCall("d")),
     ],
     "keys are judged apart": [op(0, 1, A), op(2, 3, Get(), None, key="l")],
 }
-BAD: dict[str, list[Operation]] = {
+BAD: dict[str, list[CallRecord]] = {
     "stale read": [op(0, 1, A), op(2, 3, B), op(4, 5, Get(), "a")],
     "lost acknowledged write": [op(0, 1, A), op(2, 3, Get())],
     "lost acknowledged write under a later one": [
@@ -183,13 +183,13 @@ BAD: dict[str, list[Operation]] = {
         op(0, 1, A),
         op(2, 3, CompareAndPut("a", "b"), False),
     ],
-    "deleted value is back": [op(0, 1, A), op(2, 3, Delete(), True), op(4, 5, Get(), "a")],
+    "deleted value is back": [op(0, 1, A), op(2, 3, DeleteCall(), True), op(4, 5, Get(), "a")],
     "two deletes of one value": [
         op(0, 1, A),
-        op(2, 5, Delete(), True),
-        op(3, 5, Delete(), True),
+        op(2, 5, DeleteCall(), True),
+        op(3, 5, DeleteCall(), True),
     ],
-    "delete found nothing where something was": [op(0, 1, A), op(2, 3, Delete(), False)],
+    "delete found nothing where something was": [op(0, 1, A), op(2, 3, DeleteCall(), False)],
     "conditional delete had no effect": [
         op(0, 1, A),
         op(2, 3, CompareAndDelete("a"), True),
@@ -204,7 +204,7 @@ BAD: dict[str, list[Operation]] = {
     "unknown write seen, then absent": [op(0, UNKNOWN, A), op(1, 2, Get(), "a"), op(3, 4, Get())],
     "unknown write seen before it was called": [op(0, 1, Get(), "a"), op(2, UNKNOWN, A)],
     "one unknown delete explains absence only once": [
-        op(0, UNKNOWN, Delete()),
+        op(0, UNKNOWN, DeleteCall()),
         op(1, 2, A),
         op(3, 4, Get()),
         op(5, 6, B),
@@ -280,7 +280,7 @@ def test_a_failure_says_why(name: str, why: str) -> None:
 
 
 def test_long_explanations_are_cut() -> None:
-    history = [op(n, n + 0.5, Put(str(n))) for n in range(500)]
+    history = [op(n, n + 0.5, PutCall(str(n))) for n in range(500)]
     lines = check([*history, op(501, 502, Get(), "3")]).describe().splitlines()
     assert len(lines) < 40
     assert any("earlier operations are not shown" in line for line in lines)
@@ -294,11 +294,11 @@ def test_long_explanations_are_cut() -> None:
         [op(1, 0, A)],
         [op(0, float("nan"), A)],
         [op(0, float("inf"), A)],
-        [Operation(0, "k", Get(), 0, 1, None)],
-        [Operation(0, "k", Get(), 0, None, Answer())],
+        [CallRecord(0, "k", Get(), 0, 1, None)],
+        [CallRecord(0, "k", Get(), 0, None, Returned())],
     ],
 )
-def test_histories_without_sense_are_refused(history: list[Operation]) -> None:
+def test_histories_without_sense_are_refused(history: list[CallRecord]) -> None:
     with pytest.raises(ValueError, match=r"written twice|come together|returns after"):
         check(history)
 
@@ -308,7 +308,7 @@ def test_values_may_repeat_on_different_keys() -> None:
 
 
 def test_a_search_given_up_is_no_proof() -> None:
-    history = [op(n, n + 0.3, Put(str(n))) for n in range(20)]
+    history = [op(n, n + 0.3, PutCall(str(n))) for n in range(20)]
     history += [op(n + 0.5, n + 0.8, Get(), str(n)) for n in range(20)]
     verdict = check(history, states_max=5)
     assert not verdict.linearizable and verdict.undecided == ("k",) and not verdict.failures
@@ -319,20 +319,20 @@ def test_a_search_given_up_is_no_proof() -> None:
 # Registers that run.
 
 
-def apply(call: Call, value: str | None) -> tuple[str | None, Answer]:
+def apply(call: Call, value: str | None) -> tuple[str | None, Returned]:
     """What `call` leaves of `value`, and its answer. Written for this test alone."""
     match call:
         case Get():
-            return value, Answer(value=value)
-        case Put(new):
-            return new, Answer()
-        case Delete():
-            return None, Answer(held=value is not None)
+            return value, Returned(value=value)
+        case PutCall(new):
+            return new, Returned()
+        case DeleteCall():
+            return None, Returned(held=value is not None)
         case CompareAndPut(expected, new) if expected == value:
-            return new, Answer()
+            return new, Returned()
         case CompareAndDelete(expected) if expected == value:
-            return None, Answer()
-    return value, Answer(held=False)
+            return None, Returned()
+    return value, Returned(held=False)
 
 
 def random_call(rng: random.Random, new: str, known: list[str]) -> Call:
@@ -340,7 +340,7 @@ def random_call(rng: random.Random, new: str, known: list[str]) -> Call:
     kind = rng.choices(range(6), (5, 4, 2, 2, 1, 1))[0]
     if kind == 4 or (old is None and kind > 2):
         return CompareAndPut(None, new)
-    calls: list[Call] = [Get(), Put(new), Delete()]
+    calls: list[Call] = [Get(), PutCall(new), DeleteCall()]
     if old is not None:
         calls += [CompareAndPut(old, new), Get(), CompareAndDelete(old)]
     return calls[kind]
@@ -357,7 +357,7 @@ def run_register(
     keys: int = 1,
     unknown: float = 0.1,
     fault: Fault | None = None,
-) -> list[Operation]:
+) -> list[CallRecord]:
     """Clients that work one call after another, each taking effect at a random instant between
     call and return. Calls of unknown outcome take effect late, or never."""
     free = [rng.random() for _ in range(clients)]
@@ -369,13 +369,13 @@ def run_register(
         key, start = rng.choice(names), free[client]
         end = free[client] = start + rng.expovariate(1)
         call = random_call(rng, f"v{number}", written[key][-4:])
-        if isinstance(call, Put | CompareAndPut):
+        if isinstance(call, PutCall | CompareAndPut):
             written[key].append(call.value)
         known = rng.random() >= unknown
         at = rng.uniform(start, end) if known else start + rng.expovariate(0.1)
         if not known and rng.random() < 0.4:
             at = float("inf")
-        calls.append((at, Operation(client, key, call, start, end if known else None)))
+        calls.append((at, CallRecord(client, key, call, start, end if known else None)))
     calls.sort(key=lambda pair: pair[0])
     values: dict[str, list[str | None]] = {name: [None] for name in names}
     history = []
@@ -385,7 +385,7 @@ def run_register(
             past = values[operation.key]
             present = past[-1] if fault is None else fault(rng, past, operation.call)
             value, answer = apply(operation.call, present)
-            if value != present or isinstance(operation.call, Put):
+            if value != present or isinstance(operation.call, PutCall):
                 past.append(value)
         done = operation.returned_s is not None
         history.append(replace(operation, answer=answer if done else None))
@@ -446,11 +446,11 @@ def test_faulty_registers_are_found(fault: Fault) -> None:
 # Brute force.
 
 
-def brute_force(history: list[Operation]) -> bool:
+def brute_force(history: list[CallRecord]) -> bool:
     """Whether some order of all answered calls, and of some of the others, explains the answers:
     by trying them all."""
 
-    def search(left: list[Operation], value: str | None) -> bool:
+    def search(left: list[CallRecord], value: str | None) -> bool:
         if all(o.returned_s is None for o in left):
             return True
         for chosen in left:
@@ -465,7 +465,7 @@ def brute_force(history: list[Operation]) -> bool:
     return search(history, None)
 
 
-def small_history(rng: random.Random, operations: int) -> list[Operation]:
+def small_history(rng: random.Random, operations: int) -> list[CallRecord]:
     """A run of a register at small whole times, with up to two answers or intervals changed."""
     values = [f"v{n}" for n in range(operations)]
     calls = []
@@ -475,7 +475,7 @@ def small_history(rng: random.Random, operations: int) -> list[Operation]:
         call = random_call(rng, new, values)
         known = rng.random() < 0.7
         at = rng.uniform(start, end if known else 14)
-        calls.append((at, Operation(0, "k", call, start, end if known else None)))
+        calls.append((at, CallRecord(0, "k", call, start, end if known else None)))
     history, value = [], None
     for _, operation in sorted(calls, key=lambda pair: pair[0]):
         if operation.returned_s is None:
@@ -491,19 +491,19 @@ def small_history(rng: random.Random, operations: int) -> list[Operation]:
     return history
 
 
-def changed(rng: random.Random, operation: Operation, values: list[str]) -> Operation:
+def changed(rng: random.Random, operation: CallRecord, values: list[str]) -> CallRecord:
     if operation.answer is None or rng.random() < 0.3:
         start = rng.randrange(8)
         end = None if operation.answer is None else start + rng.randrange(5)
         return replace(operation, called_s=start, returned_s=end)
     if isinstance(operation.call, Get):
-        return replace(operation, answer=Answer(value=rng.choice([None, *values])))
-    if isinstance(operation.call, Put):
+        return replace(operation, answer=Returned(value=rng.choice([None, *values])))
+    if isinstance(operation.call, PutCall):
         return operation
-    return replace(operation, answer=Answer(held=not operation.answer.held))
+    return replace(operation, answer=Returned(held=not operation.answer.held))
 
 
-def assert_same_as_brute_force(history: list[Operation]) -> bool:
+def assert_same_as_brute_force(history: list[CallRecord]) -> bool:
     expected = brute_force(history)
     verdict = check(history)
     assert not verdict.undecided
@@ -538,7 +538,7 @@ def test_the_explanation_is_that_of_brute_force() -> None:
             assert all(brute_force(until(history, r)) for r in returns if r < blamed)
 
 
-def until(history: list[Operation], now: float) -> list[Operation]:
+def until(history: list[CallRecord], now: float) -> list[CallRecord]:
     """What was known at `now`, returns of that instant included."""
     return [
         o
@@ -566,7 +566,7 @@ def test_large_histories(operations: int, clients: int, keys: int, unknown: floa
     assert [failure.unplaced for failure in check(broken).failures] == [spoiled]
 
 
-def spoil(history: list[Operation]) -> tuple[list[Operation], Operation]:
+def spoil(history: list[CallRecord]) -> tuple[list[CallRecord], CallRecord]:
     """The last read that saw a value now returns the first one that was ever read; that read."""
     reads = [o for o in history if isinstance(o.call, Get) and o.answer and o.answer.value]
     reads.sort(key=lambda o: o.called_s)

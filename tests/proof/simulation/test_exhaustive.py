@@ -11,8 +11,8 @@ from proof.simulation.exhaustive import (
     ONE_BALLOT_EACH,
     SOUND,
     VALUES,
-    Model,
     Search,
+    SynodModel,
     main,
 )
 
@@ -43,7 +43,7 @@ def test_without_a_rule_two_values_are_chosen(name: str) -> None:
 
 
 def test_merging_interchangeable_acceptors_loses_no_outcome() -> None:
-    model = Model(MAJORITY, ONE_BALLOT_EACH)
+    model = SynodModel(MAJORITY, ONE_BALLOT_EACH)
     merged, full = Search(model).run(), Search(model, symmetric=False).run()
     assert merged.values_chosen == full.values_chosen
     assert full.counter_example == merged.counter_example == []
@@ -60,7 +60,7 @@ def test_merging_keeps_counter_examples_shortest(name: str) -> None:
 
 def test_a_restart_in_the_sound_model_changes_nothing() -> None:
     """Records reproduce the memory of the acceptor after every step."""
-    search = Search(Model(MAJORITY, ONE_BALLOT_EACH))
+    search = Search(SynodModel(MAJORITY, ONE_BALLOT_EACH))
     search.run()
     lanes = search._lanes.values
     assert len(lanes) > 10
@@ -71,7 +71,7 @@ def test_a_restart_in_the_sound_model_changes_nothing() -> None:
 
 
 def test_a_lone_proposer_gets_only_its_own_value_chosen() -> None:
-    outcome = Search(Model(majority(ACCEPTORS), {1: (Ballot(1, 1),), 2: ()})).run()
+    outcome = Search(SynodModel(majority(ACCEPTORS), {1: (Ballot(1, 1),), 2: ()})).run()
     assert outcome.values_chosen == {VALUES[1]}
     assert outcome.counter_example == []
 
@@ -79,13 +79,13 @@ def test_a_lone_proposer_gets_only_its_own_value_chosen() -> None:
 def test_a_search_too_large_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proof.simulation.exhaustive.STATES_MAX", 100)
     with pytest.raises(RuntimeError, match="more than 100 states"):
-        Search(Model(MAJORITY, ONE_BALLOT_EACH)).run()
+        Search(SynodModel(MAJORITY, ONE_BALLOT_EACH)).run()
 
 
 def test_the_command_fails_when_a_broken_model_goes_unnoticed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = Model(MAJORITY, ONE_BALLOT_EACH)
+    small = SynodModel(MAJORITY, ONE_BALLOT_EACH)
     broken = BROKEN["intersection: phase 1 quorums of 1 miss phase 2 quorums of 2"]
     monkeypatch.setattr("proof.simulation.exhaustive.SOUND", {"small": small})
     monkeypatch.setattr("proof.simulation.exhaustive.BROKEN", {"intersection": broken})

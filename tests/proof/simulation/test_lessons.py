@@ -86,7 +86,7 @@ MESSAGES: dict[PeerMessage, str] = {
     m.PreVote(B, 4): "PreVote 2.3 from slot 4",
     m.PreVoteReply(B, False, Ballot(3, 1)): "PreVoteReply 2.3 refused (3.1)",
     m.Prepare(B, 4): "Prepare 2.3 from slot 4",
-    m.Promise(B, 4, (m.Entry(4, Ballot(1, 1), b"x"),), 5): (
+    m.Promise(B, 4, (m.LogEntry(4, Ballot(1, 1), b"x"),), 5): (
         "Promise 2.3 from slot 4: 4=x in 1.1, more from slot 5"
     ),
     m.Accept(B, 4, m.NOOP, 3): "Accept 2.3 4=no-op, chosen through 3",

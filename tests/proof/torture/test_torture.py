@@ -17,7 +17,7 @@ import pytest
 
 from kvstore.errors import InvalidArgument
 from proof.torture import cli, namespaces
-from proof.torture.cluster import Cluster
+from proof.torture.cluster import RealCluster
 from proof.torture.proxies import ProxyNetwork
 from tests.support.paths import ROOT
 
@@ -156,11 +156,11 @@ def _paused(directory: Path) -> bool:
 def test_a_cluster_of_somebody_else(environment, capsys):
     """Load and checking on endpoints; the keys are gone afterwards, and no fault was injected."""
 
-    async def start() -> tuple[ProxyNetwork, Cluster]:
+    async def start() -> tuple[ProxyNetwork, RealCluster]:
         network = ProxyNetwork([1], random.Random(1))
         await network.start()
         (environment / "theirs").mkdir()
-        cluster = Cluster([1], network, environment / "theirs")
+        cluster = RealCluster([1], network, environment / "theirs")
         cluster.start()
         return network, cluster
 
@@ -216,10 +216,10 @@ def cluster_of(tmp_path):
     """Makes a cluster of one whose node runs this Python program; it is gone after the test."""
     made = []
 
-    def make(program: str) -> Cluster:
+    def make(program: str) -> RealCluster:
         network = ProxyNetwork([1], random.Random(1))
         command = (sys.executable, "-c", program)
-        made.append((Cluster([1], network, tmp_path, command), network))
+        made.append((RealCluster([1], network, tmp_path, command), network))
         return made[-1][0]
 
     yield make

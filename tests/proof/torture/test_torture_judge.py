@@ -8,22 +8,22 @@ from collections import Counter
 import pytest
 
 from kvstore.errors import InvalidArgument
-from proof.histories.history import Answer, Get, Operation, Put
+from proof.histories.history import CallRecord, Get, PutCall, Returned
 from proof.torture import cli
 from proof.torture import run as torture_run
 from proof.torture.faults import FAULTS
 from proof.torture.nemesis import TWO_AT_ONCE, Injected, rotation
 from proof.torture.plan import Plan, check_data_dir, choose_faults
 from proof.torture.readback import ReadBack, check_acknowledged, check_count
-from proof.torture.record import Acknowledged, Record
-from proof.torture.report import Report, judge
+from proof.torture.record import Acknowledged, RunRecord
+from proof.torture.report import Verdict, judge
 from proof.torture.requests import Requests
 from proof.torture.run import Findings
 from proof.torture.timeline import availability, fault_rows, longest_gap_s
 from tests.support.lying_store import LyingStore
 
 
-def load_on(store: LyingStore, tmp_path) -> Report:
+def load_on(store: LyingStore, tmp_path) -> Verdict:
     """A second of load on one store."""
 
     async def go() -> Findings:
@@ -79,7 +79,7 @@ def test_a_lie_is_found(lie, complaint, tmp_path):
 )
 def test_acknowledged_writes_are_looked_for(held, value, lost):
     """At the revision of the acknowledgement: a value, or that it was removed."""
-    store, record, found = LyingStore(keys={"k": held}, revision=6), Record(), ReadBack()
+    store, record, found = LyingStore(keys={"k": held}, revision=6), RunRecord(), ReadBack()
     record.acknowledged.append(Acknowledged("k", value, 5))
 
     async def go() -> None:
@@ -94,7 +94,7 @@ def test_acknowledged_writes_are_looked_for(held, value, lost):
 # -- one acknowledged write less ------------------------------------------------------------------
 
 
-def findings_of(operations: list[Operation]) -> Findings:
+def findings_of(operations: list[CallRecord]) -> Findings:
     """A run that acknowledged one write, injected one fault, and read all back."""
     findings = Findings(Plan())
     findings.record.history.operations += operations
@@ -105,13 +105,13 @@ def findings_of(operations: list[Operation]) -> Findings:
     return findings
 
 
-PUT = Operation(1, "k", Put("a"), 0.0, 1.0, Answer())
+PUT = CallRecord(1, "k", PutCall("a"), 0.0, 1.0, Returned())
 
 
 def test_a_lost_write_is_found_in_the_history():
     """The last reads of two nodes: one has the acknowledged value, the other has none."""
-    honest = Operation(13, "k", Get(), 2.0, 3.0, Answer(value="a"))
-    lost = Operation(14, "k", Get(), 4.0, 5.0, Answer(value=None))
+    honest = CallRecord(13, "k", Get(), 2.0, 3.0, Returned(value="a"))
+    lost = CallRecord(14, "k", Get(), 4.0, 5.0, Returned(value=None))
     assert judge(findings_of([PUT, honest])).passed
     report = judge(findings_of([PUT, honest, lost]))
     assert not report.passed and not report.document()["linearizable"]
@@ -143,7 +143,7 @@ def test_what_makes_a_run_fail(spoil, complaint):
 @pytest.mark.parametrize(("revision", "wrong"), [(3, False), (4, False), (2, True), (5, True)])
 def test_the_store_counts_its_writes(revision, wrong):
     """Two acknowledged, one of unknown outcome: two or three were applied since revision 1."""
-    record, found = Record(), ReadBack(revision=revision)
+    record, found = RunRecord(), ReadBack(revision=revision)
     for number in (1, 2):
         record.attempt("k", f"v{number}")
         record.wrote("k", f"v{number}", 1 + number)
@@ -154,7 +154,7 @@ def test_the_store_counts_its_writes(revision, wrong):
 
 def test_one_value_at_two_revisions():
     """A value that comes back with another revision was applied twice."""
-    record = Record()
+    record = RunRecord()
     record.attempt("k", "a")
     record.wrote("k", "a", 5)
     record.seen("k", "a", 5)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proof.torture.links import Cut, Link, Links, both_ways
+from proof.torture.links import Cut, Links, LinkState, both_ways
 from proof.torture.proxies import ProxyNetwork
 from proof.torture.switch import Switch
 
@@ -80,7 +80,7 @@ def test_a_held_link_delivers_late():
 
     async def go() -> None:
         async with two_nodes() as (network, here, there):
-            network.links.set([(1, 2)], Link(cut=Cut.HOLD))
+            network.links.set([(1, 2)], LinkState(cut=Cut.HOLD))
             assert not await passes(here, there)
             assert await passes(there, here), "the other direction is whole"
             here[1].write(b"yz")
@@ -96,7 +96,7 @@ def test_a_dropped_link_breaks_the_connection():
 
     async def go() -> None:
         async with two_nodes() as (network, here, there):
-            network.links.set([(1, 2)], Link(cut=Cut.DROP))
+            network.links.set([(1, 2)], LinkState(cut=Cut.DROP))
             assert not await passes(here, there)
             network.links.heal()
             await ends(there)
@@ -111,7 +111,7 @@ def test_a_reset_link_refuses():
     async def go() -> None:
         accepted: asyncio.Queue[Streams] = asyncio.Queue()
         async with two_nodes(accepted) as (network, here, there):
-            network.links.set([(2, 1)], Link(cut=Cut.RESET))
+            network.links.set([(2, 1)], LinkState(cut=Cut.RESET))
             await ends(there)
             await ends(here)
             again = await asyncio.open_connection(*network.peer_address(1, 2).split(":"))
@@ -132,7 +132,7 @@ def test_slow_and_lossy_links_hold_up():
 
     async def go() -> None:
         loop = asyncio.get_running_loop()
-        for link, least_s in ((Link(delay_s=0.3), 0.3), (Link(loss=1.0), 0.2)):
+        for link, least_s in ((LinkState(delay_s=0.3), 0.3), (LinkState(loss=1.0), 0.2)):
             async with two_nodes() as (network, here, there):
                 network.links.set(both_ways([1], [2]), link)
                 began = loop.time()
@@ -193,7 +193,9 @@ def test_packets_go_where_they_are_addressed():
     asyncio.run(go())
 
 
-@pytest.mark.parametrize("link", [Link(cut=Cut.HOLD), Link(cut=Cut.RESET), Link(loss=1.0)])
+@pytest.mark.parametrize(
+    "link", [LinkState(cut=Cut.HOLD), LinkState(cut=Cut.RESET), LinkState(loss=1.0)]
+)
 def test_packets_that_are_lost(link):
     """One way only; healed, the next one arrives."""
 
@@ -216,7 +218,7 @@ def test_packets_that_are_late():
 
     async def go() -> None:
         async with switched() as (links, _, (zero, one)):
-            links.set([(0, 1)], Link(delay_s=1.5 * QUIET_S))
+            links.set([(0, 1)], LinkState(delay_s=1.5 * QUIET_S))
             zero.send(packet(1))
             assert await receive(one) is None
             assert await receive(one) == packet(1)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proof.histories.history import Outcome
+from proof.histories.history import CallOutcome
 from proof.torture.network import HeldPort
 from proof.torture.requests import Reply, Requests
 
@@ -53,19 +53,19 @@ def status(line: str, body: str = "") -> bytes:
 @pytest.mark.parametrize(
     ("answer", "outcome", "unexpected"),
     [
-        (FOUND, Outcome.OK, False),
-        (status("412 No"), Outcome.OK, False),
-        (status("404 No", '{"type":"/problems/key-not-found"}'), Outcome.OK, False),
-        (status("404 No"), Outcome.REFUSED, True),
-        (status("503 No", '{"outcome":"not-applied"}'), Outcome.REFUSED, False),
-        (status("503 No", '{"outcome":"unknown"}'), Outcome.UNKNOWN, False),
-        (status("429 No"), Outcome.REFUSED, False),
-        (status("504 No"), Outcome.UNKNOWN, False),
-        (status("500 No"), Outcome.UNKNOWN, True),
-        (status("400 No"), Outcome.REFUSED, True),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", Outcome.UNKNOWN, False),
-        (None, Outcome.UNKNOWN, False),
-        (b"", Outcome.UNKNOWN, False),
+        (FOUND, CallOutcome.OK, False),
+        (status("412 No"), CallOutcome.OK, False),
+        (status("404 No", '{"type":"/problems/key-not-found"}'), CallOutcome.OK, False),
+        (status("404 No"), CallOutcome.REFUSED, True),
+        (status("503 No", '{"outcome":"not-applied"}'), CallOutcome.REFUSED, False),
+        (status("503 No", '{"outcome":"unknown"}'), CallOutcome.UNKNOWN, False),
+        (status("429 No"), CallOutcome.REFUSED, False),
+        (status("504 No"), CallOutcome.UNKNOWN, False),
+        (status("500 No"), CallOutcome.UNKNOWN, True),
+        (status("400 No"), CallOutcome.REFUSED, True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", CallOutcome.UNKNOWN, False),
+        (None, CallOutcome.UNKNOWN, False),
+        (b"", CallOutcome.UNKNOWN, False),
     ],
 )
 def test_outcomes(answer, outcome, unexpected):
@@ -84,7 +84,11 @@ def test_a_connection_that_breaks_is_not_used_to_send_again():
     """The second request reaches the node, which dies of it: unknown, though nobody listens any
     more; the third never leaves."""
     replies, got = send([FOUND, None], 3)
-    assert [reply.outcome for reply in replies] == [Outcome.OK, Outcome.UNKNOWN, Outcome.REFUSED]
+    assert [reply.outcome for reply in replies] == [
+        CallOutcome.OK,
+        CallOutcome.UNKNOWN,
+        CallOutcome.REFUSED,
+    ]
     assert got == 2
 
 
@@ -98,4 +102,4 @@ def test_nobody_listens():
         port.close()
         return reply
 
-    assert asyncio.run(go()).outcome is Outcome.REFUSED
+    assert asyncio.run(go()).outcome is CallOutcome.REFUSED

@@ -10,16 +10,16 @@ from kvstore.errors import StorageFailed
 from kvstore.storage.log import LogStore
 from paxos.ballot import Ballot
 from paxos.effects import ChosenThrough, Record
-from paxos.messages import Entry
-from proof.simulation.machine.disk import Disk, LogWriter
+from paxos.messages import LogEntry
+from proof.simulation.machine.disk import SimulatedDisk, SimulatedLogWriter
 from proof.simulation.machine.scheduler import Process, Scheduler
 
 LOG, FILE = Path("/d/log.mdb"), Path("/d/file")
-ENTRY = Entry(1, Ballot(1, 1), b"value")
+ENTRY = LogEntry(1, Ballot(1, 1), b"value")
 
 
-def new_disk(seed: int = 1) -> Disk:
-    return Disk(random.Random(seed), (0.001, 0.002))
+def new_disk(seed: int = 1) -> SimulatedDisk:
+    return SimulatedDisk(random.Random(seed), (0.001, 0.002))
 
 
 def test_what_is_synced_survives_and_of_the_rest_any_prefix() -> None:
@@ -53,13 +53,13 @@ def test_a_replaced_file_is_the_old_or_the_new_one() -> None:
 class Writer:
     """A log writer on a program of its own; what it called back is in `said`."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: SimulatedDisk) -> None:
         self.scheduler = Scheduler()
         self.process = Process(self.scheduler, "node-1/1", blocking=disk)
         self.said: list[str] = []
         self.groups: list[int] = []
         self.store = LogStore(LOG, disk)
-        self.writer = LogWriter(self.process, self.store, self._failed, self._committed)
+        self.writer = SimulatedLogWriter(self.process, self.store, self._failed, self._committed)
 
     def _failed(self, error: StorageFailed) -> None:
         self.said.append("failed")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from proof.simulation.machine.network import CALM, Conditions, Network
+from proof.simulation.machine.network import CALM, Conditions, SimulatedNetwork
 from proof.simulation.machine.scheduler import Process, Scheduler
 from proof.simulation.tell.trace import Lost, Trace
 
@@ -41,7 +41,7 @@ class Pair:
     def __init__(self, conditions: Conditions = CALM) -> None:
         self.scheduler = Scheduler()
         self.trace = Trace()
-        self.network = Network(conditions, lambda name: random.Random(name), self.trace)
+        self.network = SimulatedNetwork(conditions, lambda name: random.Random(name), self.trace)
         self.one = Process(self.scheduler, "node-1/1", sockets=self.network)
         self.two = Process(self.scheduler, "node-2/1", sockets=self.network)
         self.dialler, self.listener = Peer(), Peer()
