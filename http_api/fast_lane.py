@@ -19,10 +19,11 @@ from http_api.core.problems import KeyNotFound, problem
 from http_api.core.responses import Answer
 from http_api.core.store import Store
 from http_api.v1.kv import absent, value_answer, written_answer
-from kvstore.commands.commands import VALUE_BYTES_MAX, Put, Result
+from kvstore.commands.commands import VALUE_BYTES_MAX, Put
 from kvstore.commands.operations import only
+from kvstore.commands.results import Result
 from kvstore.errors import KvError
-from kvstore.state.auth import check_read
+from kvstore.replica.ambient import check_read
 
 WAITING_BYTES_MAX = 1 << 16
 """Pipelined bytes kept while a request is in work; then the socket is not read any further."""

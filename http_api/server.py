@@ -33,7 +33,7 @@ from http_api.v1.txn import TxnResource
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config
 from kvstore.errors import KvError, Overloaded
-from kvstore.state.auth import caller
+from kvstore.replica.ambient import caller
 
 if TYPE_CHECKING:
     from kvstore.replica.replica import Replica

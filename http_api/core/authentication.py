@@ -16,8 +16,9 @@ from http_api.core.store import State, Store
 from http_api.core.tokens import Tokens
 from kvstore.commands.operations import KeyValue, Select, Selected, only
 from kvstore.errors import Overloaded, Reason, Unauthenticated, auth_error
-from kvstore.state.auth import Caller, caller, check_read
+from kvstore.replica.ambient import caller, check_read
 from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage
+from kvstore.state.rights import Caller
 
 HASHING_MAX = 2
 """Password hashes computed at once; each takes a core and 16 MiB for some 50 ms."""

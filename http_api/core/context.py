@@ -8,7 +8,8 @@ from http_api.core.bodies import Bodies
 from http_api.core.params import ReadOptions
 from http_api.core.store import State, Store
 from http_api.core.streams import Streams
-from kvstore.commands.commands import Command, Once, Result, StoreCommand
+from kvstore.commands.commands import Command, Once, StoreCommand
+from kvstore.commands.results import Result
 from kvstore.config import Config
 
 

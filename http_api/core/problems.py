@@ -11,7 +11,7 @@ import orjson
 
 from http_api.core.responses import Answer, answer
 from kvstore import errors
-from kvstore.commands.commands import (
+from kvstore.commands.results import (
     AuthRefused,
     BadRevision,
     LeaseTaken,

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from kvstore.commands.commands import Command, Result
+from kvstore.commands.commands import Command
 from kvstore.commands.operations import KeyValue, Select, Selected
+from kvstore.commands.results import Result
 from kvstore.replica.feed import Feed
 from kvstore.replica.leasing import LeaseTime
-from kvstore.state.auth import Auth
 from kvstore.state.lease_table import LeaseTable
 from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage
+from kvstore.state.rights import Auth
 
 
 class MemberView(Protocol):

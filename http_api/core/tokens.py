@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from kvstore.state.auth import Caller
+from kvstore.state.rights import Caller
 
 TTL_S = 300
 SEEN_MAX = 10_000

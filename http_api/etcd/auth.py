@@ -20,10 +20,11 @@ from http_api.etcd.gateway import Gateway, Unary
 from http_api.etcd.kv import bounds
 from kvstore.commands import accounts
 from kvstore.commands.accounts import NAME_BYTES_MAX, AuthChange, Permission, Right
-from kvstore.commands.commands import Administer, Administered
+from kvstore.commands.commands import Administer
 from kvstore.commands.operations import prefix_end
+from kvstore.commands.results import Administered
 from kvstore.errors import AuthError, Reason, Unauthenticated, auth_error
-from kvstore.state.auth import caller, check_read
+from kvstore.replica.ambient import caller, check_read
 
 SECRET_BYTES = 32
 

@@ -29,7 +29,8 @@ from http_api.etcd.decode import decode
 from http_api.etcd.encode import document, to_json
 from http_api.etcd.errors import status_of
 from http_api.etcd.sizes import message_too_large
-from kvstore.commands.commands import Command, Result
+from kvstore.commands.commands import Command
+from kvstore.commands.results import Result
 from kvstore.config import Config
 from kvstore.errors import KvError, TooLarge
 

@@ -17,15 +17,7 @@ from http_api.etcd.messages import (
     TxnRequest,
 )
 from kvstore.commands import operations as operation
-from kvstore.commands.commands import (
-    KEY_BYTES_MAX,
-    Compact,
-    Compacted,
-    Delete,
-    Deleted,
-    Put,
-    Written,
-)
+from kvstore.commands.commands import KEY_BYTES_MAX, Compact, Delete, Put
 from kvstore.commands.operations import (
     Field,
     Order,
@@ -42,8 +34,9 @@ from kvstore.commands.operations import (
     TxnPutDone,
     only,
 )
+from kvstore.commands.results import Compacted, Deleted, Written
 from kvstore.errors import KeyNotFound, LeaseNotFound, TooManyOperations
-from kvstore.state.auth import check_read
+from kvstore.replica.ambient import check_read
 from kvstore.state.transactions import OPERATIONS_MAX, check
 
 NO_END = b"\0"

@@ -12,10 +12,11 @@ from http_api.etcd.messages import (
     LeaseRevokeRequest,
     LeaseTimeToLiveRequest,
 )
-from kvstore.commands.commands import Grant, Granted, Revoke, Revoked
+from kvstore.commands.commands import Grant, Revoke
 from kvstore.commands.operations import only
+from kvstore.commands.results import Granted, Revoked
 from kvstore.errors import LeaseExists
-from kvstore.state.auth import check_read
+from kvstore.replica.ambient import check_read
 from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 
 _ATTEMPTS = 8

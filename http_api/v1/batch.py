@@ -43,17 +43,8 @@ from http_api.v1.documents import (
     parse,
 )
 from http_api.v1.kv import BODY_PROBLEMS, WRITE_PROBLEMS, absent
-from kvstore.commands.commands import (
-    ABSENT,
-    EXISTS,
-    Command,
-    Condition,
-    Delete,
-    Deleted,
-    Put,
-    Result,
-    Written,
-)
+from kvstore.commands.commands import ABSENT, EXISTS, Command, Condition, Delete, Put
+from kvstore.commands.results import Deleted, Result, Written
 from kvstore.errors import KvError, TooManyOperations
 from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 

@@ -12,7 +12,8 @@ from http_api.core.responses import Answer, json_answer
 from http_api.core.router import Doc, Route
 from http_api.core.store import MemberView, StatusView
 from http_api.v1.kv import BODY_PROBLEMS, WRITE_PROBLEMS
-from kvstore.commands.commands import Compact, Compacted
+from kvstore.commands.commands import Compact
+from kvstore.commands.results import Compacted
 from kvstore.errors import (
     InvalidArgument,
     NoQuorum,

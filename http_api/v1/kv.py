@@ -18,16 +18,9 @@ from http_api.core.responses import Answer, answer
 from http_api.core.router import Doc, Route
 from http_api.v1.documents import lease_id, new_lease
 from http_api.v1.history import HISTORY_PROPERTIES, LIMIT_DEFAULT, LIMIT_MAX, history_answer
-from kvstore.commands.commands import (
-    VALUE_BYTES_MAX,
-    Delete,
-    Deleted,
-    LeaseTaken,
-    Put,
-    Result,
-    Written,
-)
+from kvstore.commands.commands import VALUE_BYTES_MAX, Delete, Put
 from kvstore.commands.operations import KeyValue
+from kvstore.commands.results import Deleted, LeaseTaken, Result, Written
 from kvstore.errors import (
     ConditionFailed,
     IdempotencyMismatch,

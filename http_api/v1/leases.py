@@ -22,8 +22,9 @@ from http_api.v1.documents import (
     text_or_base64,
 )
 from http_api.v1.kv import BODY_PROBLEMS, READ_PROBLEMS, WRITE_PROBLEMS
-from kvstore.commands.commands import Grant, Granted, LeaseTaken, Revoke, Revoked
+from kvstore.commands.commands import Grant, Revoke
 from kvstore.commands.operations import only
+from kvstore.commands.results import Granted, LeaseTaken, Revoked
 from kvstore.errors import (
     InvalidArgument,
     LeaseExists,
@@ -34,7 +35,7 @@ from kvstore.errors import (
     RevisionInFuture,
     Stopping,
 )
-from kvstore.state.auth import check_read
+from kvstore.replica.ambient import check_read
 from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 
 GRANT_BYTES_MAX = 4096

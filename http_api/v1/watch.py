@@ -19,8 +19,8 @@ from http_api.core.router import Doc, Route
 from http_api.core.streams import send
 from http_api.v1.documents import bounds, event_document
 from kvstore.errors import InvalidArgument, Overloaded, RevisionCompacted, Stopping
+from kvstore.replica.ambient import check_read
 from kvstore.replica.feed import Interest, RevisionEvents, Watcher
-from kvstore.state.auth import check_read
 
 QUERY = ("key", "prefix", "start", "end", "from_revision", "previous", "puts", "deletes")
 KEEP_ALIVE_S = 15.0

@@ -1,10 +1,9 @@
-"""Users, roles and permissions: what is stored of them, and the changes that are replicated.
+"""Changes of users, roles and permissions, as they are replicated (the command `Administer`).
 
-A user has roles, a role has permissions, a permission is a right on a range of keys. The user and
-the role `root` may do everything, and only root's role may change any of this.
+A user has roles, a role has permissions, a permission is a right on a range of keys. The role
+`root` allows everything, and only users who have it may change any of this.
 """
 
-from collections.abc import Callable
 from enum import IntEnum
 
 import msgspec
@@ -33,20 +32,6 @@ class Permission(msgspec.Struct, frozen=True, array_like=True):
     def place(self) -> tuple[bytes, bytes]:
         """A role has at most one permission for each."""
         return self.key, self.range_end
-
-
-class User(msgspec.Struct, frozen=True, array_like=True):
-    """`password` is a hash, or None for a user that cannot log in with one.
-
-    What was issued to the user at an auth revision before `valid_from` is void.
-    """
-
-    password: bytes | None
-    roles: tuple[str, ...]
-    valid_from: int
-
-
-# -- changes --------------------------------------------------------------------------------
 
 
 class Enable(msgspec.Struct, frozen=True, array_like=True, tag="on"):
@@ -121,22 +106,3 @@ AuthChange = (
     | GrantPermission
     | RevokePermission
 )
-
-
-# -- their binary form, and what the table holds --------------------------------------------
-
-
-class AuthMeta(msgspec.Struct, frozen=True, array_like=True):
-    """`revision` counts the changes from 1; `secret` is b"" while authentication is off."""
-
-    enabled: bool = False
-    revision: int = 1
-    secret: bytes = b""
-
-
-encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
-decode_meta: Callable[[bytes], AuthMeta] = msgspec.msgpack.Decoder(AuthMeta).decode
-decode_user: Callable[[bytes], User] = msgspec.msgpack.Decoder(User).decode
-decode_role: Callable[[bytes], tuple[Permission, ...]] = msgspec.msgpack.Decoder(
-    tuple[Permission, ...]
-).decode

@@ -1,18 +1,13 @@
-"""Commands and results: what is replicated, and its binary form (msgpack by msgspec).
+"""Commands: what clients ask of the store, replicated and then applied on every node.
 
-A *bundle* is what one node gathers while a proposal is under way: the unit of relaying, retrying
-and de-duplication. A *batch* is the value of one slot: the leader's clock and the bundles it took.
-Nothing is done per command that can be done per bundle.
+What applying one answers is in `kvstore.commands.results`; how commands travel together, in
+`kvstore.commands.batches`; their encoding, in `kvstore.commands.binary`.
 """
-
-from collections.abc import Callable
 
 import msgspec
 
 from kvstore.commands.accounts import AuthChange
-from kvstore.commands.operations import Transaction, TransactionDone
-from kvstore.errors import Reason
-from paxos.ballot import ZERO, Ballot, Slot
+from kvstore.commands.operations import Transaction
 
 KEY_BYTES_MAX = 960
 """Keys are at most this long: LMDB 1.0 takes 1,978 bytes, and a key whose every byte needs
@@ -39,10 +34,10 @@ ABSENT = Condition(0)
 
 
 class Put(msgspec.Struct, frozen=True, array_like=True, tag="p"):
-    """Write `value` (0 to VALUE_BYTES_MAX bytes) under `key` (1 to KEY_BYTES_MAX bytes).
+    """Store `value` (0 to VALUE_BYTES_MAX bytes) under `key` (1 to KEY_BYTES_MAX bytes).
 
-    `lease` (0: none) removes the key when it ends. With `ttl_s` the lease is granted along with
-    the write, and its id must be new.
+    `lease` (0: none) deletes the key when it ends. With `ttl_s` the lease is granted along with
+    the put, and its id must be new.
     """
 
     key: bytes
@@ -53,14 +48,14 @@ class Put(msgspec.Struct, frozen=True, array_like=True, tag="p"):
 
 
 class Delete(msgspec.Struct, frozen=True, array_like=True, tag="d"):
-    """Remove `key`; deleting what is not there succeeds and takes no revision."""
+    """Delete `key`; deleting what is not there succeeds and takes no revision."""
 
     key: bytes
     condition: Condition | None = None
 
 
 class Compact(msgspec.Struct, frozen=True, array_like=True, tag="c"):
-    """Give up history: afterwards no revision below `revision` is readable."""
+    """Drop history: afterwards no revision below `revision` is readable."""
 
     revision: int
 
@@ -79,6 +74,7 @@ class Revoke(msgspec.Struct, frozen=True, array_like=True, tag="v"):
 
 
 StoreCommand = Put | Delete | Compact | Transaction | Grant | Revoke
+"""What changes keys, leases or history."""
 
 
 class Once(msgspec.Struct, frozen=True, array_like=True, tag="o"):
@@ -111,146 +107,3 @@ class AsUser(msgspec.Struct, frozen=True, array_like=True, tag="u"):
 
 
 Command = Put | Delete | Compact | Transaction | Grant | Revoke | Once | Administer | AsUser
-
-
-class Written(msgspec.Struct, frozen=True, array_like=True, tag="w"):
-    """A Put: the store's revision and the key's new version, its create revision."""
-
-    revision: int
-    version: int
-    create_revision: int
-
-
-class Deleted(msgspec.Struct, frozen=True, array_like=True, tag="x"):
-    """A Delete: the store's revision, and how many keys went (0 or 1)."""
-
-    revision: int
-    deleted: int
-
-
-class Compacted(msgspec.Struct, frozen=True, array_like=True, tag="k"):
-    """A Compact: the oldest readable revision now."""
-
-    revision: int
-
-
-class NotHeld(msgspec.Struct, frozen=True, array_like=True, tag="n"):
-    """The condition did not hold; nothing changed. The key's mod revision, 0 if absent."""
-
-    mod_revision: int
-
-
-class BadRevision(msgspec.Struct, frozen=True, array_like=True, tag="r"):
-    """A Compact outside of (compacted, current]; nothing changed."""
-
-    revision: int
-    compacted_revision: int
-    current_revision: int
-
-
-class Mismatched(msgspec.Struct, frozen=True, array_like=True, tag="m"):
-    """The idempotency key belongs to another command; nothing changed."""
-
-
-class Granted(msgspec.Struct, frozen=True, array_like=True, tag="g"):
-    """A Grant: the lease and its duration. `revision` is the store's; a grant takes none."""
-
-    revision: int
-    lease: int
-    ttl_s: int
-
-
-class Revoked(msgspec.Struct, frozen=True, array_like=True, tag="v"):
-    """A Revoke: the store's revision, and how many keys went."""
-
-    revision: int
-    deleted: int
-
-
-class NoLease(msgspec.Struct, frozen=True, array_like=True, tag="N"):
-    """There is no such lease; nothing changed."""
-
-    lease: int
-
-
-class LeaseTaken(msgspec.Struct, frozen=True, array_like=True, tag="L"):
-    """A Grant of a lease that is there already; nothing changed."""
-
-    lease: int
-
-
-class NoKey(msgspec.Struct, frozen=True, array_like=True, tag="K"):
-    """A write that keeps the value or the lease of a key that does not exist; nothing changed."""
-
-
-class Administered(msgspec.Struct, frozen=True, array_like=True, tag="a"):
-    """An Administer: the revision of users and roles now."""
-
-    auth_revision: int
-
-
-class AuthRefused(msgspec.Struct, frozen=True, array_like=True, tag="A"):
-    """The user may not do that, or such a change cannot be; nothing changed."""
-
-    reason: Reason
-
-
-Result = (
-    Written
-    | Deleted
-    | Compacted
-    | TransactionDone
-    | Granted
-    | Revoked
-    | NotHeld
-    | BadRevision
-    | Mismatched
-    | NoLease
-    | LeaseTaken
-    | NoKey
-    | Administered
-    | AuthRefused
-)
-
-
-class Bundle(msgspec.Struct, frozen=True, array_like=True):
-    """Commands of one node, applied together, once.
-
-    `origin` and `life` name the node's process, `number` counts its bundles from 1. No bundle of
-    this life below `floor` will be sent again, so replicas may forget those numbers.
-    """
-
-    origin: int
-    life: int
-    number: int
-    floor: int
-    commands: tuple[Command, ...]
-
-
-class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """The value of one slot: encoded bundles, and the leader's clock in ms since 1970.
-
-    `expired` are leases whose time is up, as the leader of `ballot` sees it. They are its own
-    words, like the clock, and not a command: a command might be relayed to the next leader, and end
-    a lease that this one has just promised its full time. For the same reason they count for
-    nothing once a batch of a higher ballot has been applied (see `kvstore.replica.leasing`).
-    Leases granted after slot `known_through` are not meant either: one of the same id may have been
-    revoked and granted again while this batch was under way. None: all are meant.
-    """
-
-    clock_ms: int
-    bundles: tuple[bytes, ...]
-    expired: tuple[int, ...] = ()
-    ballot: Ballot = ZERO
-    known_through: Slot | None = None
-
-
-encoder = msgspec.msgpack.Encoder()
-decode_batch: Callable[[bytes], Batch] = msgspec.msgpack.Decoder(Batch).decode
-decode_bundle: Callable[[bytes], Bundle] = msgspec.msgpack.Decoder(Bundle).decode
-decode_result: Callable[[bytes], Result] = msgspec.msgpack.Decoder(Result).decode
-
-
-def encode(message: Bundle | Batch | Result | Command) -> bytes:
-    """The binary form that the decoders of this module read back."""
-    return encoder.encode(message)

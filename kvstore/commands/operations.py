@@ -140,7 +140,8 @@ class Selected(msgspec.Struct, frozen=True, array_like=True, tag="r"):
 
 
 class TxnPutDone(msgspec.Struct, frozen=True, array_like=True, tag="p"):
-    """The revision of the write, and the key's new version and create revision."""
+    """The store's revision, the key's new version and create revision, and what it held before if
+    that was asked for."""
 
     revision: int
     version: int
@@ -149,7 +150,7 @@ class TxnPutDone(msgspec.Struct, frozen=True, array_like=True, tag="p"):
 
 
 class TxnDeleteDone(msgspec.Struct, frozen=True, array_like=True, tag="d"):
-    """How many keys went, and what they held if that was asked for."""
+    """How many keys were deleted, and what they held if that was asked for."""
 
     revision: int
     deleted: int
@@ -165,10 +166,3 @@ class TransactionDone(msgspec.Struct, frozen=True, array_like=True, tag="t"):
 
 
 TxnOperationResult = Selected | TxnPutDone | TxnDeleteDone | TransactionDone
-
-
-def has_writes(operation: TxnOperation) -> bool:
-    """Whether it may change anything, whatever its compares say."""
-    if isinstance(operation, Transaction):
-        return any(map(has_writes, (*operation.success, *operation.failure)))
-    return not isinstance(operation, Select)

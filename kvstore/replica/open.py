@@ -144,7 +144,7 @@ async def open_replica(
         for entry in restored.entries:
             if state.applied_through < entry.slot <= restored.chosen_through:
                 state.apply(entry.slot, entry.value)
-        node = _node(config, restored, data_dir.identity.life, machine.randomness.randrange)
+        node = _node(config, restored, data_dir.identity.starts, machine.randomness.randrange)
     except BaseException:
         data_dir.close()
         raise
@@ -159,7 +159,7 @@ async def open_replica(
         raise
     events.event(
         "started",
-        life=data_dir.identity.life,
+        life=data_dir.identity.starts,
         applied_through=state.applied_through,
         revision=state.revision,
         seconds=f"{machine.clock.monotonic() - began:.3f}",
@@ -199,7 +199,7 @@ def _connect(replica: _OpenReplica, log: LogStore, store: StateStore) -> None:
 
     replica.source = SnapshotSource(
         config.data_dir / "snapshot.outgoing",
-        f"{config.node_id}-{replica.data_dir.identity.life}",
+        f"{config.node_id}-{replica.data_dir.identity.starts}",
         replica.checkpoints.copy,
         send,
         events,

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from kvstore.commands.commands import Batch, decode_bundle, encode
+from kvstore.commands.batches import Batch
+from kvstore.commands.binary import decode_bundle, encode
 from kvstore.peers.frames import Relay
 from kvstore.replica.metrics import Counters
 from kvstore.replica.pending import PendingWrites, Sealed

@@ -9,8 +9,11 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-from kvstore.commands.commands import AsUser, Bundle, Command, Once, Put, Result, encode
+from kvstore.commands.batches import Bundle
+from kvstore.commands.binary import encode
+from kvstore.commands.commands import AsUser, Command, Once, Put
 from kvstore.commands.operations import Transaction
+from kvstore.commands.results import Result
 from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded
 from paxos.ballot import ZERO, Ballot
 

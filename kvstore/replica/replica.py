@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-from kvstore.commands.commands import AsUser, Command, Compact, Result
+from kvstore.commands.commands import AsUser, Command, Compact
+from kvstore.commands.results import Result
 from kvstore.config import Config
 from kvstore.errors import (
     KvError,
@@ -33,6 +34,7 @@ from kvstore.peers.frames import (
     SnapshotPiece,
 )
 from kvstore.peers.membership import Membership
+from kvstore.replica.ambient import caller
 from kvstore.replica.checkpoints import Checkpoints
 from kvstore.replica.digests import DigestCheck
 from kvstore.replica.feed import Feed
@@ -42,7 +44,7 @@ from kvstore.replica.outbox import Outbox, present_leader
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
 from kvstore.replica.status import NodeStatus, gauges, status_of
-from kvstore.state.auth import ITSELF, caller
+from kvstore.state.rights import ITSELF
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.log import LogWriter
 from paxos.ballot import NodeId, Slot
@@ -409,7 +411,7 @@ class Replica:
         counters = self.metrics.counters
         for bundle, results in self.state.apply(slot, value):
             counters.commands_applied += len(results)
-            if bundle.origin == self.node.id and bundle.life == self.node.config.life:
+            if bundle.origin == self.node.id and bundle.starts == self.node.config.life:
                 self.writes.resolve(bundle.number, results)
         counters.slots_applied += 1
         if slot % self.config.digest_slots == 0:

@@ -7,20 +7,20 @@ It takes one revision, in which its parts are numbered.
 from collections.abc import Callable
 
 from kvstore.commands.operations import KeyValue
+from kvstore.state.changes import Changes
 from kvstore.state.lease_table import LeaseTable
-from kvstore.state.mvcc import KeyEvent, Mvcc, key_value, lease_of
-from kvstore.storage.state import StateStore
+from kvstore.state.mvcc import KeyEvent, KeyPut, Mvcc, key_value, lease_of
+from kvstore.state.tables import Tables
 
 
 class Keyspace:
-    """`digest_parts` collects all that changed, as bytes; `on_change` is told of every revision
-    while somebody watches."""
+    """`on_change`, while it is set, is told of every revision and its events."""
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: Tables, changes: Changes) -> None:
         self.mvcc = Mvcc(store)
-        self.leases = LeaseTable(store)
-        self.digest_parts: list[bytes] = []
+        self.leases = LeaseTable(store, changes)
         self.on_change: Callable[[int, list[KeyEvent]], None] | None = None
+        self._changes = changes
         self._events: list[KeyEvent] = []
         self._writes = 0
 
@@ -29,46 +29,47 @@ class Keyspace:
         """The store's, as reads inside a change see it: the new one after its first write."""
         return self.mvcc.revision + (1 if self._writes else 0)
 
-    def put(self, key: bytes, value: bytes, lease: int) -> tuple[int, int, bytes | None]:
-        """Write; the new version, its create revision, and the record that was there before."""
+    def put(self, key: bytes, value: bytes, lease: int) -> KeyPut:
+        """Put a key; it leaves the lease it was on, if that is another."""
         mvcc = self.mvcc
-        version, create, changed, old = mvcc.put(key, value, mvcc.revision + 1, self._writes, lease)
+        put = mvcc.put(key, value, mvcc.revision + 1, self._writes, lease)
+        previous = put.previous
         self._writes += 1
-        self.digest_parts.append(changed)
-        held_by = 0 if old is None else lease_of(old)
+        self._changes.key_put(key, put.record)
+        held_by = 0 if previous is None else lease_of(previous)
         if held_by != lease:
             if held_by:
                 self.leases.detach(held_by, key)
             if lease:
                 self.leases.attach(lease, key)
         if self.on_change is not None:
-            new = KeyValue(key, value, create, mvcc.revision + 1, version, lease)
-            self._events.append(KeyEvent(new, False, None if old is None else key_value(key, old)))
-        return version, create, old
+            new = KeyValue(key, value, put.create_revision, mvcc.revision + 1, put.version, lease)
+            before = None if previous is None else key_value(key, previous)
+            self._events.append(KeyEvent(new, False, before))
+        return put
 
     def delete(self, key: bytes) -> bytes | None:
-        """Remove; the record that was there, or None."""
+        """Delete a key; the record that was there, or None."""
         mvcc = self.mvcc
-        removed = mvcc.delete(key, mvcc.revision + 1, self._writes)
-        if removed is None:
+        deleted = mvcc.delete(key, mvcc.revision + 1, self._writes)
+        if deleted is None:
             return None
-        changed, old = removed
         self._writes += 1
-        self.digest_parts.append(changed)
-        held_by = lease_of(old)
+        self._changes.key_deleted(deleted.change)
+        held_by = lease_of(deleted.previous)
         if held_by:
             self.leases.detach(held_by, key)
         if self.on_change is not None:
             gone = KeyValue(key, b"", 0, mvcc.revision + 1, 0, 0)
-            self._events.append(KeyEvent(gone, True, key_value(key, old)))
-        return old
+            self._events.append(KeyEvent(gone, True, key_value(key, deleted.previous)))
+        return deleted.previous
 
     def end_lease(self, lease: int) -> int:
-        """Delete its keys, in order, and the lease; how many keys went."""
+        """Delete the keys of a lease, in order, and the lease; how many keys it held."""
         keys = self.leases.keys(lease)
         for key in keys:
             self.delete(key)
-        self.digest_parts.append(self.leases.end(lease))
+        self.leases.end(lease)
         return len(keys)
 
     def commit(self) -> int:

@@ -2,13 +2,14 @@
 
 Replicated state only: when a lease ends is decided by the leader
 (`kvstore.replica.lease_timers`), and reaches every replica through the log. Two tables:
-`leases`, id -> seconds granted, and the slot that granted it; `lease_keys`, (id, key) -> nothing.
+`leases`, id -> (seconds granted, the slot that granted it); `lease_keys`, (id, key) -> nothing.
 """
 
 import struct
 from collections.abc import Iterator
 
-from kvstore.storage.state import StateStore
+from kvstore.state.changes import Changes
+from kvstore.state.tables import Tables
 from paxos.ballot import Slot
 
 LEASE_TTL_S_MIN = 2
@@ -22,18 +23,19 @@ _GRANT = struct.Struct(">qQ")
 class LeaseTable:
     """All leases. `changed` collects (id, seconds granted, 0 if ended) until somebody takes it."""
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: Tables, changes: Changes) -> None:
+        self._changes = changes
         self._leases = store.tables["leases"]
         self._keys = store.tables["lease_keys"]
         self.changed: list[tuple[int, int]] = []
 
     def ttl_s(self, lease: int) -> int | None:
-        """What it was granted for, or None if there is none."""
+        """Seconds it was granted for, or None if there is no such lease."""
         data = self._leases.get(_ID.pack(lease))
         return None if data is None else int(_GRANT.unpack(data)[0])
 
     def granted_in(self, lease: int) -> Slot:
-        """The slot that granted it, 0 if there is none."""
+        """The slot that granted it, 0 if there is no such lease."""
         data = self._leases.get(_ID.pack(lease))
         return 0 if data is None else int(_GRANT.unpack(data)[1])
 
@@ -48,18 +50,18 @@ class LeaseTable:
         end = prefix + b"\xff" * 2048  # longer than any key
         return [key[8:] for key, _ in self._keys.scan(prefix, end)]
 
-    def grant(self, lease: int, ttl_s: int, slot: Slot) -> bytes:
-        """Begin it in `slot`; what changed, for the digest. There must be none of that id."""
+    def grant(self, lease: int, ttl_s: int, slot: Slot) -> None:
+        """Begin a lease in `slot`. There must be none of that id."""
         data = _GRANT.pack(ttl_s, slot)
         self._leases.put(_ID.pack(lease), data)
         self.changed.append((lease, ttl_s))
-        return b"grant" + _ID.pack(lease) + data
+        self._changes.lease_granted(lease, data)
 
-    def end(self, lease: int) -> bytes:
-        """It is no more, and holds no keys; what changed, for the digest."""
+    def end(self, lease: int) -> None:
+        """Delete a lease that holds no keys any more."""
         self._leases.delete(_ID.pack(lease))
         self.changed.append((lease, 0))
-        return b"end" + _ID.pack(lease)
+        self._changes.lease_ended(lease)
 
     def attach(self, lease: int, key: bytes) -> None:
         self._keys.put(_ID.pack(lease) + key, b"")

@@ -15,14 +15,13 @@ import struct
 from collections.abc import Iterator
 from heapq import merge
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import msgspec
 
 from kvstore.commands.operations import KeyValue, only
 from kvstore.errors import RevisionCompacted, RevisionInFuture
-from kvstore.storage.state import StateStore
-
-if TYPE_CHECKING:
-    import lmdb
+from kvstore.state.tables import CheckpointTransaction, Tables
 
 _RECORD = struct.Struct(">QQQq")
 _LEASE = struct.Struct(">q")
@@ -44,6 +43,22 @@ class KeyEvent(NamedTuple):
     item: KeyValue
     deleted: bool
     previous: KeyValue | None
+
+
+class KeyPut(msgspec.Struct, frozen=True, gc=False):
+    """What a put made of a key: `record` is stored now, and `previous` was before, or None."""
+
+    version: int
+    create_revision: int
+    record: bytes
+    previous: bytes | None
+
+
+class KeyDeletion(NamedTuple):
+    """What a deletion wrote to `history`, and the record that was there."""
+
+    change: bytes
+    previous: bytes
 
 
 class KeyPage(NamedTuple):
@@ -83,10 +98,10 @@ def lease_of(record: bytes) -> int:
 
 
 class Mvcc:
-    """The multi-version map over a StateStore. `revision` and `compacted_revision` are the
-    caller's to restore and to keep."""
+    """The multi-version map. `revision` and `compacted_revision` are the caller's to restore and
+    to keep."""
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: Tables) -> None:
         self._keys = store.tables["keys"]
         self._versions = store.tables["versions"]
         self._history = store.tables["history"]
@@ -100,11 +115,8 @@ class Mvcc:
         record = self._keys.get(key)
         return 0 if record is None else int(_RECORD.unpack_from(record)[1])
 
-    def put(
-        self, key: bytes, value: bytes, revision: int, sub: int = 0, lease: int = 0
-    ) -> tuple[int, int, bytes, bytes | None]:
-        """Write at `revision`; the new version, its create revision, the bytes that changed, for
-        the digest, and the record that was there before."""
+    def put(self, key: bytes, value: bytes, revision: int, sub: int = 0, lease: int = 0) -> KeyPut:
+        """Write at `revision`, as part `sub` of its change."""
         old = self._keys.get(key)
         if old is None:
             create, superseded, version = revision, 0, 1
@@ -115,11 +127,10 @@ class Mvcc:
         record = _RECORD.pack(create, revision, version, lease) + value
         self._keys.put(key, record)
         self._history.put(_POSITION.pack(revision, sub), _CHANGE.pack(_PUT, superseded) + key)
-        return version, create, key + record, old
+        return KeyPut(version, create, record, old)
 
-    def delete(self, key: bytes, revision: int, sub: int = 0) -> tuple[bytes, bytes] | None:
-        """Delete at `revision`; the bytes that changed and the record that was there, None if
-        nothing was."""
+    def delete(self, key: bytes, revision: int, sub: int = 0) -> KeyDeletion | None:
+        """Delete at `revision`, as part `sub` of its change; None if there is no such key."""
         old = self._keys.get(key)
         if old is None:
             return None
@@ -128,7 +139,7 @@ class Mvcc:
         self._keys.delete(key)
         change = _CHANGE.pack(_DELETE, superseded) + key
         self._history.put(_POSITION.pack(revision, sub), change)
-        return change, old
+        return KeyDeletion(change, old)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -300,31 +311,28 @@ class Mvcc:
 
     @staticmethod
     def discard(
-        txn: "lmdb.Transaction[bytes]",
-        databases: dict[str, "lmdb._Database"],
-        compacted_revision: int,
-        entries_max: int,
+        transaction: CheckpointTransaction, compacted_revision: int, entries_max: int
     ) -> int:
-        """Physically remove up to `entries_max` history entries that compaction gave up, and the
+        """Physically delete up to `entries_max` history entries that compaction gave up, and the
         versions they superseded; how many. Runs inside a checkpoint, unseen by readers, who are
         refused by `compacted_revision` from the slot that raised it."""
-        cursor = txn.cursor(db=databases["history"])
-        removed = 0
+        cursor = transaction.cursor("history")
+        deleted = 0
         found = cursor.first()
-        while found and removed < entries_max:
+        while found and deleted < entries_max:
             revision, _ = _POSITION.unpack(cursor.key())
             if revision > compacted_revision:
                 break
             change = cursor.value()
             superseded = _CHANGE.unpack_from(change)[1]
-            # One written and deleted in the compacted revision itself is in the feed still.
+            # What was put and deleted in the compacted revision itself is in the feed still.
             if superseded and not superseded == revision == compacted_revision:
-                txn.delete(version_key(change[9:], superseded), db=databases["versions"])
+                transaction.delete("versions", version_key(change[9:], superseded))
             if revision == compacted_revision:
                 # The feed may still be read from the compacted revision itself.
                 found = cursor.next()
                 continue
             cursor.delete()
-            removed += 1
+            deleted += 1
             found = bool(cursor.key())
-        return removed
+        return deleted

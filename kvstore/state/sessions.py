@@ -1,19 +1,20 @@
 """Sessions: each node's bundles are applied at most once, however often they are sent.
 
-A bundle is known by (origin, life, number). Its origin says below which number it will send nothing
-again (`floor`), so the set of remembered numbers is as small as what is under way. Nothing here
-depends on time: expiry follows the floor and the life, which travel in the log.
+A bundle is known by (origin, starts, number): the node, how often it had started, and the number
+that this process gave it. The origin says below which number it will send nothing again (`floor`),
+so the set of remembered numbers is as small as what is under way. Nothing here depends on time:
+numbers are forgotten by the floor and the start, which travel in the log.
 """
 
 import msgspec
 
-from kvstore.commands.commands import Bundle
+from kvstore.commands.batches import Bundle
 
 
 class _Session(msgspec.Struct):
-    """Of one node: its latest life, what it gave up, and what was applied since."""
+    """Of one node: its latest start, what it gave up, and what was applied since."""
 
-    life: int
+    starts: int
     floor: int
     applied: set[int]
 
@@ -30,14 +31,14 @@ class Sessions:
     def admit(self, bundle: Bundle) -> bool:
         """Whether to apply `bundle`, which counts as applied from then on.
 
-        Refused: one applied before, one its origin has given up, and one of an earlier life, whose
-        waiting clients went with it.
+        Refused: one applied before, one its origin has given up, and one of an earlier process,
+        whose waiting clients went with it.
         """
         session = self._sessions.get(bundle.origin)
-        if session is None or session.life < bundle.life:
-            session = self._sessions[bundle.origin] = _Session(bundle.life, 0, set())
+        if session is None or session.starts < bundle.starts:
+            session = self._sessions[bundle.origin] = _Session(bundle.starts, 0, set())
         if (
-            bundle.life < session.life
+            bundle.starts < session.starts
             or bundle.number < session.floor
             or bundle.number in session.applied
         ):
@@ -52,13 +53,13 @@ class Sessions:
         """The same bytes on every replica that applied the same log."""
         return msgspec.msgpack.encode(
             [
-                (node, s.life, s.floor, sorted(s.applied))
+                (node, s.starts, s.floor, sorted(s.applied))
                 for node, s in sorted(self._sessions.items())
             ]
         )
 
     def restore(self, data: bytes) -> None:
-        """Take over what `encode` wrote."""
+        """Replace all sessions by what `encode` wrote."""
         self._sessions = {
-            node: _Session(life, floor, applied) for node, life, floor, applied in _decode(data)
+            node: _Session(starts, floor, applied) for node, starts, floor, applied in _decode(data)
         }

@@ -5,59 +5,54 @@ leader's timestamp in the batch, and never goes back. A running digest over ever
 lets replicas check that they agree.
 """
 
-import hashlib
-import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
+from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import decode_batch, decode_bundle
 from kvstore.commands.commands import (
     Administer,
     AsUser,
-    AuthRefused,
-    BadRevision,
-    Batch,
-    Bundle,
     Command,
     Compact,
-    Compacted,
     Condition,
     Delete,
-    Deleted,
     Grant,
-    Granted,
-    LeaseTaken,
-    Mismatched,
-    NoLease,
-    NotHeld,
     Once,
     Put,
-    Result,
     Revoke,
-    Revoked,
     StoreCommand,
-    Written,
-    decode_batch,
-    decode_bundle,
-    decode_result,
-    encode,
 )
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction
-from kvstore.state import transactions as transaction
-from kvstore.state.auth import Auth
+from kvstore.commands.results import (
+    AuthRefused,
+    BadRevision,
+    Compacted,
+    Deleted,
+    Granted,
+    LeaseTaken,
+    NoLease,
+    NotHeld,
+    Result,
+    Revoked,
+    Written,
+)
+from kvstore.state import transactions
+from kvstore.state.changes import Changes
+from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.key_space import Keyspace
 from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage, Mvcc
+from kvstore.state.rights import Auth
 from kvstore.state.selection import select
 from kvstore.state.sessions import Sessions
-from kvstore.storage.state import Housekeeping, StateStore
+from kvstore.state.tables import CheckpointTransaction, Housekeeping, Tables
+from kvstore.state.users import Accounts
 from paxos.ballot import ZERO, Ballot, Slot
 
-_ONCE = struct.Struct(">Q16s")
-_EXPIRY = struct.Struct(">Q")
-_BALLOT = struct.Struct(">QQ")
-
 HOUSEKEEPING_MIN = 1_000
-"""At least this many expired or compacted entries are removed with each checkpoint."""
+"""At least this many expired or compacted entries are deleted with each checkpoint."""
 
 
 class _Meta(msgspec.Struct, array_like=True):
@@ -73,25 +68,47 @@ class _Meta(msgspec.Struct, array_like=True):
     """The highest ballot of a batch that was applied."""
 
 
+class AppliedBundle(NamedTuple):
+    """A bundle that was admitted, and the result of each of its commands."""
+
+    bundle: Bundle
+    results: list[Result]
+
+
+class FrozenCheckpoint(NamedTuple):
+    """A checkpoint to write: the last slot it covers, and what to do in its transaction."""
+
+    through: Slot
+    housekeeping: Housekeeping
+
+
+_META_KEY = b"state"
+_encode_meta = msgspec.msgpack.Encoder().encode
 _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
 
 
 class StateMachine:
-    """The replicated state over a StateStore. Everything runs on the loop's thread."""
+    """The replicated state, kept in `store`. Everything runs on the loop's thread, but for the
+    housekeeping that `freeze` returns."""
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: Tables) -> None:
         self._store = store
-        self._keyspace = Keyspace(store)
+        self._changes = Changes()
+        self._keyspace = Keyspace(store, self._changes)
         self._mvcc = self._keyspace.mvcc
         self.leases = self._keyspace.leases
-        self.auth = Auth(store.tables["auth"], self._keyspace.digest_parts, self.leases.keys)
-        self._once = store.tables["once"]
-        self._once_expiry = store.tables["once_expiry"]
-        self.load()
+        self._accounts = Accounts(store.tables["auth"], self._changes)
+        self.auth = Auth(self._accounts, self.leases.keys)
+        self._kept_answers = KeptAnswers(store, self._changes)
+        self._load_meta()
 
     def load(self) -> None:
-        """Start from what the store holds: at start, or after a snapshot was installed."""
-        data = self._store.tables["meta"].get(b"state")
+        """Start from what the store holds, which is another state now: a snapshot was installed."""
+        self._load_meta()
+        self.auth.load()
+
+    def _load_meta(self) -> None:
+        data = self._store.tables["meta"].get(_META_KEY)
         meta = _Meta(0, 1, 0, 0, b"", b"") if data is None else _decode_meta(data)
         self.applied_through = meta.applied_through
         self.checkpointed_through = meta.applied_through
@@ -103,8 +120,7 @@ class StateMachine:
         self._sessions = Sessions()
         if meta.sessions:
             self._sessions.restore(meta.sessions)
-        self._changes = self._keyspace.digest_parts
-        self.auth.load()
+        self._frozen_through = self.applied_through
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -150,7 +166,7 @@ class StateMachine:
         return self._mvcc.changes(first_revision, revisions_max)
 
     def watch(self, on_change: Callable[[int, list[KeyEvent]], None] | None) -> None:
-        """Have every revision told from now on, as it is applied; None: no more."""
+        """Call `on_change` with every revision from now on, as it is applied; None: stop."""
         self._keyspace.on_change = on_change
 
     @property
@@ -160,8 +176,8 @@ class StateMachine:
 
     # -- applying ---------------------------------------------------------------------------
 
-    def apply(self, slot: Slot, value: bytes) -> list[tuple[Bundle, list[Result]]]:
-        """Apply the chosen value of the next slot; the results of each bundle that was admitted.
+    def apply(self, slot: Slot, value: bytes) -> list[AppliedBundle]:
+        """Apply the chosen value of the next slot; what came of each bundle that was admitted.
 
         An empty value is the no-op that fills a gap.
         """
@@ -181,23 +197,21 @@ class StateMachine:
         for encoded in batch.bundles:
             bundle = decode_bundle(encoded)
             if self._sessions.admit(bundle):
-                applied.append((bundle, [self._command(command) for command in bundle.commands]))
+                results = [self._command(command) for command in bundle.commands]
+                applied.append(AppliedBundle(bundle, results))
             else:
-                self._changes.append(b"refused")
-        digest = hashlib.blake2b(self.digest, digest_size=16)
-        digest.update(b"".join(self._changes))
-        self.digest = digest.digest()
-        self._changes.clear()
+                self._changes.bundle_refused()
+        self.digest = self._changes.take_digest(self.digest)
         return applied
 
     def _lead(self, ballot: Ballot) -> None:
-        """From here on no word of an earlier leader counts about what has expired."""
+        """From here on it is ignored what a leader of a lower ballot says has expired."""
         if ballot > self.leader_ballot:
             self.leader_ballot = ballot
-            self._changes.append(b"ballot" + _BALLOT.pack(*ballot))
+            self._changes.led_by(ballot)
 
     def _command(self, command: Command) -> Result:
-        if self.auth.enabled and (reason := self.auth.refusal(command)) is not None:
+        if self._accounts.enabled and (reason := self.auth.refusal(command)) is not None:
             return AuthRefused(reason)
         if isinstance(command, AsUser):
             command = command.command
@@ -217,13 +231,13 @@ class StateMachine:
                 deleted = self._keyspace.delete(key)
                 return Deleted(self._keyspace.commit(), 0 if deleted is None else 1)
             case Transaction():
-                return transaction.apply(self._keyspace, command)
+                return transactions.apply(self._keyspace, command)
             case Compact(revision):
                 return self._compact(revision)
             case Grant(lease, ttl_s):
                 if self.leases.ttl_s(lease) is not None:
                     return LeaseTaken(lease)
-                self._changes.append(self.leases.grant(lease, ttl_s, self.applied_through))
+                self.leases.grant(lease, ttl_s, self.applied_through)
                 return Granted(self._mvcc.revision, lease, ttl_s)
             case Revoke(lease):
                 return self._end_lease(lease)
@@ -237,12 +251,11 @@ class StateMachine:
             if put.ttl_s and known:
                 return LeaseTaken(lease)
             if put.ttl_s:
-                granted = self.leases.grant(lease, put.ttl_s, self.applied_through)
-                self._changes.append(granted)
+                self.leases.grant(lease, put.ttl_s, self.applied_through)
             elif not known:
                 return NoLease(lease)
-        version, create, _ = self._keyspace.put(put.key, put.value, lease)
-        return Written(self._keyspace.commit(), version, create)
+        done = self._keyspace.put(put.key, put.value, lease)
+        return Written(self._keyspace.commit(), done.version, done.create_revision)
 
     def _end_lease(self, lease: int) -> Result:
         if self.leases.ttl_s(lease) is None:
@@ -261,40 +274,30 @@ class StateMachine:
         if not compacted < revision <= current:
             return BadRevision(revision, compacted, current)
         self._mvcc.compacted_revision = revision
-        self._changes.append(b"compact" + _EXPIRY.pack(revision))
+        self._changes.compacted(revision)
         return Compacted(revision)
 
     def _apply_once(self, once: Once) -> Result:
         """The first answer again, until it expires by the log's clock."""
-        fingerprint = hashlib.blake2b(encode(once.command), digest_size=16).digest()
-        held = self._once.get(once.idempotency_key)
-        if held is not None:
-            expires_ms, before = _ONCE.unpack_from(held)
-            if expires_ms > self.clock_ms:
-                if before != fingerprint:
-                    return Mismatched()
-                return decode_result(held[_ONCE.size :])
+        kept = self._kept_answers.find(once, self.clock_ms)
+        if kept is not None:
+            return kept
         result = self._write(once.command)
-        expires_ms = self.clock_ms + once.ttl_ms
-        self._once.put(once.idempotency_key, _ONCE.pack(expires_ms, fingerprint) + encode(result))
-        self._once_expiry.put(_EXPIRY.pack(expires_ms) + once.idempotency_key, b"")
-        self._changes.append(once.idempotency_key)
+        self._kept_answers.keep(once, result, self.clock_ms)
         return result
 
     # -- checkpointing ----------------------------------------------------------------------
 
-    def freeze(self) -> tuple[Slot, Housekeeping] | None:
-        """Begin a checkpoint: the slot it will cover and the work to do along, or None.
+    def freeze(self) -> FrozenCheckpoint | None:
+        """Begin a checkpoint; None if there is nothing to write.
 
-        A checkpoint that failed is frozen still and is tried again as it was.
+        A checkpoint that failed is frozen still, and is to be tried again as it was.
         """
         if self._store.freezing:
-            frozen = self._store.tables["meta"].frozen[b"state"]
-            assert frozen is not None
-            return _decode_meta(frozen).applied_through, self._housekeeping(0)
+            return FrozenCheckpoint(self._frozen_through, self._housekeeping(0))
         if self.applied_through == self.checkpointed_through:
             return None
-        writes = len(self._store.tables["history"].active)
+        writes = self._store.tables["history"].unfrozen_entries
         meta = _Meta(
             self.applied_through,
             self._mvcc.revision,
@@ -304,9 +307,11 @@ class StateMachine:
             self._sessions.encode(),
             self.leader_ballot,
         )
-        self._store.tables["meta"].put(b"state", encode_meta(meta))
+        self._store.tables["meta"].put(_META_KEY, _encode_meta(meta))
         self._store.freeze()
-        return self.applied_through, self._housekeeping(2 * writes + HOUSEKEEPING_MIN)
+        self._frozen_through = self.applied_through
+        housekeeping = self._housekeeping(2 * writes + HOUSEKEEPING_MIN)
+        return FrozenCheckpoint(self.applied_through, housekeeping)
 
     def checkpointed(self, through: Slot) -> None:
         """The checkpoint that covers `through` is durable."""
@@ -314,28 +319,11 @@ class StateMachine:
         self.checkpointed_through = through
 
     def _housekeeping(self, entries_max: int) -> Housekeeping:
-        """Remove what nobody can see any more; bounded, so that a checkpoint stays short."""
+        """Delete what no read can see any more; bounded, so that a checkpoint stays short."""
         compacted, clock_ms = self._mvcc.compacted_revision, self.clock_ms
 
-        def run(txn, databases):  # type: ignore[no-untyped-def]
-            Mvcc.discard(txn, databases, compacted, entries_max)
-            cursor = txn.cursor(db=databases["once_expiry"])
-            left = entries_max
-            found = cursor.first()
-            while found and left > 0:
-                key = cursor.key()
-                if _EXPIRY.unpack_from(key)[0] > clock_ms:
-                    break
-                held = txn.get(key[8:], db=databases["once"])
-                # The key may have been used again since: then a later entry stands for it.
-                if held is not None and _ONCE.unpack_from(held)[0] <= clock_ms:
-                    txn.delete(key[8:], db=databases["once"])
-                cursor.delete()
-                left -= 1
-                found = bool(cursor.key())
+        def run(transaction: CheckpointTransaction) -> None:
+            Mvcc.discard(transaction, compacted, entries_max)
+            KeptAnswers.discard(transaction, clock_ms, entries_max)
 
         return run
-
-
-def encode_meta(meta: _Meta) -> bytes:
-    return msgspec.msgpack.encode(meta)

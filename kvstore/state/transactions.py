@@ -10,7 +10,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from kvstore.commands.commands import BadRevision, NoKey, NoLease, Result
 from kvstore.commands.operations import (
     Comparison,
     Field,
@@ -27,34 +26,36 @@ from kvstore.commands.operations import (
     TxnPutDone,
     only,
 )
+from kvstore.commands.results import BadRevision, NoKey, NoLease, Result
 from kvstore.errors import DuplicateKey, TooManyOperations
 from kvstore.state.key_space import Keyspace
 from kvstore.state.mvcc import key_value
 from kvstore.state.selection import select
 
 OPERATIONS_MAX = 128
-"""Of compares, and of operations in either branch; an inner transaction may have what its outer one
-leaves of them, so nesting is bounded too."""
+"""Bound on compares, and on operations in either branch; an inner transaction may have what its
+outer one leaves of them, so nesting is bounded too."""
 
 
 def check(transaction: Transaction, operations_max: int = OPERATIONS_MAX) -> None:
-    """Refuse what no state could make right. Raises TooManyOperations or DuplicateKey."""
-    _check_size(transaction, operations_max, operations_max)
+    """Refuse what no state could accept. Raises TooManyOperations or DuplicateKey."""
+    _check_count(transaction, operations_max, operations_max)
     for branch in (transaction.success, transaction.failure):
         _writes_of(branch)
 
 
-def _check_size(transaction: Transaction, left: int, operations_max: int) -> None:
+def _check_count(transaction: Transaction, left: int, operations_max: int) -> None:
+    """Raises TooManyOperations if there are more than `left`, those of inner ones counted."""
     parts = (transaction.compares, transaction.success, transaction.failure)
     used = max(map(len, parts))
     if used > left:
         raise TooManyOperations(operations_max)
     for operation in (*transaction.success, *transaction.failure):
         if isinstance(operation, Transaction):
-            _check_size(operation, left - used, operations_max)
+            _check_count(operation, left - used, operations_max)
 
 
-class _Removed:
+class _DeletedKeys:
     """A set of keys that is asked about often: single ones, and disjoint ranges in order.
 
     The end of a range is (False, end), or (True, b"") if it has none.
@@ -84,34 +85,34 @@ class _Removed:
             start, end = min(start, self._starts[first]), max(end, self._ends[past - 1])
         self._starts[first:past], self._ends[first:past] = [start], [end]
 
-    def update(self, other: "_Removed") -> None:
+    def update(self, other: "_DeletedKeys") -> None:
         self._keys |= other._keys
         for start, end in zip(other._starts, other._ends, strict=True):
             self._add_range(start, end)
 
 
-def _writes_of(branch: Iterable[TxnOperation]) -> tuple[set[bytes], _Removed]:
-    """What a branch may put and remove. Raises DuplicateKey if it may put a key twice, or put and
-    remove it; but an inner transaction may remove what one before it has put. The two branches of
+def _writes_of(branch: Iterable[TxnOperation]) -> tuple[set[bytes], _DeletedKeys]:
+    """What a branch may put and delete. Raises DuplicateKey if it may put a key twice, or put and
+    delete it; but an inner transaction may delete what one before it has put. The two branches of
     one inner transaction never both run."""
-    removed, puts = _Removed(), set[bytes]()
+    deleted, puts = _DeletedKeys(), set[bytes]()
     for operation in branch:
         if isinstance(operation, TxnDelete):
-            removed.add(operation.start, operation.end)
+            deleted.add(operation.start, operation.end)
     for operation in branch:
         if isinstance(operation, Transaction):
             success, failure = _writes_of(operation.success), _writes_of(operation.failure)
-            _add_puts(puts, success[0] | failure[0], removed)
-            removed.update(success[1])
-            removed.update(failure[1])
+            _add_puts(puts, success[0] | failure[0], deleted)
+            deleted.update(success[1])
+            deleted.update(failure[1])
     for operation in branch:
         if isinstance(operation, TxnPut):
-            _add_puts(puts, {operation.key}, removed)
-    return puts, removed
+            _add_puts(puts, {operation.key}, deleted)
+    return puts, deleted
 
 
-def _add_puts(puts: set[bytes], more: set[bytes], removed: _Removed) -> None:
-    if not puts.isdisjoint(more) or any(key in removed for key in more):
+def _add_puts(puts: set[bytes], more: set[bytes], deleted: _DeletedKeys) -> None:
+    if not puts.isdisjoint(more) or any(key in deleted for key in more):
         raise DuplicateKey
     puts |= more
 
@@ -132,7 +133,7 @@ def apply(keyspace: Keyspace, transaction: Transaction) -> Result:
     branch = _choose(keyspace, transaction)
     operations = list(_operations(branch))
     for operation in operations:
-        if isinstance(operation, TxnPut) and (refused := _refused_write(keyspace, operation)):
+        if isinstance(operation, TxnPut) and (refused := _refused_put(keyspace, operation)):
             return refused
     for operation in operations:
         if isinstance(operation, Select) and (bad := _refused_select(keyspace, operation)):
@@ -161,17 +162,17 @@ def _operations(branch: _Branch) -> Iterator[Select | TxnPut | TxnDelete]:
             yield operation
 
 
-def _refused_write(keyspace: Keyspace, write: TxnPut) -> Result | None:
-    keeps = write.value is None or write.lease is None
-    if keeps and not keyspace.mvcc.mod_revision(write.key):
+def _refused_put(keyspace: Keyspace, put: TxnPut) -> Result | None:
+    keeps = put.value is None or put.lease is None
+    if keeps and not keyspace.mvcc.mod_revision(put.key):
         return NoKey()
-    if write.lease and keyspace.leases.ttl_s(write.lease) is None:
-        return NoLease(write.lease)
+    if put.lease and keyspace.leases.ttl_s(put.lease) is None:
+        return NoLease(put.lease)
     return None
 
 
 def _refused_select(keyspace: Keyspace, wanted: Select) -> Result | None:
-    """A negative revision is now, as long as nothing is compacted: so it is in etcd."""
+    """A negative revision means now, but only while nothing is compacted; so it is in etcd."""
     current, compacted = keyspace.mvcc.revision, keyspace.mvcc.compacted_revision
     if wanted.revision and not (compacted or -1) <= wanted.revision <= current:
         return BadRevision(wanted.revision, compacted, current)
@@ -191,30 +192,31 @@ def _run(keyspace: Keyspace, branch: _Branch) -> TransactionDone:
 def _operate(keyspace: Keyspace, operation: Select | TxnPut | TxnDelete) -> TxnOperationResult:
     match operation:
         case TxnPut():
-            return _write(keyspace, operation)
+            return _put(keyspace, operation)
         case TxnDelete():
-            return _remove(keyspace, operation)
+            return _delete(keyspace, operation)
         case Select():
             return select(keyspace.mvcc, operation, keyspace.revision)
 
 
-def _write(keyspace: Keyspace, write: TxnPut) -> TxnPutDone:
-    key, value, lease = write.key, write.value, write.lease
+def _put(keyspace: Keyspace, put: TxnPut) -> TxnPutDone:
+    key, value, lease = put.key, put.value, put.lease
     if value is None or lease is None:
-        # Only a transaction that did not pass `check` has removed what it keeps.
+        # What it keeps is there, unless a transaction that `check` would refuse has deleted it.
         held = keyspace.mvcc.get(key) or KeyValue(key, b"", 0, 0, 0, 0)
         value = held.value if value is None else value
         lease = held.lease if lease is None else lease
-    version, create, old = keyspace.put(key, value, lease)
-    previous = key_value(key, old) if write.previous and old is not None else None
-    return TxnPutDone(keyspace.revision, version, create, previous)
+    done = keyspace.put(key, value, lease)
+    old = done.previous if put.previous else None
+    previous = None if old is None else key_value(key, old)
+    return TxnPutDone(keyspace.revision, done.version, done.create_revision, previous)
 
 
-def _remove(keyspace: Keyspace, remove: TxnDelete) -> TxnDeleteDone:
-    found = list(keyspace.mvcc.records(remove.start, remove.end))
+def _delete(keyspace: Keyspace, delete: TxnDelete) -> TxnDeleteDone:
+    found = list(keyspace.mvcc.records(delete.start, delete.end))
     for key, _ in found:
         keyspace.delete(key)
-    previous = tuple(key_value(*each) for each in found) if remove.previous else ()
+    previous = tuple(key_value(*each) for each in found) if delete.previous else ()
     return TxnDeleteDone(keyspace.revision, len(found), previous)
 
 

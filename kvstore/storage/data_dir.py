@@ -16,17 +16,22 @@ FORMAT = 2
 """Version of the files in a data directory."""
 
 
+_STARTS_KEY = "life"
+"""What format 2 calls `Identity.starts`."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """What a data directory says of its node.
 
-    `configuration` describes members and quorum sizes; `pinned` holds the incarnations of the
-    members met, and `formed` says that all members hold the same (kvstore.peers.membership).
+    `starts` counts how often the node was started with it. `configuration` describes members and
+    quorum sizes; `pinned` holds the incarnations of the members met, and `formed` says that all
+    members hold the same (kvstore.peers.membership).
     """
 
     node_id: int
     incarnation: str
-    life: int
+    starts: int
     configuration: str
     pinned: dict[int, str]
     formed: bool
@@ -93,7 +98,7 @@ class DataDir:
                 f"{path} was made for members/phase1/phase2 {held.configuration}, and this node is "
                 f"configured with {configuration}: start it with the settings it had"
             )
-        self.identity = replace(held, life=held.life + 1)
+        self.identity = replace(held, starts=held.starts + 1)
         try:
             self._save()
         except OSError as error:
@@ -124,6 +129,7 @@ class DataDir:
             return None
         try:
             fields = json.loads(self._disk.read(file))
+            fields["starts"] = fields.pop(_STARTS_KEY)
             fields["pinned"] = {int(node): inc for node, inc in fields["pinned"].items()}
             identity = Identity(**fields)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -138,4 +144,8 @@ class DataDir:
 
     def _save(self) -> None:
         file = self.path / "identity.json"
-        self._disk.replace(file, json.dumps(asdict(self.identity)).encode())
+        fields = {
+            _STARTS_KEY if name == "starts" else name: value
+            for name, value in asdict(self.identity).items()
+        }
+        self._disk.replace(file, json.dumps(fields).encode())

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import lmdb
 
-from kvstore.errors import StorageError
 from kvstore.storage.disk import SYSTEM_DISK, Disk
 from kvstore.storage.environment import damaged, used_bytes
 
@@ -30,15 +29,12 @@ TABLES = (
 _Changes = dict[bytes, bytes | None]
 """Key -> new value, or None if deleted."""
 
-Housekeeping = Callable[["lmdb.Transaction[bytes]", dict[str, "lmdb._Database"]], None]
-"""Work on the tables inside a checkpoint's transaction, invisible to readers."""
-
 _INSERTS_MAX = 16
 """So many new keys are put into their place one by one; more are sorted in together."""
 
 
-class Table:
-    """One sorted map of bytes to bytes.
+class StoredTable:
+    """One sorted map of bytes to bytes; `active` and `frozen` are its overlay.
 
     The keys of the overlay are brought into order by the first scan that needs it; `_new` are those
     since the last one.
@@ -75,6 +71,11 @@ class Table:
         if key in self.frozen:
             return self.frozen[key]
         return self._store.reader.get(key, db=self._database)
+
+    @property
+    def unfrozen_entries(self) -> int:
+        """How many keys were put or deleted since the last `freeze`."""
+        return len(self.active)
 
     def put(self, key: bytes, value: bytes) -> None:
         if key not in self.active:
@@ -162,6 +163,26 @@ class Table:
                 yield key, value
 
 
+class WriteTransaction:
+    """The transaction that writes a checkpoint, with the tables by name."""
+
+    def __init__(
+        self, transaction: "lmdb.Transaction[bytes]", databases: dict[str, "lmdb._Database"]
+    ) -> None:
+        self._transaction = transaction
+        self._databases = databases
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        return self._transaction.get(key, db=self._databases[table])
+
+    def delete(self, table: str, key: bytes) -> bool:
+        """Whether there was one."""
+        return self._transaction.delete(key, db=self._databases[table])
+
+    def cursor(self, table: str) -> "lmdb.Cursor[bytes]":
+        return self._transaction.cursor(db=self._databases[table])
+
+
 class StateStore:
     """All tables, and their checkpoints.
 
@@ -174,7 +195,7 @@ class StateStore:
         self._disk = disk
         self.overlay_bytes = 0
         self._frozen_bytes = 0
-        self.tables = {name: Table(self, name) for name in TABLES}
+        self.tables = {name: StoredTable(self, name) for name in TABLES}
         self.copying = 0
         self._open()
 
@@ -206,15 +227,15 @@ class StateStore:
         """Applied and not yet checkpointed."""
         return self.overlay_bytes + self._frozen_bytes
 
-    def write_frozen(self, housekeeping: Housekeeping) -> None:
-        """Write the frozen changes in one durable transaction.
+    def write_frozen(self, housekeeping: Callable[[WriteTransaction], None]) -> None:
+        """Write the frozen changes, and then what `housekeeping` does, in one durable transaction.
 
         Raises lmdb.Error or OSError; then nothing was written, and nothing is lost.
         """
         with self._env.begin(write=True) as txn:
             for name, table in self.tables.items():
                 self._write_table(txn, self._databases[name], table.frozen)
-            housekeeping(txn, self._databases)
+            housekeeping(WriteTransaction(txn, self._databases))
 
     @staticmethod
     def _write_table(
@@ -280,6 +301,3 @@ class StateStore:
 def _lock_of(path: Path) -> Path:
     """LMDB's reader table; it belongs to one generation of the file."""
     return path.with_name(path.name + "-lock")
-
-
-__all__ = ["TABLES", "Housekeeping", "StateStore", "StorageError", "Table"]

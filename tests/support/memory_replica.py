@@ -10,7 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from kvstore.commands.commands import Batch, Bundle, Command, Result, encode
+from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import encode
+from kvstore.commands.commands import Command
+from kvstore.commands.results import Result
 from kvstore.replica.feed import Feed
 from kvstore.replica.lease_timers import LeaseTimers
 from kvstore.replica.leasing import LeaseTime

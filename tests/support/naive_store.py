@@ -9,6 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from kvstore.commands import commands as c
+from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import encode
 from kvstore.commands.operations import (
     Comparison,
     Field,
@@ -24,6 +26,19 @@ from kvstore.commands.operations import (
     TxnPut,
     TxnPutDone,
     only,
+)
+from kvstore.commands.results import (
+    BadRevision,
+    Compacted,
+    Deleted,
+    Granted,
+    LeaseTaken,
+    NoKey,
+    NoLease,
+    NotHeld,
+    Result,
+    Revoked,
+    Written,
 )
 from kvstore.state.mvcc import KeyEvent
 from kvstore.state.state_machine import StateMachine
@@ -50,16 +65,16 @@ class Driven:
         expired: tuple[int, ...] = (),
         ballot: Ballot = ZERO,
         known_through: Slot | None = None,
-    ) -> list[c.Result]:
+    ) -> list[Result]:
         """As one bundle in the next slot."""
         slot = len(self.log) + 1
-        bundle = c.encode(c.Bundle(1, 1, slot, slot, commands))
-        self.log.append(c.encode(c.Batch(clock_ms, (bundle,), expired, ballot, known_through)))
+        bundle = encode(Bundle(1, 1, slot, slot, commands))
+        self.log.append(encode(Batch(clock_ms, (bundle,), expired, ballot, known_through)))
         return self.catch_up()
 
-    def catch_up(self, through: int | None = None) -> list[c.Result]:
+    def catch_up(self, through: int | None = None) -> list[Result]:
         """Apply what of the log is not applied; the results of the last bundle."""
-        results: list[c.Result] = []
+        results: list[Result] = []
         for slot in range(self.state.applied_through + 1, (through or len(self.log)) + 1):
             ((_, results),) = self.state.apply(slot, self.log[slot - 1])
         return results
@@ -130,7 +145,7 @@ class NaiveStore:
     def revision(self) -> int:
         return max(self.past)
 
-    def apply(self, command: Any) -> c.Result:
+    def apply(self, command: Any) -> Result:
         self.now, self.events = dict(self.past[self.revision]), []
         result = self._apply(command)
         if self.events:
@@ -146,44 +161,44 @@ class NaiveStore:
     def shown(self) -> int:
         return self.revision + bool(self.events)
 
-    def _apply(self, command: Any) -> c.Result:
+    def _apply(self, command: Any) -> Result:
         match command:
             case c.Put(key, value, condition, lease, ttl_s):
                 held = self.now.get(key)
                 if condition is not None and not self._met(held, condition):
-                    return c.NotHeld(held.mod_revision if held else 0)
+                    return NotHeld(held.mod_revision if held else 0)
                 if ttl_s and lease in self.leases:
-                    return c.LeaseTaken(lease)
+                    return LeaseTaken(lease)
                 if ttl_s:
                     self.leases[lease] = ttl_s
                 if lease and lease not in self.leases:
-                    return c.NoLease(lease)
+                    return NoLease(lease)
                 done = self._put(key, value, lease)
-                return c.Written(self.shown, done.version, done.create_revision)
+                return Written(self.shown, done.version, done.create_revision)
             case c.Delete(key, condition):
                 held = self.now.get(key)
                 if condition is not None and not self._met(held, condition):
-                    return c.NotHeld(held.mod_revision if held else 0)
+                    return NotHeld(held.mod_revision if held else 0)
                 deleted = self._remove(key, only(key))
-                return c.Deleted(self.shown, len(deleted))
+                return Deleted(self.shown, len(deleted))
             case c.Compact(revision):
                 if not self.compacted < revision <= self.revision:
-                    return c.BadRevision(revision, self.compacted, self.revision)
+                    return BadRevision(revision, self.compacted, self.revision)
                 self.compacted = revision
-                return c.Compacted(revision)
+                return Compacted(revision)
             case c.Grant(lease, ttl_s):
                 if lease in self.leases:
-                    return c.LeaseTaken(lease)
+                    return LeaseTaken(lease)
                 self.leases[lease] = ttl_s
-                return c.Granted(self.revision, lease, ttl_s)
+                return Granted(self.revision, lease, ttl_s)
             case c.Revoke(lease):
                 if lease not in self.leases:
-                    return c.NoLease(lease)
+                    return NoLease(lease)
                 del self.leases[lease]
                 keys = [key for key, item in sorted(self.now.items()) if item.lease == lease]
                 for key in keys:
                     self._remove(key, only(key))
-                return c.Revoked(self.shown, len(keys))
+                return Revoked(self.shown, len(keys))
             case Transaction():
                 return self._transaction(command)
         raise AssertionError(command)
@@ -210,20 +225,20 @@ class NaiveStore:
 
     # -- transactions -----------------------------------------------------------------------
 
-    def _transaction(self, transaction: Transaction) -> c.Result:
+    def _transaction(self, transaction: Transaction) -> Result:
         before = dict(self.now)
         taken = self._taken(transaction, before)
         for operation in taken:
             if isinstance(operation, TxnPut):
                 if None in (operation.value, operation.lease) and operation.key not in before:
-                    return c.NoKey()
+                    return NoKey()
                 if operation.lease and operation.lease not in self.leases:
-                    return c.NoLease(operation.lease)
+                    return NoLease(operation.lease)
         for operation in taken:
             if isinstance(operation, Select) and operation.revision:
                 readable = range(self.compacted or -1, self.revision + 1)
                 if operation.revision not in readable:
-                    return c.BadRevision(operation.revision, self.compacted, self.revision)
+                    return BadRevision(operation.revision, self.compacted, self.revision)
         return self._run(transaction, before)
 
     def _taken(self, transaction: Transaction, before: Snapshot) -> list[Any]:

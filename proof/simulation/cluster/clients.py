@@ -12,16 +12,13 @@ from kvstore.commands.commands import (
     Compact,
     Condition,
     Delete,
-    Deleted,
-    Mismatched,
     Once,
     Put,
-    Result,
     StoreCommand,
-    Written,
 )
 from kvstore.commands.operations import KeyValue, TransactionDone
 from kvstore.commands.operations import Transaction as TransactionCommand
+from kvstore.commands.results import Deleted, Mismatched, Result, Written
 from kvstore.errors import RevisionCompacted
 from kvstore.replica.replica import Replica
 from kvstore.state.mvcc import KeyPage

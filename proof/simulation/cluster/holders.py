@@ -7,7 +7,8 @@ compares. Its key lives outside the keys of the other clients, whose histories k
 import asyncio
 from typing import TYPE_CHECKING
 
-from kvstore.commands.commands import Grant, Granted, NoLease, Put, Revoke, StoreCommand
+from kvstore.commands.commands import Grant, Put, Revoke, StoreCommand
+from kvstore.commands.results import Granted, NoLease
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.replica import Replica
 from proof.simulation.cluster.clients import SimulatedClient

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kvstore.commands.commands import Bundle, Result
 from kvstore.config import Config
 from kvstore.errors import StorageError, StorageFailed
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import PeerMessage
 from kvstore.replica.open import Machine, open_replica
 from kvstore.replica.replica import Replica
-from kvstore.state.state_machine import StateMachine
+from kvstore.state.state_machine import AppliedBundle, StateMachine
 from kvstore.storage.log import LogStore
 from paxos.ballot import NodeId, Slot
 from paxos.effects import Record
@@ -282,7 +281,7 @@ class SimulatedMember:
         monitor, state = self.world.monitor, replica.state
         apply, load = state.apply, state.load
 
-        def tapped_apply(slot: Slot, value: bytes) -> list[tuple[Bundle, list[Result]]]:
+        def tapped_apply(slot: Slot, value: bytes) -> list[AppliedBundle]:
             applied = apply(slot, value)
             monitor.on_apply(self.id, slot, value, applied, whole_digest(state))
             for is_now in ("chosen", "applied"):

@@ -23,23 +23,14 @@ liveness               after healing, all requests succeed and all nodes meet in
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from kvstore.commands.commands import (
-    AsUser,
-    Batch,
-    Bundle,
-    Command,
-    Compact,
-    NotHeld,
-    Once,
-    Put,
-    Result,
-    decode_batch,
-    decode_bundle,
-)
+from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import decode_batch, decode_bundle
+from kvstore.commands.commands import AsUser, Command, Compact, Once, Put
 from kvstore.commands.operations import Transaction, TxnPut
+from kvstore.commands.results import NotHeld, Result
 from kvstore.peers.frames import PeerMessage
 from kvstore.state.mvcc import KeyPage
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
@@ -245,7 +236,7 @@ class Monitor:
         node: NodeId,
         slot: Slot,
         value: bytes,
-        applied: list[tuple[Bundle, list[Result]]],
+        applied: Sequence[tuple[Bundle, list[Result]]],
         digest: bytes,
     ) -> None:
         """`node` applied `value`, which gave these results and this state."""
@@ -257,7 +248,7 @@ class Monitor:
         self.check_digest(node, slot, digest)
 
     def _first_apply(
-        self, node: NodeId, slot: Slot, value: bytes, applied: list[tuple[Bundle, list[Result]]]
+        self, node: NodeId, slot: Slot, value: bytes, applied: Sequence[tuple[Bundle, list[Result]]]
     ) -> None:
         self.applied[slot] = value
         chosen = self.chosen.get(slot)
@@ -300,7 +291,7 @@ class Monitor:
         slot: Slot,
         batch: Batch,
         bundles: list[Bundle],
-        applied: list[tuple[Bundle, list[Result]]],
+        applied: Sequence[tuple[Bundle, list[Result]]],
     ) -> None:
         before = self.model.revision
         expected = self.model.apply(slot, batch, bundles)

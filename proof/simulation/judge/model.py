@@ -12,30 +12,17 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from kvstore.commands.batches import Batch, Bundle
 from kvstore.commands.commands import (
     AsUser,
-    BadRevision,
-    Batch,
-    Bundle,
     Command,
     Compact,
-    Compacted,
     Condition,
     Delete,
-    Deleted,
     Grant,
-    Granted,
-    LeaseTaken,
-    Mismatched,
-    NoKey,
-    NoLease,
-    NotHeld,
     Once,
     Put,
-    Result,
     Revoke,
-    Revoked,
-    Written,
 )
 from kvstore.commands.operations import (
     Comparison,
@@ -52,6 +39,20 @@ from kvstore.commands.operations import (
     TxnOperationResult,
     TxnPut,
     TxnPutDone,
+)
+from kvstore.commands.results import (
+    BadRevision,
+    Compacted,
+    Deleted,
+    Granted,
+    LeaseTaken,
+    Mismatched,
+    NoKey,
+    NoLease,
+    NotHeld,
+    Result,
+    Revoked,
+    Written,
 )
 from paxos.ballot import ZERO, Slot
 
@@ -126,9 +127,9 @@ class StoreModel:
 
     def _admits(self, bundle: Bundle) -> bool:
         session = self._sessions.setdefault(bundle.origin, _ModelSession())
-        if bundle.life > session.life:
-            session = self._sessions[bundle.origin] = _ModelSession(bundle.life)
-        old = bundle.life < session.life or bundle.number < session.floor
+        if bundle.starts > session.life:
+            session = self._sessions[bundle.origin] = _ModelSession(bundle.starts)
+        old = bundle.starts < session.life or bundle.number < session.floor
         if old or bundle.number in session.seen:
             return False
         session.seen.add(bundle.number)

@@ -4,7 +4,9 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from kvstore.commands.commands import Batch, Bundle, Once, Put, encode
+from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import encode
+from kvstore.commands.commands import Once, Put
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
 from paxos.ballot import NodeId
@@ -50,7 +52,7 @@ def _machines(stack: ExitStack, folder: Path) -> Machines:
 
 def _batch(node: NodeId) -> bytes:
     """What `node` proposes for the client's command."""
-    bundle = Bundle(origin=node, life=1, number=1, floor=1, commands=(COMMAND,))
+    bundle = Bundle(origin=node, starts=1, number=1, floor=1, commands=(COMMAND,))
     return encode(Batch(clock_ms=0, bundles=(encode(bundle),)))
 
 

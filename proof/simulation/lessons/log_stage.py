@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from kvstore.commands.commands import Result
+from kvstore.commands.results import Result
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import ChosenThrough, Effects, Promised, Record, Restored, Truncation

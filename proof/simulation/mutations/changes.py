@@ -11,7 +11,7 @@ MUTATIONS = (
     mutation(
         "apply a transaction that cannot be",
         "All of a transaction or nothing: one whose lease is not there changes nothing.",
-        edit(transaction, "_refused_write", ("return NoLease(write.lease)", "return None")),
+        edit(transaction, "_refused_put", ("return NoLease(put.lease)", "return None")),
     ),
     mutation(
         "run the branch whose compares fail",

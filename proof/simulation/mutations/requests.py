@@ -1,6 +1,7 @@
 """Faults between the log and the client: what is applied, how often, and what is answered."""
 
 from kvstore.replica.pending import PendingWrites
+from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.mvcc import Mvcc
 from kvstore.state.sessions import Sessions
 from kvstore.state.state_machine import StateMachine
@@ -19,7 +20,7 @@ MUTATIONS = (
     mutation(
         "forget idempotency keys",
         "A retry under the same idempotency key is answered again, not applied again.",
-        edit(StateMachine, "_apply_once", ("if held is not None:", "if False:")),
+        edit(KeptAnswers, "find", ("if held is not None:", "if False:")),
     ),
     mutation(
         "ignore conditions",

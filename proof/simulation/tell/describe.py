@@ -5,10 +5,11 @@ The pictures, the stories, the lessons and the message traces of the tests all u
 
 import msgspec
 
+from kvstore.commands.batches import Bundle
+from kvstore.commands.binary import decode_batch, decode_bundle
 from kvstore.commands.commands import (
     Administer,
     AsUser,
-    Bundle,
     Command,
     Compact,
     Condition,
@@ -17,8 +18,6 @@ from kvstore.commands.commands import (
     Once,
     Put,
     Revoke,
-    decode_batch,
-    decode_bundle,
 )
 from kvstore.commands.operations import Transaction
 from kvstore.peers.frames import (
@@ -239,4 +238,4 @@ def _bundle_text(encoded: bytes) -> str:
         bundle = decode_bundle(encoded)
     except msgspec.DecodeError:
         return _text(encoded)
-    return f"bundle {bundle.origin}/{bundle.life}/{bundle.number}, {_commands_text([bundle])}"
+    return f"bundle {bundle.origin}/{bundle.starts}/{bundle.number}, {_commands_text([bundle])}"

@@ -14,12 +14,13 @@ from http_api.core.store import Store
 from http_api.core.tokens import SEEN_MAX, TTL_S, Tokens
 from http_api.server import HttpServer
 from kvstore.commands.accounts import AddUser, AuthChange, ChangePassword, Enable, GrantRole
-from kvstore.commands.commands import Administer, Administered, AsUser
+from kvstore.commands.commands import Administer, AsUser
+from kvstore.commands.results import Administered
 from kvstore.config import Config
 from kvstore.errors import Unauthenticated
 from kvstore.event_log import EventLog
 from kvstore.replica.open import open_replica
-from kvstore.state.auth import ITSELF, Caller
+from kvstore.state.rights import ITSELF, Caller
 from tests.support.etcd_node import EtcdNode, etcd_node, without_header
 from tests.support.guarded_node import (
     BAD_TOKEN,

@@ -9,7 +9,8 @@ import pytest
 
 from http_api.core.authentication import Access
 from kvstore.commands.accounts import AddUser
-from kvstore.commands.commands import Administer, Compact, Compacted, Put, Written
+from kvstore.commands.commands import Administer, Compact, Put
+from kvstore.commands.results import Compacted, Written
 from tests.support.etcd_node import EtcdNode, on_node
 from tests.support.guarded_node import (
     NO_USER,

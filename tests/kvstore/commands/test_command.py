@@ -5,27 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvstore.commands.commands import (
-    KEY_BYTES_MAX,
+from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import decode_batch, decode_bundle, decode_result, encode
+from kvstore.commands.commands import KEY_BYTES_MAX, Command, Compact, Condition, Delete, Once, Put
+from kvstore.commands.results import (
     BadRevision,
-    Batch,
-    Bundle,
-    Command,
-    Compact,
     Compacted,
-    Condition,
-    Delete,
     Deleted,
     Mismatched,
     NotHeld,
-    Once,
-    Put,
     Result,
     Written,
-    decode_batch,
-    decode_bundle,
-    decode_result,
-    encode,
 )
 
 NUMBERS = st.integers(0, (1 << 64) - 1)

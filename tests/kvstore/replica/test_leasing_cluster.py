@@ -6,7 +6,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from kvstore.commands.commands import Grant, Granted, Put, Revoke, Written, decode_batch
+from kvstore.commands.binary import decode_batch
+from kvstore.commands.commands import Grant, Put, Revoke
+from kvstore.commands.results import Granted, Written
 from kvstore.config import Config
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from kvstore.commands.commands import Deleted, Put, decode_bundle
+from kvstore.commands.binary import decode_bundle
+from kvstore.commands.commands import Put
+from kvstore.commands.results import Deleted
 from kvstore.errors import NoQuorum, OutcomeUnknown, Overloaded
 from kvstore.replica.pending import PendingReads, PendingWrites
 from paxos.ballot import Ballot

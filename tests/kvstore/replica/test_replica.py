@@ -4,7 +4,8 @@ import asyncio
 import socket
 from pathlib import Path
 
-from kvstore.commands.commands import Put, Written
+from kvstore.commands.commands import Put
+from kvstore.commands.results import Written
 from kvstore.config import Config
 from kvstore.replica.open import open_replica, reconcile
 from kvstore.replica.replica import Replica

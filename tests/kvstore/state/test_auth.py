@@ -21,26 +21,18 @@ from kvstore.commands.accounts import (
     RevokeRole,
     Right,
 )
+from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import encode
 from kvstore.commands.commands import (
     EXISTS,
     Administer,
-    Administered,
     AsUser,
-    AuthRefused,
-    Batch,
-    Bundle,
     Compact,
-    Compacted,
     Delete,
     Grant,
-    Granted,
     Once,
     Put,
-    Result,
     Revoke,
-    Revoked,
-    Written,
-    encode,
 )
 from kvstore.commands.operations import (
     Comparison,
@@ -53,8 +45,18 @@ from kvstore.commands.operations import (
     TxnPut,
     only,
 )
+from kvstore.commands.results import (
+    Administered,
+    AuthRefused,
+    Compacted,
+    Granted,
+    Result,
+    Revoked,
+    Written,
+)
 from kvstore.errors import PermissionDenied, Reason, Unauthenticated
-from kvstore.state.auth import ITSELF, Caller, Demand, caller, check_read
+from kvstore.replica.ambient import caller, check_read
+from kvstore.state.rights import ITSELF, Caller, Demand
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
 

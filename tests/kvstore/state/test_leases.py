@@ -5,23 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.commands.commands import (
-    ABSENT,
-    Command,
-    Delete,
+from kvstore.commands.commands import ABSENT, Command, Delete, Grant, Once, Put, Revoke
+from kvstore.commands.operations import Transaction, TxnPut
+from kvstore.commands.results import (
     Deleted,
-    Grant,
     Granted,
     LeaseTaken,
     NoLease,
     NotHeld,
-    Once,
-    Put,
-    Revoke,
     Revoked,
     Written,
 )
-from kvstore.commands.operations import Transaction, TxnPut
 from paxos.ballot import ZERO, Ballot
 from tests.support.naive_store import Driven
 

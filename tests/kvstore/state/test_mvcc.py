@@ -9,7 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from kvstore.commands.commands import Batch, Bundle, Compact, Delete, Put, encode
+from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import encode
+from kvstore.commands.commands import Compact, Delete, Put
 from kvstore.errors import RevisionCompacted, RevisionInFuture
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore

@@ -1,6 +1,6 @@
 """Sessions admit each bundle once, in any order, above its floor, of the latest life."""
 
-from kvstore.commands.commands import Bundle
+from kvstore.commands.batches import Bundle
 from kvstore.state.sessions import Sessions
 
 

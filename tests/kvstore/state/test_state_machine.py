@@ -4,22 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.commands.commands import (
-    ABSENT,
-    EXISTS,
-    Batch,
-    Bundle,
-    Condition,
-    Delete,
-    Deleted,
-    Mismatched,
-    NotHeld,
-    Once,
-    Put,
-    Result,
-    Written,
-    encode,
-)
+from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import encode
+from kvstore.commands.commands import ABSENT, EXISTS, Condition, Delete, Once, Put
+from kvstore.commands.results import Deleted, Mismatched, NotHeld, Result, Written
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
 

@@ -6,17 +6,7 @@ from typing import Any
 
 import pytest
 
-from kvstore.commands.commands import (
-    BadRevision,
-    Compact,
-    Grant,
-    Mismatched,
-    NoKey,
-    NoLease,
-    Once,
-    Put,
-    Result,
-)
+from kvstore.commands.commands import Compact, Grant, Once, Put
 from kvstore.commands.operations import (
     Comparison,
     Field,
@@ -32,6 +22,7 @@ from kvstore.commands.operations import (
     TxnPutDone,
     only,
 )
+from kvstore.commands.results import BadRevision, Mismatched, NoKey, NoLease, Result
 from kvstore.state.transactions import check
 from tests.support.naive_store import Driven
 

@@ -14,6 +14,8 @@ import paxos.acceptor
 import paxos.proposer
 import paxos.synod
 from kvstore.commands import commands as c
+from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import encode
 from kvstore.peers.frames import (
     DigestAt,
     LeaseAsk,
@@ -79,7 +81,7 @@ PUTS = tuple(c.Put(b"k%d" % i, b"v") for i in range(4))
 
 
 def batch(*commands: c.Command) -> bytes:
-    return c.encode(c.Batch(7, (c.encode(c.Bundle(1, 2, 3, 1, commands)),)))
+    return encode(Batch(7, (encode(Bundle(1, 2, 3, 1, commands)),)))
 
 
 MESSAGES: dict[PeerMessage, str] = {
@@ -101,7 +103,7 @@ MESSAGES: dict[PeerMessage, str] = {
     m.Fetched((), 4): "Fetched nothing; chosen through 4",
     m.Truncated(4): "Truncated, the log begins at slot 4",
     m.HandOver(B): "HandOver 2.3",
-    Relay(c.encode(c.Bundle(1, 2, 3, 1, PUTS[:1]))): "Relay bundle 1/2/3, 1 command: put k0=v",
+    Relay(encode(Bundle(1, 2, 3, 1, PUTS[:1]))): "Relay bundle 1/2/3, 1 command: put k0=v",
     Relay(b"raw"): "Relay raw",
     DigestAt(4, b"\xab\xcd\xef\x01\x02"): "DigestAt slot 4: abcdef01",
     SnapshotAsk("", 0): "SnapshotAsk a new one from byte 0",
@@ -134,7 +136,7 @@ def test_slot_and_ballot_of_a_message() -> None:
         (b"x" * 30, "x" * 23 + "…"),
         (b"\xff\x00", "(2 bytes)"),
         (b"two\nlines", "(9 bytes)"),
-        (c.encode(c.Batch(7, ())), "batch of 0 commands"),
+        (encode(Batch(7, ())), "batch of 0 commands"),
         (batch(c.Put(b"k", b"v")), "batch of 1 command: put k=v"),
         (batch(*PUTS), "batch of 4 commands: put k0=v, put k1=v, put k2=v, …"),
         (batch(c.Put(b"k", b"v", c.ABSENT)), "batch of 1 command: put k=v if it is absent"),
@@ -146,8 +148,8 @@ def test_slot_and_ballot_of_a_message() -> None:
             batch(c.Grant(7, 60), c.Revoke(8)),
             "batch of 2 commands: grant lease 7 for 60 s, revoke lease 8",
         ),
-        (c.encode(c.Batch(7, (), (5, 6))), "batch of 0 commands, and leases 5, 6 end"),
-        (c.encode(c.Batch(7, (b"junk",))), "(14 bytes)"),
+        (encode(Batch(7, (), (5, 6))), "batch of 0 commands, and leases 5, 6 end"),
+        (encode(Batch(7, (b"junk",))), "(14 bytes)"),
     ],
     ids=lambda shown: shown if isinstance(shown, str) else "",
 )

@@ -1,0 +1,227 @@
+"""Users and roles as replicated state: the table `auth`, also kept whole in memory.
+
+What is refused, and what counts as a change, follows etcd.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from kvstore.commands.accounts import (
+    ROOT,
+    AddRole,
+    AddUser,
+    AuthChange,
+    ChangePassword,
+    DeleteRole,
+    DeleteUser,
+    Disable,
+    Enable,
+    GrantPermission,
+    GrantRole,
+    Permission,
+    RevokePermission,
+    RevokeRole,
+)
+from kvstore.commands.results import Administered, AuthRefused
+from kvstore.errors import Reason
+from kvstore.state.changes import Changes
+from kvstore.state.tables import Table
+
+
+class User(msgspec.Struct, frozen=True, array_like=True):
+    """`password` is a hash, or None for a user that cannot log in with one.
+
+    What was issued to the user at an auth revision before `valid_from` is void.
+    """
+
+    password: bytes | None
+    roles: tuple[str, ...]
+    valid_from: int
+
+
+class AuthMeta(msgspec.Struct, frozen=True, array_like=True):
+    """`revision` counts the changes from 1; `secret` is b"" while authentication is off."""
+
+    enabled: bool = False
+    revision: int = 1
+    secret: bytes = b""
+
+
+_META, _USER, _ROLE = b"m", b"u", b"r"
+"""First byte of the table's keys: of the one AuthMeta, of users, of roles. Their name follows."""
+
+_encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
+_decode_meta = msgspec.msgpack.Decoder(AuthMeta).decode
+_decode_user = msgspec.msgpack.Decoder(User).decode
+_decode_role = msgspec.msgpack.Decoder(tuple[Permission, ...]).decode
+
+
+class ChangeRefused(Exception):
+    """Inside this module: why a change is not made."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Accounts:
+    """Users and roles by name, and whether authentication is on (`enabled`)."""
+
+    def __init__(self, table: Table, changes: Changes) -> None:
+        self._table = table
+        self._changes = changes
+        self.load()
+
+    def load(self) -> None:
+        """Read the table: at start, or after a snapshot was installed."""
+        self.users: dict[str, User] = {}
+        self.roles: dict[str, tuple[Permission, ...]] = {}
+        meta = AuthMeta()
+        for key, data in self._table.scan(b"", None):
+            kind, name = key[:1], key[1:].decode()
+            if kind == _META:
+                meta = _decode_meta(data)
+            elif kind == _USER:
+                self.users[name] = _decode_user(data)
+            elif kind == _ROLE:
+                self.roles[name] = _decode_role(data)
+        self.enabled, self.revision, self.secret = meta.enabled, meta.revision, meta.secret
+
+    def apply(self, change: AuthChange) -> Administered | AuthRefused:
+        """Make a change; deterministic. One that changes nothing takes no revision."""
+        try:
+            changed = self._change(change)
+        except ChangeRefused as refused:
+            return AuthRefused(refused.reason)
+        if changed:
+            self._changes.auth_changed(change)
+            meta = AuthMeta(self.enabled, self.revision, self.secret)
+            self._table.put(_META, _encode(meta))
+        return Administered(self.revision)
+
+    def _change(self, change: AuthChange) -> bool:
+        """Whether anything changed. Raises ChangeRefused, and then nothing did."""
+        match change:
+            case Enable(secret):
+                return self._enable(secret)
+            case Disable():
+                if not self.enabled:
+                    return False
+                self.enabled, self.secret = False, b""
+                self.revision += 1
+                return True
+            case GrantRole(name, role):
+                return self._grant_role(name, role)
+            case AddUser() | DeleteUser() | ChangePassword() | RevokeRole():
+                self._change_user(change)
+            case AddRole() | DeleteRole() | GrantPermission() | RevokePermission():
+                self._change_role(change)
+        self.revision += 1
+        return True
+
+    def _enable(self, secret: bytes) -> bool:
+        if self.enabled:
+            return False
+        root = self.users.get(ROOT)
+        if root is None:
+            raise ChangeRefused(Reason.NO_ROOT_USER)
+        if ROOT not in root.roles:
+            raise ChangeRefused(Reason.NO_ROOT_ROLE)
+        self.enabled, self.secret = True, secret
+        return True
+
+    def _grant_role(self, name: str, role: str) -> bool:
+        user = self._known_user(name)
+        if role != ROOT:
+            self._known_role(role)
+        if role in user.roles:
+            return False
+        self._set_user(name, User(user.password, (*user.roles, role), user.valid_from))
+        self.revision += 1
+        return True
+
+    def _change_user(self, change: AddUser | DeleteUser | ChangePassword | RevokeRole) -> None:
+        match change:
+            case AddUser(name, password):
+                if not name:
+                    raise ChangeRefused(Reason.EMPTY_USER)
+                if name in self.users:
+                    raise ChangeRefused(Reason.USER_EXISTS)
+                self._set_user(name, User(password, (), self.revision + 1))
+            case DeleteUser(name):
+                if self.enabled and name == ROOT:
+                    raise ChangeRefused(Reason.BAD_MANAGEMENT)
+                self._known_user(name)
+                del self.users[name]
+                self._table.delete(_USER + name.encode())
+            case ChangePassword(name, password):
+                user = self._known_user(name)
+                # A user without a password stays one.
+                kept = None if user.password is None else password
+                self._set_user(name, User(kept, user.roles, self.revision + 1))
+            case RevokeRole(name, role):
+                if self.enabled and name == ROOT and role == ROOT:
+                    raise ChangeRefused(Reason.BAD_MANAGEMENT)
+                user = self._known_user(name)
+                if role not in user.roles:
+                    raise ChangeRefused(Reason.ROLE_NOT_GRANTED)
+                self._lose_role(name, user, role)
+
+    def _change_role(
+        self, change: AddRole | DeleteRole | GrantPermission | RevokePermission
+    ) -> None:
+        match change:
+            case AddRole(name):
+                if not name:
+                    raise ChangeRefused(Reason.EMPTY_ROLE)
+                if name in self.roles:
+                    raise ChangeRefused(Reason.ROLE_EXISTS)
+                self._set_role(name, ())
+            case DeleteRole(name):
+                if self.enabled and name == ROOT:
+                    raise ChangeRefused(Reason.BAD_MANAGEMENT)
+                self._known_role(name)
+                del self.roles[name]
+                self._table.delete(_ROLE + name.encode())
+                for owner, user in sorted(self.users.items()):
+                    if name in user.roles:
+                        self._lose_role(owner, user, name)
+            case GrantPermission(name, permission):
+                held = self._known_role(name)
+                others = [each for each in held if each.place != permission.place]
+                self._set_role(name, tuple(sorted([*others, permission], key=_place)))
+            case RevokePermission(name, key, range_end):
+                held = self._known_role(name)
+                rest = tuple(each for each in held if each.place != (key, range_end))
+                if len(rest) == len(held):
+                    raise ChangeRefused(Reason.PERMISSION_NOT_GRANTED)
+                self._set_role(name, rest)
+
+    def _known_user(self, name: str) -> User:
+        user = self.users.get(name)
+        if user is None:
+            raise ChangeRefused(Reason.USER_UNKNOWN)
+        return user
+
+    def _known_role(self, name: str) -> tuple[Permission, ...]:
+        role = self.roles.get(name)
+        if role is None:
+            raise ChangeRefused(Reason.ROLE_UNKNOWN)
+        return role
+
+    def _lose_role(self, name: str, user: User, role: str) -> None:
+        rest = tuple(each for each in user.roles if each != role)
+        self._set_user(name, User(user.password, rest, user.valid_from))
+
+    def _set_user(self, name: str, user: User) -> None:
+        self.users[name] = user
+        self._table.put(_USER + name.encode(), _encode(user))
+
+    def _set_role(self, name: str, permissions: tuple[Permission, ...]) -> None:
+        self.roles[name] = permissions
+        self._table.put(_ROLE + name.encode(), _encode(permissions))
+
+
+def _place(permission: Permission) -> tuple[bytes, bytes]:
+    return permission.place
