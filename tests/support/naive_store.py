@@ -1,16 +1,10 @@
-"""A deliberately naive twin of the key space: a snapshot for every revision, nothing shared.
+"""A deliberately naive twin of the key space: a snapshot for every revision, nothing shared."""
 
-And a driver of the real state machine, for tests that feed it commands.
-"""
-
-from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
 from kvstore.commands import commands as c
-from kvstore.commands.batches import Batch, Bundle
-from kvstore.commands.binary import encode
 from kvstore.commands.operations import (
     Comparison,
     Field,
@@ -41,63 +35,6 @@ from kvstore.commands.results import (
     Written,
 )
 from kvstore.state.mvcc import KeyEvent
-from kvstore.state.state_machine import StateMachine
-from kvstore.storage.state import StateStore
-from paxos.ballot import ZERO, Ballot, Slot
-
-
-class Driven:
-    """A state machine on a file, and the log it was fed."""
-
-    def __init__(self, path: Path, log: list[bytes] | None = None) -> None:
-        self.path = path
-        self.log: list[bytes] = [] if log is None else log
-        self.open()
-
-    def open(self) -> None:
-        self.store = StateStore(self.path)
-        self.state = StateMachine(self.store)
-
-    def apply(
-        self,
-        *commands: Any,
-        clock_ms: int = 0,
-        expired: tuple[int, ...] = (),
-        ballot: Ballot = ZERO,
-        known_through: Slot | None = None,
-    ) -> list[Result]:
-        """As one bundle in the next slot."""
-        slot = len(self.log) + 1
-        bundle = encode(Bundle(1, 1, slot, slot, commands))
-        self.log.append(encode(Batch(clock_ms, (bundle,), expired, ballot, known_through)))
-        return self.catch_up()
-
-    def catch_up(self, through: int | None = None) -> list[Result]:
-        """Apply what of the log is not applied; the results of the last bundle."""
-        results: list[Result] = []
-        for slot in range(self.state.applied_through + 1, (through or len(self.log)) + 1):
-            ((_, results),) = self.state.apply(slot, self.log[slot - 1])
-        return results
-
-    def checkpoint(self) -> None:
-        frozen = self.state.freeze()
-        if frozen is not None:
-            self.store.write_frozen(frozen[1])
-            self.state.checkpointed(frozen[0])
-
-    def reopen(self) -> None:
-        """Crash: what was not checkpointed is replayed."""
-        self.store.close()
-        self.open()
-        self.catch_up()
-
-    def install_from(self, source: "Driven") -> None:
-        """Take over the last checkpoint of another."""
-        copy = self.path.with_suffix(".copy")
-        source.store.copy_to(copy)
-        self.store.install(copy)
-        self.state.load()
-
 
 Snapshot = dict[bytes, KeyValue]
 
@@ -179,7 +116,7 @@ class NaiveStore:
                 held = self.now.get(key)
                 if condition is not None and not self._met(held, condition):
                     return NotHeld(held.mod_revision if held else 0)
-                deleted = self._remove(key, only(key))
+                deleted = self._delete(key, only(key))
                 return Deleted(self.shown, len(deleted))
             case c.Compact(revision):
                 if not self.compacted < revision <= self.revision:
@@ -197,7 +134,7 @@ class NaiveStore:
                 del self.leases[lease]
                 keys = [key for key, item in sorted(self.now.items()) if item.lease == lease]
                 for key in keys:
-                    self._remove(key, only(key))
+                    self._delete(key, only(key))
                 return Revoked(self.shown, len(keys))
             case Transaction():
                 return self._transaction(command)
@@ -215,7 +152,7 @@ class NaiveStore:
         self.events.append(KeyEvent(new, False, old))
         return new
 
-    def _remove(self, start: bytes, end: bytes | None) -> list[KeyValue]:
+    def _delete(self, start: bytes, end: bytes | None) -> list[KeyValue]:
         gone = [item for key, item in sorted(self.now.items()) if within(key, start, end)]
         for item in gone:
             del self.now[item.key]
@@ -267,7 +204,7 @@ class NaiveStore:
                     shown = old if previous else None
                     results.append(TxnPutDone(self.shown, new.version, new.create_revision, shown))
                 case TxnDelete(start, end, previous):
-                    gone = tuple(self._remove(start, end))
+                    gone = tuple(self._delete(start, end))
                     results.append(TxnDeleteDone(self.shown, len(gone), gone if previous else ()))
                 case Select(revision=revision):
                     # The revision as of before the transaction does not show its own writes.
@@ -334,13 +271,13 @@ def compares(draw: Any) -> Comparison:
 
 
 @st.composite
-def writes(draw: Any) -> TxnPut:
+def puts(draw: Any) -> TxnPut:
     lease = draw(st.just(0) | st.none() | LEASES)
     return TxnPut(draw(KEYS), draw(st.none() | VALUES), lease, draw(st.booleans()))
 
 
 @st.composite
-def removes(draw: Any) -> TxnDelete:
+def deletes(draw: Any) -> TxnDelete:
     return TxnDelete(*ranges(draw), draw(st.booleans()))
 
 
@@ -349,7 +286,7 @@ def transactions(operations: Any) -> Any:
     return st.builds(Transaction, st.lists(compares(), max_size=2).map(tuple), branch, branch)
 
 
-OPERATIONS = st.recursive(selects() | writes() | removes(), transactions, max_leaves=6)
+OPERATIONS = st.recursive(selects() | puts() | deletes(), transactions, max_leaves=6)
 TRANSACTIONS = transactions(OPERATIONS)
 CONDITIONS = st.none() | st.builds(c.Condition, st.integers(-1, 8))
 PUTS = st.builds(c.Put, KEYS, VALUES, CONDITIONS, st.just(0) | LEASES)

@@ -12,7 +12,7 @@ from kvstore.commands.operations import Transaction, TxnDelete, TxnPut, only
 from kvstore.errors import Overloaded, RevisionCompacted, Stopping
 from kvstore.replica import feed as watch
 from kvstore.replica.feed import Feed, Interest, RevisionEvents, Watcher
-from tests.support.naive_store import Driven
+from tests.support.driven_state import Driven
 
 
 @pytest.fixture

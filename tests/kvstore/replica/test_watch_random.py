@@ -16,7 +16,8 @@ from kvstore.errors import DuplicateKey, RevisionCompacted, Stopping
 from kvstore.replica import feed as watch
 from kvstore.replica.feed import Feed, Interest, RevisionEvents
 from kvstore.state.transactions import check
-from tests.support.naive_store import COMMANDS, KEYS, Driven, NaiveStore, within
+from tests.support.driven_state import Driven
+from tests.support.naive_store import COMMANDS, KEYS, NaiveStore, within
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:

@@ -1,10 +1,11 @@
 """Users, roles and rights as replicated state: what is refused, what is covered, what survives."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from http_api.core.passwords import SALT_BYTES, password_hash, password_matches
 from kvstore.commands.accounts import (
     AddRole,
     AddUser,
@@ -21,8 +22,6 @@ from kvstore.commands.accounts import (
     RevokeRole,
     Right,
 )
-from kvstore.commands.batches import Batch, Bundle
-from kvstore.commands.binary import encode
 from kvstore.commands.commands import (
     EXISTS,
     Administer,
@@ -54,54 +53,38 @@ from kvstore.commands.results import (
     Revoked,
     Written,
 )
-from kvstore.errors import PermissionDenied, Reason, Unauthenticated
-from kvstore.replica.ambient import caller, check_read
+from kvstore.errors import Reason
 from kvstore.state.rights import ITSELF, Caller, Demand
-from kvstore.state.state_machine import StateMachine
-from kvstore.storage.state import StateStore
+from tests.support.driven_state import Driven
 
 DENIED = AuthRefused(Reason.DENIED)
 NO_USER = AuthRefused(Reason.NO_USER)
 BAD_TOKEN = AuthRefused(Reason.BAD_TOKEN)
 
 
-class Machine:
-    """A state machine that is given commands, one slot each."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.store = StateStore(path)
-        self.state = StateMachine(self.store)
+class Accountable(Driven):
+    """A state that is given one command per slot, on behalf of somebody or of the cluster."""
 
     def do(self, command: object) -> Result:
-        slot = self.state.applied_through + 1
-        bundle = encode(Bundle(1, 1, slot, 1, (command,)))  # type: ignore[arg-type]
-        return self.state.apply(slot, encode(Batch(0, (bundle,))))[0][1][0]
+        return self.apply(command)[0]
 
     def change(self, *changes: AuthChange) -> Result:
-        """Made by the cluster itself."""
+        """Made by the cluster itself; the last one's result."""
         return [self.do(AsUser(ITSELF, 0, Administer(change))) for change in changes][-1]
 
-    def as_user(self, name: str, command: object) -> Result:
-        return self.do(AsUser(name, self.state.auth.revision, command))  # type: ignore[arg-type]
-
-    def reopen(self) -> None:
-        frozen = self.state.freeze()
-        assert frozen is not None
-        self.store.write_frozen(frozen[1])
-        self.state.checkpointed(frozen[0])
-        self.store.close()
-        self.store = StateStore(self.path)
-        self.state = StateMachine(self.store)
+    def as_user(self, name: str, command: Any) -> Result:
+        return self.do(AsUser(name, self.state.auth.revision, command))
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "state.mdb")
+def machine(tmp_path: Path) -> Iterator[Accountable]:
+    machine = Accountable(tmp_path / "state.mdb")
+    yield machine
+    machine.store.close()
 
 
 @pytest.fixture
-def guarded(machine: Machine) -> Machine:
+def guarded(machine: Accountable) -> Accountable:
     """On, with a user u that has READWRITE on [a, b), READ on [b, c), WRITE on c."""
     machine.change(
         AddUser("root", b"hash"),
@@ -117,7 +100,7 @@ def guarded(machine: Machine) -> Machine:
     return machine
 
 
-def test_changes_that_cannot_be(machine: Machine) -> None:
+def test_changes_that_cannot_be(machine: Accountable) -> None:
     def refused(change: AuthChange, reason: Reason) -> None:
         before = machine.state.auth.revision, machine.state.digest
         assert machine.do(Administer(change)) == AuthRefused(reason)
@@ -146,7 +129,7 @@ def test_changes_that_cannot_be(machine: Machine) -> None:
         assert machine.change(change) == AuthRefused(Reason.BAD_MANAGEMENT)
 
 
-def test_what_changes_nothing_takes_no_revision(guarded: Machine) -> None:
+def test_what_changes_nothing_takes_no_revision(guarded: Accountable) -> None:
     revision, digest = guarded.state.auth.revision, guarded.state.auth.secret
     assert guarded.change(GrantRole("u", "r"), Enable(b"other")) == Administered(revision)
     assert guarded.state.auth.secret == digest == b"secret"
@@ -155,7 +138,7 @@ def test_what_changes_nothing_takes_no_revision(guarded: Machine) -> None:
     assert guarded.state.auth.secret == b""
 
 
-def test_a_permission_replaces_the_one_for_the_same_range(guarded: Machine) -> None:
+def test_a_permission_replaces_the_one_for_the_same_range(guarded: Accountable) -> None:
     guarded.change(GrantPermission("r", Permission(Right.WRITE, b"a", b"b")))
     assert [permission.place for permission in guarded.state.auth.roles["r"]] == [
         (b"a", b"b"), (b"b", b"c"), (b"c", b""),
@@ -184,7 +167,7 @@ def test_a_permission_replaces_the_one_for_the_same_range(guarded: Machine) -> N
     ],
 )
 def test_a_range_must_be_covered_as_a_whole(
-    guarded: Machine, right: Right, start: bytes, end: bytes | None, allowed: bool
+    guarded: Accountable, right: Right, start: bytes, end: bytes | None, allowed: bool
 ) -> None:
     auth = guarded.state.auth
     reason = auth.denial(Caller("u", auth.revision), [Demand(right, start, end)])
@@ -192,7 +175,7 @@ def test_a_range_must_be_covered_as_a_whole(
     assert auth.denial(Caller("root", auth.revision), [Demand(right, start, end)]) is None
 
 
-def test_permissions_without_end_inside_out_and_of_no_key(guarded: Machine) -> None:
+def test_permissions_without_end_inside_out_and_of_no_key(guarded: Accountable) -> None:
     def reads(start: bytes, end: bytes | None) -> bool:
         auth = guarded.state.auth
         return auth.denial(Caller("u", auth.revision), [Demand(Right.READ, start, end)]) is None
@@ -239,7 +222,7 @@ NEEDS = [
 
 
 @pytest.mark.parametrize(("mine", "others"), NEEDS)
-def test_what_commands_need(guarded: Machine, mine: object, others: object) -> None:
+def test_what_commands_need(guarded: Accountable, mine: object, others: object) -> None:
     revision = guarded.state.revision
     for command in (mine, others):
         assert guarded.do(command) == NO_USER
@@ -250,7 +233,7 @@ def test_what_commands_need(guarded: Machine, mine: object, others: object) -> N
     assert not isinstance(guarded.as_user("root", others), AuthRefused)
 
 
-def test_leases(guarded: Machine) -> None:
+def test_leases(guarded: Accountable) -> None:
     """Whoever revokes a lease, or joins it, needs to be able to write all its keys."""
     assert isinstance(guarded.do(Grant(7, 60)), Granted)
     assert isinstance(guarded.do(Grant(8, 60)), Granted)
@@ -266,7 +249,7 @@ def test_leases(guarded: Machine) -> None:
     assert guarded.do(Revoke(10)) == Revoked(guarded.state.revision, 0)
 
 
-def test_administration_takes_root_and_compaction_anybody(guarded: Machine) -> None:
+def test_administration_takes_root_and_compaction_anybody(guarded: Accountable) -> None:
     for change in (AddRole("x"), Disable(), ChangePassword("u", b"h"), Enable(b"x")):
         assert guarded.do(Administer(change)) == NO_USER
         assert guarded.as_user("u", Administer(change)) == DENIED
@@ -279,7 +262,9 @@ def test_administration_takes_root_and_compaction_anybody(guarded: Machine) -> N
     assert guarded.do(Put(b"z", b"")) == Written(3, 1, 3)
 
 
-def test_what_was_issued_is_void_after_a_change_of_password_or_deletion(guarded: Machine) -> None:
+def test_what_was_issued_is_void_after_a_change_of_password_or_deletion(
+    guarded: Accountable,
+) -> None:
     put = Put(b"a", b"")
     before = guarded.state.auth.revision
     guarded.change(GrantRole("u", "root"), RevokeRole("u", "root"), AddRole("x"))
@@ -296,7 +281,7 @@ def test_what_was_issued_is_void_after_a_change_of_password_or_deletion(guarded:
     assert isinstance(guarded.as_user("u", put), Written)
 
 
-def test_rights_end_with_the_role(guarded: Machine) -> None:
+def test_rights_end_with_the_role(guarded: Accountable) -> None:
     put = Put(b"a", b"")
     guarded.change(RevokeRole("u", "r"))
     assert guarded.as_user("u", put) == DENIED
@@ -309,45 +294,33 @@ def test_rights_end_with_the_role(guarded: Machine) -> None:
     assert guarded.state.auth.users["u"].roles == ()
 
 
-def test_a_user_without_password_stays_one(machine: Machine) -> None:
+def test_a_user_without_password_stays_one(machine: Accountable) -> None:
     machine.change(AddUser("u", None), ChangePassword("u", b"h"))
     assert machine.state.auth.users["u"].password is None
 
 
-def test_it_survives_a_restart_and_counts_in_the_digest(guarded: Machine, tmp_path: Path) -> None:
+def test_it_survives_a_restart_and_counts_in_the_digest(
+    guarded: Accountable, tmp_path: Path
+) -> None:
     before = guarded.state.auth
     kept = (before.enabled, before.revision, before.secret, before.users, before.roles)
+    guarded.checkpoint()
     guarded.reopen()
+    assert guarded.state.checkpointed_through == len(guarded.log)
     after = guarded.state.auth
     assert after is not before
     assert kept == (after.enabled, after.revision, after.secret, after.users, after.roles)
     assert guarded.as_user("u", Put(b"b", b"")) == DENIED
-    machines = [Machine(tmp_path / f"{number}.mdb") for number in range(3)]
+    machines = [Accountable(tmp_path / f"{number}.mdb") for number in range(3)]
     for machine, password in zip(machines, (b"1", b"1", b"2"), strict=True):
         machine.change(AddUser("u", password))
     digests = [machine.state.digest for machine in machines]
+    for machine in machines:
+        machine.store.close()
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_reads_are_checked_for_the_caller(guarded: Machine) -> None:
-    auth = guarded.state.auth
-    with pytest.raises(Unauthenticated):
-        check_read(auth, b"a", b"b")
-    token = caller.set(Caller("u", auth.revision))
-    try:
-        check_read(auth, b"a", b"c")
-        with pytest.raises(PermissionDenied):
-            check_read(auth, b"a", b"d")
-        guarded.change(ChangePassword("u", b"new"))
-        with pytest.raises(Unauthenticated):
-            check_read(auth, b"a", b"c")
-        guarded.change(Disable())
-        check_read(auth, b"a", None)
-    finally:
-        caller.reset(token)
-
-
-def test_once_is_no_way_around(guarded: Machine) -> None:
+def test_once_is_no_way_around(guarded: Accountable) -> None:
     """The kept answer is for who may send the command; a refusal is not kept."""
     once = Once(b"id", Put(b"d", b"secret"))
     assert guarded.as_user("u", once) == DENIED
@@ -355,15 +328,7 @@ def test_once_is_no_way_around(guarded: Machine) -> None:
     assert guarded.as_user("u", once) == DENIED
 
 
-def test_transactions_run_for_who_may(guarded: Machine) -> None:
+def test_transactions_run_for_who_may(guarded: Accountable) -> None:
     done = guarded.as_user("u", Transaction((), (TxnPut(b"a", b"1"), Select(b"a", b"c"))))
     assert isinstance(done, TransactionDone)
     assert guarded.do(Transaction((), ())) == TransactionDone(2, True, ())
-
-
-def test_passwords() -> None:
-    salts = bytes(SALT_BYTES), bytes(range(SALT_BYTES))
-    first, second = (password_hash("päss", salt) for salt in salts)
-    assert first != second
-    assert password_matches("päss", first) and password_matches("päss", second)
-    assert not password_matches("pass", first) and not password_matches("", first)

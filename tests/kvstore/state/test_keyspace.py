@@ -19,11 +19,11 @@ from kvstore.errors import (
 )
 from kvstore.state.transactions import check
 from paxos.ballot import Ballot
+from tests.support.driven_state import Driven
 from tests.support.naive_store import (
     COMMANDS,
     KEYS,
     LEASES,
-    Driven,
     NaiveStore,
     naive_select,
     selects,
@@ -68,12 +68,7 @@ class KeyspaceAgainstTwin(RuleBasedStateMachine):
 
     @rule(fails=st.booleans())
     def checkpoint(self, fails: bool) -> None:
-        frozen = self.one.state.freeze()
-        if frozen is not None and fails:
-            self.one.store.fail(grow=False)
-        elif frozen is not None:
-            self.one.store.write_frozen(frozen[1])
-            self.one.state.checkpointed(frozen[0])
+        self.one.checkpoint(fails)
 
     @rule(back=st.integers(0, 3), fails=st.booleans())
     def compact(self, back: int, fails: bool) -> None:

@@ -1,6 +1,5 @@
 """Leases in the state machine: what they hold, and what happens when they end."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,7 @@ from kvstore.commands.results import (
     Written,
 )
 from paxos.ballot import ZERO, Ballot
-from tests.support.naive_store import Driven
-
-
-@pytest.fixture
-def driven(tmp_path: Path) -> Iterator[Driven]:
-    driven = Driven(tmp_path / "state.mdb")
-    yield driven
-    driven.store.close()
+from tests.support.driven_state import Driven
 
 
 def test_a_grant_takes_no_revision(driven: Driven) -> None:

@@ -1,7 +1,5 @@
 """Reading a range the long way: etcd's rules one by one; the random ones are in test_keyspace."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,18 +7,16 @@ import pytest
 from kvstore.commands.commands import Compact, Delete, Grant, Put
 from kvstore.commands.operations import Field, KeyValue, Order, Select, only, prefix_end
 from kvstore.errors import RevisionCompacted, RevisionInFuture
-from tests.support.naive_store import Driven
+from tests.support.driven_state import Driven
 
 
 @pytest.fixture
-def driven(tmp_path: Path) -> Iterator[Driven]:
+def driven(driven: Driven) -> Driven:
     """Keys a, b, c with create revisions 2, 3, 6, mod 7, 5, 6, versions 3, 2, 1."""
-    driven = Driven(tmp_path / "state.mdb")
     driven.apply(Grant(7, 60), Put(b"a", b"x"), Put(b"b", b"x"), Put(b"a", b"y"), Put(b"b", b"z"))
     driven.checkpoint()
     driven.apply(Put(b"c", b"yy", None, 7), Put(b"a", b"yyy"))
-    yield driven
-    driven.store.close()
+    return driven
 
 
 def keys(driven: Driven, start: bytes = b"", end: bytes | None = None, **more: Any) -> bytes:

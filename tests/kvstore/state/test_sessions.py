@@ -1,4 +1,4 @@
-"""Sessions admit each bundle once, in any order, above its floor, of the latest life."""
+"""Sessions admit each bundle once, in any order, above its floor, of the latest process."""
 
 from kvstore.commands.batches import Bundle
 from kvstore.state.sessions import Sessions
@@ -13,6 +13,6 @@ def test_once_in_any_order_and_after_restore() -> None:
         assert not kept.admit(Bundle(1, 1, 2, 1, ()))
         assert kept.admit(Bundle(1, 1, 9, 9, ()))
         assert not kept.admit(Bundle(1, 1, 8, 1, ())), "given up"
-        assert kept.admit(Bundle(1, 2, 1, 1, ())), "a new life"
-        assert not kept.admit(Bundle(1, 1, 10, 1, ())), "an earlier life"
+        assert kept.admit(Bundle(1, 2, 1, 1, ())), "a new process"
+        assert not kept.admit(Bundle(1, 1, 10, 1, ())), "an earlier process"
     assert sessions.encode() == again.encode()

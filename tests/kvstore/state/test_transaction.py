@@ -1,7 +1,5 @@
 """Transactions: etcd's rules one by one, and what is refused beforehand against a naive check."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,25 +21,7 @@ from kvstore.commands.operations import (
     only,
 )
 from kvstore.commands.results import BadRevision, Mismatched, NoKey, NoLease, Result
-from kvstore.state.transactions import check
-from tests.support.naive_store import Driven
-
-
-@pytest.fixture
-def driven(tmp_path: Path) -> Iterator[Driven]:
-    driven = Driven(tmp_path / "state.mdb")
-    yield driven
-    driven.store.close()
-
-
-def one(driven: Driven, transaction: Transaction) -> Result:
-    check(transaction)
-    (result,) = driven.apply(transaction)
-    return result
-
-
-def then(*operations: TxnOperation) -> Transaction:
-    return Transaction((), operations)
+from tests.support.driven_state import Driven, then
 
 
 def compare(
@@ -52,8 +32,7 @@ def compare(
 
 def test_writes_share_a_revision_and_later_operations_see_earlier_ones(driven: Driven) -> None:
     driven.apply(Put(b"a", b"old"), Put(b"b", b"old"))
-    result = one(
-        driven,
+    result = driven.transact(
         then(
             Select(b"a", None),
             TxnDelete(b"b", only(b"b"), True),
@@ -65,12 +44,12 @@ def test_writes_share_a_revision_and_later_operations_see_earlier_ones(driven: D
     )
     assert isinstance(result, TransactionDone)
     assert (result.revision, result.succeeded, driven.state.revision) == (4, True, 4)
-    before, removed, written, created, after, nothing = result.results
+    before, deleted, put, created, after, nothing = result.results
     assert [item.key for item in before.items] == [b"a", b"b"]  # type: ignore[union-attr]
     # The revision before the first write of the transaction, and the new one from then on.
     assert [r.revision for r in result.results] == [3, 4, 4, 4, 4, 4]
-    assert removed == TxnDeleteDone(4, 1, (KeyValue(b"b", b"old", 3, 3, 1, 0),))
-    assert written == TxnPutDone(4, 2, 2, KeyValue(b"a", b"old", 2, 2, 1, 0))
+    assert deleted == TxnDeleteDone(4, 1, (KeyValue(b"b", b"old", 3, 3, 1, 0),))
+    assert put == TxnPutDone(4, 2, 2, KeyValue(b"a", b"old", 2, 2, 1, 0))
     assert created == TxnPutDone(4, 1, 4, None)
     assert [i.key for i in after.items] == [b"a", b"c"]  # type: ignore[union-attr]
     assert nothing == TxnDeleteDone(4, 0, ())
@@ -82,10 +61,12 @@ def test_writes_share_a_revision_and_later_operations_see_earlier_ones(driven: D
 
 
 def test_nothing_written_takes_no_revision(driven: Driven) -> None:
-    assert one(driven, Transaction((), ())) == TransactionDone(1, True, ())
+    assert driven.transact(Transaction((), ())) == TransactionDone(1, True, ())
     no = compare(Field.VERSION, Relation.GREATER, 0)
-    assert one(driven, Transaction((no,), ())) == TransactionDone(1, False, ())
-    assert isinstance(one(driven, then(Select(b"a", None), TxnDelete(b"a", None))), TransactionDone)
+    assert driven.transact(Transaction((no,), ())) == TransactionDone(1, False, ())
+    assert isinstance(
+        driven.transact(then(Select(b"a", None), TxnDelete(b"a", None))), TransactionDone
+    )
     assert driven.state.revision == 1
 
 
@@ -106,7 +87,7 @@ def test_every_compare(driven: Driven, field: Field, held: int | bytes, relation
         Relation.NOT_EQUAL: (False, True, True),
     }[relation]
     for operand, holds in zip((same, low, high), wanted, strict=True):
-        done = one(driven, Transaction((compare(field, relation, operand),), ()))
+        done = driven.transact(Transaction((compare(field, relation, operand),), ()))
         assert isinstance(done, TransactionDone)
         assert done.succeeded is holds
 
@@ -115,7 +96,7 @@ def test_compares_with_absent_keys_ranges_and_foreign_operands(driven: Driven) -
     driven.apply(Put(b"p1", b"v"), Put(b"p2", b"v"), Put(b"p2", b"w"))
 
     def holds(*compares: Comparison) -> bool:
-        done = one(driven, Transaction(compares, ()))
+        done = driven.transact(Transaction(compares, ()))
         assert isinstance(done, TransactionDone)
         return done.succeeded
 
@@ -144,7 +125,7 @@ def test_compares_with_absent_keys_ranges_and_foreign_operands(driven: Driven) -
 def test_inner_compares_look_at_the_state_before_the_outermost(driven: Driven) -> None:
     is_new = compare(Field.VALUE, Relation.EQUAL, b"new", b"a")
     inner = Transaction((is_new,), (TxnPut(b"b", b"saw it"),), (TxnPut(b"b", b"did not"),))
-    done = one(driven, then(TxnPut(b"a", b"new"), inner, then(Select(b"a", only(b"a")))))
+    done = driven.transact(then(TxnPut(b"a", b"new"), inner, then(Select(b"a", only(b"a")))))
     assert isinstance(done, TransactionDone)
     assert [type(r) for r in done.results] == [TxnPutDone, TransactionDone, TransactionDone]
     assert not done.results[1].succeeded  # type: ignore[union-attr]
@@ -155,12 +136,12 @@ def test_inner_compares_look_at_the_state_before_the_outermost(driven: Driven) -
 
 def test_what_keeps_a_value_or_a_lease(driven: Driven) -> None:
     driven.apply(Grant(7, 60), Put(b"k", b"v", None, 7))
-    one(driven, then(TxnPut(b"k", None, 0)))
+    driven.transact(then(TxnPut(b"k", None, 0)))
     assert driven.state.get(b"k") == KeyValue(b"k", b"v", 2, 3, 2, 0)
-    one(driven, then(TxnPut(b"k", b"w", 7)))
-    one(driven, then(TxnPut(b"k", b"x", None)))
+    driven.transact(then(TxnPut(b"k", b"w", 7)))
+    driven.transact(then(TxnPut(b"k", b"x", None)))
     assert driven.state.get(b"k") == KeyValue(b"k", b"x", 2, 5, 4, 7)
-    one(driven, then(TxnPut(b"k", None, None)))
+    driven.transact(then(TxnPut(b"k", None, None)))
     assert driven.state.get(b"k") == KeyValue(b"k", b"x", 2, 6, 5, 7)
 
 
@@ -185,9 +166,9 @@ def test_one_that_fails_changes_nothing(
     operations: tuple[TxnOperation, ...] = (TxnPut(b"k", b"new", 0), TxnDelete(b"l", b"m"), bad)
     for _ in range(depth):
         operations = (Transaction((), operations),)
-    assert one(driven, then(TxnPut(b"other", b"v"), *operations)) == result
+    assert driven.transact(then(TxnPut(b"other", b"v"), *operations)) == result
     # The branch that does not run may be as bad as it likes.
-    assert isinstance(one(driven, Transaction((), (), operations)), TransactionDone)
+    assert isinstance(driven.transact(Transaction((), (), operations)), TransactionDone)
     assert driven.state.revision == 4
     assert driven.state.get(b"k") == KeyValue(b"k", b"2", 2, 3, 2, 7)
     assert driven.state.get(b"l") is not None and driven.state.get(b"other") is None
@@ -197,13 +178,13 @@ def test_one_that_fails_changes_nothing(
 
 def test_writes_are_looked_at_before_reads(driven: Driven) -> None:
     bad_read, bad_write = Select(b"a", None, revision=99), TxnPut(b"a", b"v", 8)
-    assert one(driven, then(bad_read, bad_write)) == NoLease(8)
+    assert driven.transact(then(bad_read, bad_write)) == NoLease(8)
 
 
 def test_reads_of_a_revision_inside(driven: Driven) -> None:
     driven.apply(Put(b"a", b"1"), Put(b"a", b"2"))
     selects = [Select(b"a", only(b"a"), revision=r) for r in (-1, 0, 2, 3)]
-    done = one(driven, then(*selects, TxnPut(b"a", b"3"), *selects))
+    done = driven.transact(then(*selects, TxnPut(b"a", b"3"), *selects))
     assert isinstance(done, TransactionDone)
     values = [r.items[0].value for r in done.results if hasattr(r, "items")]
     assert values == [b"2", b"2", b"1", b"2", b"3", b"3", b"1", b"2"]
@@ -211,7 +192,7 @@ def test_reads_of_a_revision_inside(driven: Driven) -> None:
 
 def test_put_then_deleted_by_a_later_inner_transaction(driven: Driven) -> None:
     driven.apply(Put(b"k", b"old"))
-    done = one(driven, then(then(TxnPut(b"k", b"brief")), then(TxnDelete(b"k", only(b"k")))))
+    done = driven.transact(then(then(TxnPut(b"k", b"brief")), then(TxnDelete(b"k", only(b"k")))))
     assert isinstance(done, TransactionDone) and done.revision == 3
     assert driven.state.get(b"k") is None and driven.state.get(b"k", 3) is None
     for _ in range(3):

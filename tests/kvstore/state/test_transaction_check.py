@@ -1,8 +1,6 @@
 """Transactions that are refused before they are proposed, against a check of every pair."""
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,27 +23,10 @@ from kvstore.commands.operations import (
     TxnPutDone,
     only,
 )
-from kvstore.commands.results import Result
 from kvstore.errors import DuplicateKey, TooManyOperations
 from kvstore.state.transactions import OPERATIONS_MAX, check
-from tests.support.naive_store import KEYS, TRANSACTIONS, Driven, within
-
-
-@pytest.fixture
-def driven(tmp_path: Path) -> Iterator[Driven]:
-    driven = Driven(tmp_path / "state.mdb")
-    yield driven
-    driven.store.close()
-
-
-def one(driven: Driven, transaction: Transaction) -> Result:
-    check(transaction)
-    (result,) = driven.apply(transaction)
-    return result
-
-
-def then(*operations: TxnOperation) -> Transaction:
-    return Transaction((), operations)
+from tests.support.driven_state import Driven, then
+from tests.support.naive_store import KEYS, TRANSACTIONS, within
 
 
 def nested(depth: int, innermost: TxnOperation) -> Transaction:
@@ -75,7 +56,7 @@ def test_at_most_so_many_operations(driven: Driven) -> None:
 
 def test_the_deepest_that_is_allowed_can_be_applied(driven: Driven) -> None:
     deepest = nested(OPERATIONS_MAX, TxnPut(b"k", b"v"))
-    result: Any = one(driven, deepest)
+    result: Any = driven.transact(deepest)
     for _ in range(OPERATIONS_MAX):
         assert isinstance(result, TransactionDone)
         (result,) = result.results
@@ -134,25 +115,25 @@ def test_what_is_fine(transaction: Transaction) -> None:
 def naive_writes(branch: tuple[TxnOperation, ...]) -> tuple[list[bytes], list[TxnDelete]]:
     """The same rules, looking at every pair."""
     puts: list[bytes] = []
-    removes = [o for o in branch if isinstance(o, TxnDelete)]
+    deletes = [o for o in branch if isinstance(o, TxnDelete)]
     for operation in branch:
         if isinstance(operation, Transaction):
             yes, no = naive_writes(operation.success), naive_writes(operation.failure)
             mine = [*yes[0], *no[0]]
-            if any(put in puts or covered(put, removes) for put in mine):
+            if any(put in puts or covered(put, deletes) for put in mine):
                 raise DuplicateKey
             puts += mine
-            removes += [*yes[1], *no[1]]
+            deletes += [*yes[1], *no[1]]
     for operation in branch:
         if isinstance(operation, TxnPut):
-            if operation.key in puts or covered(operation.key, removes):
+            if operation.key in puts or covered(operation.key, deletes):
                 raise DuplicateKey
             puts.append(operation.key)
-    return puts, removes
+    return puts, deletes
 
 
-def covered(key: bytes, removes: list[TxnDelete]) -> bool:
-    return any(within(key, remove.start, remove.end) for remove in removes)
+def covered(key: bytes, deletes: list[TxnDelete]) -> bool:
+    return any(within(key, delete.start, delete.end) for delete in deletes)
 
 
 def verdict(judge: Any, transaction: Transaction) -> bool:

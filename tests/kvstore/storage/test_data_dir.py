@@ -1,4 +1,4 @@
-"""The data directory: one user, one node, lives that count up."""
+"""The data directory: one user, one node, starts that count up."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def open_dir(path: Path, node: int = 1, configuration: str = "1,2/2/2") -> DataD
     return DataDir(path, node, configuration, "new")
 
 
-def test_lives_count_and_members_stay(tmp_path: Path) -> None:
+def test_starts_are_counted_and_members_stay(tmp_path: Path) -> None:
     first = open_dir(tmp_path)
     first.set_members({1: "new", 2: "x"}, True)
     with pytest.raises(StorageError, match="in use"):
@@ -21,7 +21,7 @@ def test_lives_count_and_members_stay(tmp_path: Path) -> None:
     first.close()
     (tmp_path / "log.mdb").write_bytes(b"log")
     second = DataDir(tmp_path, 1, "1,2/2/2", "other")
-    assert (second.identity.life, second.identity.incarnation) == (2, "new")
+    assert (second.identity.starts, second.identity.incarnation) == (2, "new")
     assert second.identity.pinned == {1: "new", 2: "x"} and second.identity.formed
     second.close()
 
@@ -63,7 +63,7 @@ def test_a_lost_log_is_refused_once_members_are_pinned(
             open_dir(tmp_path)
     first.log_path.write_bytes(kept)
     second = open_dir(tmp_path)
-    assert second.identity.life == 2, "refused starts are no lives"
+    assert second.identity.starts == 2, "refused starts do not count"
     second.close()
 
 
@@ -95,3 +95,18 @@ def test_a_failed_open_gives_the_lock_back(tmp_path: Path, node: int, configurat
             open_dir(tmp_path, node, configuration)
     assert (tmp_path / "identity.json").read_bytes() == before
     open_dir(tmp_path).close()
+
+
+def test_the_file_is_that_of_format_2(tmp_path: Path) -> None:
+    """Byte for byte: an older program must read it, and this one what an older program wrote."""
+    file = tmp_path / "identity.json"
+    written = (
+        '{"node_id": 1, "incarnation": "abc", "life": %d, "configuration": "1,2/2/2", '
+        '"pinned": {"1": "abc"}, "formed": true, "format": 2}'
+    )
+    file.write_text(written % 4)
+    (tmp_path / "log.mdb").write_bytes(b"log")
+    held = open_dir(tmp_path)
+    assert (held.identity.starts, held.identity.incarnation) == (5, "abc")
+    held.close()
+    assert file.read_text() == written % 5

@@ -6,10 +6,10 @@ import pytest
 
 from kvstore.errors import StorageError
 from kvstore.storage import environment
-from kvstore.storage.state import StateStore
+from kvstore.storage.state import StateStore, WriteTransaction
 
 
-def nothing(txn: object, databases: object) -> None:
+def nothing(transaction: WriteTransaction) -> None:
     """No housekeeping."""
 
 
@@ -82,4 +82,31 @@ def test_install_is_all_or_nothing(tmp_path: Path) -> None:
     store.install(tmp_path / "copy")
     assert list(store.tables["keys"].scan(b"", None)) == [(b"k", b"snapshot")]
     source.close()
+    store.close()
+
+
+def test_housekeeping_sees_the_checkpoint_and_is_part_of_it(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "state.mdb")
+    keys = store.tables["keys"]
+    for key in (b"a", b"b", b"c"):
+        keys.put(key, b"v" + key)
+    assert (keys.unfrozen_entries, store.tables["history"].unfrozen_entries) == (3, 0)
+    seen: list[tuple[bytes, bytes]] = []
+
+    def housekeeping(transaction: WriteTransaction) -> None:
+        cursor = transaction.cursor("keys")
+        assert cursor.first()
+        seen.append((cursor.key(), cursor.value()))
+        assert cursor.delete() and cursor.key() == b"b" and cursor.next()
+        assert transaction.delete("keys", b"c") and not transaction.delete("keys", b"c")
+        assert transaction.get("keys", b"c") is None and transaction.get("keys", b"b") == b"vb"
+        assert not transaction.cursor("history").first()
+
+    store.freeze()
+    keys.put(b"d", b"later")
+    assert keys.unfrozen_entries == 1
+    store.write_frozen(housekeeping)
+    store.finish()
+    assert seen == [(b"a", b"va")]
+    assert list(keys.scan(b"", None)) == [(b"b", b"vb"), (b"d", b"later")]
     store.close()
