@@ -60,18 +60,3 @@ def test_files_and_functions_are_short(file: Path) -> None:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno + 1 <= FUNCTION_LINES_MAX, node.name
-
-
-STATE_IMPORTS = PURE | {"bisect", "hashlib", "heapq", "operator", "struct"}
-STATE_ROOMS = ("kvstore.state", "kvstore.commands", "kvstore.errors", "paxos.ballot")
-
-
-@pytest.mark.parametrize(
-    "file",
-    [f for room in ("commands", "state") for f in sorted((ROOT / "kvstore" / room).glob("*.py"))],
-    ids=name,
-)
-def test_the_state_is_pure(file: Path) -> None:
-    rooms = STATE_ROOMS if file.parent.name == "state" else STATE_ROOMS[1:]
-    foreign = {m for m in imports(file) if m not in STATE_IMPORTS and not m.startswith(rooms)}
-    assert not foreign
