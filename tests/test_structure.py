@@ -1,49 +1,168 @@
-"""The rules of DESIGN.md §2 as tests: imports go one way, the core is pure, roles stand alone."""
+"""The floor plan as tests: which room may import which, what must stay pure, what a name means.
+
+`docs/decisions/0014-rooms.md` gives the reasons.
+"""
 
 import ast
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.paths import ROOT
 
-PACKAGES = ("paxos", "kvstore", "http_api", "kvstore_cli", "proof")
+PRODUCT = ("paxos", "kvstore", "http_api", "kvstore_cli")
+PACKAGES = (*PRODUCT, "proof", "benchmarks")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
-ABOVE = {
-    "paxos": {"kvstore", "http_api", "simulation", "torture"},
-    "kvstore": {"http_api", "simulation", "torture"},
-    "simulation": {"http_api", "torture"},
-    "torture": {"http_api"},
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "paxos": set(),
+    "kvstore": {"paxos"},
+    "http_api": {"kvstore", "paxos"},
+    "kvstore_cli": {"http_api", "kvstore", "paxos"},
+    "proof": {"kvstore_cli", "http_api", "kvstore", "paxos"},
+    "benchmarks": {"proof", "kvstore_cli", "http_api", "kvstore", "paxos"},
 }
+"""Top-level packages, and those that each may import besides itself."""
+
+KVSTORE: dict[str, set[str]] = {
+    "errors": set(),
+    "config": {"errors"},
+    "event_log": set(),
+    "commands": {"errors"},
+    "state": {"commands", "errors"},
+    "storage": {"commands", "errors"},
+    "peers": {"commands", "config", "errors", "event_log"},
+    "replica": {"peers", "storage", "state", "commands", "config", "errors", "event_log"},
+    "client": {"errors"},
+}
+"""Rooms of `kvstore/`, and those that each may import besides itself and `paxos`."""
+
+HTTP_API: dict[str, set[str]] = {
+    "core": set(),
+    "v1": {"core"},
+    "etcd": {"core"},
+    "fast_lane": {"core", "v1"},
+    "server": {"core", "v1", "etcd", "fast_lane"},
+}
+"""Rooms of `http_api/`: the two APIs know nothing of each other."""
+
+PROOF: dict[str, set[str]] = {
+    "histories": set(),
+    "processes": set(),
+    "simulation": {"histories"},
+    "torture": {"histories", "processes"},
+}
+ROOMS = {"kvstore": KVSTORE, "http_api": HTTP_API, "proof": PROOF}
+
 PURE = {"collections", "collections.abc", "dataclasses", "enum", "typing", "msgspec"}
+PURE_STATE = PURE | {"bisect", "functools", "hashlib", "itertools", "struct"}
+"""No clock, randomness, I/O, threads or logging: what these rooms compute depends on input only."""
+
 ROLES = {"acceptor", "proposer", "learner", "election", "reads"}
 LINES_MAX, FUNCTION_LINES_MAX = 500, 60
 
 
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(), str(file))
+
+
 def imports(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
+    """Every module named in an import statement, also those inside functions and conditions."""
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
             yield node.module or ""
+            # `from package import module` names a module too.
+            for alias in node.names:
+                module = ROOT / (node.module or "").replace(".", "/") / alias.name
+                if module.is_dir() or module.with_suffix(".py").exists():
+                    yield f"{node.module}.{alias.name}"
 
 
 def name(file: Path) -> str:
     return str(file.relative_to(ROOT))
 
 
+def room(parts: tuple[str, ...]) -> str:
+    """The room of a file or module inside its package; "" for the package itself."""
+    return parts[1].removesuffix(".py") if len(parts) > 1 and parts[1] != "__init__.py" else ""
+
+
 @pytest.mark.parametrize("file", FILES, ids=name)
-def test_nothing_imports_upward(file: Path) -> None:
-    above = ABOVE.get(file.relative_to(ROOT).parts[0], set())
-    assert not [module for module in imports(file) if module.split(".")[0] in above]
+def test_imports_go_one_way_between_packages(file: Path) -> None:
+    package = file.relative_to(ROOT).parts[0]
+    used = {module.split(".")[0] for module in imports(file)} & set(PACKAGES)
+    assert used <= MAY_IMPORT[package] | {package}
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_imports_go_one_way_between_rooms(file: Path) -> None:
+    parts = file.relative_to(ROOT).parts
+    rooms = ROOMS.get(parts[0])
+    own = room(parts)
+    if rooms is None or own not in rooms:
+        assert rooms is None or own == "", f"{own} is no room of {parts[0]}: name it in this test"
+        return
+    used = {room(tuple(module.split("."))) for module in imports(file) if
+            module.split(".")[0] == parts[0]}  # fmt: skip
+    assert used - {""} <= rooms[own] | {own}
+
+
+def test_no_circles_between_files() -> None:
+    """Not even under TYPE_CHECKING: two files that need each other are one subject, or want a
+    port between them."""
+    modules = {name(file)[: -len(".py")].replace("/", "."): file for file in FILES}
+    graph = {
+        module: {used for used in imports(file) if used in modules and used != module}
+        for module, file in modules.items()
+    }
+    assert circles(graph) == []
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The circles that a depth-first walk meets, each as the modules on it."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def walk(module: str, path: list[str]) -> None:
+        if module in path:
+            found.append(path[path.index(module) :])
+        elif module not in done:
+            for used in sorted(graph[module]):
+                walk(used, [*path, module])
+            done.add(module)
+
+    for module in sorted(graph):
+        walk(module, [])
+    return found
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == [["a", "b", "c"]]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def foreign(file: Path, allowed: set[str], rooms: Iterable[str]) -> set[str]:
+    return {
+        module
+        for module in imports(file)
+        if module not in allowed and not module.startswith(tuple(rooms))
+    }
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "paxos").glob("*.py")), ids=name)
 def test_the_core_is_pure(file: Path) -> None:
-    foreign = {m for m in imports(file) if m not in PURE and m.split(".")[0] != "paxos"}
-    assert not foreign
+    assert foreign(file, PURE, ("paxos",)) == set()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "kvstore/state").glob("*.py")), ids=name)
+def test_the_state_is_pure(file: Path) -> None:
+    rooms = ("paxos", "kvstore.state", "kvstore.commands", "kvstore.errors")
+    assert foreign(file, PURE_STATE, rooms) == set()
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "paxos").glob("*.py")), ids=name)
@@ -51,6 +170,16 @@ def test_only_the_node_composes_roles(file: Path) -> None:
     used = {m.removeprefix("paxos.") for m in imports(file)} & ROLES
     allowed = {"node": ROLES, "synod": {"acceptor", "proposer"}}.get(file.stem, set())
     assert used <= allowed
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for file in FILES:
+        for node in ast.walk(parsed(file)):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(name(file))
+    assert len(places) > 300, "the walk found too little"
+    assert {each: files for each, files in places.items() if len(files) > 1} == {}
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)
