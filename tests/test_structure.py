@@ -57,7 +57,7 @@ PROOF: dict[str, set[str]] = {
 ROOMS = {"kvstore": KVSTORE, "http_api": HTTP_API, "proof": PROOF}
 
 PURE = {"collections", "collections.abc", "dataclasses", "enum", "typing", "msgspec"}
-PURE_STATE = PURE | {"bisect", "functools", "hashlib", "itertools", "struct"}
+PURE_STATE = PURE | {"bisect", "functools", "hashlib", "heapq", "itertools", "operator", "struct"}
 """No clock, randomness, I/O, threads or logging: what these rooms compute depends on input only."""
 
 ROLES = {"acceptor", "proposer", "learner", "election", "reads"}
@@ -163,6 +163,11 @@ def test_the_core_is_pure(file: Path) -> None:
 def test_the_state_is_pure(file: Path) -> None:
     rooms = ("paxos", "kvstore.state", "kvstore.commands", "kvstore.errors")
     assert foreign(file, PURE_STATE, rooms) == set()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "kvstore/commands").glob("*.py")), ids=name)
+def test_the_commands_are_pure(file: Path) -> None:
+    assert foreign(file, PURE_STATE, ("paxos", "kvstore.commands", "kvstore.errors")) == set()
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "paxos").glob("*.py")), ids=name)

@@ -1,6 +1,6 @@
 """`auth/...`: users, roles, tokens; and what every other call needs of its caller.
 
-Writes are judged where they are applied (`kvstore.state.auth`), reads where they happen;
+Writes are judged where they are applied (`kvstore.state.rights`), reads where they happen;
 `authorize` says on whose behalf, and refuses what needs no state to be refused. The differences to
 etcd 3.5: what an inner transaction does is checked too, the keys of a lease are shown only to who
 may read them (as since 3.5.8), compaction takes a user, and moving the leader takes root.

@@ -7,6 +7,7 @@ Replicated state only: when a lease ends is decided by the leader
 
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from kvstore.state.changes import Changes
 from kvstore.state.tables import Tables
@@ -20,14 +21,21 @@ _ID = struct.Struct(">q")
 _GRANT = struct.Struct(">qQ")
 
 
+class LeaseTtl(NamedTuple):
+    """A lease and the seconds it was granted for; 0 for one that has ended."""
+
+    lease: int
+    ttl_s: int
+
+
 class LeaseTable:
-    """All leases. `changed` collects (id, seconds granted, 0 if ended) until somebody takes it."""
+    """All leases. `changed` collects those granted and ended, until the caller clears it."""
 
     def __init__(self, store: Tables, changes: Changes) -> None:
         self._changes = changes
         self._leases = store.tables["leases"]
         self._keys = store.tables["lease_keys"]
-        self.changed: list[tuple[int, int]] = []
+        self.changed: list[LeaseTtl] = []
 
     def ttl_s(self, lease: int) -> int | None:
         """Seconds it was granted for, or None if there is no such lease."""
@@ -39,10 +47,9 @@ class LeaseTable:
         data = self._leases.get(_ID.pack(lease))
         return 0 if data is None else int(_GRANT.unpack(data)[1])
 
-    def all(self) -> Iterator[tuple[int, int]]:
-        """(id, seconds granted) of every lease."""
+    def all(self) -> Iterator[LeaseTtl]:
         for key, data in self._leases.scan(b"", None):
-            yield _ID.unpack(key)[0], _GRANT.unpack(data)[0]
+            yield LeaseTtl(_ID.unpack(key)[0], _GRANT.unpack(data)[0])
 
     def keys(self, lease: int) -> list[bytes]:
         """The keys it holds, in order."""
@@ -54,13 +61,13 @@ class LeaseTable:
         """Begin a lease in `slot`. There must be none of that id."""
         data = _GRANT.pack(ttl_s, slot)
         self._leases.put(_ID.pack(lease), data)
-        self.changed.append((lease, ttl_s))
+        self.changed.append(LeaseTtl(lease, ttl_s))
         self._changes.lease_granted(lease, data)
 
     def end(self, lease: int) -> None:
         """Delete a lease that holds no keys any more."""
         self._leases.delete(_ID.pack(lease))
-        self.changed.append((lease, 0))
+        self.changed.append(LeaseTtl(lease, 0))
         self._changes.lease_ended(lease)
 
     def attach(self, lease: int, key: bytes) -> None:

@@ -4,7 +4,7 @@ Every write takes the next revision. Three tables:
 
 - `keys`: key -> current record. One lookup answers the common read.
 - `versions`: (key, its mod revision) -> the revision that superseded it, and the old record.
-- `history`: (revision, sub) -> which key was written or deleted, and the mod revision that it
+- `history`: (revision, sub) -> which key was put or deleted, and the mod revision that it
   superseded. Read forward it is the change feed; the values are in the other two tables.
 
 A value is thus stored once at a time, and moves when it is superseded. After compaction at C the
@@ -35,9 +35,9 @@ PAGE_BYTES_MAX = 4 << 20
 
 
 class KeyEvent(NamedTuple):
-    """One key written or deleted. Of a deleted one only key and mod_revision are set.
+    """One key put or deleted. Of a deleted one only key and mod_revision are set.
 
-    `previous` is what was there before, or None: nothing, or it has been compacted.
+    `previous` is what was there before; None if there was nothing, or if it was compacted.
     """
 
     item: KeyValue
@@ -116,7 +116,7 @@ class Mvcc:
         return 0 if record is None else int(_RECORD.unpack_from(record)[1])
 
     def put(self, key: bytes, value: bytes, revision: int, sub: int = 0, lease: int = 0) -> KeyPut:
-        """Write at `revision`, as part `sub` of its change."""
+        """Put at `revision`, as part `sub` of its change."""
         old = self._keys.get(key)
         if old is None:
             create, superseded, version = revision, 0, 1
@@ -229,10 +229,10 @@ class Mvcc:
                 yield _key_of_version(encoded), stored[8:]
 
     def key_history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
-        """Writes and deletions of `key` up to `revision` (0: now), as far as compaction left them.
+        """Puts and deletions of `key` up to `revision` (0: now), as far as compaction left them.
 
-        Of a deletion `previous` is set; of a write it is not: it is the next event's. Raises
-        RevisionInFuture or RevisionCompacted.
+        `previous` is set for deletions only; for a put it would be the item of the next event.
+        Raises RevisionInFuture or RevisionCompacted.
         """
         if revision:
             self.check_revision(revision)

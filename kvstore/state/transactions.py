@@ -3,7 +3,7 @@
 The rules are etcd's: every compare, of inner transactions too, looks at the state before; then the
 operations of the chosen branches run in order and see what earlier ones did; all writes share one
 revision, and no key is put twice. Whatever can fail (a lease or key that does not exist, a revision
-that is gone) is looked up before anything is written, so nothing ever needs to be undone.
+that cannot be read) is looked up before anything is written, so nothing ever needs to be undone.
 """
 
 from bisect import bisect_left, bisect_right
