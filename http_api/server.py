@@ -71,7 +71,7 @@ class HttpServer:
         self._config = config
         self._metrics = HttpMetrics()
         self._metrics.register(replica.metrics.registry)
-        self._facilities = Facilities(config)
+        self.facilities = Facilities(config)
         self._access = Access(replica, config.request_timeout_s)
         self.calls = native_calls()
         self._router = Router(self.calls, self._metrics)
@@ -81,7 +81,7 @@ class HttpServer:
         self._stopping = False
         self._lanes: Lanes | None = None
         self._etcd = EtcdApi(
-            cast(Replica, replica), config, self._facilities.bodies, self._access, self._metrics
+            cast(Replica, replica), config, self.facilities.bodies, self._access, self._metrics
         )
         self.address: Address = config.listen_client
 
@@ -118,7 +118,7 @@ class HttpServer:
         self._stopping = True
         if self._listener is not None:
             self._listener.close()
-        self._facilities.streams.stop()
+        self.facilities.streams.stop()
         self._etcd.stop()
         if self._server is not None and self._lanes is not None:
             self._server.pre_shutdown()
@@ -148,7 +148,7 @@ class HttpServer:
                 session = access.sessions.anonymous
                 if access.enabled:
                     session = await access.admit(call.need, partial(access.of_header, request))
-                ask = Ask(request, session, call, self._facilities, parameter, query)
+                ask = Ask(request, session, call, self.facilities, parameter, query)
                 response = await call.handler(ask)
         except KvError as error:
             response = self._problem(request, path, error)
