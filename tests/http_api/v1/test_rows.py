@@ -49,6 +49,7 @@ EXAMPLES = {
     "GET /": Example("/"),
 }
 CALLS = {f"{call.method} {call.path}": call for call in native_calls()}
+ADMINISTRATION = {"POST /v1/cluster/handover", "POST /v1/compact"}
 DATA = {Need.CALLER, Need.ROOT}
 """What calls below /v1/ may need: none of them is served to nobody."""
 
@@ -64,6 +65,7 @@ def test_every_row_is_whole(name: str) -> None:
     assert call.doc.summary
     assert call.doc.answers
     assert (call.need in DATA) == call.path.startswith("/v1/")
+    assert (call.need is Need.ROOT) == (name in ADMINISTRATION)
     takes_a_body = call.message is not None or bool(call.doc.body)
     assert takes_a_body == (call.body_bytes_max > 0)
     assert takes_a_body >= bool(EXAMPLES[name].body)
