@@ -21,7 +21,7 @@ from kvstore.config import Config
 from kvstore.errors import KvError
 
 M = TypeVar("M")
-R_co = TypeVar("R_co", covariant=True)
+H = TypeVar("H")
 
 
 class Need(Enum):
@@ -55,8 +55,8 @@ class Doc:
 
 
 @dataclass(frozen=True)
-class Call(Generic[M, R_co]):
-    """One call. `M` is what its body holds, `R_co` what its handler returns.
+class Call(Generic[M, H]):
+    """One call. `M` is what its body holds, `H` the kind of its handler.
 
     `path` may hold one `{parameter}`, which takes all there is, slashes included. `message` is
     the struct that the body is decoded into; None where the body is not JSON, or there is none.
@@ -64,7 +64,7 @@ class Call(Generic[M, R_co]):
 
     method: str
     path: str
-    handler: "Callable[[Ask[M]], Awaitable[R_co]]"
+    handler: H
     need: Need
     doc: Doc
     body_bytes_max: int = 0
@@ -146,4 +146,4 @@ class Ask(Generic[M]):
 
 Handler = Callable[[Ask[Any]], Awaitable[web.StreamResponse]]
 """The handler of a call of the native API."""
-NativeCall = Call[Any, web.StreamResponse]
+NativeCall = Call[Any, Handler]
