@@ -42,13 +42,14 @@ class Need(Enum):
 class Doc:
     """What a caller may send and will get; `query` is also what the handler accepts.
 
+    `body`: schemas by content type, where the row has no message.
     `limit_max`: how far `limit` goes, and its default, where they are not those of listings.
     """
 
     summary: str
     query: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
-    body: dict[str, Any] | None = None
+    body: dict[str, Any] = field(default_factory=dict)
     answers: dict[int, dict[str, Any]] = field(default_factory=dict)
     problems: tuple[type[KvError], ...] = ()
     limit_max: int | None = None
@@ -70,8 +71,8 @@ class Call(Generic[M, H]):
     body_bytes_max: int = 0
     """A longer body is refused unread. 0: the call takes none, and one that comes is ignored."""
     message: type[M] | None = None
-    body_required: bool = True
-    """Whether an empty body is refused; else it stands for a message without fields."""
+    empty_body: bool = False
+    """Whether an empty body stands for a message in which nothing is set."""
 
 
 class Facilities:
@@ -129,7 +130,7 @@ class Ask(Generic[M]):
         call = self.call
         assert call.message is not None
         body = await self.body()
-        if not call.body_required and not body.strip():
+        if call.empty_body and not body.strip():
             body = b"{}"
         return parse_json(call.message, body)
 

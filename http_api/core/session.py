@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from http_api.core.port import ReplicaPort
 from kvstore.commands.accounts import Permission, Right, User
 from kvstore.commands.commands import Administer, AsUser, Once, Result, StoreCommand
@@ -244,6 +246,11 @@ class Session:
     def status(self) -> NodeStatus:
         """What this node knows of itself and of the cluster. Needs no right."""
         return self._store.status()
+
+    @property
+    def metrics(self) -> CollectorRegistry:
+        """What Prometheus sees of this process. Needs no right."""
+        return self._store.metrics.registry
 
     @property
     def failure(self) -> str:

@@ -48,9 +48,14 @@ class StreamLink(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.set_protocol(self._inner)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the client has gone, or was cut off."""
+        return self.gone.done() or self._transport.is_closing()
+
     def check(self) -> None:
         """Raises ConnectionResetError if the client has gone."""
-        if self.gone.done() or self._transport.is_closing():
+        if self.closed:
             raise ConnectionResetError("the client has gone")
 
     async def send(self, data: bytes) -> None:
@@ -113,13 +118,10 @@ class Streams:
     def __len__(self) -> int:
         return self._open
 
-    def check(self) -> None:
-        """Raise Overloaded at the bound, Stopping while the server stops: `run` would, too. For
-        a handler that would otherwise have begun its answer."""
-        if self._stopping.is_set():
-            raise Stopping("this node is shutting down")
-        if self._open >= STREAMS_MAX:
-            raise Overloaded(f"{self._open} streams are open here already")
+    @property
+    def stopping(self) -> bool:
+        """Whether the server stops, and no stream may begin."""
+        return self._stopping.is_set()
 
     async def run(self, link: StreamLink, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` for as long as the client and the server stay; else it is cancelled, and has
@@ -128,12 +130,12 @@ class Streams:
         Raises ConnectionResetError, Stopping, or Overloaded at the bound, besides what `work`
         raises.
         """
-        try:
-            self.check()
-        except BaseException:
+        if self.stopping or self._open >= STREAMS_MAX:
             work.close()
             link.release()
-            raise
+            if self.stopping:
+                raise Stopping("this node is shutting down")
+            raise Overloaded(f"{self._open} streams are open here already")
         loop = asyncio.get_running_loop()
         task, stopping = loop.create_task(work), loop.create_task(self._stopping.wait())
         self._open += 1
