@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from aiohttp import web
 
-from http_api.core.calls import Call, Doc, H, M, Need
+from http_api.core.calls import Doc, H, M, Need, Row
 from http_api.core.problems import refusal
 from http_api.core.session import Session, SessionCommand
 from http_api.etcd.channel import DOCUMENT_BYTES_MAX, Channel
@@ -123,7 +123,7 @@ def without_code(error: RequestError) -> RequestError:
 
 
 @dataclass(frozen=True)
-class EtcdCall(Call[M, H]):
+class EtcdCall(Row[M, H]):
     """What all calls of etcd's API say of themselves; the subclasses differ in how they answer."""
 
     size: SizeRule = SizeRule.MESSAGE
