@@ -8,7 +8,7 @@ import asyncio
 import logging
 from functools import partial
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -27,7 +27,6 @@ from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config
 from kvstore.errors import KvError, Overloaded
-from kvstore.replica.replica import Replica
 from kvstore.state.auth import caller
 
 KEEPALIVE_S = 75.0
@@ -80,9 +79,7 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._stopping = False
         self._lanes: Lanes | None = None
-        self._etcd = EtcdApi(
-            cast(Replica, replica), config, self._facilities.bodies, self._access, self._metrics
-        )
+        self._etcd = EtcdApi(self._access, self._facilities, self._metrics)
         self.address: Address = config.listen_client
 
     async def start(self) -> None:
@@ -119,7 +116,6 @@ class HttpServer:
         if self._listener is not None:
             self._listener.close()
         self._facilities.streams.stop()
-        self._etcd.stop()
         if self._server is not None and self._lanes is not None:
             self._server.pre_shutdown()
             await asyncio.gather(self._lanes.stop(STOP_S), self._server.shutdown(STOP_S))
