@@ -8,7 +8,7 @@ import asyncio
 import logging
 from functools import partial
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -27,8 +27,6 @@ from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config
 from kvstore.errors import KvError, Overloaded
-from kvstore.replica.replica import Replica
-from kvstore.state.auth import caller
 
 KEEPALIVE_S = 75.0
 """Connections without a complete request for so long are closed, slow heads included."""
@@ -80,9 +78,7 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._stopping = False
         self._lanes: Lanes | None = None
-        self._etcd = EtcdApi(
-            cast(Replica, replica), config, self.facilities.bodies, self._access, self._metrics
-        )
+        self._etcd = EtcdApi(self._access, self.facilities, self._metrics)
         self.address: Address = config.listen_client
 
     async def start(self) -> None:
@@ -119,7 +115,6 @@ class HttpServer:
         if self._listener is not None:
             self._listener.close()
         self.facilities.streams.stop()
-        self._etcd.stop()
         if self._server is not None and self._lanes is not None:
             self._server.pre_shutdown()
             await asyncio.gather(self._lanes.stop(STOP_S), self._server.shutdown(STOP_S))
@@ -137,7 +132,6 @@ class HttpServer:
         """Every request: find its handler, turn errors into problems, count it."""
         began = perf_counter()
         meter = self._unmatched
-        caller.set(None)  # whatever task this is, and whomever it served before
         path, query = split_target(request.raw_path)
         try:
             if owns(path):

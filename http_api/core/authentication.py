@@ -175,10 +175,6 @@ class Access:
             await session.require_root(self._timeout_s)
         return session
 
-    async def administer(self, caller: Caller | None) -> None:
-        """For etcd's API until it has sessions."""
-        await self.sessions.of(caller).require_root(self._timeout_s)
-
     async def _shown(self, prove: Callable[[], Awaitable[Caller | None]]) -> Session:
         """Who cannot prove who it is is nobody."""
         if not self.enabled:

@@ -56,8 +56,8 @@ class Doc:
 
 
 @dataclass(frozen=True)
-class Call(Generic[M, H]):
-    """One call. `M` is what its body holds, `H` the kind of its handler.
+class Row(Generic[M, H]):
+    """One call of either API. `M` is what its body holds, `H` the kind of its handler.
 
     `path` may hold one `{parameter}`, which takes all there is, slashes included. `message` is
     the struct that the body is decoded into; None where the body is not JSON, or there is none.
@@ -97,7 +97,7 @@ class Ask(Generic[M]):
         self,
         request: web.BaseRequest,
         session: Session,
-        call: Call[M, Any],
+        call: Row[M, Any],
         facilities: Facilities,
         parameter: str = "",
         query: str = "",
@@ -145,6 +145,13 @@ class Ask(Generic[M]):
         return await self.session.execute(wrapped, timeout_s)
 
 
-Handler = Callable[[Ask[Any]], Awaitable[web.StreamResponse]]
+Handler = Callable[[Ask[M]], Awaitable[web.StreamResponse]]
 """The handler of a call of the native API."""
-NativeCall = Call[Any, Handler]
+
+
+@dataclass(frozen=True)
+class Call(Row[M, Handler[M]]):
+    """One call of the native API."""
+
+
+NativeCall = Call[Any]
