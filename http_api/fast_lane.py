@@ -11,19 +11,17 @@ import asyncio
 import re
 from collections.abc import Callable
 from time import perf_counter
-from typing import cast
+from typing import Any
 
 from http_api.core import params
 from http_api.core.metrics import Meter
 from http_api.core.problems import KeyNotFound, problem
 from http_api.core.responses import Answer
-from http_api.core.store import Store
+from http_api.core.session import Session
 from http_api.v1.kv import absent, value_answer, written_answer
 from kvstore.commands.commands import VALUE_BYTES_MAX, Put
-from kvstore.commands.operations import only
 from kvstore.commands.results import Result
 from kvstore.errors import KvError
-from kvstore.replica.ambient import check_read
 
 WAITING_BYTES_MAX = 1 << 16
 """Pipelined bytes kept while a request is in work; then the socket is not read any further."""
@@ -63,20 +61,21 @@ def body_length(headers: bytes) -> int:
 class Lanes:
     """What all connections of a server share.
 
+    `session` is nobody's: a request that names its sender is handed over to aiohttp.
     `hand_over()` makes aiohttp's protocol for a connection; `unexpected(method, target)` answers,
     and logs, an exception that is being handled and is not an error of ours.
     """
 
     def __init__(
         self,
-        replica: Store,
+        session: Session,
         timeout_s: float,
         idle_s: float,
         meters: dict[bytes, Meter],
         hand_over: Callable[[], asyncio.Protocol],
         unexpected: Callable[[str, str], Answer],
     ) -> None:
-        self.replica = replica
+        self.session = session
         self.timeout_s = timeout_s
         self.idle_s = idle_s
         self.meters = meters
@@ -132,8 +131,8 @@ class FastLane(asyncio.Protocol):
         self._paused = False
         self._taking = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+    def connection_made(self, transport: Any) -> None:  # uvloop's is no asyncio.Transport
+        self._transport = transport
         self._lanes.opened(self)
         self._began = perf_counter()
         loop = asyncio.get_running_loop()
@@ -225,10 +224,10 @@ class FastLane(asyncio.Protocol):
         try:
             self._key = params.decode_key(matched[2].decode())
             if method == b"GET":
-                self._lanes.replica.barrier(self._lanes.timeout_s).add_done_callback(self._read)
+                self._lanes.session.barrier(self._lanes.timeout_s).add_done_callback(self._read)
             else:
                 put = Put(self._key, data[start : start + length])
-                future = self._lanes.replica.submit(put, self._lanes.timeout_s)
+                future = self._lanes.session.submit(put, self._lanes.timeout_s)
                 future.add_done_callback(self._written)
         except Exception as error:
             self._answer(self._problem(error))
@@ -244,10 +243,7 @@ class FastLane(asyncio.Protocol):
     def _read(self, future: "asyncio.Future[None]") -> None:
         try:
             future.result()
-            state = self._lanes.replica.state
-            if state.auth.enabled:  # a request that names its sender does not come here
-                check_read(state.auth, self._key, only(self._key))
-            found = state.get(self._key)
+            found = self._lanes.session.get(self._key)
             if found is None:
                 raise KeyNotFound(absent(0))
             answer = value_answer(found)

@@ -6,37 +6,27 @@ objects halves the throughput, and a table of a dozen paths needs none of it.
 
 import asyncio
 import logging
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from prometheus_client import CollectorRegistry
 
-from http_api.core.context import Context
+from http_api.core.authentication import Access
+from http_api.core.calls import Ask, Facilities, NativeCall
 from http_api.core.metrics import HttpMetrics
+from http_api.core.port import ReplicaPort
 from http_api.core.problems import NOT_APPLIED, Malformed, Unexpected, problem
 from http_api.core.responses import Answer, answer
-from http_api.core.router import Route, Router, split_target
-from http_api.core.store import Store
+from http_api.core.router import Router, split_target
 from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
-from http_api.v1.batch import BatchResource
-from http_api.v1.cluster import ClusterResource
-from http_api.v1.dashboard import DashboardResource
-from http_api.v1.health import HealthResource
-from http_api.v1.kv import KvResource
-from http_api.v1.leases import LeasesResource
-from http_api.v1.listing import ListingResource
+from http_api.v1 import batch, cluster, dashboard, health, kv, leases, listing, txn
 from http_api.v1.openapi import Description
-from http_api.v1.txn import TxnResource
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config
 from kvstore.errors import KvError, Overloaded
-from kvstore.replica.ambient import caller
-
-if TYPE_CHECKING:
-    from kvstore.replica.replica import Replica
 
 KEEPALIVE_S = 75.0
 """Connections without a complete request for so long are closed, slow heads included."""
@@ -49,6 +39,25 @@ _READS = frozenset(("GET", "HEAD", "OPTIONS"))
 _log = logging.getLogger("http_api")
 
 
+def native_calls() -> list[NativeCall]:
+    """The rows of the native API."""
+    description = Description()
+    calls: list[NativeCall] = [
+        *kv.CALLS,
+        *listing.CALLS,
+        *txn.CALLS,
+        *batch.CALLS,
+        *WatchResource().calls(),
+        *leases.CALLS,
+        *cluster.CALLS,
+        *health.CALLS,
+        *description.calls(),
+        *dashboard.CALLS,
+    ]
+    description.complete(calls)
+    return calls
+
+
 class HttpServer:
     """Serves the API of one replica on `config.listen_client`.
 
@@ -56,42 +65,21 @@ class HttpServer:
     bound both.
     """
 
-    def __init__(self, replica: Store, config: Config) -> None:
+    def __init__(self, replica: ReplicaPort, config: Config) -> None:
         self._config = config
         self._metrics = HttpMetrics()
-        context = self._context = Context(replica, config)
-        description = Description()
-        self.routes: list[Route] = [
-            *KvResource(context).routes(),
-            *ListingResource(context).routes(),
-            *TxnResource(context).routes(),
-            *BatchResource(context).routes(),
-            *WatchResource(context).routes(),
-            *LeasesResource(context).routes(),
-            *ClusterResource(context).routes(),
-            *HealthResource(context, self._register(replica)).routes(),
-            *description.routes(),
-            *DashboardResource().routes(),
-        ]
-        description.complete(self.routes)
-        self._router = Router(self.routes, self._metrics)
+        self._metrics.register(replica.metrics.registry)
+        self.facilities = Facilities(config)
+        self._access = Access(replica, config.request_timeout_s)
+        self.calls = native_calls()
+        self._router = Router(self.calls, self._metrics)
         self._unmatched = self._metrics.meter("unmatched", "any")
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
         self._stopping = False
         self._lanes: Lanes | None = None
-        self._replica = replica
-        self._etcd = EtcdApi(
-            cast("Replica", replica), config, context.bodies, context.access, self._metrics
-        )
+        self._etcd = EtcdApi(self._access, self.facilities, self._metrics)
         self.address: Address = config.listen_client
-
-    def _register(self, replica: Store) -> CollectorRegistry:
-        """The replica's registry, or one of our own, with the HTTP metrics in it."""
-        metrics = getattr(replica, "metrics", None)
-        registry: CollectorRegistry = metrics.registry if metrics else CollectorRegistry()
-        self._metrics.register(registry)
-        return registry
 
     async def start(self) -> None:
         """Bind and serve; `address` is then the bound one. Raises OSError."""
@@ -109,7 +97,7 @@ class HttpServer:
             for method in ("GET", "PUT")
         }
         self._lanes = Lanes(
-            self._replica,
+            self._access.sessions.anonymous,
             self._config.request_timeout_s,
             KEEPALIVE_S,
             meters,
@@ -126,8 +114,7 @@ class HttpServer:
         self._stopping = True
         if self._listener is not None:
             self._listener.close()
-        self._context.streams.stop()
-        self._etcd.stop()
+        self.facilities.streams.stop()
         if self._server is not None and self._lanes is not None:
             self._server.pre_shutdown()
             await asyncio.gather(self._lanes.stop(STOP_S), self._server.shutdown(STOP_S))
@@ -145,16 +132,18 @@ class HttpServer:
         """Every request: find its handler, turn errors into problems, count it."""
         began = perf_counter()
         meter = self._unmatched
-        caller.set(None)  # whatever task this is, and whomever it served before
         path, query = split_target(request.raw_path)
         try:
             if owns(path):
                 response, meter = await self._etcd.handle(request, path, query)
             else:
-                handler, meter, parameter = self._router.resolve(request.method, path)
-                if self._context.access.enabled:
-                    await self._context.access.admit(request, path)
-                response = await handler(request, parameter, query)
+                call, meter, parameter = self._router.resolve(request.method, path)
+                access = self._access
+                session = access.sessions.anonymous
+                if access.enabled:
+                    session = await access.admit(call.need, partial(access.of_header, request))
+                ask = Ask(request, session, call, self.facilities, parameter, query)
+                response = await call.handler(ask)
         except KvError as error:
             response = self._problem(request, path, error)
         except ConnectionError:
@@ -195,12 +184,11 @@ class HttpServer:
 class _Refusal(asyncio.Protocol):
     """A connection over the bound: one answer, then the end."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:  # uvloop's is no asyncio.Transport
         """Answer at once; closing right away could destroy the answer before it is read."""
-        stream = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
-        stream.write(problem(Overloaded("too many connections are open")).closing())
-        stream.write_eof()
-        asyncio.get_running_loop().call_later(LINGER_S, stream.close)
+        transport.write(problem(Overloaded("too many connections are open")).closing())
+        transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, transport.close)
 
 
 def _protocol_log() -> logging.Logger:

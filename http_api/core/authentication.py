@@ -1,4 +1,4 @@
-"""Who sends a request, and on whose behalf it is served: tokens, passwords, the native API's seam.
+"""Who sends a request: from tokens and passwords to a caller, and to the session that it gets.
 
 While authentication is off this costs one attribute test per request.
 """
@@ -8,16 +8,16 @@ import hashlib
 import secrets
 from base64 import b64decode
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
+from http_api.core.calls import Need
 from http_api.core.passwords import SALT_BYTES, password_hash, password_matches
-from http_api.core.store import State, Store
+from http_api.core.port import ReplicaPort
+from http_api.core.session import CallerSessions, Session
 from http_api.core.tokens import Tokens
-from kvstore.commands.operations import KeyValue, Select, Selected, only
 from kvstore.errors import Overloaded, Reason, Unauthenticated, auth_error
-from kvstore.replica.ambient import caller, check_read
-from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage
 from kvstore.state.rights import Caller
 
 HASHING_MAX = 2
@@ -26,14 +26,14 @@ HASHES_WAITING_MAX = 64
 LOGINS_MAX = 1_000
 """Pairs of user and password that were found right, for clients that send them each time."""
 
-_ADMINISTRATION = ("/v1/compact", "/v1/snapshot", "/v1/cluster/")
-_SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
-
 
 class Access:
     """Shared by both APIs of a server."""
 
-    def __init__(self, replica: Store, timeout_s: float, tokens: Tokens | None = None) -> None:
+    def __init__(
+        self, replica: ReplicaPort, timeout_s: float, tokens: Tokens | None = None
+    ) -> None:
+        self.sessions = CallerSessions(replica)
         self._replica = replica
         self._timeout_s = timeout_s
         self._tokens = tokens or Tokens()
@@ -81,7 +81,7 @@ class Access:
         Raises AuthError, Unavailable. A change while the hash is computed makes the answer void
         by its revision, so it need not be looked for.
         """
-        await self._replica.read_barrier(self._timeout_s)
+        await self._replica.barrier(self._timeout_s)
         auth = self._replica.state.auth
         if not auth.enabled:
             raise auth_error(Reason.OFF)
@@ -109,7 +109,7 @@ class Access:
         by = self._known(token)
         if by is None:
             # Perhaps this node has not applied yet what the token needs.
-            await self._replica.read_barrier(self._timeout_s)
+            await self._replica.barrier(self._timeout_s)
             by = self._known(token)
         if by is None:
             raise Unauthenticated(Reason.BAD_TOKEN)
@@ -139,10 +139,10 @@ class Access:
                 self._logins.popitem(last=False)
         return by
 
-    async def _of(self, request: web.BaseRequest) -> Caller:
+    async def of_header(self, request: web.BaseRequest) -> Caller:
         """Whom the Authorization header proves: a token, bare or as a Bearer, or Basic.
 
-        Raises Unauthenticated, Unavailable.
+        Raises Unauthenticated, also without the header, or Unavailable.
         """
         value = request.headers.get(hdrs.AUTHORIZATION, "").strip()
         if not value:
@@ -156,28 +156,33 @@ class Access:
                 return await self.of_password(name, password)
         return await self.of_token(value)
 
-    # -- the native API ---------------------------------------------------------------------
+    # -- admission --------------------------------------------------------------------------
 
-    async def admit(self, request: web.BaseRequest, path: str) -> None:
-        """Serve a request to the native API on behalf of its sender, while authentication is on.
+    async def admit(self, need: Need, prove: Callable[[], Awaitable[Caller | None]]) -> Session:
+        """The session in which a request for a call with this need is served.
 
-        Raises AuthError, Unavailable. Paths outside of /v1/ show no data, and are open to all.
+        `prove` says whose request it is; None is nobody in particular. It is asked only if the
+        call needs to know. Raises what it raises, AuthError and Unavailable. The APIs ask for
+        nothing of this while authentication is off, and serve `sessions.anonymous`.
         """
-        if not path.startswith("/v1/"):
-            return
-        by = await self._of(request)
-        if path.startswith(_ADMINISTRATION) and not (
-            path.startswith("/v1/cluster") and request.method in _SAFE
-        ):
-            await self.administer(by)
-        caller.set(by)
+        match need:
+            case Need.OPEN:
+                return self.sessions.anonymous
+            case Need.SHOWN:
+                return await self._shown(prove)
+        session = self.sessions.of(await prove())
+        if need is Need.ROOT:
+            await session.require_root(self._timeout_s)
+        return session
 
-    async def administer(self, by: Caller | None) -> None:
-        """Raise AuthError unless `by` is an administrator now, as of a read barrier."""
-        await self._replica.read_barrier(self._timeout_s)
-        reason = self._replica.state.auth.root_refusal(by)
-        if reason is not None:
-            raise auth_error(reason)
+    async def _shown(self, prove: Callable[[], Awaitable[Caller | None]]) -> Session:
+        """Who cannot prove who it is is nobody."""
+        if not self.enabled:
+            return self.sessions.anonymous
+        try:
+            return self.sessions.of(await prove())
+        except Unauthenticated:
+            return self.sessions.anonymous
 
 
 def _basic(text: str) -> tuple[str, str]:
@@ -189,52 +194,3 @@ def _basic(text: str) -> tuple[str, str]:
     if not colon:
         raise Unauthenticated(Reason.WRONG_PASSWORD)
     return name, password
-
-
-class Readable:
-    """A state as its caller may read it: each read raises AuthError without the right."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self.auth = state.auth
-        self.leases = state.leases
-
-    @property
-    def revision(self) -> int:
-        return self._state.revision
-
-    @property
-    def compacted_revision(self) -> int:
-        return self._state.compacted_revision
-
-    def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
-        check_read(self.auth, key, only(key))
-        return self._state.get(key, revision)
-
-    def range(
-        self,
-        start: bytes,
-        end: bytes | None,
-        *,
-        revision: int = 0,
-        limit: int,
-        reverse: bool = False,
-        keys_only: bool = False,
-    ) -> KeyPage:
-        check_read(self.auth, start, end)
-        return self._state.range(
-            start, end, revision=revision, limit=limit, reverse=reverse, keys_only=keys_only
-        )
-
-    def select(self, wanted: Select) -> Selected:
-        check_read(self.auth, wanted.start, wanted.end)
-        return self._state.select(wanted)
-
-    def history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
-        check_read(self.auth, key, only(key))
-        return self._state.history(key, limit, revision)
-
-    def changes(self, first_revision: int, revisions_max: int) -> list[tuple[int, list[KeyEvent]]]:
-        """Of all keys, so only for who may read all."""
-        check_read(self.auth, b"\0", None)
-        return self._state.changes(first_revision, revisions_max)

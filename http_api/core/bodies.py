@@ -1,9 +1,10 @@
 """Request bodies: bounded in size, in time, and in memory over all connections."""
 
 import asyncio
-from typing import Any
+import re
+from typing import Any, TypeVar
 
-import orjson
+import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -11,9 +12,15 @@ from http_api.core.problems import BodyTimeout, ExpectationFailed, Malformed, Un
 from kvstore.errors import InvalidArgument, Overloaded, TooLarge
 
 BODY_TIMEOUT_S = 30.0
-JSON_BYTES_MAX = 65_536
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_AT = re.compile(r" - at `\$\.?([^`]*)`")
+_NAMED = re.compile(r"(?:required|unknown) field `([^`]*)`")
+
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+"""By the type that they decode into: one for each kind of message there is."""
+
+T = TypeVar("T")
 
 
 class Bodies:
@@ -38,19 +45,6 @@ class Bodies:
         if len(body) > bytes_max:
             raise _too_large(len(body), bytes_max)
         return body
-
-    async def read_json(self, request: web.BaseRequest) -> dict[str, Any]:
-        """The body as a JSON object; an empty body is an empty object."""
-        body = await self.read(request, JSON_BYTES_MAX)
-        if not body.strip():
-            return {}
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise Malformed(f"the body is not valid JSON: {error}") from None
-        if not isinstance(document, dict):
-            raise Malformed("the body must be a JSON object")
-        return document
 
     async def _gather(self, request: web.BaseRequest, bytes_max: int) -> bytes:
         """A body of which some is still to come."""
@@ -113,19 +107,26 @@ def _send_continue(request: web.BaseRequest) -> None:
         request.transport.write(_CONTINUE)
 
 
-def fields(document: dict[str, Any], allowed: tuple[str, ...]) -> dict[str, Any]:
-    """The document, refused if it has other fields."""
-    for name in document:
-        if name not in allowed:
-            known = ", ".join(allowed)
-            raise InvalidArgument(name, f"unknown field {name!r}; the body takes: {known}")
-    return document
+def parse_json(kind: type[T], body: bytes, what: str = "the body") -> T:
+    """The body as `kind`. Raises Malformed or InvalidArgument, which names the field."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        found: T = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        raise InvalidArgument(_field(text), f"{what}: {text}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(f"{what} is not valid JSON: {error}") from None
+    except RecursionError:
+        raise Malformed(f"{what} is nested too deeply") from None
+    return found
 
 
-def integer_field(value: object, name: str, minimum: int, maximum: int) -> int:
-    """A JSON integer within the bounds."""
-    if type(value) is not int or not minimum <= value <= maximum:
-        raise InvalidArgument(
-            name, f"{name}: expected a whole number from {minimum} to {maximum}, got {value!r}"
-        )
-    return value
+def _field(text: str) -> str:
+    """The field at fault, as msgspec's sentence names it: `a.b[0]`; "body" for the whole."""
+    at = _AT.search(text)
+    named = _NAMED.search(text)
+    parts = (at[1] if at else "", named[1] if named else "")
+    return ".".join(part for part in parts if part) or "body"

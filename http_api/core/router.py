@@ -1,51 +1,19 @@
 """The table of routes: dispatch, 405 and the OpenAPI description all read it."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterable
 
-from aiohttp import web
-
+from http_api.core.calls import NativeCall
 from http_api.core.metrics import HttpMetrics, Meter
 from http_api.core.problems import MethodNotAllowed, PathNotFound
-from kvstore.errors import KvError
-
-Handler = Callable[[web.BaseRequest, str, str], Awaitable[web.StreamResponse]]
-"""Takes the request, the raw path parameter ("" if the path has none) and the raw query."""
-
-
-@dataclass(frozen=True)
-class Doc:
-    """What a caller may send and will get; `query` is also what the handler accepts.
-
-    `limit_max`: how far `limit` goes, and its default, where they are not those of listings.
-    """
-
-    summary: str
-    query: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
-    body: dict[str, Any] | None = None
-    answers: dict[int, dict[str, Any]] = field(default_factory=dict)
-    problems: tuple[type[KvError], ...] = ()
-    limit_max: int | None = None
-
-
-class Route(NamedTuple):
-    """One call. A path may hold one `{parameter}`, which takes all there is, slashes included."""
-
-    method: str
-    path: str
-    handler: Handler
-    doc: Doc
 
 
 class Resource:
-    """The handlers of one path, by method."""
+    """The calls at one path, by method."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.methods: dict[str, tuple[Handler, Meter]] = {}
+        self.methods: dict[str, tuple[NativeCall, Meter]] = {}
 
     @property
     def allow(self) -> str:
@@ -54,24 +22,24 @@ class Resource:
 
 
 class Router:
-    """Finds the handler of a request. HEAD goes where GET goes; the answer leaves the body out."""
+    """Finds the call that a request is for. HEAD goes where GET goes; the answer leaves the body
+    out."""
 
-    def __init__(self, routes: Iterable[Route], metrics: HttpMetrics) -> None:
-        self.routes = tuple(routes)
+    def __init__(self, calls: Iterable[NativeCall], metrics: HttpMetrics) -> None:
+        self.calls = tuple(calls)
         self._exact: dict[str, Resource] = {}
         self._patterns: list[tuple[str, str, Resource]] = []
         resources: dict[str, Resource] = {}
-        for route in self.routes:
-            resource = resources.get(route.path)
+        for call in self.calls:
+            resource = resources.get(call.path)
             if resource is None:
-                resource = resources[route.path] = Resource(route.path)
+                resource = resources[call.path] = Resource(call.path)
                 self._add(resource)
-            meter = metrics.meter(route.path, route.method)
-            resource.methods[route.method] = route.handler, meter
+            resource.methods[call.method] = call, metrics.meter(call.path, call.method)
         for path, resource in resources.items():
             if "GET" in resource.methods and "HEAD" not in resource.methods:
-                handler, _ = resource.methods["GET"]
-                resource.methods["HEAD"] = handler, metrics.meter(path, "HEAD")
+                call, _ = resource.methods["GET"]
+                resource.methods["HEAD"] = call, metrics.meter(path, "HEAD")
 
     def _add(self, resource: Resource) -> None:
         head, brace, rest = resource.path.partition("{")
@@ -81,8 +49,8 @@ class Router:
         else:
             self._exact[resource.path] = resource
 
-    def resolve(self, method: str, path: str) -> tuple[Handler, Meter, str]:
-        """Handler, its meter and the raw path parameter; raises PathNotFound, MethodNotAllowed."""
+    def resolve(self, method: str, path: str) -> tuple[NativeCall, Meter, str]:
+        """The call, its meter and the raw path parameter; raises PathNotFound, MethodNotAllowed."""
         resource, parameter = self.find(path)
         found = resource.methods.get(method)
         if found is None:

@@ -1,87 +1,160 @@
 """Answers without an end: what ends them is the client, the server's stop, or a client that
-does not read."""
+does not read.
+
+aiohttp tells a handler that its client has gone only when it reads or writes, and a watch may do
+neither for hours. Nor may a wait for aiohttp's flow control be given up: with some of its versions
+the next one to wait finds the future that was cancelled. So a StreamLink stands before aiohttp's
+protocol and listens.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from aiohttp import web
+from aiohttp.http import StreamWriter
 
 from kvstore.errors import Overloaded, Stopping
 
 STREAMS_MAX = 10_000
 STUCK_S = 30.0
-"""A client that takes nothing for so long is cut off."""
-_LOOK_S = 1.0
-"""aiohttp does not say that a client has gone, so all streams are looked at so often."""
+"""A client that takes nothing of what waits for it for so long is cut off."""
+
+T = TypeVar("T")
+
+
+class StreamLink(asyncio.Protocol):
+    """The connection below a request: is the client there, and does it read?
+
+    It passes everything on to the protocol that was there, which `release` puts back. Raises
+    ConnectionResetError if the client has gone already.
+    """
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        inner = transport.get_protocol()
+        assert isinstance(inner, asyncio.Protocol)
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._request = request
+        self._inner = inner
+        self._transport = transport
+        self._resumed = asyncio.Event()
+        transport.set_protocol(self)
+
+    def release(self) -> None:
+        """The protocol that was there takes over again."""
+        if not self._transport.is_closing():
+            self._transport.set_protocol(self._inner)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client has gone, or was cut off."""
+        return self.gone.done() or self._transport.is_closing()
+
+    def check(self) -> None:
+        """Raises ConnectionResetError if the client has gone."""
+        if self.closed:
+            raise ConnectionResetError("the client has gone")
+
+    async def send(self, data: bytes) -> None:
+        """Write to the response that is prepared for this request, and wait until the client has
+        taken enough of it. Raises like `drained`."""
+        self.check()
+        writer = self._request.writer
+        assert isinstance(writer, StreamWriter)
+        await writer.write(data, drain=False)
+        await self.drained()
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough for more to be written.
+
+        Raises ConnectionResetError if it goes, or reads nothing for STUCK_S and is cut off.
+        """
+        transport = self._transport
+        _, high = transport.get_write_buffer_limits()
+        left = transport.get_write_buffer_size()
+        while left > high:
+            self._resumed.clear()
+            try:
+                async with asyncio.timeout(STUCK_S):
+                    await self._resumed.wait()
+            except TimeoutError:
+                if transport.get_write_buffer_size() >= left:
+                    transport.abort()
+            self.check()
+            left = transport.get_write_buffer_size()
+
+    # -- asyncio.Protocol -------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+        self._resumed.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._inner.connection_lost(exc)
+        self._resumed.set()
+        if not self.gone.done():
+            self.gone.set_result(None)
 
 
 class Streams:
-    """The streams of one server."""
+    """The streams of one server, of both APIs."""
 
     def __init__(self) -> None:
-        self._open: dict[asyncio.Timeout, web.BaseRequest] = {}
-        self._looking: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._open = 0
+        self._stopping = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._open)
+        return self._open
 
-    @asynccontextmanager
-    async def open(self, request: web.BaseRequest) -> AsyncIterator[None]:
-        """A block that is left, without an error, when the client has gone or the server stops.
+    @property
+    def stopping(self) -> bool:
+        """Whether the server stops, and no stream may begin."""
+        return self._stopping.is_set()
 
-        Raises Overloaded at the bound, Stopping while the server stops; then nothing was sent.
+    async def run(self, link: StreamLink, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` for as long as the client and the server stay; else it is cancelled, and has
+        ended when this returns. Releases the link.
+
+        Raises ConnectionResetError, Stopping, or Overloaded at the bound, besides what `work`
+        raises.
         """
-        if self._stopping:
-            raise Stopping("this node is shutting down")
-        if len(self._open) >= STREAMS_MAX:
-            raise Overloaded(f"{len(self._open)} streams are open here already")
-        scope = asyncio.timeout(None)
+        if self.stopping or self._open >= STREAMS_MAX:
+            work.close()
+            link.release()
+            if self.stopping:
+                raise Stopping("this node is shutting down")
+            raise Overloaded(f"{self._open} streams are open here already")
+        loop = asyncio.get_running_loop()
+        task, stopping = loop.create_task(work), loop.create_task(self._stopping.wait())
+        self._open += 1
         try:
-            async with scope:
-                self._open[scope] = request
-                if self._looking is None:
-                    self._looking = asyncio.get_running_loop().create_task(self._look())
-                yield
-        except TimeoutError:
-            if not scope.expired():
-                raise
-        except ConnectionError:
-            if request.transport is not None and not request.transport.is_closing():
-                raise
+            await asyncio.wait((task, link.gone, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            link.check()
+            raise Stopping("this node is shutting down")
         finally:
-            self._open.pop(scope, None)
+            self._open -= 1
+            stopping.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
+            if not task.cancelled():
+                task.exception()  # heard, also if something else is raised
+            link.release()
 
     def stop(self) -> None:
         """End all of them now, and refuse new ones."""
-        self._stopping = True
-        for scope in list(self._open):
-            self._end(scope)
-
-    def _end(self, scope: asyncio.Timeout) -> None:
-        del self._open[scope]
-        scope.reschedule(asyncio.get_running_loop().time())
-
-    async def _look(self) -> None:
-        while self._open:
-            await asyncio.sleep(_LOOK_S)
-            for scope, request in list(self._open.items()):
-                if request.transport is None:
-                    self._end(scope)
-        self._looking = None
-
-
-async def send(request: web.BaseRequest, response: web.StreamResponse, data: bytes) -> None:
-    """Write to a stream, and wait until the client has taken enough of it.
-
-    Raises ConnectionError if the client has gone, or took nothing for STUCK_S and is cut off.
-    """
-    try:
-        async with asyncio.timeout(STUCK_S):
-            await response.write(data)
-    except TimeoutError:
-        transport = request.transport
-        if transport is not None:
-            transport.abort()
-        raise ConnectionResetError("the client does not read") from None
+        self._stopping.set()

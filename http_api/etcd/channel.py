@@ -15,6 +15,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from http_api.core.streams import StreamLink
 from http_api.etcd.decode import decode
 from http_api.etcd.errors import (
     INVALID_ARGUMENT,
@@ -25,7 +26,6 @@ from http_api.etcd.errors import (
     GrpcStatus,
 )
 from http_api.etcd.gateway import Gateway
-from http_api.etcd.link import StreamLink
 from kvstore.errors import KvError
 
 DOCUMENT_BYTES_MAX = 2 << 20

@@ -3,6 +3,8 @@
 from typing import Any
 from urllib.parse import urlsplit
 
+from http_api.core.calls import Need
+from http_api.etcd.calls import EtcdAsk, unary
 from http_api.etcd.encode import document
 from http_api.etcd.errors import (
     FAILED_PRECONDITION,
@@ -11,7 +13,7 @@ from http_api.etcd.errors import (
     UNIMPLEMENTED,
     EtcdError,
 )
-from http_api.etcd.gateway import Gateway, Unary
+from http_api.etcd.gateway import Gateway
 from http_api.etcd.messages import (
     MemberAddRequest,
     MemberListRequest,
@@ -42,27 +44,29 @@ def _peer_url(gateway: Gateway, node: int) -> str:
     return f"http://{_shown(host)}:{port}"
 
 
-def _members(gateway: Gateway) -> list[dict[str, Any]]:
+def _members(ask: EtcdAsk[Any]) -> list[dict[str, Any]]:
     """Every member; one that this node never met has no client URLs."""
+    gateway = ask.gateway
+    listening = {each.id: each.client_address for each in ask.session.status().members}
     found = []
     for node, (peer_host, _) in sorted(gateway.config.members.items()):
-        listening = gateway.replica.membership.client_addresses.get(node)
+        address = listening.get(node)
         found.append(
             document(
                 ID=gateway.member_id(node),
                 name=f"node{node}",
                 peerURLs=[_peer_url(gateway, node)],
-                clientURLs=[client_url(listening, peer_host)] if listening else [],
+                clientURLs=[client_url(address, peer_host)] if address else [],
             )
         )
     return found
 
 
-async def member_list(gateway: Gateway, message: MemberListRequest) -> dict[str, Any]:
+async def member_list(ask: EtcdAsk[MemberListRequest]) -> dict[str, Any]:
     """cluster/member/list. Members are configured, so every node always knows them all."""
-    if message.linearizable:
-        await gateway.barrier()
-    return document(header=gateway.header(0), members=_members(gateway))
+    if ask.message.linearizable:
+        await ask.barrier()
+    return document(header=ask.header(0), members=_members(ask))
 
 
 def _node_of(gateway: Gateway, member_id: int) -> int:
@@ -91,40 +95,55 @@ def _unsupported() -> EtcdError:
     return EtcdError(UNIMPLEMENTED, "etcdserver: the members of a running cluster are fixed")
 
 
-async def member_add(gateway: Gateway, message: MemberAddRequest) -> dict[str, Any]:
+async def member_add(ask: EtcdAsk[MemberAddRequest]) -> dict[str, Any]:
     """cluster/member/add."""
-    _check_urls(message.peer_urls)
-    taken = {_peer_url(gateway, node) for node in gateway.config.members}
-    if taken & set(message.peer_urls):
+    _check_urls(ask.message.peer_urls)
+    taken = {_peer_url(ask.gateway, node) for node in ask.gateway.config.members}
+    if taken & set(ask.message.peer_urls):
         raise EtcdError(FAILED_PRECONDITION, "etcdserver: Peer URLs already exists")
     raise _unsupported()
 
 
-async def member_remove(gateway: Gateway, message: MemberRequest) -> dict[str, Any]:
+async def member_remove(ask: EtcdAsk[MemberRequest]) -> dict[str, Any]:
     """cluster/member/remove."""
-    _node_of(gateway, message.id)
+    _node_of(ask.gateway, ask.message.id)
     raise _unsupported()
 
 
-async def member_update(gateway: Gateway, message: MemberUpdateRequest) -> dict[str, Any]:
+async def member_update(ask: EtcdAsk[MemberUpdateRequest]) -> dict[str, Any]:
     """cluster/member/update; what changes nothing succeeds."""
-    node = _node_of(gateway, message.id)
-    _check_urls(message.peer_urls)
-    if message.peer_urls != [_peer_url(gateway, node)]:
+    node = _node_of(ask.gateway, ask.message.id)
+    _check_urls(ask.message.peer_urls)
+    if ask.message.peer_urls != [_peer_url(ask.gateway, node)]:
         raise _unsupported()
-    return document(header=gateway.header(0), members=_members(gateway))
+    return document(header=ask.header(0), members=_members(ask))
 
 
-async def member_promote(gateway: Gateway, message: MemberRequest) -> dict[str, Any]:
+async def member_promote(ask: EtcdAsk[MemberRequest]) -> dict[str, Any]:
     """cluster/member/promote: there are no learners."""
-    _node_of(gateway, message.id)
+    _node_of(ask.gateway, ask.message.id)
     raise EtcdError(FAILED_PRECONDITION, "etcdserver: can only promote a learner member")
 
 
-HANDLERS: dict[str, tuple[type[Any], Unary]] = {
-    "cluster/member/list": (MemberListRequest, member_list),
-    "cluster/member/add": (MemberAddRequest, member_add),
-    "cluster/member/remove": (MemberRequest, member_remove),
-    "cluster/member/update": (MemberUpdateRequest, member_update),
-    "cluster/member/promote": (MemberRequest, member_promote),
-}
+CALLS = (
+    unary(
+        "cluster/member/list", MemberListRequest, member_list, Need.OPEN,
+        "Every member, and where clients and peers reach it.",
+    ),
+    unary(
+        "cluster/member/add", MemberAddRequest, member_add, Need.ROOT,
+        "Refused: the members of a running cluster are fixed.",
+    ),
+    unary(
+        "cluster/member/remove", MemberRequest, member_remove, Need.ROOT,
+        "Refused: the members of a running cluster are fixed.",
+    ),
+    unary(
+        "cluster/member/update", MemberUpdateRequest, member_update, Need.ROOT,
+        "Give a member its own URLs; others are refused.",
+    ),
+    unary(
+        "cluster/member/promote", MemberRequest, member_promote, Need.ROOT,
+        "Refused: there are no learners.",
+    ),
+)  # fmt: skip

@@ -4,24 +4,22 @@ from typing import Any
 
 import msgspec
 
+from http_api.core.calls import Need
+from http_api.etcd.calls import EtcdAsk, EtcdStream, in_one_code, stream, unary, waiting
 from http_api.etcd.channel import Channel
 from http_api.etcd.encode import document, key_value
 from http_api.etcd.errors import UNKNOWN, EtcdError
-from http_api.etcd.gateway import Gateway, Unary
 from http_api.etcd.kv import write_of
 from http_api.etcd.messages import PutRequest
 from http_api.etcd.queueing import (
     first,
     if_still,
-    in_one_code,
     keys_of,
     new_lease,
     removal,
     take_place,
     wait_for_turn,
-    waiting,
 )
-from http_api.etcd.streams import stream
 from kvstore.commands.operations import KeyValue, only
 from kvstore.errors import RevisionCompacted
 from kvstore.replica.feed import Interest
@@ -59,40 +57,40 @@ class ResignRequest(msgspec.Struct):
     leader: LeaderKey | None = None
 
 
-async def campaign(gateway: Gateway, message: CampaignRequest) -> dict[str, Any]:
+async def campaign(ask: EtcdAsk[CampaignRequest]) -> dict[str, Any]:
     """Wait until we lead. A lease that is in the queue already proclaims the value from there."""
-    name, value = message.name, message.value
-    place = await take_place(gateway, name, message.lease, value)
+    name, value = ask.message.name, ask.message.value
+    place = await take_place(ask, name, ask.message.lease, value)
     if place.value is not None and place.value != value:
-        await _proclaim(gateway, place.key, place.revision, place.lease, value)
-    await wait_for_turn(gateway, name, place)
+        await _proclaim(ask, place.key, place.revision, place.lease, value)
+    await wait_for_turn(ask, name, place)
     leader = document(name=name, key=place.key, rev=place.revision, lease=place.lease)
-    return document(header=gateway.header(place.shown), leader=leader)
+    return document(header=ask.header(place.shown), leader=leader)
 
 
-async def proclaim(gateway: Gateway, message: ProclaimRequest) -> dict[str, Any]:
+async def proclaim(ask: EtcdAsk[ProclaimRequest]) -> dict[str, Any]:
     """Change the leader's value, if it still leads."""
-    leader = _given(message.leader)
-    lease = leader.lease or await new_lease(gateway)
-    revision = await _proclaim(gateway, leader.key, leader.rev, lease, message.value)
-    return document(header=gateway.header(revision))
+    leader = _given(ask.message.leader)
+    lease = leader.lease or await new_lease(ask)
+    revision = await _proclaim(ask, leader.key, leader.rev, lease, ask.message.value)
+    return document(header=ask.header(revision))
 
 
 async def _proclaim(
-    gateway: Gateway, key: bytes, create_revision: int, lease: int, value: bytes
+    ask: EtcdAsk[Any], key: bytes, create_revision: int, lease: int, value: bytes
 ) -> int:
     write = write_of(PutRequest(key=key, value=value, lease=lease))
-    done = await if_still(gateway, key, create_revision, write)
+    done = await if_still(ask, key, create_revision, write)
     if not done.succeeded:
         raise EtcdError(UNKNOWN, "election: not leader")
     return done.revision
 
 
-async def resign(gateway: Gateway, message: ResignRequest) -> dict[str, Any]:
+async def resign(ask: EtcdAsk[ResignRequest]) -> dict[str, Any]:
     """Leave the queue; nothing happens if that key has left it already."""
-    leader = _given(message.leader)
-    done = await if_still(gateway, leader.key, leader.rev, removal(leader.key))
-    return document(header=gateway.header(done.revision))
+    leader = _given(ask.message.leader)
+    done = await if_still(ask, leader.key, leader.rev, removal(leader.key))
+    return document(header=ask.header(done.revision))
 
 
 def _given(leader: LeaderKey | None) -> LeaderKey:
@@ -101,63 +99,80 @@ def _given(leader: LeaderKey | None) -> LeaderKey:
     return leader
 
 
-async def leader(gateway: Gateway, message: LeaderRequest) -> dict[str, Any]:
+async def leader(ask: EtcdAsk[LeaderRequest]) -> dict[str, Any]:
     """Who leads now."""
-    await gateway.barrier()
-    found = first(gateway, message.name)
+    await ask.barrier()
+    found = first(ask, ask.message.name)
     if found is None:
         raise EtcdError(UNKNOWN, "election: no leader")
-    return document(header=gateway.header(), kv=key_value(found))
+    return document(header=ask.header(), kv=key_value(found))
 
 
-async def observe(gateway: Gateway, channel: Channel) -> None:
+async def observe(opened: EtcdStream) -> None:
     """Every leader from now on, and every value it proclaims; until the client goes."""
-    request = await channel.receive_only(LeaderRequest)
-    await gateway.authorize(channel.request, request, "election/observe")
+    ask = await opened.ask(await opened.channel.receive_only(LeaderRequest))
     while True:
         try:
-            await _follow(gateway, channel, request.name)
+            await _follow(ask, opened.channel)
         except RevisionCompacted:
             continue  # too slow: see who leads now
 
 
-async def _follow(gateway: Gateway, channel: Channel, name: bytes) -> None:
+async def _follow(ask: EtcdAsk[LeaderRequest], channel: Channel) -> None:
     """Send the next leader and its proclamations, to its end. Raises RevisionCompacted."""
-    await gateway.barrier()
-    found = first(gateway, name)
-    revision = gateway.state.revision
+    await ask.barrier()
+    found = first(ask, ask.message.name)
+    revision = ask.session.revision
     if found is None:
-        found = await _next_leader(gateway, name)
+        found = await _next_leader(ask)
         revision = found.mod_revision
-    await channel.send(document(header=gateway.header(revision), kv=key_value(found)))
-    watcher = gateway.replica.feed.watch(Interest(found.key, only(found.key)), revision + 1)
+    await channel.send(document(header=ask.header(revision), kv=key_value(found)))
+    watcher = ask.session.watch(Interest(found.key, only(found.key)), revision + 1)
     try:
         while True:
             for change in await watcher.next():
                 (event,) = change.events
                 if event.deleted:
                     return
-                header = gateway.header(change.revision)
+                header = ask.header(change.revision)
                 await channel.send(document(header=header, kv=key_value(event.item)))
     finally:
         watcher.close()
 
 
-async def _next_leader(gateway: Gateway, name: bytes) -> KeyValue:
-    start, end = keys_of(name)
-    watcher = gateway.replica.feed.watch(Interest(start, end, deletes=False))
+async def _next_leader(ask: EtcdAsk[LeaderRequest]) -> KeyValue:
+    start, end = keys_of(ask.message.name)
+    watcher = ask.session.watch(Interest(start, end, deletes=False))
     try:
         return (await watcher.next(1))[0].events[0].item
     finally:
         watcher.close()
 
 
-HANDLERS: dict[str, tuple[type[Any], Unary]] = {
-    "election/leader": (LeaderRequest, in_one_code(leader)),
-    "election/proclaim": (ProclaimRequest, in_one_code(proclaim)),
-    "election/resign": (ResignRequest, in_one_code(resign)),
-}
-STREAMS = {
-    "election/campaign": waiting("election/campaign", CampaignRequest, in_one_code(campaign)),
-    "election/observe": stream(observe),
-}
+CALLS = (
+    waiting(
+        "election/campaign", CampaignRequest, campaign, Need.CALLER,
+        "Wait until one leads, and lead as long as a lease lasts.",
+        told=in_one_code,
+    ),
+    unary(
+        "election/leader", LeaderRequest, leader, Need.CALLER,
+        "Who leads, and what it proclaims.",
+        told=in_one_code,
+    ),
+    stream(
+        "election/observe", LeaderRequest, observe, Need.CALLER,
+        "Every leader from now on, and everything that it proclaims.",
+        told=in_one_code,
+    ),
+    unary(
+        "election/proclaim", ProclaimRequest, proclaim, Need.CALLER,
+        "As leader, proclaim another value.",
+        told=in_one_code,
+    ),
+    unary(
+        "election/resign", ResignRequest, resign, Need.CALLER,
+        "Stop leading, or stop waiting for it.",
+        told=in_one_code,
+    ),
+)  # fmt: skip

@@ -1,24 +1,29 @@
-"""`lease/keepalive`: a stream of lease ids in, of their time to live out; it ends with the body."""
+"""`lease/keepalive`: lease ids come in, the time that each has left goes out; the stream ends with
+its body."""
 
 import msgspec
 
-from http_api.etcd.channel import Channel
+from http_api.core.calls import Need
+from http_api.etcd.calls import EtcdStream, stream
 from http_api.etcd.encode import document
-from http_api.etcd.gateway import Gateway
-from http_api.etcd.streams import stream
 
 
 class LeaseKeepAliveRequest(msgspec.Struct, rename={"id": "ID"}):
     id: int = 0
 
 
-async def serve(gateway: Gateway, channel: Channel) -> None:
+async def serve(opened: EtcdStream) -> None:
     """One answer per request, without a TTL if there is no such lease; only the leader knows."""
-    while (request := await channel.receive(LeaseKeepAliveRequest)) is not None:
-        await gateway.authorize(channel.request, request, "lease/keepalive")
-        lease = await gateway.replica.leasing.renew(request.id, gateway.timeout_s)
+    while (message := await opened.channel.receive(LeaseKeepAliveRequest)) is not None:
+        ask = await opened.ask(message)
+        lease = await ask.session.renew(message.id, ask.gateway.timeout_s)
         ttl_s = None if lease is None else lease.ttl_s
-        await channel.send(document(header=gateway.header(), ID=request.id, TTL=ttl_s))
+        await opened.channel.send(document(header=ask.header(), ID=message.id, TTL=ttl_s))
 
 
-STREAMS = {"lease/keepalive": stream(serve)}
+CALLS = (
+    stream(
+        "lease/keepalive", LeaseKeepAliveRequest, serve, Need.OPEN,
+        "Give leases their full time again.",
+    ),
+)  # fmt: skip

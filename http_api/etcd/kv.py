@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from http_api.core.calls import Need
+from http_api.etcd.calls import EtcdAsk, SizeRule, unary
 from http_api.etcd.encode import document, key_value
 from http_api.etcd.errors import INVALID_ARGUMENT, EtcdError
-from http_api.etcd.gateway import Gateway, Unary
 from http_api.etcd.messages import (
     CompactionRequest,
     CompareMessage,
@@ -36,7 +37,6 @@ from kvstore.commands.operations import (
 )
 from kvstore.commands.results import Compacted, Deleted, Written
 from kvstore.errors import KeyNotFound, LeaseNotFound, TooManyOperations
-from kvstore.replica.ambient import check_read
 from kvstore.state.transactions import OPERATIONS_MAX, check
 
 NO_END = b"\0"
@@ -222,63 +222,86 @@ def _response(result: TxnOperationResult) -> dict[str, Any]:
 # -- handlers -------------------------------------------------------------------------------
 
 
-async def get_range(gateway: Gateway, message: RangeRequest) -> dict[str, Any]:
+async def get_range(ask: EtcdAsk[RangeRequest]) -> dict[str, Any]:
     """kv/range, linearizable unless it asks not to be."""
-    wanted = select_of(message)
-    if not message.serializable:
-        await gateway.barrier()
-    check_read(gateway.state.auth, wanted.start, wanted.end)
-    selected = gateway.state.select(wanted)
-    return range_document(gateway.header(selected.revision), selected)
+    wanted = select_of(ask.message)
+    if not ask.message.serializable:
+        await ask.barrier()
+    selected = ask.session.select(wanted)
+    return range_document(ask.header(selected.revision), selected)
 
 
-async def put(gateway: Gateway, message: PutRequest) -> dict[str, Any]:
+async def put(ask: EtcdAsk[PutRequest]) -> dict[str, Any]:
     """kv/put."""
-    write = write_of(message)
+    write = write_of(ask.message)
     if write.value is not None and write.lease is not None and not write.previous:
         command = Put(write.key, write.value, lease=write.lease)
-        written = await gateway.execute(command, Written)
-        return document(header=gateway.header(written.revision))
+        written = await ask.execute(command, Written)
+        return document(header=ask.header(written.revision))
     try:
-        done = await gateway.execute(Transaction((), (write,)), TransactionDone)
+        done = await ask.execute(Transaction((), (write,)), TransactionDone)
     except KeyNotFound:
         # Outside of transactions etcd looks at the lease first.
-        if write.lease and gateway.state.leases.ttl_s(write.lease) is None:
+        if write.lease and ask.session.lease_ttl_s(write.lease) is None:
             raise LeaseNotFound(write.lease) from None
         raise
     (result,) = done.results
     assert isinstance(result, TxnPutDone)
-    return put_document(gateway.header(done.revision), result)
+    return put_document(ask.header(done.revision), result)
 
 
-async def delete_range(gateway: Gateway, message: DeleteRangeRequest) -> dict[str, Any]:
+async def delete_range(ask: EtcdAsk[DeleteRangeRequest]) -> dict[str, Any]:
     """kv/deleterange."""
-    remove = remove_of(message)
+    remove = remove_of(ask.message)
     if remove.end == only(remove.start) and not remove.previous:
-        deleted = await gateway.execute(Delete(remove.start), Deleted)
-        return document(header=gateway.header(deleted.revision), deleted=deleted.deleted)
-    done = await gateway.execute(Transaction((), (remove,)), TransactionDone)
+        deleted = await ask.execute(Delete(remove.start), Deleted)
+        return document(header=ask.header(deleted.revision), deleted=deleted.deleted)
+    done = await ask.execute(Transaction((), (remove,)), TransactionDone)
     (result,) = done.results
     assert isinstance(result, TxnDeleteDone)
-    return delete_document(gateway.header(done.revision), result)
+    return delete_document(ask.header(done.revision), result)
 
 
-async def txn(gateway: Gateway, message: TxnRequest) -> dict[str, Any]:
+async def txn(ask: EtcdAsk[TxnRequest]) -> dict[str, Any]:
     """kv/txn."""
-    done = await gateway.execute(transaction_of(message), TransactionDone)
-    return txn_document(gateway.header(done.revision), done)
+    done = await ask.execute(transaction_of(ask.message), TransactionDone)
+    return txn_document(ask.header(done.revision), done)
 
 
-async def compaction(gateway: Gateway, message: CompactionRequest) -> dict[str, Any]:
+async def compaction(ask: EtcdAsk[CompactionRequest]) -> dict[str, Any]:
     """kv/compaction."""
-    await gateway.execute(Compact(message.revision), Compacted)
-    return document(header=gateway.header())
+    await ask.execute(Compact(ask.message.revision), Compacted)
+    return document(header=ask.header())
 
 
-HANDLERS: dict[str, tuple[type[Any], Unary]] = {
-    "kv/range": (RangeRequest, get_range),
-    "kv/put": (PutRequest, put),
-    "kv/deleterange": (DeleteRangeRequest, delete_range),
-    "kv/txn": (TxnRequest, txn),
-    "kv/compaction": (CompactionRequest, compaction),
-}
+def _has_key(message: RangeRequest | PutRequest | DeleteRangeRequest) -> None:
+    """That the key is missing is told to everybody, as by etcd."""
+    _check_key(message.key)
+
+
+CALLS = (
+    unary(
+        "kv/range", RangeRequest, get_range, Need.CALLER,
+        "Read a key or a range, now or at a revision.",
+        check=_has_key,
+    ),
+    unary(
+        "kv/put", PutRequest, put, Need.CALLER,
+        "Write a key.",
+        size=SizeRule.LOGGED, check=_has_key,
+    ),
+    unary(
+        "kv/deleterange", DeleteRangeRequest, delete_range, Need.CALLER,
+        "Delete a key or a range.",
+        size=SizeRule.LOGGED, check=_has_key,
+    ),
+    unary(
+        "kv/txn", TxnRequest, txn, Need.CALLER,
+        "Compare, then do one or the other list of operations, all at one revision.",
+        size=SizeRule.LOGGED,
+    ),
+    unary(
+        "kv/compaction", CompactionRequest, compaction, Need.CALLER,
+        "Forget the history before a revision.",
+    ),
+)  # fmt: skip

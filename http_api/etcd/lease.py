@@ -3,9 +3,10 @@
 import secrets
 from typing import Any
 
+from http_api.core.calls import Need
+from http_api.etcd.calls import EtcdAsk, unary
 from http_api.etcd.encode import base64, document
 from http_api.etcd.errors import OUT_OF_RANGE, EtcdError
-from http_api.etcd.gateway import Gateway, Unary
 from http_api.etcd.messages import (
     LeaseGrantRequest,
     LeaseLeasesRequest,
@@ -13,77 +14,82 @@ from http_api.etcd.messages import (
     LeaseTimeToLiveRequest,
 )
 from kvstore.commands.commands import Grant, Revoke
-from kvstore.commands.operations import only
 from kvstore.commands.results import Granted, Revoked
 from kvstore.errors import LeaseExists
-from kvstore.replica.ambient import check_read
 from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 
 _ATTEMPTS = 8
 """Ids drawn at random that are all taken mean that the randomness is broken."""
 
 
-async def grant(gateway: Gateway, message: LeaseGrantRequest) -> dict[str, Any]:
+async def grant(ask: EtcdAsk[LeaseGrantRequest]) -> dict[str, Any]:
     """lease/grant; id 0 asks for one."""
-    if message.ttl > LEASE_TTL_S_MAX:
+    if ask.message.ttl > LEASE_TTL_S_MAX:
         raise EtcdError(OUT_OF_RANGE, "etcdserver: too large lease TTL")
-    ttl_s = max(message.ttl, LEASE_TTL_S_MIN)
-    granted = await _grant(gateway, message.id, ttl_s)
-    return document(header=gateway.header(granted.revision), ID=granted.lease, TTL=granted.ttl_s)
+    ttl_s = max(ask.message.ttl, LEASE_TTL_S_MIN)
+    granted = await grant_lease(ask, ask.message.id, ttl_s)
+    return document(header=ask.header(granted.revision), ID=granted.lease, TTL=granted.ttl_s)
 
 
-async def _grant(gateway: Gateway, lease: int, ttl_s: int) -> Granted:
+async def grant_lease(ask: EtcdAsk[Any], lease: int, ttl_s: int) -> Granted:
+    """Grant `lease`; 0: one with an id drawn at random. Raises LeaseExists."""
     for _ in range(_ATTEMPTS - 1):
         try:
-            return await gateway.execute(Grant(lease or _new_id(), ttl_s), Granted)
+            return await ask.execute(Grant(lease or _new_id(), ttl_s), Granted)
         except LeaseExists:
             if lease:
                 raise
-    return await gateway.execute(Grant(_new_id(), ttl_s), Granted)
+    return await ask.execute(Grant(_new_id(), ttl_s), Granted)
 
 
 def _new_id() -> int:
     return secrets.randbits(63) or 1
 
 
-async def revoke(gateway: Gateway, message: LeaseRevokeRequest) -> dict[str, Any]:
+async def revoke(ask: EtcdAsk[LeaseRevokeRequest]) -> dict[str, Any]:
     """lease/revoke."""
-    revoked = await gateway.execute(Revoke(message.id), Revoked)
-    return document(header=gateway.header(revoked.revision))
+    revoked = await ask.execute(Revoke(ask.message.id), Revoked)
+    return document(header=ask.header(revoked.revision))
 
 
-async def time_to_live(gateway: Gateway, message: LeaseTimeToLiveRequest) -> dict[str, Any]:
+async def time_to_live(ask: EtcdAsk[LeaseTimeToLiveRequest]) -> dict[str, Any]:
     """lease/timetolive; an unknown lease has a TTL of -1."""
-    lease = await gateway.replica.leasing.look(message.id, gateway.timeout_s)
+    id = ask.message.id
+    lease = await ask.session.look(id, ask.gateway.timeout_s)
     if lease is None:
-        return document(header=gateway.header(), ID=message.id, TTL=-1)
+        return document(header=ask.header(), ID=id, TTL=-1)
     keys: list[bytes] = []
-    if message.keys:
-        await gateway.barrier()
-        keys = gateway.state.leases.keys(message.id)
-        for key in keys:
-            check_read(gateway.state.auth, key, only(key))
+    if ask.message.keys:
+        await ask.barrier()
+        keys = ask.session.lease_keys(id)
     return document(
-        header=gateway.header(),
-        ID=message.id,
+        header=ask.header(),
+        ID=id,
         TTL=int(lease.left_s),
         grantedTTL=lease.ttl_s,
         keys=[base64(key) for key in keys],
     )
 
 
-async def leases(gateway: Gateway, _: LeaseLeasesRequest) -> dict[str, Any]:
+async def leases(ask: EtcdAsk[LeaseLeasesRequest]) -> dict[str, Any]:
     """lease/leases, as this node knows them, so that it works without a quorum."""
-    known = [document(ID=lease) for lease, _ in gateway.state.leases.all()]
-    return document(header=gateway.header(), leases=known)
+    known = [document(ID=lease) for lease, _ in ask.session.leases()]
+    return document(header=ask.header(), leases=known)
 
 
-HANDLERS: dict[str, tuple[type[Any], Unary]] = {
-    "lease/grant": (LeaseGrantRequest, grant),
-    "lease/revoke": (LeaseRevokeRequest, revoke),
-    "lease/timetolive": (LeaseTimeToLiveRequest, time_to_live),
-    "lease/leases": (LeaseLeasesRequest, leases),
-    "kv/lease/revoke": (LeaseRevokeRequest, revoke),
-    "kv/lease/timetolive": (LeaseTimeToLiveRequest, time_to_live),
-    "kv/lease/leases": (LeaseLeasesRequest, leases),
-}
+_REVOKE = "End a lease, and delete its keys."
+_TIME_TO_LIVE = "How long a lease has left, and which keys end with it."
+_LEASES = "The ids of all leases."
+
+CALLS = (
+    unary(
+        "lease/grant", LeaseGrantRequest, grant, Need.CALLER,
+        "Grant a lease, with an id that is given or chosen.",
+    ),
+    unary("lease/revoke", LeaseRevokeRequest, revoke, Need.CALLER, _REVOKE),
+    unary("lease/timetolive", LeaseTimeToLiveRequest, time_to_live, Need.SHOWN, _TIME_TO_LIVE),
+    unary("lease/leases", LeaseLeasesRequest, leases, Need.OPEN, _LEASES),
+    unary("kv/lease/revoke", LeaseRevokeRequest, revoke, Need.CALLER, _REVOKE),
+    unary("kv/lease/timetolive", LeaseTimeToLiveRequest, time_to_live, Need.SHOWN, _TIME_TO_LIVE),
+    unary("kv/lease/leases", LeaseLeasesRequest, leases, Need.OPEN, _LEASES),
+)  # fmt: skip

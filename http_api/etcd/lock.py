@@ -4,12 +4,13 @@ from typing import Any
 
 import msgspec
 
+from http_api.core.calls import Need
+from http_api.etcd.calls import EtcdAsk, in_one_code, unary, waiting
 from http_api.etcd.encode import document
 from http_api.etcd.errors import UNKNOWN, EtcdError
-from http_api.etcd.gateway import Gateway, Unary
 from http_api.etcd.kv import delete_range
 from http_api.etcd.messages import DeleteRangeRequest
-from http_api.etcd.queueing import in_one_code, take_place, wait_for_turn, waiting
+from http_api.etcd.queueing import take_place, wait_for_turn
 
 
 class LockRequest(msgspec.Struct):
@@ -25,26 +26,35 @@ class UnlockRequest(msgspec.Struct):
     key: bytes = b""
 
 
-async def lock(gateway: Gateway, message: LockRequest) -> dict[str, Any]:
+async def lock(ask: EtcdAsk[LockRequest]) -> dict[str, Any]:
     """Wait until the lock is ours. A lease that has it already has it again."""
-    place = await take_place(gateway, message.name, message.lease, b"")
+    name = ask.message.name
+    place = await take_place(ask, name, ask.message.lease, b"")
     revision = place.shown
-    if await wait_for_turn(gateway, message.name, place):
-        await gateway.barrier()
-        held = gateway.state.get(place.key)
+    if await wait_for_turn(ask, name, place):
+        await ask.barrier()
+        held = ask.session.queue_get(place.key)
         if held is None or held.create_revision != place.revision:
             raise EtcdError(UNKNOWN, "mutex: session is expired")
-        revision = gateway.state.revision
-    return document(header=gateway.header(revision), key=place.key)
+        revision = ask.session.revision
+    return document(header=ask.header(revision), key=place.key)
 
 
-async def unlock(gateway: Gateway, message: UnlockRequest) -> dict[str, Any]:
+async def unlock(ask: EtcdAsk[UnlockRequest]) -> dict[str, Any]:
     """Leave the queue, as holder or not. Leaving twice is fine."""
-    done = await delete_range(gateway, DeleteRangeRequest(key=message.key))
+    done = await delete_range(ask.about(DeleteRangeRequest(key=ask.message.key)))
     return {"header": done["header"]}
 
 
-HANDLERS: dict[str, tuple[type[Any], Unary]] = {
-    "lock/unlock": (UnlockRequest, in_one_code(unlock)),
-}
-STREAMS = {"lock/lock": waiting("lock/lock", LockRequest, in_one_code(lock))}
+CALLS = (
+    waiting(
+        "lock/lock", LockRequest, lock, Need.CALLER,
+        "Wait for a lock, and hold it as long as a lease lasts.",
+        told=in_one_code,
+    ),
+    unary(
+        "lock/unlock", UnlockRequest, unlock, Need.CALLER,
+        "Give a lock back, or stop waiting for it.",
+        told=in_one_code,
+    ),
+)  # fmt: skip

@@ -223,7 +223,7 @@ class AlarmRequest(msgspec.Struct, rename={"member_id": "memberID"}):
 
 
 class Empty(msgspec.Struct):
-    """status, defragment, hash and snapshot take nothing."""
+    """Calls that take nothing."""
 
 
 class MoveLeaderRequest(msgspec.Struct, rename={"target_id": "targetID"}):
@@ -244,3 +244,78 @@ class DowngradeAction(IntEnum):
 class DowngradeRequest(msgspec.Struct):
     action: DowngradeAction = DowngradeAction.VALIDATE
     version: str = ""
+
+
+# -- auth -----------------------------------------------------------------------------------
+
+
+class PermissionType(IntEnum):
+    READ = 0
+    WRITE = 1
+    READWRITE = 2
+
+    @staticmethod
+    def proto_name() -> str:
+        """As in the texts of errors."""
+        return "authpb.Permission.Type"
+
+
+class PermissionMessage(msgspec.Struct, rename={"perm_type": "permType"}):
+    perm_type: PermissionType = PermissionType.READ
+    key: bytes = b""
+    range_end: bytes = b""
+
+
+class UserAddOptions(msgspec.Struct):
+    no_password: bool = False
+
+
+class UserAddRequest(msgspec.Struct, rename={"hashed_password": "hashedPassword"}):
+    name: str = ""
+    password: str = ""
+    options: UserAddOptions | None = None
+    hashed_password: str = ""
+
+
+class ChangePasswordRequest(msgspec.Struct, rename={"hashed_password": "hashedPassword"}):
+    name: str = ""
+    password: str = ""
+    hashed_password: str = ""
+
+
+class NamedRequest(msgspec.Struct):
+    """user/get, user/delete, role/add."""
+
+    name: str = ""
+
+
+class CredentialsRequest(msgspec.Struct):
+    name: str = ""
+    password: str = ""
+
+
+class UserGrantRequest(msgspec.Struct):
+    user: str = ""
+    role: str = ""
+
+
+class UserRevokeRequest(msgspec.Struct):
+    name: str = ""
+    role: str = ""
+
+
+class RoleRequest(msgspec.Struct):
+    """role/get, role/delete."""
+
+    role: str = ""
+
+
+class RoleGrantRequest(msgspec.Struct):
+    name: str = ""
+    perm: PermissionMessage | None = None
+
+
+class RoleRevokeRequest(msgspec.Struct):
+    role: str = ""
+    key: bytes = b""
+    range_end: bytes = b""

@@ -6,19 +6,14 @@ the lease in lower-case hexadecimal. So they work together with clients that fol
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import msgspec
-from aiohttp import web
-
-from http_api.etcd.errors import UNKNOWN, EtcdError, status_of
-from http_api.etcd.gateway import Gateway, Stream, Unary
+from http_api.etcd.calls import EtcdAsk
 from http_api.etcd.kv import bounds, remove_of, write_of
-from http_api.etcd.lease import grant
-from http_api.etcd.link import StreamLink, while_connected
-from http_api.etcd.messages import DeleteRangeRequest, LeaseGrantRequest, PutRequest
+from http_api.etcd.lease import grant_lease
+from http_api.etcd.messages import DeleteRangeRequest, PutRequest
 from kvstore.commands.operations import (
     Comparison,
     Field,
@@ -33,14 +28,12 @@ from kvstore.commands.operations import (
     TxnOperation,
     only,
 )
-from kvstore.errors import KvError, RequestError, RevisionCompacted, Unavailable
+from kvstore.errors import KvError, RevisionCompacted, Unavailable
 from kvstore.replica.feed import Interest
 
 LEASE_TTL_S = 60
 """Of a lease that is granted because the request names none."""
 RENEWALS_PER_TTL = 3
-
-Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 
 class Place(NamedTuple):
@@ -64,30 +57,28 @@ def key_of(name: bytes, lease: int) -> bytes:
     return b"%s/%s" % (name, f"{lease:x}".encode())
 
 
-async def take_place(gateway: Gateway, name: bytes, lease: int, value: bytes) -> Place:
+async def take_place(ask: EtcdAsk[Any], name: bytes, lease: int, value: bytes) -> Place:
     """Create one's key, unless this lease has it already. Raises LeaseNotFound.
 
     Cancelled, it leaves no key behind that nobody knows of.
     """
-    taking = asyncio.get_running_loop().create_task(_take_place(gateway, name, lease, value))
+    taking = asyncio.get_running_loop().create_task(_take_place(ask, name, lease, value))
     try:
         return await asyncio.shield(taking)
     except asyncio.CancelledError:
         with suppress(KvError):
             place = await taking
             if place.value is None:
-                await leave(gateway, place)
+                await leave(ask, place)
         raise
 
 
-async def _take_place(gateway: Gateway, name: bytes, lease: int, value: bytes) -> Place:
-    lease = lease or await new_lease(gateway)
+async def _take_place(ask: EtcdAsk[Any], name: bytes, lease: int, value: bytes) -> Place:
+    lease = lease or await new_lease(ask)
     key = key_of(name, lease)
     write = write_of(PutRequest(key=key, value=value, lease=lease))
     look = Select(key, only(key))
-    done = await gateway.execute(
-        Transaction((_created(key, 0),), (write,), (look,)), TransactionDone
-    )
+    done = await ask.execute(Transaction((_created(key, 0),), (write,), (look,)), TransactionDone)
     if done.succeeded:
         return Place(key, done.revision, lease, done.revision, None)
     (found,) = done.results
@@ -96,17 +87,16 @@ async def _take_place(gateway: Gateway, name: bytes, lease: int, value: bytes) -
     return Place(key, held.create_revision, lease, done.revision, held.value)
 
 
-async def new_lease(gateway: Gateway) -> int:
+async def new_lease(ask: EtcdAsk[Any]) -> int:
     """A lease of LEASE_TTL_S."""
-    granted = await grant(gateway, LeaseGrantRequest(ttl=LEASE_TTL_S))
-    return int(granted["ID"])
+    return (await grant_lease(ask, 0, LEASE_TTL_S)).lease
 
 
 async def if_still(
-    gateway: Gateway, key: bytes, revision: int, then: TxnOperation
+    ask: EtcdAsk[Any], key: bytes, revision: int, then: TxnOperation
 ) -> TransactionDone:
     """Do `then` if `key` is the one that was created at `revision`."""
-    return await gateway.execute(Transaction((_created(key, revision),), (then,)), TransactionDone)
+    return await ask.execute(Transaction((_created(key, revision),), (then,)), TransactionDone)
 
 
 def _created(key: bytes, revision: int) -> Comparison:
@@ -118,59 +108,59 @@ def removal(key: bytes) -> TxnDelete:
     return remove_of(DeleteRangeRequest(key=key))
 
 
-async def leave(gateway: Gateway, place: Place) -> None:
+async def leave(ask: EtcdAsk[Any], place: Place) -> None:
     """Give a place back as far as that can be done; its lease's end does it otherwise."""
     with suppress(KvError):
-        await if_still(gateway, place.key, place.revision, removal(place.key))
+        await if_still(ask, place.key, place.revision, removal(place.key))
 
 
-async def wait_for_turn(gateway: Gateway, name: bytes, place: Place) -> bool:
+async def wait_for_turn(ask: EtcdAsk[Any], name: bytes, place: Place) -> bool:
     """Until no key of the queue is older; whether one was. Cancelling gives the place back.
 
     The lease is kept alive meanwhile: the client is here, waiting.
     """
     waited = False
     try:
-        async with _kept_alive(gateway, place.lease):
-            while (older := _before(gateway, name, place.revision)) is not None:
+        async with _kept_alive(ask, place.lease):
+            while (older := _before(ask, name, place.revision)) is not None:
                 waited = True
-                await _gone(gateway, older)
+                await _gone(ask, older)
     except asyncio.CancelledError:
-        await leave(gateway, place)
+        await leave(ask, place)
         raise
     return waited
 
 
-def first(gateway: Gateway, name: bytes) -> KeyValue | None:
-    """The holder, as this node knows it."""
-    return _one(gateway, name, Select(b"", None, limit=1, order=Order.ASCEND, sort_by=Field.CREATE))
+def first(ask: EtcdAsk[Any], name: bytes) -> KeyValue | None:
+    """The holder, as this node knows it. Raises AuthError unless the caller may read the queue."""
+    start, end = keys_of(name)
+    wanted = Select(start, end, limit=1, order=Order.ASCEND, sort_by=Field.CREATE)
+    return _only(ask.session.select(wanted))
 
 
-def _before(gateway: Gateway, name: bytes, revision: int) -> KeyValue | None:
+def _before(ask: EtcdAsk[Any], name: bytes, revision: int) -> KeyValue | None:
     """The youngest of those older than `revision`. This node's state shows that revision, and so
     every older key that is still there."""
+    start, end = keys_of(name)
     wanted = Select(
-        b"",
-        None,
+        start,
+        end,
         limit=1,
         order=Order.DESCEND,
         sort_by=Field.CREATE,
         max_create_revision=revision - 1,
     )
-    return _one(gateway, name, wanted)
+    return _only(ask.session.queue_select(wanted))
 
 
-def _one(gateway: Gateway, name: bytes, wanted: Select) -> KeyValue | None:
-    start, end = keys_of(name)
-    bounded = msgspec.structs.replace(wanted, start=start, end=end)
-    found = gateway.state.select(bounded).items
-    return found[0] if found else None
+def _only(selected: Selected) -> KeyValue | None:
+    return selected.items[0] if selected.items else None
 
 
-async def _gone(gateway: Gateway, item: KeyValue) -> None:
+async def _gone(ask: EtcdAsk[Any], item: KeyValue) -> None:
     """Until `item`, which is there now, is deleted."""
     interest = Interest(item.key, only(item.key), puts=False)
-    watcher = gateway.replica.feed.watch(interest)
+    watcher = ask.session.queue_watch(interest)
     try:
         await watcher.next()
     except RevisionCompacted:
@@ -180,52 +170,19 @@ async def _gone(gateway: Gateway, item: KeyValue) -> None:
 
 
 @asynccontextmanager
-async def _kept_alive(gateway: Gateway, lease: int) -> AsyncIterator[None]:
-    renewing = asyncio.get_running_loop().create_task(_keep_alive(gateway, lease))
+async def _kept_alive(ask: EtcdAsk[Any], lease: int) -> AsyncIterator[None]:
+    renewing = asyncio.get_running_loop().create_task(_keep_alive(ask, lease))
     try:
         yield
     finally:
         renewing.cancel()
 
 
-async def _keep_alive(gateway: Gateway, lease: int) -> None:
+async def _keep_alive(ask: EtcdAsk[Any], lease: int) -> None:
     """Until the lease ends. It is renewed late enough that one who waits briefly costs nothing."""
-    while (ttl_s := gateway.state.leases.ttl_s(lease)) is not None:
+    while (ttl_s := ask.session.lease_ttl_s(lease)) is not None:
         await asyncio.sleep(ttl_s / RENEWALS_PER_TTL)
         try:
-            await gateway.replica.leasing.renew(lease, gateway.timeout_s)
+            await ask.session.renew(lease, ask.gateway.timeout_s)
         except Unavailable:
             continue  # the next attempt may still be in time
-
-
-# -- handlers -------------------------------------------------------------------------------
-
-
-def in_one_code(handler: Callable[[Gateway, Any], Awaitable[dict[str, Any]]]) -> Unary:
-    """etcd answers every refusal below these paths with code 2, whatever its own code is."""
-
-    async def wrapped(gateway: Gateway, message: Any) -> dict[str, Any]:
-        try:
-            return await handler(gateway, message)
-        except RequestError as error:
-            raise EtcdError(UNKNOWN, status_of(error).text) from None
-
-    return wrapped
-
-
-def waiting(path: str, struct: type[Struct], handler: Unary) -> Stream:
-    """The handler of a unary call that may take hours: it ends when the client hangs up."""
-
-    async def wrapped(gateway: Gateway, request: web.BaseRequest) -> web.StreamResponse:
-        message = gateway.decode(struct, await gateway.body(request))
-        await gateway.authorize(request, message, path)
-        answer = await while_connected(
-            gateway, StreamLink(request), _call(handler, gateway, message)
-        )
-        return gateway.reply(answer)
-
-    return wrapped
-
-
-async def _call(handler: Unary, gateway: Gateway, message: msgspec.Struct) -> dict[str, Any]:
-    return await handler(gateway, message)

@@ -1,28 +1,32 @@
 """The paths of etcd's API, and what happens to a request on one of them."""
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
 
 from http_api.core.authentication import Access
-from http_api.core.bodies import Bodies
+from http_api.core.calls import Facilities
 from http_api.core.metrics import HttpMetrics, Meter
 from http_api.core.responses import JSON, Answer, answer
-from http_api.etcd import (
-    auth,
-    cluster,
-    election,
-    keepalive,
-    kv,
-    lease,
-    lock,
-    maintenance,
-    watch,
+from http_api.core.session import Session
+from http_api.core.streams import StreamLink
+from http_api.etcd import auth, cluster, election, keepalive, kv, lease, lock, maintenance, watch
+from http_api.etcd.admission import Admission
+from http_api.etcd.calls import (
+    PREFIX,
+    AnyEtcdCall,
+    DownloadCall,
+    EtcdAsk,
+    EtcdStream,
+    SizeRule,
+    StreamCall,
+    UnaryCall,
+    WaitingCall,
 )
 from http_api.etcd.errors import UNKNOWN, EtcdError
-from http_api.etcd.gateway import CORS, Gateway, Stream, Unary
+from http_api.etcd.gateway import CORS, Gateway
 from http_api.etcd.maintenance import CLUSTER_VERSION, SERVER_VERSION
 from http_api.etcd.sizes import (
     MESSAGE_BYTES_MAX,
@@ -31,44 +35,21 @@ from http_api.etcd.sizes import (
     message_bytes,
     message_too_large,
 )
-from kvstore.config import Config
-from kvstore.errors import KvError, NoQuorum, TooLarge
+from http_api.etcd.snapshot import Snapshots
+from http_api.etcd.streams import HttpChannel, run
+from http_api.etcd.websocket import open_websocket
+from kvstore.errors import KvError, NoQuorum, RequestError, TooLarge
 
-if TYPE_CHECKING:
-    from kvstore.replica.replica import Replica
-
-UNARY: dict[str, tuple[type[Any], Unary]] = {
-    **kv.HANDLERS,
-    **lease.HANDLERS,
-    **cluster.HANDLERS,
-    **maintenance.HANDLERS,
-    **auth.HANDLERS,
-    **lock.HANDLERS,
-    **election.HANDLERS,
-}
-"""Calls with one answer, by path without prefix."""
-STREAMS: dict[str, Stream] = {
-    **watch.STREAMS,
-    **keepalive.STREAMS,
-    **lock.STREAMS,
-    **election.STREAMS,
-    **maintenance.STREAMS,
-}
-"""Calls that answer in pieces, or when their time comes."""
-SOCKETS = frozenset(("watch", "lease/keepalive", "election/observe"))
-"""Streams that a WebSocket can carry too."""
-
-PREFIXES = ("/v3/", "/v3beta/")
+PREFIXES = (PREFIX, "/v3beta/")
 PAGES = ("/version", "/health")
 
-_LOGGED = frozenset(("kv/put", "kv/deleterange", "kv/txn"))
-"""Calls that write what they are sent."""
 _TEXT = b"text/plain; charset=utf-8"
 _NOSNIFF = b"X-Content-Type-Options: nosniff\r\n"
 _VERSION = b'{"etcdserver":"%s","etcdcluster":"%s"}' % (
     SERVER_VERSION.encode(),
     CLUSTER_VERSION.encode(),
 )
+_OWN = frozenset((*PAGES, *(prefix.rstrip("/") for prefix in PREFIXES)))
 _log = logging.getLogger("http_api.etcd")
 
 
@@ -77,29 +58,36 @@ def owns(path: str) -> bool:
     return path.startswith(PREFIXES) or path in _OWN
 
 
-_OWN = frozenset((*PAGES, *(prefix.rstrip("/") for prefix in PREFIXES)))
+def etcd_calls(access: Access) -> tuple[AnyEtcdCall, ...]:
+    """The rows of all calls."""
+    return (
+        *kv.CALLS,
+        *lease.CALLS,
+        *keepalive.CALLS,
+        *watch.CALLS,
+        *lock.CALLS,
+        *election.CALLS,
+        *cluster.CALLS,
+        *maintenance.CALLS,
+        *Snapshots().calls(),
+        *auth.CALLS,
+        *auth.Passwords(access).calls(),
+    )
 
 
 class EtcdApi:
     """Serves `/v3/...`, `/v3beta/...`, `/version` and `/health`."""
 
-    def __init__(
-        self,
-        replica: "Replica",
-        config: Config,
-        bodies: Bodies,
-        access: Access,
-        metrics: HttpMetrics,
-    ) -> None:
-        self.gateway = Gateway(replica, config, bodies, access, auth.authorize)
-        paths = [*UNARY, *STREAMS]
-        self._meters = {path: metrics.meter(f"/v3/{path}", "POST") for path in paths}
+    def __init__(self, access: Access, facilities: Facilities, metrics: HttpMetrics) -> None:
+        self.calls = etcd_calls(access)
+        self._node = access.sessions.anonymous
+        self._gateway = Gateway(self._node, facilities.config, facilities.bodies)
+        self._admission = Admission(access)
+        self._streams = facilities.streams
+        self._by_name = {call.name: call for call in self.calls}
+        self._meters = {call.name: metrics.meter(call.path, call.method) for call in self.calls}
         self._meters |= {path: metrics.meter(path, "GET") for path in PAGES}
-        self._unmatched = metrics.meter("/v3/", "any")
-
-    def stop(self) -> None:
-        """The server stops: streams must end."""
-        self.gateway.stopping.set()
+        self._unmatched = metrics.meter(PREFIX, "any")
 
     async def handle(
         self, request: web.BaseRequest, path: str, query: str
@@ -111,7 +99,7 @@ class EtcdApi:
             meter = self._meters.get(name, meter)
             return await self._answer(request, name, query), meter
         except KvError as error:
-            return self.gateway.error(error), meter
+            return self._gateway.error(error), meter
         except ConnectionError:
             raise
         except Exception:
@@ -119,35 +107,65 @@ class EtcdApi:
             if request.writer.output_size and request.transport is not None:
                 request.transport.abort()  # an answer has begun, and cannot be finished
             text = "an unexpected error; the log of the server has the details"
-            return self.gateway.error(EtcdError(UNKNOWN, text)), meter
+            return self._gateway.error(EtcdError(UNKNOWN, text)), meter
 
     async def _answer(self, request: web.BaseRequest, name: str, query: str) -> web.StreamResponse:
         method = request.method
         if method == "OPTIONS":
             return answer(200, b"", _TEXT, CORS)
+        call = self._by_name.get(name)
+        if isinstance(call, StreamCall):
+            if method != call.method and not _upgrades(request):
+                return _not_allowed()
+            return await self._stream(request, call)
+        if call is not None:
+            return await self._call(request, call) if method == call.method else _not_allowed()
         if name in PAGES:
             return await self._page(method, name, query)
-        if name in UNARY:
-            return await self._call(request, name) if method == "POST" else _not_allowed()
-        stream = STREAMS.get(name)
-        if stream is not None:
-            if method != "POST" and not (_upgrades(request) and name in SOCKETS):
-                return _not_allowed()
-            return await stream(self.gateway, request)
         if not name and not request.raw_path.partition("?")[0].endswith("/"):
             location = b"Location: %s/\r\n" % request.raw_path.partition("?")[0].encode()
             return answer(301, b"", _TEXT, CORS + location)
         return answer(404, b"Not Found\n", _TEXT, CORS + _NOSNIFF)
 
-    async def _call(self, request: web.BaseRequest, name: str) -> Answer:
-        """A unary call."""
-        struct, handler = UNARY[name]
-        body = await self.gateway.body(request)
-        message = self.gateway.decode(struct, body)
-        if len(body) > REQUEST_BYTES_MAX:  # JSON is never shorter than protobuf
-            _check_size(message, name)
-        await self.gateway.authorize(request, message, name)
-        return self.gateway.reply(await handler(self.gateway, message))
+    # -- calls ------------------------------------------------------------------------------
+
+    async def _call(
+        self,
+        request: web.BaseRequest,
+        call: UnaryCall[Any] | WaitingCall[Any] | DownloadCall[Any],
+    ) -> web.StreamResponse:
+        """A call that takes one message."""
+        assert call.message is not None
+        message, body_bytes = await self._gateway.receive(
+            request, call.message, call.body_bytes_max
+        )
+        if body_bytes > REQUEST_BYTES_MAX:  # JSON is never shorter than protobuf
+            check_etcd_size(message, call.size)
+        try:
+            session = await self._admission.session(call, request.headers, message)
+            ask = EtcdAsk(self._gateway, session, message)
+            match call:
+                case UnaryCall():
+                    return self._gateway.reply(await call.handler(ask))
+                case WaitingCall():
+                    link = StreamLink(request)
+                    return self._gateway.reply(await self._streams.run(link, call.handler(ask)))
+                case DownloadCall():
+                    return await call.handler(ask, request)
+        except RequestError as error:
+            raise call.told(error) from None
+
+    async def _stream(self, request: web.BaseRequest, call: StreamCall[Any]) -> web.StreamResponse:
+        """A call that takes and sends messages, by a POST or as a WebSocket."""
+
+        async def admit(message: msgspec.Struct) -> Session:
+            return await self._admission.session(call, request.headers, message)
+
+        by_post = request.method == call.method
+        channel = HttpChannel(request) if by_post else await open_websocket(request)
+        return await run(EtcdStream(self._gateway, channel, admit), call, self._streams)
+
+    # -- pages ------------------------------------------------------------------------------
 
     async def _page(self, method: str, name: str, query: str) -> Answer:
         if method != "GET":
@@ -158,15 +176,14 @@ class EtcdApi:
 
     async def _health(self, serializable: bool) -> Answer:
         """`/health`: whether there is a leader and, unless `serializable`, whether it answers."""
-        gateway = self.gateway
         reason = b""
-        if gateway.replica.failure:
+        if self._node.failure:
             reason = b"FAILED"
-        elif gateway.replica.node.leader is None:
+        elif self._node.status().leader is None:
             reason = b"RAFT NO LEADER"
         elif not serializable:
             try:
-                await gateway.barrier()
+                await self._node.read_barrier(self._gateway.timeout_s)
             except KvError as error:
                 no_leader = isinstance(error, NoQuorum)
                 reason = b"RAFT NO LEADER" if no_leader else b"QGET ERROR"
@@ -192,9 +209,12 @@ def _upgrades(request: web.BaseRequest) -> bool:
     return request.method == "GET" and upgrade.lower() == "websocket"
 
 
-def _check_size(message: msgspec.Struct, name: str) -> None:
+def check_etcd_size(message: msgspec.Struct, rule: SizeRule) -> None:
+    """Raise EtcdError or TooLarge if etcd would not take a message, or not write it to its log."""
+    if rule not in (SizeRule.MESSAGE, SizeRule.LOGGED):
+        return
     size = message_bytes(message)
     if size > MESSAGE_BYTES_MAX:
         raise message_too_large(size)
-    if name in _LOGGED and logged_bytes(message) > REQUEST_BYTES_MAX:
+    if rule is SizeRule.LOGGED and logged_bytes(message) > REQUEST_BYTES_MAX:
         raise TooLarge("the request is over the limit")

@@ -1,6 +1,5 @@
-"""How streams run: over a request and its chunked response, or over a WebSocket."""
+"""How streams run, and the usual carrier of one: a request and its chunked response."""
 
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import orjson
@@ -9,12 +8,12 @@ from aiohttp.http import StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
 from http_api.core.responses import JSON, answer
+from http_api.core.streams import Streams
+from http_api.etcd.calls import EtcdStream, StreamCall
 from http_api.etcd.channel import STOPPED, BadDocument, Channel
 from http_api.etcd.errors import status_of
-from http_api.etcd.gateway import CORS, CORS_HEADERS, Gateway, Stream
-from http_api.etcd.link import while_connected
-from http_api.etcd.websocket import open_websocket
-from kvstore.errors import KvError, Stopping
+from http_api.etcd.gateway import CORS, CORS_HEADERS, Gateway
+from kvstore.errors import AuthError, KvError, Stopping
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -67,24 +66,14 @@ class HttpChannel(Channel):
         return self._response
 
 
-Serve = Callable[[Gateway, Channel], Coroutine[Any, Any, None]]
-
-
-async def run(gateway: Gateway, channel: Channel, serve: Serve) -> web.StreamResponse:
+async def run(opened: EtcdStream, call: StreamCall[Any], streams: Streams) -> web.StreamResponse:
     """Serve one stream to its end."""
+    channel = opened.channel
     try:
-        await while_connected(gateway, channel.link, serve(gateway, channel))
+        try:
+            await streams.run(channel.link, call.handler(opened))
+        except AuthError as error:
+            raise call.told(error) from None
     except KvError as error:
-        return await channel.fail(gateway, error)
+        return await channel.fail(opened.gateway, error)
     return await channel.finish()
-
-
-def stream(serve: Serve) -> Stream:
-    """The handler of a stream, which a client opens by a POST or as a WebSocket."""
-
-    async def handler(gateway: Gateway, request: web.BaseRequest) -> web.StreamResponse:
-        if request.method == "POST":
-            return await run(gateway, HttpChannel(request), serve)
-        return await run(gateway, await open_websocket(request), serve)
-
-    return handler

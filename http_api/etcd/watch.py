@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
-from http_api.etcd.channel import Channel
-from http_api.etcd.encode import document, key_value
+from http_api.core.calls import Need
+from http_api.etcd.calls import EtcdStream, stream
+from http_api.etcd.encode import document
 from http_api.etcd.errors import status_of
-from http_api.etcd.gateway import Gateway
-from http_api.etcd.streams import stream
+from http_api.etcd.kv import bounds
+from http_api.etcd.watch_events import event_bytes, event_document, fragments
 from kvstore.commands.operations import only
 from kvstore.errors import Overloaded, RequestError, RevisionCompacted
 from kvstore.replica.feed import REVISIONS_PER_READ, Interest, RevisionEvents, Watcher
@@ -26,8 +27,6 @@ PROGRESS_INTERVAL_S = 600.0
 """A watch that asked for notes of progress gets one after so long without events."""
 MESSAGE_BYTES_MAX = 1 << 20
 """History is sent in messages of about this size, cut between revisions."""
-FRAGMENT_BYTES_MAX = 2 << 20
-"""The changes of one revision are cut beyond this, for clients that allow it."""
 READ_BYTES = 8 << 20
 """About so much history is read at once."""
 
@@ -135,7 +134,7 @@ class _Watch:
         size = total = 0
         for number, change in enumerate(changes, 1):
             events += change.events
-            size += sum(map(_event_bytes, change.events))
+            size += sum(map(event_bytes, change.events))
             last = number == len(changes)
             if last or live or size >= MESSAGE_BYTES_MAX:
                 yield through if last and not live else change.revision, events
@@ -145,39 +144,13 @@ class _Watch:
         self.revisions_max = max(1, min(REVISIONS_PER_READ, READ_BYTES // each))
 
 
-def _event_bytes(event: KeyEvent) -> int:
-    """About what it takes in memory and, in base64, a third more on the wire."""
-    size = len(event.item.key) + len(event.item.value) + 100
-    return size if event.previous is None else size + len(event.previous.value)
-
-
-def _fragments(events: list[KeyEvent]) -> Iterator[tuple[list[KeyEvent], bool]]:
-    """Pieces of one message, and whether more follow."""
-    piece: list[KeyEvent] = []
-    size = 0
-    for event in events:
-        if piece and size + _event_bytes(event) > FRAGMENT_BYTES_MAX:
-            yield piece, True
-            piece, size = [], 0
-        piece.append(event)
-        size += _event_bytes(event)
-    yield piece, False
-
-
-def _event(event: KeyEvent, previous: bool) -> dict[str, Any]:
-    message: dict[str, Any] = {"type": "DELETE"} if event.deleted else {}
-    message["kv"] = key_value(event.item)
-    if previous and event.previous is not None:
-        message["prev_kv"] = key_value(event.previous)
-    return message
-
-
-class _WatchSession:
+class _Watches:
     """All watches of one stream."""
 
-    def __init__(self, gateway: Gateway, channel: Channel, tasks: asyncio.TaskGroup) -> None:
-        self._gateway = gateway
-        self._channel = channel
+    def __init__(self, opened: EtcdStream, tasks: asyncio.TaskGroup) -> None:
+        self._opened = opened
+        self._gateway = opened.gateway
+        self._channel = opened.channel
         self._tasks = tasks
         self._watches: dict[int, _Watch] = {}
         self._next_id = 0
@@ -201,7 +174,7 @@ class _WatchSession:
 
     def _seen_revision(self) -> int:
         """Every watch has been sent everything up to here."""
-        now = self._gateway.state.revision
+        now = self._gateway.revision
         seen = min([now, *(watch.seen_revision for watch in self._watches.values())])
         return max(1, seen)  # that of the empty store, which everybody has seen
 
@@ -211,7 +184,8 @@ class _WatchSession:
         gateway = self._gateway
         header = gateway.header()
         try:
-            await gateway.authorize(self._channel.request, request, "watch")
+            session = (await self._opened.ask(request)).session
+            session.check_read(*bounds(request.key or b"\0", request.range_end))
         except RequestError:
             await self._refuse(0, header, _REFUSED)
             return
@@ -225,7 +199,7 @@ class _WatchSession:
             return
         header = gateway.header()
         try:
-            watcher = gateway.replica.feed.watch(wanted, request.start_revision)
+            watcher = session.watch(wanted, request.start_revision)
         except RevisionCompacted as error:
             id = self._choose_id(request.watch_id)
             await self._channel.send(
@@ -276,7 +250,7 @@ class _WatchSession:
         gateway, watcher = self._gateway, watch.watcher
         try:
             while True:
-                live = watcher.next_revision > gateway.state.revision
+                live = watcher.next_revision > gateway.revision
                 before = watch.seen_revision
                 changes = await watch.next()
                 watch.sent_revision = before
@@ -294,7 +268,7 @@ class _WatchSession:
 
     async def _send_events(self, watch: _Watch, revision: int, events: list[KeyEvent]) -> None:
         header = self._gateway.header(revision)
-        pieces = _fragments(events) if watch.request.fragment else [(events, False)]
+        pieces = fragments(events) if watch.request.fragment else [(events, False)]
         previous = watch.request.prev_kv
         for piece, more in pieces:
             await self._channel.send(
@@ -302,26 +276,31 @@ class _WatchSession:
                     header=header,
                     watch_id=watch.id,
                     fragment=more,
-                    events=[_event(event, previous) for event in piece],
+                    events=[event_document(event, previous) for event in piece],
                 )
             )
 
 
-async def serve(gateway: Gateway, channel: Channel) -> None:
+async def serve(opened: EtcdStream) -> None:
     """Until the client goes: the end of its requests is not the end of its watches."""
-    session: _WatchSession | None = None
+    watches: _Watches | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
-            session = _WatchSession(gateway, channel, tasks)
-            while (request := await channel.receive(WatchRequest)) is not None:
-                await session.handle(request)
-            await channel.discard()
+            watches = _Watches(opened, tasks)
+            while (message := await opened.channel.receive(WatchRequest)) is not None:
+                await watches.handle(message)
+            await opened.channel.discard()
             await asyncio.get_running_loop().create_future()
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
     finally:
-        if session is not None:
-            session.close()
+        if watches is not None:
+            watches.close()
 
 
-STREAMS = {"watch": stream(serve)}
+CALLS = (
+    stream(
+        "watch", WatchRequest, serve, Need.CALLER,
+        "Every change of the keys that are watched, as it happens or from a revision on.",
+    ),
+)  # fmt: skip

@@ -14,7 +14,8 @@ from aiohttp import hdrs, web
 from msgspec import Meta
 
 from http_api.core import params
-from http_api.core.context import Context
+from http_api.core.bodies import parse_json
+from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.problems import (
     Contradiction,
     KeyNotFound,
@@ -22,9 +23,9 @@ from http_api.core.problems import (
     problem_document,
     refusal,
 )
-from http_api.core.responses import JSON, Answer, answer
-from http_api.core.router import Doc, Route
-from http_api.core.streams import send
+from http_api.core.responses import JSON, answer
+from http_api.core.session import Session, SessionCommand
+from http_api.core.streams import StreamLink
 from http_api.v1.documents import (
     INTEGER,
     ITEM,
@@ -40,10 +41,9 @@ from http_api.v1.documents import (
     lease_id,
     new_lease,
     octets,
-    parse,
 )
 from http_api.v1.kv import BODY_PROBLEMS, WRITE_PROBLEMS, absent
-from kvstore.commands.commands import ABSENT, EXISTS, Command, Condition, Delete, Put
+from kvstore.commands.commands import ABSENT, EXISTS, Condition, Delete, Put
 from kvstore.commands.results import Deleted, Result, Written
 from kvstore.errors import KvError, TooManyOperations
 from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
@@ -105,10 +105,6 @@ class BatchOperation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     delete: BatchDelete | None = None
 
 
-_decode_operation = msgspec.json.Decoder(BatchOperation)
-_decode_array = msgspec.json.Decoder(list[msgspec.Raw])
-
-
 class _BatchGet(msgspec.Struct):
     """A read, as the batch runs it."""
 
@@ -134,13 +130,13 @@ def steps(body: bytes, lines: bool, once: bytes | None) -> list[_Step]:
     if lines:
         pieces = [line for line in body.splitlines() if line.strip()]
     else:
-        pieces = [bytes(raw) for raw in parse(_decode_array, body)]
+        pieces = [bytes(raw) for raw in parse_json(list[msgspec.Raw], body)]
     if len(pieces) > OPERATIONS_MAX:
         raise TooManyOperations(OPERATIONS_MAX)
     found: list[_Step] = []
     for at, piece in enumerate(pieces):
         try:
-            operation = parse(_decode_operation, piece, f"operation {at}")
+            operation = parse_json(BatchOperation, piece, f"operation {at}")
             found.append(_step(operation, at, once))
         except Malformed:
             raise
@@ -189,93 +185,86 @@ def waves(found: list[_Step]) -> Iterator[range]:
         yield range(begin, len(found))
 
 
-class BatchResource:
-    """The handler of batches."""
+_Outcome = Result | KvError | None
+"""Of a write its result, of a read whether the state may be read now, or the error."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
-    async def post(
-        self, request: web.BaseRequest, _: str, query: str
-    ) -> Answer | web.StreamResponse:
-        """Run the operations, and stream their answers: values may be many and large."""
-        config = self._context.config
-        timeout_s = params.write_timeout(params.parse_query(query, ("timeout",)), config)
-        once = params.idempotency_key(request)
-        lines = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip() == NDJSON
-        body = await self._context.bodies.read(request, BATCH_BYTES_MAX)
-        found = steps(body, lines, once)
-        del body
-        if not found:
-            return answer(200, b"" if lines else b"[]\n", NDJSON.encode() if lines else JSON)
-        response = web.StreamResponse(
-            headers={hdrs.CONTENT_TYPE: NDJSON if lines else JSON.decode()}
-        )
-        out = _Out(request, response, lines)
+async def post(ask: Ask[None]) -> web.StreamResponse:
+    """Run the operations, and stream their answers: values may be many and large."""
+    timeout_s = params.write_timeout(ask.options(), ask.config)
+    once = params.idempotency_key(ask.request)
+    content_type = ask.request.headers.get(hdrs.CONTENT_TYPE, "")
+    lines = content_type.partition(";")[0].strip() == NDJSON
+    body = await ask.body()
+    found = steps(body, lines, once)
+    del body
+    if not found:
+        return answer(200, b"" if lines else b"[]\n", NDJSON.encode() if lines else JSON)
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: NDJSON if lines else JSON.decode()})
+    out = _Out(ask.request, response, lines)
+    try:
         for wave in waves(found):
-            results = await self._run(found, wave, once, timeout_s)
+            results = await _run(ask, found, wave, once, timeout_s)
             for at in wave:
-                await out.add(self._document(found[at], results[at]))
+                await out.add(_document(ask.session, found[at], results[at]))
         await out.finish()
-        return response
+    finally:
+        out.close()
+    return response
 
-    async def _run(
-        self, found: list[_Step], wave: range, once: bytes | None, timeout_s: float
-    ) -> dict[int, Result | KvError | None]:
-        """Results of the writes; for the reads, whether the state may be read now."""
-        replica = self._context.replica
-        results: dict[int, Result | KvError | None] = {}
-        running: dict[int, asyncio.Future[Result]] = {}
-        for at in wave:
-            step = found[at]
-            results[at] = None
-            if isinstance(step, Put | Delete):
-                try:
-                    running[at] = replica.submit(self._once(step, once, at), timeout_s)
-                except KvError as error:
-                    results[at] = error
-        reads = [at for at in wave if isinstance(found[at], _BatchGet)]
-        if reads:
+
+async def _run(
+    ask: Ask[None], found: list[_Step], wave: range, once: bytes | None, timeout_s: float
+) -> dict[int, _Outcome]:
+    """Run the steps of a wave."""
+    results: dict[int, _Outcome] = {}
+    running: dict[int, asyncio.Future[Result]] = {}
+    for at in wave:
+        step = found[at]
+        results[at] = None
+        if isinstance(step, Put | Delete):
             try:
-                await replica.read_barrier(timeout_s)
-            except KvError as error:
-                results |= dict.fromkeys(reads, error)
-        for at, future in running.items():
-            try:
-                results[at] = await future
+                running[at] = ask.session.submit(_once(ask, step, once, at), timeout_s)
             except KvError as error:
                 results[at] = error
-        return results
-
-    def _once(self, command: Put | Delete, once: bytes | None, at: int) -> Command:
-        """Each write of a batch is one of its own under the batch's key. No key that a caller
-        can send holds a zero byte."""
-        if once is None:
-            return command
-        return self._context.once(b"%s\0%d" % (once, at), command)
-
-    def _document(self, step: _Step, result: Result | KvError | None) -> dict[str, Any]:
-        """One answer."""
+    reads = [at for at in wave if isinstance(found[at], _BatchGet)]
+    if reads:
         try:
-            if isinstance(result, KvError):
-                raise result
-            match step:
-                case _Failed(error):
-                    raise error
-                case _BatchGet(key, revision):
-                    item = self._context.state.get(key, revision)
-                    if item is None:
-                        raise KeyNotFound(absent(revision))
-                    return {"status": 200, "get": item_document(item)}
-                case _:
-                    return {"status": 200, **_written(step, result)}
+            await ask.session.read_barrier(timeout_s)
         except KvError as error:
-            document = problem_document(error)
-            return {"status": document["status"], "problem": document}
+            results |= dict.fromkeys(reads, error)
+    for at, future in running.items():
+        try:
+            results[at] = await future
+        except KvError as error:
+            results[at] = error
+    return results
 
-    def routes(self) -> list[Route]:
-        """The calls of this resource."""
-        return [Route("POST", "/v1/batch", self.post, _DOC)]
+
+def _once(ask: Ask[None], command: Put | Delete, once: bytes | None, at: int) -> SessionCommand:
+    """Each write of a batch is one of its own under the batch's key. No key that a caller can
+    send holds a zero byte."""
+    return command if once is None else ask.once(b"%s\0%d" % (once, at), command)
+
+
+def _document(session: Session, step: _Step, result: _Outcome) -> dict[str, Any]:
+    """One answer."""
+    try:
+        if isinstance(result, KvError):
+            raise result
+        match step:
+            case _Failed(error):
+                raise error
+            case _BatchGet(key, revision):
+                item = session.get(key, revision)
+                if item is None:
+                    raise KeyNotFound(absent(revision))
+                return {"status": 200, "get": item_document(item)}
+            case _:
+                return {"status": 200, **_written(step, result)}
+    except KvError as error:
+        document = problem_document(error)
+        return {"status": document["status"], "problem": document}
 
 
 def _written(step: Put | Delete, result: Result | None) -> dict[str, Any]:
@@ -296,6 +285,7 @@ class _Out:
     def __init__(self, request: web.BaseRequest, response: web.StreamResponse, lines: bool) -> None:
         self._request = request
         self._response = response
+        self._link: StreamLink | None = None
         self._lines = lines
         self._waiting: list[bytes] = []
         self._size = 0
@@ -322,7 +312,14 @@ class _Out:
             await self._response.prepare(self._request)
         data, self._waiting, self._size = b"".join(self._waiting), [], 0
         if data:
-            await send(self._request, self._response, data)
+            if self._link is None:
+                self._link = StreamLink(self._request)
+            await self._link.send(data)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._link is not None:
+            self._link.release()
 
 
 _ANSWER = {
@@ -353,14 +350,8 @@ _DOC = Doc(
     query=("timeout",),
     headers=("Idempotency-Key",),
     body={
-        "content": {
-            "application/json": {
-                "type": "array",
-                "items": _OPERATION,
-                "maxItems": OPERATIONS_MAX,
-            },
-            NDJSON: {"type": "string", "description": "One operation in each line"},
-        }
+        "application/json": {"type": "array", "items": _OPERATION, "maxItems": OPERATIONS_MAX},
+        NDJSON: {"type": "string", "description": "One operation in each line"},
     },
     answers={
         200: {
@@ -374,3 +365,4 @@ _DOC = Doc(
     },
     problems=(TooManyOperations, *WRITE_PROBLEMS, *BODY_PROBLEMS),
 )
+CALLS = (Call("POST", "/v1/batch", post, Need.CALLER, _DOC, BATCH_BYTES_MAX),)

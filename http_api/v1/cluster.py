@@ -1,16 +1,14 @@
 """`/v1/cluster` and `/v1/compact`: what the operator sees and does."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from aiohttp import web
+import msgspec
+from msgspec import Meta
 
 from http_api.core import params
-from http_api.core.bodies import fields, integer_field
-from http_api.core.context import Context
+from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.problems import refusal
 from http_api.core.responses import Answer, json_answer
-from http_api.core.router import Doc, Route
-from http_api.core.store import MemberView, StatusView
 from http_api.v1.kv import BODY_PROBLEMS, WRITE_PROBLEMS
 from kvstore.commands.commands import Compact
 from kvstore.commands.results import Compacted
@@ -22,11 +20,13 @@ from kvstore.errors import (
     RevisionInFuture,
     Stopping,
 )
+from kvstore.replica.status import MemberStatus, NodeStatus
 
 NODE_ID_MAX = (1 << 31) - 1
+BODY_BYTES_MAX = 65_536
 
 
-def cluster_document(status: StatusView) -> dict[str, Any]:
+def cluster_document(status: NodeStatus) -> dict[str, Any]:
     """The cluster as one node knows it."""
     members = {member.id: member for member in status.members}
     own = members.get(status.id)
@@ -45,7 +45,7 @@ def cluster_document(status: StatusView) -> dict[str, Any]:
     }
 
 
-def _node_document(status: StatusView) -> dict[str, Any]:
+def _node_document(status: NodeStatus) -> dict[str, Any]:
     return {
         "id": status.id,
         "role": status.role,
@@ -59,14 +59,14 @@ def _node_document(status: StatusView) -> dict[str, Any]:
     }
 
 
-def _leader_document(leader: int | None, members: dict[int, MemberView]) -> dict[str, Any] | None:
+def _leader_document(leader: int | None, members: dict[int, MemberStatus]) -> dict[str, Any] | None:
     if leader is None:
         return None
     member = members.get(leader)
     return {"id": leader, "client_address": None if member is None else member.client_address}
 
 
-def _member_document(member: MemberView) -> dict[str, Any]:
+def _member_document(member: MemberStatus) -> dict[str, Any]:
     return {
         "id": member.id,
         "role": member.role,
@@ -78,54 +78,47 @@ def _member_document(member: MemberView) -> dict[str, Any]:
     }
 
 
-class ClusterResource:
-    """The handlers of the cluster."""
+# -- handlers -------------------------------------------------------------------------------
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
-    async def get(self, request: web.BaseRequest, _: str, query: str) -> Answer:
-        """Members, roles, leader and positions, as this node knows them."""
-        params.parse_query(query, ())
-        return json_answer(cluster_document(self._context.replica.status()))
+class HandoverRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`to`: the node that is to lead; any that is able to if it is left out."""
 
-    async def hand_over(self, request: web.BaseRequest, _: str, query: str) -> Answer:
-        """Make another node the leader: `to`, or the one that is furthest on."""
-        timeout_s = self._timeout(query)
-        document = fields(await self._context.bodies.read_json(request), ("to",))
-        to: int | None = None
-        if document.get("to") is not None:
-            to = integer_field(document["to"], "to", 1, NODE_ID_MAX)
-            known = sorted(member.id for member in self._context.replica.status().members)
-            if to not in known:
-                ids = ", ".join(map(str, known))
-                raise InvalidArgument("to", f"to: there is no node {to}; the members are {ids}")
-        leader = await self._context.replica.hand_over(to, timeout_s)
-        return json_answer({"leader": leader})
+    to: Annotated[int, Meta(ge=1, le=NODE_ID_MAX)] | None = None
 
-    async def compact(self, request: web.BaseRequest, _: str, query: str) -> Answer:
-        """Give up the history below a revision."""
-        timeout_s = self._timeout(query)
-        document = fields(await self._context.bodies.read_json(request), ("revision",))
-        if "revision" not in document:
-            raise InvalidArgument("revision", 'revision: missing; send {"revision": <number>}')
-        revision = integer_field(document["revision"], "revision", 1, params.REVISION_MAX)
-        result = await self._context.execute(request, Compact(revision), timeout_s)
-        if not isinstance(result, Compacted):
-            raise refusal(result)
-        return json_answer({"compacted_revision": result.revision})
 
-    def _timeout(self, query: str) -> float:
-        found = params.parse_query(query, ("timeout",))
-        return params.timeout(found, self._context.config)
+class CompactRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`revision`: the oldest that stays readable."""
 
-    def routes(self) -> list[Route]:
-        """The calls of this resource."""
-        return [
-            Route("GET", "/v1/cluster", self.get, _GET),
-            Route("POST", "/v1/cluster/handover", self.hand_over, _HANDOVER),
-            Route("POST", "/v1/compact", self.compact, _COMPACT),
-        ]
+    revision: Annotated[int, Meta(ge=1, le=params.REVISION_MAX)]
+
+
+async def get(ask: Ask[None]) -> Answer:
+    """Members, roles, leader and positions, as this node knows them."""
+    ask.options()
+    return json_answer(cluster_document(ask.session.status()))
+
+
+async def hand_over(ask: Ask[HandoverRequest]) -> Answer:
+    """Make another node the leader: `to`, or the one that is furthest on."""
+    timeout_s = params.timeout(ask.options(), ask.config)
+    to = (await ask.read()).to
+    if to is not None:
+        known = sorted(member.id for member in ask.session.status().members)
+        if to not in known:
+            ids = ", ".join(map(str, known))
+            raise InvalidArgument("to", f"to: there is no node {to}; the members are {ids}")
+    return json_answer({"leader": await ask.session.hand_over(to, timeout_s)})
+
+
+async def compact(ask: Ask[CompactRequest]) -> Answer:
+    """Give up the history below a revision."""
+    timeout_s = params.timeout(ask.options(), ask.config)
+    revision = (await ask.read()).revision
+    result = await ask.execute(Compact(revision), timeout_s)
+    if not isinstance(result, Compacted):
+        raise refusal(result)
+    return json_answer({"compacted_revision": result.revision})
 
 
 _INTEGER = {"type": "integer"}
@@ -186,15 +179,6 @@ _GET = Doc(
 _HANDOVER = Doc(
     "Hand leadership over",
     query=("timeout",),
-    body={
-        "type": "application/json",
-        "required": False,
-        "schema": {
-            "type": "object",
-            "properties": {"to": {"type": "integer", "description": "Any node if it is left out"}},
-            "additionalProperties": False,
-        },
-    },
     answers={200: {"description": "Done", "properties": {"leader": _INTEGER}}},
     problems=(InvalidArgument, NoQuorum, Overloaded, Stopping, *BODY_PROBLEMS),
 )
@@ -202,15 +186,6 @@ _COMPACT = Doc(
     "Give up the history below a revision",
     query=("timeout",),
     headers=("Idempotency-Key",),
-    body={
-        "type": "application/json",
-        "schema": {
-            "type": "object",
-            "properties": {"revision": {"type": "integer", "minimum": 1}},
-            "required": ["revision"],
-            "additionalProperties": False,
-        },
-    },
     answers={
         200: {
             "description": "Done; `compacted_revision` is the oldest readable one",
@@ -219,3 +194,15 @@ _COMPACT = Doc(
     },
     problems=(RevisionInFuture, RevisionCompacted, *WRITE_PROBLEMS, *BODY_PROBLEMS),
 )
+
+CALLS = (
+    Call("GET", "/v1/cluster", get, Need.CALLER, _GET),
+    Call(
+        "POST", "/v1/cluster/handover", hand_over, Need.ROOT, _HANDOVER,
+        BODY_BYTES_MAX, HandoverRequest, empty_body=True,
+    ),
+    Call(
+        "POST", "/v1/compact", compact, Need.ROOT, _COMPACT,
+        BODY_BYTES_MAX, CompactRequest, empty_body=True,
+    ),
+)  # fmt: skip

@@ -2,11 +2,8 @@
 
 from importlib.resources import files
 
-from aiohttp import web
-
-from http_api.core import params
+from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.responses import Answer, answer
-from http_api.core.router import Doc, Route
 from kvstore.errors import InvalidArgument
 
 _HEADERS = (
@@ -17,20 +14,13 @@ _HEADERS = (
 )
 
 
-class DashboardResource:
-    """The handler of the page, which is read once."""
+_PAGE = files("http_api.v1").joinpath("static/index.html").read_bytes()
 
-    def __init__(self) -> None:
-        self._page = files("http_api.v1").joinpath("static/index.html").read_bytes()
 
-    async def get(self, request: web.BaseRequest, _: str, query: str) -> Answer:
-        """The page."""
-        params.parse_query(query, ())
-        return answer(200, self._page, b"text/html; charset=utf-8", _HEADERS)
-
-    def routes(self) -> list[Route]:
-        """The calls of this resource."""
-        return [Route("GET", "/", self.get, _DOC)]
+async def get(ask: Ask[None]) -> Answer:
+    """The page."""
+    ask.options()
+    return answer(200, _PAGE, b"text/html; charset=utf-8", _HEADERS)
 
 
 _DOC = Doc(
@@ -38,3 +28,4 @@ _DOC = Doc(
     answers={200: {"description": "HTML", "type": "text/html"}},
     problems=(InvalidArgument,),
 )
+CALLS = (Call("GET", "/", get, Need.OPEN, _DOC),)

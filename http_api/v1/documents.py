@@ -10,12 +10,12 @@ import re
 import secrets
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from http_api.core.problems import Contradiction, Malformed
+from http_api.core.problems import Contradiction
 from kvstore.commands.commands import KEY_BYTES_MAX, VALUE_BYTES_MAX
 from kvstore.commands.operations import KeyValue, only, prefix_end
 from kvstore.errors import InvalidArgument
@@ -31,22 +31,7 @@ LeaseIdText = (
 )
 """A lease as a request names it: a string, because JSON's numbers end at 2**53 in many clients."""
 
-T = TypeVar("T")
 _LEASE = re.compile(LEASE_PATTERN)
-
-
-def parse(decoder: msgspec.json.Decoder[T], body: bytes, what: str = "the body") -> T:
-    """The body as the decoder's type. Raises Malformed or InvalidArgument."""
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        text = str(error)
-        path = text.rpartition(" - at `$")[2].rstrip("`") if " - at `$" in text else ""
-        raise InvalidArgument(path.lstrip(".") or "body", f"{what}: {text}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Malformed(f"{what} is not valid JSON: {error}") from None
-    except RecursionError:
-        raise Malformed(f"{what} is nested too deeply") from None
 
 
 # -- bytes in requests ----------------------------------------------------------------------

@@ -3,15 +3,12 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from aiohttp import web
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from http_api.core import params
-from http_api.core.context import Context
+from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.problems import NotReady
 from http_api.core.responses import Answer, answer, json_answer
-from http_api.core.router import Doc, Route
 from kvstore.errors import InvalidArgument
 
 DISTRIBUTION = "paxos-kvstore"
@@ -25,46 +22,33 @@ def server_version() -> str:
         return "unknown"
 
 
-class HealthResource:
-    """The handlers that look at the process rather than at the data."""
+async def alive(ask: Ask[None]) -> Answer:
+    """200 as long as the process can answer at all."""
+    ask.options()
+    return json_answer({"status": "ok"})
 
-    def __init__(self, context: Context, registry: CollectorRegistry) -> None:
-        self._replica = context.replica
-        self._registry = registry
 
-    async def alive(self, request: web.BaseRequest, _: str, query: str) -> Answer:
-        """200 as long as the process can answer at all."""
-        params.parse_query(query, ())
-        return json_answer({"status": "ok"})
+async def ready(ask: Ask[None]) -> Answer:
+    """200 while the node serves, else 503 and why not."""
+    ask.options()
+    status = ask.session.status()
+    if not status.ready:
+        raise NotReady(status.reason or "the node does not serve yet")
+    return json_answer({"status": "ready"})
 
-    async def ready(self, request: web.BaseRequest, _: str, query: str) -> Answer:
-        """200 while the node serves, else 503 and why not."""
-        params.parse_query(query, ())
-        status = self._replica.status()
-        if not status.ready:
-            raise NotReady(status.reason or "the node does not serve yet")
-        return json_answer({"status": "ready"})
 
-    async def metrics(self, request: web.BaseRequest, _: str, query: str) -> Answer:
-        """Everything for Prometheus, in its text format. Queries are left to scrapers."""
-        body = generate_latest(self._registry)
-        return answer(200, body, CONTENT_TYPE_PLAIN_0_0_4.encode())
+async def metrics(ask: Ask[None]) -> Answer:
+    """Everything for Prometheus, in its text format. Any query is accepted: scrapers send some."""
+    body = generate_latest(ask.session.metrics)
+    return answer(200, body, CONTENT_TYPE_PLAIN_0_0_4.encode())
 
-    async def version(self, request: web.BaseRequest, _: str, query: str) -> Answer:
-        """What runs here."""
-        params.parse_query(query, ())
-        return json_answer(
-            {"name": DISTRIBUTION, "version": server_version(), "python": platform.python_version()}
-        )
 
-    def routes(self) -> list[Route]:
-        """The calls of this resource."""
-        return [
-            Route("GET", "/healthz", self.alive, _ALIVE),
-            Route("GET", "/readyz", self.ready, _READY),
-            Route("GET", "/metrics", self.metrics, _METRICS),
-            Route("GET", "/v1/version", self.version, _VERSION),
-        ]
+async def show_version(ask: Ask[None]) -> Answer:
+    """What runs here."""
+    ask.options()
+    return json_answer(
+        {"name": DISTRIBUTION, "version": server_version(), "python": platform.python_version()}
+    )
 
 
 _STATUS = {"status": {"type": "string"}}
@@ -95,4 +79,11 @@ _VERSION = Doc(
         }
     },
     problems=(InvalidArgument,),
+)
+
+CALLS = (
+    Call("GET", "/healthz", alive, Need.OPEN, _ALIVE),
+    Call("GET", "/readyz", ready, Need.OPEN, _READY),
+    Call("GET", "/metrics", metrics, Need.OPEN, _METRICS),
+    Call("GET", "/v1/version", show_version, Need.CALLER, _VERSION),
 )

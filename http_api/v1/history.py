@@ -2,22 +2,22 @@
 
 from typing import Any
 
-from http_api.core.context import Context
 from http_api.core.params import ReadOptions
 from http_api.core.responses import Answer, json_answer
+from http_api.core.session import Session
 from http_api.v1.documents import ITEM, KEY_PROPERTIES, event_document, text_or_base64
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
 
 
-async def history_answer(context: Context, key: bytes, options: ReadOptions, limit: int) -> Answer:
+async def history_answer(session: Session, key: bytes, options: ReadOptions, limit: int) -> Answer:
     """Writes and deletions up to `options.revision`, as far as compaction left them.
 
     Raises RevisionInFuture, RevisionCompacted or Unavailable.
     """
-    state = await context.readable(options)
-    found = state.history(key, limit, options.revision)
+    await session.readable(*options)
+    found = session.history(key, limit, options.revision)
     name, text = text_or_base64("key", key)
     items = [event_document(event, previous=False, key=False) for event in found.events]
     return json_answer(
@@ -25,7 +25,7 @@ async def history_answer(context: Context, key: bytes, options: ReadOptions, lim
             name: text,
             "items": items,
             "more": found.more,
-            "compacted_revision": state.compacted_revision,
+            "compacted_revision": session.compacted_revision,
         }
     )
 

@@ -3,7 +3,7 @@
 from aiohttp import hdrs, web
 
 from http_api.core import params
-from http_api.core.context import Context
+from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.params import ReadOptions
 from http_api.core.problems import (
     BodyTimeout,
@@ -15,7 +15,6 @@ from http_api.core.problems import (
     refusal,
 )
 from http_api.core.responses import Answer, answer
-from http_api.core.router import Doc, Route
 from http_api.v1.documents import lease_id, new_lease
 from http_api.v1.history import HISTORY_PROPERTIES, LIMIT_DEFAULT, LIMIT_MAX, history_answer
 from kvstore.commands.commands import VALUE_BYTES_MAX, Delete, Put
@@ -92,85 +91,71 @@ def written_answer(result: Result, lease: int = 0) -> Answer:
     )
 
 
-class KvResource:
-    """The handlers of one key."""
+# -- handlers -------------------------------------------------------------------------------
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._config = context.config
-        self._default_read = ReadOptions(0, False, context.config.request_timeout_s)
 
-    async def get(self, request: web.BaseRequest, raw_key: str, query: str) -> Answer:
-        """The value; 304 if the caller has it, 404 if there is none."""
-        key = params.decode_key(raw_key)
-        options = self._default_read
-        if query:
-            parsed = params.parse_query(query, GET_QUERY)
-            options = params.read_options(parsed, self._config)
-            if "history" in parsed and params.flag(parsed["history"], "history"):
-                limit = params.integer(parsed.get("limit", b"%d" % LIMIT_DEFAULT), "limit",
-                                       1, LIMIT_MAX)  # fmt: skip
-                return await history_answer(self._context, key, options, limit)
-            if "limit" in parsed:
-                raise Contradiction("limit is for history; a key has one value")
-        state = await self._context.readable(options)
-        found = state.get(key, options.revision)
-        if found is None:
-            raise KeyNotFound(absent(options.revision))
-        headers = request.headers
-        if hdrs.IF_MATCH in headers and not params.etag_matches(
-            request, hdrs.IF_MATCH, found.mod_revision, weak=False
-        ):
-            raise ConditionFailed(found.mod_revision)
-        if hdrs.IF_NONE_MATCH in headers and params.etag_matches(
-            request, hdrs.IF_NONE_MATCH, found.mod_revision, weak=True
-        ):
-            return answer(304, headers=_value_headers(found))
-        return value_answer(found)
+async def get(ask: Ask[None]) -> Answer:
+    """The value; 304 if the caller has it, 404 if there is none. Or what happened to the key."""
+    key = params.decode_key(ask.parameter)
+    options = ReadOptions(0, False, ask.config.request_timeout_s)
+    if ask.query:
+        found = ask.options()
+        options = params.read_options(found, ask.config)
+        if "history" in found and params.flag(found["history"], "history"):
+            limit = LIMIT_DEFAULT
+            if "limit" in found:
+                limit = params.integer(found["limit"], "limit", 1, LIMIT_MAX)
+            return await history_answer(ask.session, key, options, limit)
+        if "limit" in found:
+            raise Contradiction("limit is for history; a key has one value")
+    await ask.session.readable(*options)
+    return _value(ask.request, ask.session.get(key, options.revision), options.revision)
 
-    async def put(self, request: web.BaseRequest, raw_key: str, query: str) -> Answer:
-        """Write the body under the key, with a lease if the query asks for one."""
-        key = params.decode_key(raw_key)
-        found = params.parse_query(query, PUT_QUERY)
-        timeout_s = params.write_timeout(found, self._config)
-        lease, ttl_s = _lease_options(found)
-        condition = params.write_condition(request)
-        value = await self._context.bodies.read(request, VALUE_BYTES_MAX)
-        if not ttl_s:
-            command = Put(key, value, condition, lease)
-            return written_answer(await self._context.execute(request, command, timeout_s))
-        once = params.idempotency_key(request)
-        while True:
-            lease = new_lease(once, key, value)
-            command = Put(key, value, condition, lease, ttl_s)
-            result = await self._context.execute(request, command, timeout_s)
-            if not isinstance(result, LeaseTaken) or once is not None:
-                return written_answer(result, lease)
 
-    async def delete(self, request: web.BaseRequest, raw_key: str, query: str) -> Answer:
-        """Remove the key; `deleted` is 0 if there was nothing to remove."""
-        key = params.decode_key(raw_key)
-        timeout_s = self._write_timeout(query)
-        command = Delete(key, params.write_condition(request))
-        result = await self._context.execute(request, command, timeout_s)
-        if not isinstance(result, Deleted):
-            raise refusal(result)
-        return answer(200, b'{"revision":%d,"deleted":%d}\n' % (result.revision, result.deleted))
+def _value(request: web.BaseRequest, found: KeyValue | None, revision: int) -> Answer:
+    """The answer to a read of one key, as the request's conditions ask for it."""
+    if found is None:
+        raise KeyNotFound(absent(revision))
+    headers = request.headers
+    if hdrs.IF_MATCH in headers and not params.etag_matches(
+        request, hdrs.IF_MATCH, found.mod_revision, weak=False
+    ):
+        raise ConditionFailed(found.mod_revision)
+    if hdrs.IF_NONE_MATCH in headers and params.etag_matches(
+        request, hdrs.IF_NONE_MATCH, found.mod_revision, weak=True
+    ):
+        return answer(304, headers=_value_headers(found))
+    return value_answer(found)
 
-    def _write_timeout(self, query: str) -> float:
-        if not query:
-            return self._config.request_timeout_s
-        return params.write_timeout(params.parse_query(query, WRITE_QUERY), self._config)
 
-    def routes(self) -> list[Route]:
-        """The calls of this resource."""
-        path = "/v1/kv/{key}"
-        return [
-            Route("GET", path, self.get, _GET),
-            Route("HEAD", path, self.get, _HEAD),
-            Route("PUT", path, self.put, _PUT),
-            Route("DELETE", path, self.delete, _DELETE),
-        ]
+async def put(ask: Ask[None]) -> Answer:
+    """Write the body under the key, with a lease if the query asks for one."""
+    key = params.decode_key(ask.parameter)
+    found = ask.options()
+    timeout_s = params.write_timeout(found, ask.config)
+    lease, ttl_s = _lease_options(found)
+    condition = params.write_condition(ask.request)
+    value = await ask.body()
+    if not ttl_s:
+        command = Put(key, value, condition, lease)
+        return written_answer(await ask.execute(command, timeout_s))
+    once = params.idempotency_key(ask.request)
+    while True:
+        lease = new_lease(once, key, value)
+        command = Put(key, value, condition, lease, ttl_s)
+        result = await ask.execute(command, timeout_s)
+        if not isinstance(result, LeaseTaken) or once is not None:
+            return written_answer(result, lease)
+
+
+async def delete(ask: Ask[None]) -> Answer:
+    """Remove the key; `deleted` is 0 if there was nothing to remove."""
+    key = params.decode_key(ask.parameter)
+    timeout_s = params.write_timeout(ask.options(), ask.config)
+    result = await ask.execute(Delete(key, params.write_condition(ask.request)), timeout_s)
+    if not isinstance(result, Deleted):
+        raise refusal(result)
+    return answer(200, b'{"revision":%d,"deleted":%d}\n' % (result.revision, result.deleted))
 
 
 def _lease_options(found: dict[str, bytes]) -> tuple[int, int]:
@@ -229,7 +214,7 @@ _PUT = Doc(
     "Write a value",
     query=PUT_QUERY,
     headers=("If-Match", "If-None-Match", "Idempotency-Key"),
-    body={"type": "application/octet-stream", "schema": {"type": "string", "format": "binary"}},
+    body={"application/octet-stream": {"type": "string", "format": "binary"}},
     answers={
         200: {
             "description": "Written, and durable on a quorum",
@@ -264,4 +249,12 @@ _DELETE = Doc(
         },
     },
     problems=(ConditionFailed, *WRITE_PROBLEMS),
+)
+
+PATH = "/v1/kv/{key}"
+CALLS = (
+    Call("GET", PATH, get, Need.CALLER, _GET),
+    Call("HEAD", PATH, get, Need.CALLER, _HEAD),
+    Call("PUT", PATH, put, Need.CALLER, _PUT, VALUE_BYTES_MAX),
+    Call("DELETE", PATH, delete, Need.CALLER, _DELETE),
 )

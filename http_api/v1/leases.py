@@ -4,26 +4,22 @@ import asyncio
 from typing import Annotated, Any
 
 import msgspec
-from aiohttp import web
 from msgspec import Meta
 
 from http_api.core import params
-from http_api.core.context import Context
+from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.problems import refusal
 from http_api.core.responses import Answer, json_answer
-from http_api.core.router import Doc, Route
 from http_api.v1.documents import (
     BASE64,
     TEXT,
     LeaseIdText,
     lease_id,
     new_lease,
-    parse,
     text_or_base64,
 )
 from http_api.v1.kv import BODY_PROBLEMS, READ_PROBLEMS, WRITE_PROBLEMS
 from kvstore.commands.commands import Grant, Revoke
-from kvstore.commands.operations import only
 from kvstore.commands.results import Granted, LeaseTaken, Revoked
 from kvstore.errors import (
     InvalidArgument,
@@ -35,7 +31,6 @@ from kvstore.errors import (
     RevisionInFuture,
     Stopping,
 )
-from kvstore.replica.ambient import check_read
 from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 
 GRANT_BYTES_MAX = 4096
@@ -50,108 +45,90 @@ class GrantRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     id: LeaseIdText | None = None
 
 
-_decoder = msgspec.json.Decoder(GrantRequest)
+# -- handlers -------------------------------------------------------------------------------
 
 
-class LeasesResource:
-    """The handlers of leases."""
+async def grant(ask: Ask[GrantRequest]) -> Answer:
+    """Begin a lease."""
+    timeout_s = params.timeout(ask.options(), ask.config)
+    wanted = await ask.read()
+    ttl_s = max(wanted.ttl_s, LEASE_TTL_S_MIN)
+    once = params.idempotency_key(ask.request)
+    while True:
+        lease = new_lease(once) if wanted.id is None else lease_id(wanted.id, "id")
+        result = await ask.execute(Grant(lease, ttl_s), timeout_s)
+        if not isinstance(result, LeaseTaken) or wanted.id is not None or once is not None:
+            break
+    if not isinstance(result, Granted):
+        raise refusal(result)
+    return json_answer({"id": str(result.lease), "ttl_s": result.ttl_s}, 201)
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
-    async def grant(self, request: web.BaseRequest, _: str, query: str) -> Answer:
-        """Begin a lease."""
-        timeout_s = self._timeout(query)
-        wanted = parse(_decoder, await self._context.bodies.read(request, GRANT_BYTES_MAX))
-        ttl_s = max(wanted.ttl_s, LEASE_TTL_S_MIN)
-        once = params.idempotency_key(request)
-        while True:
-            lease = new_lease(once) if wanted.id is None else lease_id(wanted.id, "id")
-            result = await self._context.execute(request, Grant(lease, ttl_s), timeout_s)
-            if not isinstance(result, LeaseTaken) or wanted.id is not None or once is not None:
-                break
-        if not isinstance(result, Granted):
-            raise refusal(result)
-        return json_answer({"id": str(result.lease), "ttl_s": result.ttl_s}, 201)
+async def page(ask: Ask[None]) -> Answer:
+    """All leases, page by page, in no order that means anything."""
+    found = ask.options()
+    limit = LIMIT_MAX
+    if "limit" in found:
+        limit = params.integer(found["limit"], "limit", 1, LIMIT_MAX)
+    after = None
+    if "cursor" in found:
+        after = lease_id(found["cursor"].decode("utf-8", "replace"), "cursor")
+    await ask.session.readable(*params.read_options(found, ask.config))
+    leases: list[dict[str, Any]] = []
+    cursor = None
+    for lease, ttl_s in ask.session.leases():
+        # The table orders negative ids behind all others.
+        if after is not None and (lease < 0, lease) <= (after < 0, after):
+            continue
+        if len(leases) == limit:
+            cursor = leases[-1]["id"]
+            break
+        leases.append({"id": str(lease), "ttl_s": ttl_s})
+    return json_answer({"leases": leases, "cursor": cursor})
 
-    async def page(self, request: web.BaseRequest, _: str, query: str) -> Answer:
-        """All leases, page by page, in no order that means anything."""
-        found = params.parse_query(query, ("limit", "cursor", "consistency", "timeout"))
-        limit = LIMIT_MAX
-        if "limit" in found:
-            limit = params.integer(found["limit"], "limit", 1, LIMIT_MAX)
-        after = None
-        if "cursor" in found:
-            after = lease_id(found["cursor"].decode("utf-8", "replace"), "cursor")
-        options = params.read_options(found, self._context.config)
-        state = await self._context.readable(options)
-        leases: list[dict[str, Any]] = []
-        cursor = None
-        for lease, ttl_s in state.leases.all():
-            # The table orders negative ids behind all others.
-            if after is not None and (lease < 0, lease) <= (after < 0, after):
-                continue
-            if len(leases) == limit:
-                cursor = leases[-1]["id"]
-                break
-            leases.append({"id": str(lease), "ttl_s": ttl_s})
-        return json_answer({"leases": leases, "cursor": cursor})
 
-    async def get(self, request: web.BaseRequest, text: str, query: str) -> Answer:
-        """How long it has left, and its keys."""
-        lease, timeout_s = self._lease(text), self._timeout(query)
-        replica = self._context.replica
-        held, _ = await asyncio.gather(
-            replica.leasing.look(lease, timeout_s), replica.read_barrier(timeout_s)
-        )
-        if held is None:
-            raise LeaseNotFound(lease)
-        state = replica.state
-        keys = state.leases.keys(lease)
-        for key in keys if state.auth.enabled else ():
-            check_read(state.auth, key, only(key))
-        return json_answer(
-            {
-                "id": str(lease),
-                "ttl_s": held.ttl_s,
-                "left_s": round(held.left_s, 3),
-                "keys": [dict((text_or_base64("key", key),)) for key in keys[:LIMIT_MAX]],
-                "more": len(keys) > LIMIT_MAX,
-            }
-        )
+async def get(ask: Ask[None]) -> Answer:
+    """How long it has left, and its keys."""
+    lease, timeout_s = _named(ask)
+    held, _ = await asyncio.gather(
+        ask.session.look(lease, timeout_s), ask.session.read_barrier(timeout_s)
+    )
+    if held is None:
+        raise LeaseNotFound(lease)
+    keys = ask.session.lease_keys(lease)
+    return json_answer(
+        {
+            "id": str(lease),
+            "ttl_s": held.ttl_s,
+            "left_s": round(held.left_s, 3),
+            "keys": [dict((text_or_base64("key", key),)) for key in keys[:LIMIT_MAX]],
+            "more": len(keys) > LIMIT_MAX,
+        }
+    )
 
-    async def keep_alive(self, request: web.BaseRequest, text: str, query: str) -> Answer:
-        """Its full time again from now."""
-        lease, timeout_s = self._lease(text), self._timeout(query)
-        held = await self._context.replica.leasing.renew(lease, timeout_s)
-        if held is None:
-            raise LeaseNotFound(lease)
-        return json_answer({"id": str(lease), "ttl_s": held.ttl_s})
 
-    async def revoke(self, request: web.BaseRequest, text: str, query: str) -> Answer:
-        """End it now, and delete its keys."""
-        lease, timeout_s = self._lease(text), self._timeout(query)
-        result = await self._context.execute(request, Revoke(lease), timeout_s)
-        if not isinstance(result, Revoked):
-            raise refusal(result)
-        return json_answer({"revision": result.revision, "deleted": result.deleted})
+async def keep_alive(ask: Ask[None]) -> Answer:
+    """Its full time again from now."""
+    lease, timeout_s = _named(ask)
+    held = await ask.session.renew(lease, timeout_s)
+    if held is None:
+        raise LeaseNotFound(lease)
+    return json_answer({"id": str(lease), "ttl_s": held.ttl_s})
 
-    def _lease(self, text: str) -> int:
-        return lease_id(params.percent_decode(text, "id").decode("utf-8", "replace"), "id")
 
-    def _timeout(self, query: str) -> float:
-        found = params.parse_query(query, ("timeout",))
-        return params.timeout(found, self._context.config)
+async def revoke(ask: Ask[None]) -> Answer:
+    """End it now, and delete its keys."""
+    lease, timeout_s = _named(ask)
+    result = await ask.execute(Revoke(lease), timeout_s)
+    if not isinstance(result, Revoked):
+        raise refusal(result)
+    return json_answer({"revision": result.revision, "deleted": result.deleted})
 
-    def routes(self) -> list[Route]:
-        """The calls of this resource."""
-        return [
-            Route("POST", "/v1/leases", self.grant, _GRANT),
-            Route("GET", "/v1/leases", self.page, _LIST),
-            Route("GET", "/v1/leases/{id}", self.get, _GET),
-            Route("DELETE", "/v1/leases/{id}", self.revoke, _REVOKE),
-            Route("POST", "/v1/leases/{id}/keep-alive", self.keep_alive, _KEEP_ALIVE),
-        ]
+
+def _named(ask: Ask[None]) -> tuple[int, float]:
+    """The lease in the path, and the time-out."""
+    text = params.percent_decode(ask.parameter, "id").decode("utf-8", "replace")
+    return lease_id(text, "id"), params.timeout(ask.options(), ask.config)
 
 
 _ID = {"type": "string", "description": "A 64-bit number"}
@@ -162,7 +139,6 @@ _GRANT = Doc(
     "Grant a lease",
     query=("timeout",),
     headers=("Idempotency-Key",),
-    body={"type": "application/json", "schema": {"$ref": "#/components/schemas/GrantRequest"}},
     answers={201: {"description": "It began", "properties": _LEASE}},
     problems=(LeaseExists, *WRITE_PROBLEMS, *BODY_PROBLEMS),
 )
@@ -234,4 +210,12 @@ _REVOKE = Doc(
         }
     },
     problems=(LeaseNotFound, *WRITE_PROBLEMS),
+)
+
+CALLS = (
+    Call("POST", "/v1/leases", grant, Need.CALLER, _GRANT, GRANT_BYTES_MAX, GrantRequest),
+    Call("GET", "/v1/leases", page, Need.CALLER, _LIST),
+    Call("GET", "/v1/leases/{id}", get, Need.CALLER, _GET),
+    Call("DELETE", "/v1/leases/{id}", revoke, Need.CALLER, _REVOKE),
+    Call("POST", "/v1/leases/{id}/keep-alive", keep_alive, Need.CALLER, _KEEP_ALIVE),
 )

@@ -6,20 +6,16 @@ import zlib
 from typing import NamedTuple
 
 import msgspec
-from aiohttp import web
 
 from http_api.core import params
-from http_api.core.context import Context
+from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.params import ReadOptions
 from http_api.core.problems import Contradiction
 from http_api.core.responses import Answer, json_answer
-from http_api.core.router import Doc, Route
-from http_api.core.store import State
 from http_api.v1.documents import ITEM, item_document
 from http_api.v1.kv import READ_PROBLEMS
-from kvstore.commands.operations import KeyValue, prefix_end
+from kvstore.commands.operations import prefix_end
 from kvstore.errors import InvalidArgument
-from kvstore.state.mvcc import KeyPage
 
 QUERY = (
     "prefix", "start", "end", "limit", "order", "keys_only", "cursor",
@@ -27,10 +23,6 @@ QUERY = (
 )  # fmt: skip
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
-PAGE_BYTES_MAX = 4 << 20
-"""A page ends early once its values pass this, so that large values do not make it unbounded."""
-_STEP = 16
-"""Items read at once where values count: with the largest values a step is 16 MiB."""
 
 
 class PageCursor(msgspec.Struct, array_like=True, frozen=True):
@@ -91,70 +83,40 @@ def resume(text: bytes, query: Query) -> tuple[Query, int]:
     return query._replace(start=cursor.last_key + b"\0"), cursor.revision
 
 
-def read_page(state: State, query: Query, revision: int, limit: int) -> KeyPage:
-    """Up to `limit` items, fewer where their values pass PAGE_BYTES_MAX.
-
-    Reads in steps without giving way to other tasks, so all steps see one state.
-    """
-    items: list[KeyValue] = []
-    size = 0
-    while True:
-        step = limit - len(items)
-        if not query.keys_only:
-            step = min(step, _STEP)
-        page = state.range(
-            query.start,
-            query.end,
-            revision=revision,
-            limit=step,
-            reverse=query.reverse,
-            keys_only=query.keys_only,
+async def get(ask: Ask[None]) -> Answer:
+    """One page, and the cursor of the next. Large values make a page shorter, see `Mvcc.range`."""
+    found = ask.options()
+    query = parse_range(found)
+    limit = LIMIT_DEFAULT
+    if "limit" in found:
+        limit = params.integer(found["limit"], "limit", 1, LIMIT_MAX)
+    options = params.read_options(found, ask.config)
+    rest = query
+    if "cursor" in found:
+        rest, pinned = resume(found["cursor"], query)
+        if options.revision not in (0, pinned):
+            raise Contradiction(f"the cursor pins revision {pinned}; send it without revision")
+        options = ReadOptions(pinned, options.serializable, options.timeout_s)
+    await ask.session.readable(*options)
+    page = ask.session.range(
+        rest.start,
+        rest.end,
+        revision=options.revision,
+        limit=limit,
+        reverse=rest.reverse,
+        keys_only=rest.keys_only,
+    )
+    # A page of the current state says the revision to stay with; a page at an older one
+    # must not move on, whatever revision the store has reached since.
+    revision = options.revision or page.revision
+    cursor = None
+    if page.more and page.items:
+        packed = msgspec.msgpack.encode(
+            PageCursor(revision, page.items[-1].key, query.fingerprint())
         )
-        items += page.items
-        size += sum(len(item.value) for item in page.items)
-        if not page.more or not page.items or len(items) >= limit or size >= PAGE_BYTES_MAX:
-            return KeyPage(items, page.more, page.revision)
-        last = page.items[-1].key
-        query = query._replace(end=last) if query.reverse else query._replace(start=last + b"\0")
-
-
-class ListingResource:
-    """The handler of ranges of keys."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def get(self, request: web.BaseRequest, _: str, raw_query: str) -> Answer:
-        """One page, and the cursor of the next."""
-        found = params.parse_query(raw_query, QUERY)
-        query = parse_range(found)
-        limit = LIMIT_DEFAULT
-        if "limit" in found:
-            limit = params.integer(found["limit"], "limit", 1, LIMIT_MAX)
-        options = params.read_options(found, self._context.config)
-        rest = query
-        if "cursor" in found:
-            rest, pinned = resume(found["cursor"], query)
-            if options.revision not in (0, pinned):
-                raise Contradiction(f"the cursor pins revision {pinned}; send it without revision")
-            options = ReadOptions(pinned, options.serializable, options.timeout_s)
-        state = await self._context.readable(options)
-        page = read_page(state, rest, options.revision, limit)
-        # A page of the current state says the revision to stay with; a page at an older one
-        # must not move on, whatever revision the store has reached since.
-        revision = options.revision or page.revision
-        cursor = None
-        if page.more and page.items:
-            packed = msgspec.msgpack.encode(
-                PageCursor(revision, page.items[-1].key, query.fingerprint())
-            )
-            cursor = base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
-        items = [item_document(item, query.keys_only) for item in page.items]
-        return json_answer({"revision": revision, "items": items, "cursor": cursor})
-
-    def routes(self) -> list[Route]:
-        """The calls of this resource."""
-        return [Route("GET", "/v1/kv", self.get, _DOC)]
+        cursor = base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+    items = [item_document(item, query.keys_only) for item in page.items]
+    return json_answer({"revision": revision, "items": items, "cursor": cursor})
 
 
 _DOC = Doc(
@@ -175,3 +137,4 @@ _DOC = Doc(
     },
     problems=(Contradiction, *READ_PROBLEMS),
 )
+CALLS = (Call("GET", "/v1/kv", get, Need.CALLER, _DOC),)

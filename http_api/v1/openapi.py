@@ -1,12 +1,12 @@
-"""`/openapi.json` and `/problems/{slug}`: the API describes itself, from the table of routes."""
+"""`/openapi.json` and `/problems/{slug}`: the API describes itself, from the rows of its calls."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from aiohttp import web
+import msgspec
 
-from http_api.core import params
+from http_api.core.calls import Ask, Call, Doc, NativeCall, Need
 from http_api.core.params import TIMEOUT_MAX_S
 from http_api.core.problems import (
     KINDS,
@@ -18,13 +18,11 @@ from http_api.core.problems import (
     kind_of,
 )
 from http_api.core.responses import Answer, json_answer
-from http_api.core.router import Doc, Route
 from http_api.v1.batch import BatchOperation
 from http_api.v1.documents import LEASE_PATTERN, request_schemas
 from http_api.v1.health import server_version
-from http_api.v1.leases import GrantRequest
 from http_api.v1.listing import LIMIT_DEFAULT, LIMIT_MAX
-from http_api.v1.txn import TXN_DONE, TxnDocument
+from http_api.v1.txn import TXN_DONE
 from kvstore.commands.commands import IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX
 from kvstore.errors import (
     InvalidArgument,
@@ -124,11 +122,11 @@ _SECURITY = {
 }
 
 
-def describe(routes: Iterable[Route]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of the routes."""
+def describe(calls: Sequence[NativeCall]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the calls."""
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    for call in calls:
+        paths.setdefault(call.path, {})[call.method.lower()] = _operation(call)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -140,38 +138,52 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
             "gets 404, and a method that a path does not take 405 with Allow.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas(), "securitySchemes": _SECURITY},
+        "components": {"schemas": _schemas(calls), "securitySchemes": _SECURITY},
     }
 
 
-def _schemas() -> dict[str, Any]:
-    requests = request_schemas([TxnDocument, BatchOperation, GrantRequest])
+def _schemas(calls: Iterable[NativeCall]) -> dict[str, Any]:
+    messages = [call.message for call in calls if call.message is not None]
+    requests = request_schemas([*messages, BatchOperation])
     return {"Problem": _PROBLEM, "TxnDone": TXN_DONE, **requests}
 
 
-def _operation(route: Route) -> dict[str, Any]:
-    doc = route.doc
+def _operation(call: NativeCall) -> dict[str, Any]:
+    doc = call.doc
     operation: dict[str, Any] = {
-        "operationId": _operation_id(route),
+        "operationId": _operation_id(call),
         "summary": doc.summary,
-        "parameters": _parameters(route.path, doc),
+        "parameters": _parameters(call.path, doc),
         "responses": _responses(doc.problems, doc.answers),
     }
-    if route.path.startswith("/v1/"):
+    if call.need is not Need.OPEN:
         operation["responses"] = _responses((*doc.problems, *_GUARDED), doc.answers)
         operation["security"] = [{}, *({name: []} for name in _SECURITY)]
-    if doc.body is not None:
-        content = doc.body.get("content") or {doc.body["type"]: doc.body["schema"]}
+    content = _body(call)
+    if content:
         operation["requestBody"] = {
-            "required": doc.body.get("required", True),
+            "required": not _may_be_empty(call),
             "content": {kind: {"schema": schema} for kind, schema in content.items()},
         }
     return operation
 
 
-def _operation_id(route: Route) -> str:
-    words = re.findall(r"[A-Za-z0-9]+", route.path) or ["root"]
-    return "_".join([route.method.lower(), *words])
+def _body(call: NativeCall) -> dict[str, Any]:
+    """The schema of the body by content type; empty if the call takes no body."""
+    if call.message is not None:
+        return {"application/json": {"$ref": f"#/components/schemas/{call.message.__name__}"}}
+    return call.doc.body
+
+
+def _may_be_empty(call: NativeCall) -> bool:
+    if call.message is None or not call.empty_body:
+        return False
+    return not any(field.required for field in msgspec.structs.fields(call.message))
+
+
+def _operation_id(call: NativeCall) -> str:
+    words = re.findall(r"[A-Za-z0-9]+", call.path) or ["root"]
+    return "_".join([call.method.lower(), *words])
 
 
 def _parameters(path: str, doc: Doc) -> list[dict[str, Any]]:
@@ -256,21 +268,21 @@ class Description:
         self._document: dict[str, Any] = {}
         self._kinds = {kind.slug: kind for kind in KINDS.values()}
 
-    def complete(self, routes: Iterable[Route]) -> None:
-        """Describe these routes; called once, when the table is known."""
-        self._document = describe(routes)
+    def complete(self, calls: Sequence[NativeCall]) -> None:
+        """Describe these calls; called once, when the table is known."""
+        self._document = describe(calls)
 
-    async def openapi(self, request: web.BaseRequest, _: str, query: str) -> Answer:
+    async def openapi(self, ask: Ask[None]) -> Answer:
         """The OpenAPI document."""
-        params.parse_query(query, ())
+        ask.options()
         return json_answer(self._document)
 
-    async def problem(self, request: web.BaseRequest, slug: str, query: str) -> Answer:
+    async def problem(self, ask: Ask[None]) -> Answer:
         """What a problem type means."""
-        params.parse_query(query, ())
-        kind = self._kinds.get(slug)
+        ask.options()
+        kind = self._kinds.get(ask.parameter)
         if kind is None:
-            raise PathNotFound(f"there is no problem type {slug[:80]!r}")
+            raise PathNotFound(f"there is no problem type {ask.parameter[:80]!r}")
         return json_answer(
             {
                 "type": kind.type,
@@ -281,11 +293,11 @@ class Description:
             }
         )
 
-    def routes(self) -> list[Route]:
+    def calls(self) -> list[NativeCall]:
         """The calls of this resource."""
         return [
-            Route("GET", "/openapi.json", self.openapi, _OPENAPI),
-            Route("GET", "/problems/{slug}", self.problem, _PROBLEM_DOC),
+            Call("GET", "/openapi.json", self.openapi, Need.OPEN, _OPENAPI),
+            Call("GET", "/problems/{slug}", self.problem, Need.OPEN, _PROBLEM_DOC),
         ]
 
 

@@ -4,14 +4,12 @@ from collections.abc import Sized
 from typing import Annotated, Any, Literal
 
 import msgspec
-from aiohttp import web
 from msgspec import Meta
 
 from http_api.core import params
-from http_api.core.context import Context
+from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.problems import Contradiction, KeyNotFound, refusal
 from http_api.core.responses import Answer, json_answer
-from http_api.core.router import Doc, Route
 from http_api.v1.documents import (
     INTEGER,
     ITEM,
@@ -26,7 +24,6 @@ from http_api.v1.documents import (
     item_document,
     lease_id,
     octets,
-    parse,
 )
 from http_api.v1.kv import BODY_PROBLEMS, WRITE_PROBLEMS
 from kvstore.commands.operations import (
@@ -144,9 +141,6 @@ class TxnDocument(
     otherwise: list[OperationRequest] = []
 
 
-_decoder = msgspec.json.Decoder(TxnDocument)
-
-
 # -- to commands ----------------------------------------------------------------------------
 
 
@@ -261,27 +255,15 @@ def _result(result: TxnOperationResult, operation: TxnOperation) -> dict[str, An
             return {"txn": done_document(result, operation)}
 
 
-class TxnResource:
-    """The handler of transactions."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def post(self, request: web.BaseRequest, _: str, query: str) -> Answer:
-        """Run one."""
-        config = self._context.config
-        timeout_s = params.write_timeout(params.parse_query(query, ("timeout",)), config)
-        body = await self._context.bodies.read(request, TXN_BYTES_MAX)
-        command = transaction(parse(_decoder, body))
-        check(command)
-        result = await self._context.execute(request, command, timeout_s)
-        if not isinstance(result, TransactionDone):
-            raise refusal(result)
-        return json_answer(done_document(result, command))
-
-    def routes(self) -> list[Route]:
-        """The calls of this resource."""
-        return [Route("POST", "/v1/txn", self.post, _DOC)]
+async def post(ask: Ask[TxnDocument]) -> Answer:
+    """Run one."""
+    timeout_s = params.write_timeout(ask.options(), ask.config)
+    command = transaction(await ask.read())
+    check(command)
+    result = await ask.execute(command, timeout_s)
+    if not isinstance(result, TransactionDone):
+        raise refusal(result)
+    return json_answer(done_document(result, command))
 
 
 _RESULTS = {
@@ -330,10 +312,6 @@ _DOC = Doc(
     "Compare, then do one list of operations or another, atomically",
     query=("timeout",),
     headers=("Idempotency-Key",),
-    body={
-        "type": "application/json",
-        "schema": {"$ref": "#/components/schemas/TxnRequest"},
-    },
     answers={
         200: {
             "description": "Which list ran, and what its operations answered",
@@ -351,3 +329,4 @@ _DOC = Doc(
         *BODY_PROBLEMS,
     ),
 )
+CALLS = (Call("POST", "/v1/txn", post, Need.CALLER, _DOC, TXN_BYTES_MAX, TxnDocument),)

@@ -12,14 +12,12 @@ import orjson
 from aiohttp import hdrs, web
 
 from http_api.core import params
-from http_api.core.context import Context
+from http_api.core.calls import Ask, Call, Doc, NativeCall, Need
 from http_api.core.problems import Contradiction
-from http_api.core.responses import Answer, stream_head
-from http_api.core.router import Doc, Route
-from http_api.core.streams import send
+from http_api.core.responses import stream_head
+from http_api.core.streams import StreamLink
 from http_api.v1.documents import bounds, event_document
 from kvstore.errors import InvalidArgument, Overloaded, RevisionCompacted, Stopping
-from kvstore.replica.ambient import check_read
 from kvstore.replica.feed import Interest, RevisionEvents, Watcher
 
 QUERY = ("key", "prefix", "start", "end", "from_revision", "previous", "puts", "deletes")
@@ -68,92 +66,15 @@ def encode_change(change: RevisionEvents, previous: bool) -> bytes:
     return sse("change", {"revision": change.revision, "events": events}, change.revision)
 
 
-class WatchResource:
-    """The handler of watches."""
+class EncodedChanges:
+    """The events of changes, encoded once for all who watch: watchers that want a change as a
+    whole are handed the same object."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        # Watchers that want a change as a whole are handed the same object.
+    def __init__(self) -> None:
         self._encoded: dict[tuple[int, bool], tuple[RevisionEvents, bytes]] = {}
 
-    async def get(
-        self, request: web.BaseRequest, _: str, query: str
-    ) -> Answer | web.StreamResponse:
-        """Stream until the client goes, the server stops, or the history needed is gone."""
-        found = params.parse_query(query, QUERY)
-        interest = parse_interest(found)
-        first = first_revision(request, found)
-        previous = params.flag(found["previous"], "previous") if "previous" in found else False
-        if request.method == hdrs.METH_HEAD:
-            return stream_head(EVENT_STREAM)
-        response = web.StreamResponse(
-            headers={
-                hdrs.CONTENT_TYPE: EVENT_STREAM,
-                hdrs.CACHE_CONTROL: "no-store",
-                "X-Accel-Buffering": "no",
-            }
-        )
-        check_read(self._context.replica.state.auth, interest.start, interest.end)
-        async with self._context.streams.open(request):
-            watcher = self._context.replica.feed.watch(interest, first)
-            try:
-                await response.prepare(request)
-                await self._run(request, response, watcher, previous)
-            finally:
-                watcher.close()
-        return response
-
-    async def _run(
-        self,
-        request: web.BaseRequest,
-        response: web.StreamResponse,
-        watcher: Watcher,
-        previous: bool,
-    ) -> None:
-        seen = watcher.next_revision - 1
-        await send(request, response, sse("ready", {"revision": seen}, seen))
-        while True:
-            try:
-                async with asyncio.timeout(KEEP_ALIVE_S):
-                    changes = await watcher.next(REVISIONS_PER_WRITE)
-            except TimeoutError:
-                if watcher.seen_revision > seen:
-                    seen = watcher.seen_revision
-                    message = sse("progress", {"revision": seen}, seen)
-                else:
-                    message = b": keep-alive\n\n"
-                await send(request, response, message)
-            except RevisionCompacted as error:
-                data = {
-                    "compacted_revision": error.compacted_revision,
-                    "from_revision": watcher.next_revision,
-                }
-                await send(request, response, sse("compacted", data, None))
-                return
-            else:
-                await self._send_changes(request, response, changes, previous)
-                seen = changes[-1].revision
-
-    async def _send_changes(
-        self,
-        request: web.BaseRequest,
-        response: web.StreamResponse,
-        changes: list[RevisionEvents],
-        previous: bool,
-    ) -> None:
-        waiting: list[bytes] = []
-        size = 0
-        for change in changes:
-            encoded = self._encode(change, previous)
-            waiting.append(encoded)
-            size += len(encoded)
-            if size >= BYTES_PER_WRITE:
-                await send(request, response, b"".join(waiting))
-                waiting, size = [], 0
-        if waiting:
-            await send(request, response, b"".join(waiting))
-
-    def _encode(self, change: RevisionEvents, previous: bool) -> bytes:
+    def of(self, change: RevisionEvents, previous: bool) -> bytes:
+        """What `encode_change` says."""
         known = self._encoded.get((id(change), previous))
         if known is not None and known[0] is change:
             return known[1]
@@ -165,9 +86,104 @@ class WatchResource:
             self._encoded[id(change), previous] = change, encoded
         return encoded
 
-    def routes(self) -> list[Route]:
+
+class EventStream:
+    """One watch, from its first event to its last."""
+
+    def __init__(
+        self, link: StreamLink, watcher: Watcher, previous: bool, encoded: EncodedChanges
+    ) -> None:
+        self._link = link
+        self._watcher = watcher
+        self._previous = previous
+        self._encoded = encoded
+
+    async def run(self) -> None:
+        """Until the history that it needs is gone; whoever ends it sooner cancels it."""
+        link, watcher = self._link, self._watcher
+        seen = watcher.next_revision - 1
+        await link.send(sse("ready", {"revision": seen}, seen))
+        while True:
+            try:
+                async with asyncio.timeout(KEEP_ALIVE_S):
+                    changes = await watcher.next(REVISIONS_PER_WRITE)
+            except TimeoutError:
+                if watcher.seen_revision > seen:
+                    seen = watcher.seen_revision
+                    message = sse("progress", {"revision": seen}, seen)
+                else:
+                    message = b": keep-alive\n\n"
+                await link.send(message)
+            except RevisionCompacted as error:
+                data = {
+                    "compacted_revision": error.compacted_revision,
+                    "from_revision": watcher.next_revision,
+                }
+                await link.send(sse("compacted", data, None))
+                return
+            else:
+                await self._send(changes)
+                seen = changes[-1].revision
+
+    async def _send(self, changes: list[RevisionEvents]) -> None:
+        waiting: list[bytes] = []
+        size = 0
+        for change in changes:
+            encoded = self._encoded.of(change, self._previous)
+            waiting.append(encoded)
+            size += len(encoded)
+            if size >= BYTES_PER_WRITE:
+                await self._link.send(b"".join(waiting))
+                waiting, size = [], 0
+        if waiting:
+            await self._link.send(b"".join(waiting))
+
+
+class WatchResource:
+    """The handler of watches."""
+
+    def __init__(self) -> None:
+        self._encoded = EncodedChanges()
+
+    async def get(self, ask: Ask[None]) -> web.StreamResponse:
+        """Stream until the client goes, the server stops, or the history needed is gone."""
+        found = ask.options()
+        interest = parse_interest(found)
+        first = first_revision(ask.request, found)
+        previous = params.flag(found["previous"], "previous") if "previous" in found else False
+        if ask.request.method == hdrs.METH_HEAD:
+            return stream_head(EVENT_STREAM)
+        response = web.StreamResponse(
+            headers={
+                hdrs.CONTENT_TYPE: EVENT_STREAM,
+                hdrs.CACHE_CONTROL: "no-store",
+                "X-Accel-Buffering": "no",
+            }
+        )
+        link = StreamLink(ask.request)
+
+        async def serve() -> None:
+            watcher = ask.session.watch(interest, first)
+            try:
+                await response.prepare(ask.request)
+                await EventStream(link, watcher, previous, self._encoded).run()
+            finally:
+                watcher.close()
+
+        try:
+            await ask.streams.run(link, serve())
+        except ConnectionError:
+            if not link.closed:
+                raise
+        except Stopping:
+            # The server stops, and the stream ends as it should; or the node has failed.
+            if not (response.prepared and ask.streams.stopping):
+                raise
+        return response
+
+    def calls(self) -> list[NativeCall]:
         """The calls of this resource."""
-        return [Route("GET", "/v1/watch", self.get, _DOC)]
+        return [Call("GET", "/v1/watch", self.get, Need.CALLER, _DOC)]
 
 
 _DOC = Doc(

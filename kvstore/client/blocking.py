@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from kvstore.client.aio import PAGE_ITEMS, Client
+from kvstore.client.aio import Client
 from kvstore.client.blocking_handles import (
     BlockingLeadership,
     BlockingLease,
     BlockingTurn,
     BlockingWatch,
 )
-from kvstore.client.keys import HISTORY_ITEMS
+from kvstore.client.keys import HISTORY_ITEMS, PAGE_ITEMS
 from kvstore.client.leasing import Lease
 from kvstore.client.locking import LOCK_TTL_S, Lock
 from kvstore.client.operations import Compare, Operation

@@ -9,6 +9,7 @@ commit, one probe. All state belongs to the loop's thread; the log and checkpoin
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from kvstore.commands.commands import AsUser, Command, Compact
@@ -189,6 +190,10 @@ class Replica:
             if leader is not None and leader != self.node.id:
                 return leader
         raise NoQuorum("nobody took over in time")
+
+    async def copy_state(self, path: Path) -> None:
+        """Write a consistent copy of the last checkpoint to `path`. Raises OSError, lmdb.Error."""
+        await self.checkpoints.copy(path)
 
     def status(self) -> NodeStatus:
         """What this node knows of itself and of the cluster."""

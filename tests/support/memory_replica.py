@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 from kvstore.commands.batches import Batch, Bundle
 from kvstore.commands.binary import encode
@@ -17,41 +16,15 @@ from kvstore.commands.results import Result
 from kvstore.replica.feed import Feed
 from kvstore.replica.lease_timers import LeaseTimers
 from kvstore.replica.leasing import LeaseTime
+from kvstore.replica.metrics import Metrics
+from kvstore.replica.status import MemberStatus, NodeStatus
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
 
-
-class Member(NamedTuple):
-    id: int
-    peer_address: str
-    client_address: str | None
-    role: str | None
-    connected: bool
-    chosen_through: int | None
-    lag: int | None
-
-
-class Status(NamedTuple):
-    revision: int
-    compacted_revision: int
-    ready: bool
-    reason: str
-    id: int = 1
-    role: str = "leader"
-    leader: int | None = 1
-    ballot: str = "1.1"
-    chosen_through: int = 7
-    applied_through: int = 7
-    checkpointed_through: int = 5
-    log_first_slot: int = 1
-    log_bytes: int = 4096
-    digest: str = "00"
-    cluster_id: str = "0123456789abcdef"
-    incarnation: str = "1"
-    members: tuple[Member, ...] = (
-        Member(1, "127.0.0.1:1", "127.0.0.1:2", "leader", True, 7, 0),
-        Member(2, "127.0.0.1:3", None, "follower", False, None, None),
-    )
+MEMBERS = (
+    MemberStatus(1, "127.0.0.1:1", "127.0.0.1:2", "leader", True, 7, 0),
+    MemberStatus(2, "127.0.0.1:3", None, "follower", False, None, None),
+)
 
 
 class MemoryLeasing:
@@ -98,6 +71,8 @@ class MemoryReplica:
         self.state = StateMachine(self._store)
         self.feed = Feed(self.state)
         self.leasing = MemoryLeasing(self)
+        self.metrics = Metrics(dict)
+        self.failure = ""
         self.clock_ms = 0
         self.fails_with: Exception | None = None
         self.reason = ""
@@ -120,29 +95,52 @@ class MemoryReplica:
         """All keys now, in order."""
         return [item.key for item in self.state.range(b"", None, limit=10_000).items]
 
+    def submit(self, command: Command, timeout_s: float) -> asyncio.Future[Result]:
+        return asyncio.ensure_future(self.execute(command, timeout_s))
+
     async def execute(self, command: Command, timeout_s: float) -> Result:
         self.maybe_fail(timeout_s)
         result = self.apply(command)
         assert result is not None
         return result
 
-    async def read_barrier(self, timeout_s: float) -> None:
+    def barrier(self, timeout_s: float) -> asyncio.Future[None]:
+        return asyncio.ensure_future(self._barrier(timeout_s))
+
+    async def _barrier(self, timeout_s: float) -> None:
         self.maybe_fail(timeout_s)
 
-    def submit(self, command: Command, timeout_s: float) -> asyncio.Future[Result]:
-        return asyncio.ensure_future(self.execute(command, timeout_s))
-
-    def barrier(self, timeout_s: float) -> asyncio.Future[None]:
-        return asyncio.ensure_future(self.read_barrier(timeout_s))
+    async def copy_state(self, path: Path) -> None:
+        self._store.copy_to(path)
 
     def maybe_fail(self, timeout_s: float) -> None:
         self.timeouts.append(timeout_s)
         if self.fails_with is not None:
             raise self.fails_with
 
-    def status(self) -> Status:
-        state = self.state
-        return Status(state.revision, state.compacted_revision, not self.reason, self.reason)
+    def check_running(self) -> None:
+        """It always runs."""
+
+    def status(self) -> NodeStatus:
+        return NodeStatus(
+            id=1,
+            role="leader",
+            leader=1,
+            ballot="1.1",
+            ready=not self.reason,
+            reason=self.reason,
+            chosen_through=7,
+            applied_through=7,
+            checkpointed_through=5,
+            log_first_slot=1,
+            log_bytes=4096,
+            revision=self.state.revision,
+            compacted_revision=self.state.compacted_revision,
+            digest="00",
+            cluster_id="0123456789abcdef",
+            incarnation="1",
+            members=MEMBERS,
+        )
 
     async def hand_over(self, to: int | None, timeout_s: float) -> int:
         self.maybe_fail(timeout_s)

@@ -3,14 +3,12 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from http_api.core.authentication import Access
-from http_api.core.store import Store
 from http_api.core.tokens import SEEN_MAX, TTL_S, Tokens
 from http_api.server import HttpServer
 from kvstore.commands.accounts import AddUser, AuthChange, ChangePassword, Enable, GrantRole
@@ -171,28 +169,29 @@ def test_it_survives_a_restart(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-class Lagging:
-    """A replica that knows nothing of what another has applied until a read barrier."""
+class Lagging(MemoryReplica):
+    """Knows nothing of what another has applied until a read barrier."""
 
-    def __init__(self, behind: MemoryReplica, ahead: MemoryReplica) -> None:
+    def __init__(self, ahead: MemoryReplica) -> None:
+        super().__init__()
         self._ahead = ahead
-        self.state = behind.state
 
-    async def read_barrier(self, timeout_s: float) -> None:
+    def barrier(self, timeout_s: float) -> asyncio.Future[None]:
         self.state = self._ahead.state
+        return super().barrier(timeout_s)
 
 
 def test_a_node_that_lags_waits_before_it_refuses() -> None:
-    async def run(behind: MemoryReplica, ahead: MemoryReplica) -> None:
+    async def run(ahead: MemoryReplica, stack: ExitStack) -> None:
         def change(*changes: AuthChange) -> None:
             for each in changes:
                 done = ahead.apply(AsUser(ITSELF, 0, Administer(each)))
                 assert isinstance(done, Administered)
 
         def lagging() -> Access:
-            return Access(cast("Store", Lagging(behind, ahead)), 5)
+            return Access(stack.enter_context(closing(Lagging(ahead))), 5)
 
-        access = Access(cast("Store", ahead), 5)
+        access = Access(ahead, 5)
         password = await access.hash("old")
         change(AddUser("root", password), GrantRole("root", "root"), Enable(b"secret"))
         token = await access.log_in("root", "old")
@@ -207,8 +206,8 @@ def test_a_node_that_lags_waits_before_it_refuses() -> None:
                 await node.log_in("root", "old")
         assert await access.of_token(await lagging().log_in("root", "new"))
 
-    with closing(MemoryReplica()) as behind, closing(MemoryReplica()) as ahead:
-        asyncio.run(run(behind, ahead))
+    with closing(MemoryReplica()) as ahead, ExitStack() as stack:
+        asyncio.run(run(ahead, stack))
 
 
 @asynccontextmanager

@@ -117,15 +117,15 @@ def test_health_without_a_quorum_and_unknown_outcomes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(node: EtcdNode) -> None:
-        async def barrier(timeout_s: float) -> None:
+        def barrier(timeout_s: float) -> None:
             raise NoQuorum("nobody answers")
 
-        async def execute(command: object, timeout_s: float) -> None:
+        def submit(command: object, timeout_s: float) -> None:
             assert timeout_s < 7
             raise OutcomeUnknown("nobody answers")
 
-        monkeypatch.setattr(node.replica, "read_barrier", barrier)
-        monkeypatch.setattr(node.replica, "execute", execute)
+        monkeypatch.setattr(node.replica, "barrier", barrier)
+        monkeypatch.setattr(node.replica, "submit", submit)
         reply = await node.raw("/health", method="GET")
         assert (reply.status, reply.json()["health"]) == (503, "false")
         reply = await node.raw("/health?serializable=true", method="GET")

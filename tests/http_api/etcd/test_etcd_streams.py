@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from http_api.etcd import channel, link
+from http_api.core import streams
+from http_api.etcd import channel
 from http_api.etcd.channel import Channel, Documents
 from http_api.etcd.errors import EtcdError
 from tests.support.etcd_node import EtcdNode, error_of, etcd_node, on_node
@@ -247,7 +248,7 @@ def test_a_stop_of_the_server_ends_streams(tmp_path: Path) -> None:
 def test_a_client_that_does_not_read_is_bounded_and_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "STALL_S", 0.5)
+    monkeypatch.setattr(streams, "STUCK_S", 0.5)
     used: list[Channel] = []
     receive = Channel.receive
     monkeypatch.setattr(
@@ -277,7 +278,7 @@ def test_a_client_that_reads_slowly_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes longer than the time-out for a message, and yet reads all the time."""
-    monkeypatch.setattr(link, "STALL_S", 0.6)
+    monkeypatch.setattr(streams, "STUCK_S", 0.6)
     count, size = 4, 1_000_000
     total = (2 * count - 1) * size * 4 // 3
 

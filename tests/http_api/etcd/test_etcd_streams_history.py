@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from http_api.etcd import watch
+from http_api.etcd import watch, watch_events
 from kvstore.commands.commands import Put
 from tests.support.etcd_node import EtcdNode, on_node, revision
 from tests.support.etcd_stream import PROGRESS, create, gone, put, quiet, stream, until
@@ -132,7 +132,7 @@ def test_what_happens_is_one_message_per_revision(tmp_path: Path) -> None:
 
 
 def test_fragments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "FRAGMENT_BYTES_MAX", 2000)
+    monkeypatch.setattr(watch_events, "FRAGMENT_BYTES_MAX", 2000)
 
     async def test(node: EtcdNode) -> None:
         whole, cut = [create(b"\0", range_end=b"\0", fragment=flag) for flag in (False, True)]

@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 import pytest
 
-from http_api.etcd import link
+from http_api.core import streams
 from tests.support.etcd_node import EtcdNode, b64, encoded, etcd_node, on_node
 from tests.support.etcd_stream import PROGRESS, cancel, create, until
 from tests.support.raw_http import WAIT_S
@@ -145,7 +145,7 @@ FRAME = b'{"create_request":{"key":"YQ=="}}'
 def test_a_socket_that_does_not_read_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "STALL_S", 0.2)
+    monkeypatch.setattr(streams, "STUCK_S", 0.2)
 
     async def test(node: EtcdNode) -> None:
         _, writer = await asyncio.open_connection(*node.address, limit=1000)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from http_api.v1.listing import PAGE_BYTES_MAX
 from kvstore.commands.commands import Compact, Delete, Put
 from kvstore.commands.operations import prefix_end
+from kvstore.state.mvcc import PAGE_BYTES_MAX
 from tests.support.raw_http import connect
 
 KEYS = [b"a", b"a/1", b"a/2", b"a0", b"b", b"\xff", b"\xff\xff"]

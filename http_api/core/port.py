@@ -1,0 +1,76 @@
+"""What the HTTP API needs of a replica. `kvstore.replica.replica.Replica` is one; tests that need
+what is rare in a real one bring their own."""
+
+import asyncio
+from pathlib import Path
+from typing import Protocol
+
+from kvstore.commands.commands import Command
+from kvstore.commands.results import Result
+from kvstore.replica.feed import Feed
+from kvstore.replica.leasing import LeaseTime
+from kvstore.replica.metrics import Metrics
+from kvstore.replica.status import NodeStatus
+from kvstore.state.state_machine import StateMachine
+
+
+class LeasePort(Protocol):
+    """What only the leader knows of leases. Both raise NoQuorum, Overloaded or Stopping."""
+
+    async def renew(self, lease: int, timeout_s: float) -> LeaseTime | None:
+        """Its full time again; None if it has ended."""
+        ...
+
+    async def look(self, lease: int, timeout_s: float) -> LeaseTime | None:
+        """How long it has left; None if it has ended."""
+        ...
+
+
+class ReplicaPort(Protocol):
+    """Writes and read barriers of the cluster, reads of this node's state. Only `Session`, which
+    checks rights, and the authentication of callers hold one."""
+
+    @property
+    def state(self) -> StateMachine:
+        """What is applied here now. Look it up again after every `await`."""
+        ...
+
+    @property
+    def feed(self) -> Feed:
+        """What this node applies, as it applies it."""
+        ...
+
+    @property
+    def leasing(self) -> LeasePort: ...
+
+    @property
+    def metrics(self) -> Metrics: ...
+
+    @property
+    def failure(self) -> str:
+        """Why this node had to stop by itself; "" while it runs."""
+        ...
+
+    def check_running(self) -> None:
+        """Raises Stopping if this node has failed or is shutting down."""
+        ...
+
+    def submit(self, command: Command, timeout_s: float) -> "asyncio.Future[Result]":
+        """Replicate. Raises Overloaded or Stopping at once; NoQuorum, Overloaded, Stopping or
+        OutcomeUnknown come with the future."""
+        ...
+
+    def barrier(self, timeout_s: float) -> "asyncio.Future[None]":
+        """Once it is done, local reads show every write acknowledged before this call. Errors
+        as of `submit`, without OutcomeUnknown."""
+        ...
+
+    def status(self) -> NodeStatus: ...
+
+    async def hand_over(self, to: int | None, timeout_s: float) -> int:
+        """Who leads now. Raises NoQuorum."""
+        ...
+
+    async def copy_state(self, path: Path) -> None:
+        """Write a consistent copy of the last checkpoint to `path`. Raises OSError, lmdb.Error."""
+        ...

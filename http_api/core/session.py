@@ -1,0 +1,297 @@
+"""The door from a handler to the store: what is read or written is so on behalf of one caller.
+
+Rights on reads are checked here, on the very state that is read. Rights on writes are checked
+where a command is applied (`kvstore.state.auth`), so that no lagging node lets one through; the
+session only says whose command it is. While authentication is off everybody is served by one
+session without a caller, and a read costs one attribute test more than without a session.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from http_api.core.port import ReplicaPort
+from kvstore.commands.accounts import Permission, Right
+from kvstore.commands.commands import Administer, AsUser, Once, StoreCommand
+from kvstore.commands.operations import KeyValue, Select, Selected, only
+from kvstore.commands.results import Result
+from kvstore.errors import auth_error
+from kvstore.replica.feed import Interest, Watcher
+from kvstore.replica.leasing import LeaseTime
+from kvstore.replica.status import NodeStatus
+from kvstore.state.mvcc import KeyHistory, KeyPage
+from kvstore.state.rights import Auth, Caller, Demand
+from kvstore.state.users import User
+
+SessionCommand = StoreCommand | Once | Administer
+
+
+class Session:
+    """The store, as `caller` may use it.
+
+    `caller` None is nobody in particular, who may do what needs no right, and everything while
+    authentication is off. Reads show this node's state at the time of the call, and raise
+    Unauthenticated or PermissionDenied unless the caller may read all that was asked for.
+    """
+
+    __slots__ = ("_store", "caller")
+
+    def __init__(self, store: ReplicaPort, caller: Caller | None) -> None:
+        self._store = store
+        self.caller = caller
+
+    # -- writes -----------------------------------------------------------------------------
+
+    def submit(self, command: SessionCommand, timeout_s: float) -> "asyncio.Future[Result]":
+        """Replicate `command` in the caller's name; its result, once it is durable and applied
+        here, or AuthRefused.
+
+        Raises Overloaded or Stopping at once; NoQuorum, Overloaded, Stopping or OutcomeUnknown
+        come with the future.
+        """
+        caller = self.caller
+        if caller is None:
+            return self._store.submit(command, timeout_s)
+        named = AsUser(caller.user, caller.auth_revision, command)
+        return self._store.submit(named, timeout_s)
+
+    async def execute(self, command: SessionCommand, timeout_s: float) -> Result:
+        """`submit`, waited for."""
+        return await self.submit(command, timeout_s)
+
+    # -- waiting ----------------------------------------------------------------------------
+
+    def barrier(self, timeout_s: float) -> "asyncio.Future[None]":
+        """Once it is done, reads show every write acknowledged before this call.
+
+        Raises like `submit`, but never OutcomeUnknown.
+        """
+        return self._store.barrier(timeout_s)
+
+    async def read_barrier(self, timeout_s: float) -> None:
+        """`barrier`, waited for."""
+        await self._store.barrier(timeout_s)
+
+    async def readable(self, revision: int, serializable: bool, timeout_s: float) -> None:
+        """Wait until `revision` (0: the current one) may be read here.
+
+        A revision that this node has is the same on every node, so reading it needs no quorum.
+        Raises Unavailable.
+        """
+        if not serializable and not 0 < revision <= self._store.state.revision:
+            await self._store.barrier(timeout_s)
+
+    # -- keys -------------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        return self._store.state.revision
+
+    @property
+    def compacted_revision(self) -> int:
+        return self._store.state.compacted_revision
+
+    def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
+        """Raises RevisionCompacted, RevisionInFuture."""
+        state = self._store.state
+        if state.auth.enabled:
+            self._check_read(state.auth, key, only(key))
+        return state.get(key, revision)
+
+    def range(
+        self,
+        start: bytes,
+        end: bytes | None,
+        *,
+        revision: int = 0,
+        limit: int,
+        reverse: bool = False,
+        keys_only: bool = False,
+    ) -> KeyPage:
+        """See `Mvcc.range`. Raises RevisionCompacted, RevisionInFuture."""
+        state = self._store.state
+        if state.auth.enabled:
+            self._check_read(state.auth, start, end)
+        return state.range(
+            start, end, revision=revision, limit=limit, reverse=reverse, keys_only=keys_only
+        )
+
+    def select(self, wanted: Select) -> Selected:
+        """Raises RevisionCompacted, RevisionInFuture."""
+        state = self._store.state
+        if state.auth.enabled:
+            self._check_read(state.auth, wanted.start, wanted.end)
+        return state.select(wanted)
+
+    def history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
+        """Raises RevisionCompacted, RevisionInFuture."""
+        state = self._store.state
+        if state.auth.enabled:
+            self._check_read(state.auth, key, only(key))
+        return state.history(key, limit, revision)
+
+    def watch(self, interest: Interest, first_revision: int = 0) -> Watcher:
+        """From `first_revision` on, which may be in the future; 0: from what comes next.
+
+        The right is checked once, here. Raises Overloaded, RevisionCompacted, Stopping.
+        """
+        auth = self._store.state.auth
+        if auth.enabled:
+            self._check_read(auth, interest.start, interest.end)
+        return self._store.feed.watch(interest, first_revision)
+
+    def check_read(self, start: bytes, end: bytes | None) -> None:
+        """Raise like a read of that range, for a stream that reads it only later."""
+        auth = self._store.state.auth
+        if auth.enabled:
+            self._check_read(auth, start, end)
+
+    def _check_read(self, auth: Auth, start: bytes, end: bytes | None) -> None:
+        reason = auth.denial(self.caller, (Demand(Right.READ, start, end),))
+        if reason is not None:
+            raise auth_error(reason)
+
+    # -- the queues of locks and elections --------------------------------------------------
+    # Who could create its key in a queue, which takes READ and WRITE on that key, may wait for its
+    # turn: it sees the keys before its own, whether or not it may read them. So does etcd.
+
+    def queue_select(self, wanted: Select) -> Selected:
+        """`select` without a right, for a place in a queue."""
+        return self._store.state.select(wanted)
+
+    def queue_get(self, key: bytes) -> KeyValue | None:
+        """`get` without a right, for a place in a queue."""
+        return self._store.state.get(key)
+
+    def queue_watch(self, interest: Interest, first_revision: int = 0) -> Watcher:
+        """`watch` without a right, for a place in a queue."""
+        return self._store.feed.watch(interest, first_revision)
+
+    # -- leases -----------------------------------------------------------------------------
+
+    async def renew(self, lease: int, timeout_s: float) -> LeaseTime | None:
+        """Its full time again; None if it has ended. Needs no right. Raises Unavailable."""
+        return await self._store.leasing.renew(lease, timeout_s)
+
+    async def look(self, lease: int, timeout_s: float) -> LeaseTime | None:
+        """How long it has left; None if it has ended. Needs no right. Raises Unavailable."""
+        return await self._store.leasing.look(lease, timeout_s)
+
+    def lease_ttl_s(self, lease: int) -> int | None:
+        """The seconds that it was granted for; None if there is none. Needs no right."""
+        return self._store.state.leases.ttl_s(lease)
+
+    def leases(self) -> Iterable[tuple[int, int]]:
+        """(id, seconds granted) of all leases. Needs no right."""
+        return self._store.state.leases.all()
+
+    def lease_keys(self, lease: int) -> list[bytes]:
+        """The keys that end with it, for who may read each of them."""
+        state = self._store.state
+        keys = state.leases.keys(lease)
+        if state.auth.enabled:
+            for key in keys:
+                self._check_read(state.auth, key, only(key))
+        return keys
+
+    # -- users and roles --------------------------------------------------------------------
+
+    async def require_root(self, timeout_s: float) -> None:
+        """Raise Unauthenticated or PermissionDenied unless the caller is an administrator now,
+        as of a read barrier. Raises Unavailable."""
+        await self._store.barrier(timeout_s)
+        self._check_root()
+
+    def _check_root(self) -> None:
+        reason = self._store.state.auth.root_refusal(self.caller)
+        if reason is not None:
+            raise auth_error(reason)
+
+    @property
+    def auth_enabled(self) -> bool:
+        """Whether this node has applied that authentication is on."""
+        return self._store.state.auth.enabled
+
+    @property
+    def auth_revision(self) -> int:
+        """Counts the changes of users and roles."""
+        return self._store.state.auth.revision
+
+    def user(self, name: str) -> User | None:
+        """For administrators, and for the user itself."""
+        if name != ("" if self.caller is None else self.caller.user):
+            self._check_root()
+        return self._store.state.auth.users.get(name)
+
+    def users(self) -> list[str]:
+        """All names, in order; for administrators."""
+        self._check_root()
+        return sorted(self._store.state.auth.users)
+
+    def role(self, name: str) -> tuple[Permission, ...] | None:
+        """What a role permits; for administrators, and for who has the role."""
+        auth = self._store.state.auth
+        user = None if self.caller is None else auth.user(self.caller)
+        if user is None or name not in user.roles:
+            self._check_root()
+        return auth.roles.get(name)
+
+    def roles(self) -> list[str]:
+        """All names, in order; for administrators."""
+        self._check_root()
+        return sorted(self._store.state.auth.roles)
+
+    # -- the node and the cluster -----------------------------------------------------------
+
+    def status(self) -> NodeStatus:
+        """What this node knows of itself and of the cluster. Needs no right."""
+        return self._store.status()
+
+    @property
+    def metrics(self) -> CollectorRegistry:
+        """What Prometheus sees of this process. Needs no right."""
+        return self._store.metrics.registry
+
+    @property
+    def failure(self) -> str:
+        """Why this node had to stop by itself; "" while it runs. Needs no right."""
+        return self._store.failure
+
+    def check_running(self) -> None:
+        """Raises Stopping if this node has failed or is shutting down."""
+        self._store.check_running()
+
+    async def hand_over(self, to: int | None, timeout_s: float) -> int:
+        """As leader, make `to` (None: the follower that is furthest on) lead; who leads then.
+        For administrators. Raises NoQuorum."""
+        self._check_root()
+        return await self._store.hand_over(to, timeout_s)
+
+    @property
+    def digest(self) -> bytes:
+        """Of all that was ever applied here; for administrators."""
+        self._check_root()
+        return self._store.state.digest
+
+    async def copy_state(self, path: Path) -> None:
+        """Write a consistent copy of the last checkpoint to `path`. For administrators.
+
+        Raises OSError, lmdb.Error.
+        """
+        self._check_root()
+        await self._store.copy_state(path)
+
+
+class CallerSessions:
+    """Makes the sessions of one replica."""
+
+    def __init__(self, store: ReplicaPort) -> None:
+        self._store = store
+        self.anonymous = Session(store, None)
+        """Shared by all who are served without a caller."""
+
+    def of(self, caller: Caller | None) -> Session:
+        """The session of a caller."""
+        return self.anonymous if caller is None else Session(self._store, caller)

@@ -1,0 +1,52 @@
+"""Who sends a message to etcd's API, and in whose session it is served.
+
+Rights on keys are judged by the session and where a write is applied; here stands what a row says
+of its caller. The differences to etcd 3.5: what an inner transaction does is checked too, the keys
+of a lease are shown only to who may read them (as since 3.5.8), compaction takes a user, and
+moving the leader takes root.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from http_api.core.authentication import Access
+from http_api.core.calls import Need
+from http_api.core.session import Session
+from http_api.etcd.calls import EtcdCall
+from kvstore.state.rights import Caller
+
+TOKEN_HEADERS = ("Grpc-Metadata-Token", "Grpc-Metadata-Authorization", "Authorization")
+"""In the order in which etcd's gateway looks for a token."""
+
+
+class Admission:
+    """Shared by all requests of a server."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def session(
+        self, call: EtcdCall[Any, Any], headers: Mapping[str, str], message: msgspec.Struct
+    ) -> Session:
+        """The session in which `message` is served.
+
+        Raises AuthError, Unavailable, or what the row's check raises. Costs nothing while
+        authentication is off and the request has no token. A token that proves nobody is refused
+        even then, as in etcd.
+        """
+        call.check(message)
+        token = token_of(headers)
+        if not token and not self._access.enabled:
+            return self._access.sessions.anonymous
+
+        async def prove() -> Caller | None:
+            return await self._access.of_token(token) if token else None
+
+        return await self._access.admit(Need.CALLER if call.at_apply else call.need, prove)
+
+
+def token_of(headers: Mapping[str, str]) -> str:
+    """The token in a request's headers; "" if there is none."""
+    return next((found for name in TOKEN_HEADERS if (found := headers.get(name))), "")
