@@ -22,6 +22,7 @@ from kvstore.errors import (
     Stopping,
     TooLarge,
     TooManyOperations,
+    Unexpected,
 )
 
 # gRPC's status codes.
@@ -143,6 +144,7 @@ _CODES: dict[type[KvError], int] = {
     UnsupportedMedia: INVALID_ARGUMENT,
     ExpectationFailed: INVALID_ARGUMENT,
     BodyTimeout: CANCELLED,
+    Unexpected: UNKNOWN,
 }
 """Errors that keep their own text."""
 

@@ -112,6 +112,8 @@ _PROBLEM = {
         "mod_revision": {"type": "integer", "description": "The key's, 0 if it does not exist"},
         "compacted_revision": {"type": "integer"},
         "current_revision": {"type": "integer"},
+        "lease": {"type": "string", "description": "The lease's id, in decimal"},
+        "maximum": {"type": "integer", "description": "The limit that was passed"},
     },
     "required": ["type", "title", "status", "detail", "outcome"],
 }
