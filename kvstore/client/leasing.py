@@ -114,9 +114,10 @@ class Lease:
         self._keeper: asyncio.Task[None] | None = None
         self._confirmed_s = 0.0
         self._on_lost: list[Callable[[], None]] = []
-        self.ttl_s = ttl_s
+        self.ttl_s: int = ttl_s
         """Seconds, as asked for; once granted, as granted."""
-        self.lost = asyncio.Event()
+        self.lost: asyncio.Event = asyncio.Event()
+        """Set when it is lost."""
 
     @property
     def id(self) -> int:
