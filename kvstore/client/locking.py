@@ -132,7 +132,7 @@ class Turn:
                 self._block.leave(error)
                 raise
         except BaseException:
-            # Whoever else waits behind this place must not wait for its time to run out.
+            # Those behind this place in the queue must not wait until its lease runs out.
             await self.lease.__aexit__(None, None, None)
             raise
         return self
@@ -170,7 +170,7 @@ class Turn:
             await self._deleted(before.key, revision)
 
     async def _look(self, prefix: bytes) -> tuple[Entry | None, Entry | None, int]:
-        """The key just before this one's, this one's own, and when it was so."""
+        """The key just before this turn's, this turn's own, and the revision of the reading."""
         done = await self._client.txn(
             then=[
                 get(
@@ -188,7 +188,7 @@ class Turn:
         return next(iter(before), None), next(iter(own), None), done.revision
 
     async def _deleted(self, key: bytes, revision: int) -> None:
-        """Until `key`, which was there at `revision`, is deleted."""
+        """Wait until `key`, which existed at `revision`, is deleted."""
         with suppress(RevisionCompacted):  # then look again
             async with self._client.watch(key, from_revision=revision + 1, puts=False) as watch:
                 async for _ in watch:
@@ -214,7 +214,7 @@ class Leadership(Turn):
 
 
 async def leader(client: LockStore, name: str | bytes) -> tuple[Entry | None, int]:
-    """The key of whoever leads `name`, and when it was so."""
+    """The key of whoever leads `name`, and the revision of the reading."""
     done = await client.txn(
         then=[get(prefix=octets(name) + b"/", sort_by="create_revision", limit=1)]
     )
