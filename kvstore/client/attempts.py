@@ -30,8 +30,8 @@ _TIMED = ("/v1/kv", "/v1/txn", "/v1/batch", "/v1/leases")
 STREAM_SILENCE_S = 40.0
 """A stream that is silent for so long has lost its node: a watch gets something every 15 s."""
 _SERVER_SHARE = 0.9
-"""The share of an attempt's time that the node may take: its own answer, which is more precise than a
-time-out here, should still arrive."""
+"""The share of an attempt's time that the node may take: its own answer, which is more precise than
+a time-out here, should still arrive."""
 
 
 class Request(NamedTuple):
