@@ -3,7 +3,7 @@
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
@@ -58,14 +58,12 @@ class LoopThread:
             raise StopIteration from None
 
     def iterate(self, items: AsyncIterator[_T], at_once: int) -> Iterator[_T]:
-        """The items, fetched `at_once` at a time: one hop between the threads for so many."""
-        try:
-            while chunk := self.run(_take(items, at_once)):
-                yield from chunk
-        finally:
-            # Not waited for: the garbage collector may end this iterator, on any thread.
-            if isinstance(items, AsyncGenerator) and not self._loop.is_closed():
-                asyncio.run_coroutine_threadsafe(_closed(items), self._loop)
+        """The items, fetched `at_once` at a time: one hop between the threads for so many.
+
+        When the caller drops the iterator, the loop ends an asynchronous generator behind it.
+        """
+        while chunk := self.run(_take(items, at_once)):
+            yield from chunk
 
     def end(self, last_call: Coroutine[Any, Any, None]) -> None:
         """Run `last_call` and end the thread. A second end does nothing.
@@ -111,10 +109,6 @@ async def _take(items: AsyncIterator[_T], count: int) -> tuple[_T, ...]:
         if len(taken) >= count:
             break
     return tuple(taken)
-
-
-async def _closed(items: AsyncGenerator[Any, None]) -> None:
-    await items.aclose()
 
 
 async def _last(call: Coroutine[Any, Any, None]) -> None:
