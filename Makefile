@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test sim mutants check lint types bench clean
+.PHONY: help demo test sim mutants check lint types client bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,7 +18,10 @@ $(VENV)/.dev: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.runtime
+$(VENV)/.client: $(VENV)/.dev ## write the blocking client anew from the async one
+	$(BIN)/python scripts/generate_blocking_client.py
+
+bench: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
 

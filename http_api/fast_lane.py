@@ -15,13 +15,13 @@ from typing import Any
 
 from http_api.core import params
 from http_api.core.metrics import Meter
-from http_api.core.problems import KeyNotFound, problem
+from http_api.core.problems import problem
 from http_api.core.responses import Answer
 from http_api.core.session import Session
 from http_api.v1.kv import absent, value_answer, written_answer
 from kvstore.commands.commands import VALUE_BYTES_MAX, Put
 from kvstore.commands.results import Result
-from kvstore.errors import KvError
+from kvstore.errors import KeyNotFound, KvError
 
 WAITING_BYTES_MAX = 1 << 16
 """Pipelined bytes kept while a request is in work; then the socket is not read any further."""

@@ -17,7 +17,7 @@ from http_api.core.authentication import Access
 from http_api.core.calls import Ask, Facilities, NativeCall
 from http_api.core.metrics import HttpMetrics
 from http_api.core.port import ReplicaPort
-from http_api.core.problems import NOT_APPLIED, Malformed, Unexpected, problem
+from http_api.core.problems import problem
 from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
 from http_api.etcd.routes import EtcdApi, owns
@@ -26,7 +26,7 @@ from http_api.v1 import batch, cluster, dashboard, health, kv, leases, listing, 
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config
-from kvstore.errors import KvError, Overloaded
+from kvstore.errors import KvError, Malformed, Overloaded, Unexpected
 
 KEEPALIVE_S = 75.0
 """Connections without a complete request for so long are closed, slow heads included."""

@@ -8,8 +8,15 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from http_api.core.problems import BodyTimeout, ExpectationFailed, Malformed, UnsupportedMedia
-from kvstore.errors import InvalidArgument, Overloaded, TooLarge
+from kvstore.errors import (
+    BodyTimeout,
+    ExpectationFailed,
+    InvalidArgument,
+    Malformed,
+    Overloaded,
+    TooLarge,
+    UnsupportedMedia,
+)
 
 BODY_TIMEOUT_S = 30.0
 

@@ -10,7 +10,6 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import hdrs, web
 from multidict import istr
 
-from http_api.core.problems import Contradiction
 from kvstore.commands.commands import (
     ABSENT,
     EXISTS,
@@ -19,7 +18,7 @@ from kvstore.commands.commands import (
     Condition,
 )
 from kvstore.config import Config
-from kvstore.errors import InvalidArgument
+from kvstore.errors import Contradiction, InvalidArgument
 
 REVISION_MAX = (1 << 63) - 1
 TIMEOUT_MAX_S = 60.0

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from http_api.core.calls import NativeCall
 from http_api.core.metrics import HttpMetrics, Meter
-from http_api.core.problems import MethodNotAllowed, PathNotFound
+from kvstore.errors import MethodNotAllowed, PathNotFound
 
 
 class Resource:

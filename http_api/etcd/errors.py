@@ -3,15 +3,17 @@
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from http_api.core.problems import BodyTimeout, ExpectationFailed, Malformed, UnsupportedMedia
 from kvstore.errors import (
     AuthError,
+    BodyTimeout,
     DuplicateKey,
+    ExpectationFailed,
     InvalidArgument,
     KeyNotFound,
     KvError,
     LeaseExists,
     LeaseNotFound,
+    Malformed,
     NoQuorum,
     OutcomeUnknown,
     Overloaded,
@@ -22,6 +24,8 @@ from kvstore.errors import (
     Stopping,
     TooLarge,
     TooManyOperations,
+    Unexpected,
+    UnsupportedMedia,
 )
 
 # gRPC's status codes.
@@ -143,6 +147,7 @@ _CODES: dict[type[KvError], int] = {
     UnsupportedMedia: INVALID_ARGUMENT,
     ExpectationFailed: INVALID_ARGUMENT,
     BodyTimeout: CANCELLED,
+    Unexpected: UNKNOWN,
 }
 """Errors that keep their own text."""
 

@@ -16,13 +16,7 @@ from msgspec import Meta
 from http_api.core import params
 from http_api.core.bodies import parse_json
 from http_api.core.calls import Ask, Call, Doc, Need
-from http_api.core.problems import (
-    Contradiction,
-    KeyNotFound,
-    Malformed,
-    problem_document,
-    refusal,
-)
+from http_api.core.problems import problem_document, refusal
 from http_api.core.responses import JSON, answer
 from http_api.core.session import Session, SessionCommand
 from http_api.core.streams import StreamLink
@@ -45,7 +39,7 @@ from http_api.v1.documents import (
 from http_api.v1.kv import BODY_PROBLEMS, WRITE_PROBLEMS, absent
 from kvstore.commands.commands import ABSENT, EXISTS, Condition, Delete, Put
 from kvstore.commands.results import Deleted, Result, Written
-from kvstore.errors import KvError, TooManyOperations
+from kvstore.errors import Contradiction, KeyNotFound, KvError, Malformed, TooManyOperations
 from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 
 OPERATIONS_MAX = 1000

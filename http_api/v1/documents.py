@@ -15,10 +15,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from http_api.core.problems import Contradiction
 from kvstore.commands.commands import KEY_BYTES_MAX, VALUE_BYTES_MAX
 from kvstore.commands.operations import KeyValue, only, prefix_end
-from kvstore.errors import InvalidArgument
+from kvstore.errors import Contradiction, InvalidArgument
 from kvstore.state.mvcc import KeyEvent
 
 LEASE_MAX = (1 << 63) - 1

@@ -7,9 +7,8 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from http_api.core.calls import Ask, Call, Doc, Need
-from http_api.core.problems import NotReady
 from http_api.core.responses import Answer, answer, json_answer
-from kvstore.errors import InvalidArgument
+from kvstore.errors import InvalidArgument, NotReady
 
 DISTRIBUTION = "paxos-kvstore"
 

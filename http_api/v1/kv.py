@@ -5,15 +5,7 @@ from aiohttp import hdrs, web
 from http_api.core import params
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.params import ReadOptions
-from http_api.core.problems import (
-    BodyTimeout,
-    Contradiction,
-    ExpectationFailed,
-    KeyNotFound,
-    Malformed,
-    UnsupportedMedia,
-    refusal,
-)
+from http_api.core.problems import refusal
 from http_api.core.responses import Answer, answer
 from http_api.v1.documents import lease_id, new_lease
 from http_api.v1.history import HISTORY_PROPERTIES, LIMIT_DEFAULT, LIMIT_MAX, history_answer
@@ -21,11 +13,16 @@ from kvstore.commands.commands import VALUE_BYTES_MAX, Delete, Put
 from kvstore.commands.operations import KeyValue
 from kvstore.commands.results import Deleted, LeaseTaken, Result, Written
 from kvstore.errors import (
+    BodyTimeout,
     ConditionFailed,
+    Contradiction,
+    ExpectationFailed,
     IdempotencyMismatch,
     InvalidArgument,
+    KeyNotFound,
     LeaseExists,
     LeaseNotFound,
+    Malformed,
     NoQuorum,
     OutcomeUnknown,
     Overloaded,
@@ -33,6 +30,7 @@ from kvstore.errors import (
     RevisionInFuture,
     Stopping,
     TooLarge,
+    UnsupportedMedia,
 )
 from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 

@@ -10,12 +10,11 @@ import msgspec
 from http_api.core import params
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.params import ReadOptions
-from http_api.core.problems import Contradiction
 from http_api.core.responses import Answer, json_answer
 from http_api.v1.documents import ITEM, item_document
 from http_api.v1.kv import READ_PROBLEMS
 from kvstore.commands.operations import prefix_end
-from kvstore.errors import InvalidArgument
+from kvstore.errors import Contradiction, InvalidArgument
 
 QUERY = (
     "prefix", "start", "end", "limit", "order", "keys_only", "cursor",

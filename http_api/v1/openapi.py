@@ -8,15 +8,7 @@ import msgspec
 
 from http_api.core.calls import Ask, Call, Doc, NativeCall, Need
 from http_api.core.params import TIMEOUT_MAX_S
-from http_api.core.problems import (
-    KINDS,
-    NOT_APPLIED,
-    UNKNOWN,
-    Kind,
-    PathNotFound,
-    Unexpected,
-    kind_of,
-)
+from http_api.core.problems import kind_of
 from http_api.core.responses import Answer, json_answer
 from http_api.v1.batch import BatchOperation
 from http_api.v1.documents import LEASE_PATTERN, request_schemas
@@ -25,11 +17,14 @@ from http_api.v1.listing import LIMIT_DEFAULT, LIMIT_MAX
 from http_api.v1.txn import TXN_DONE
 from kvstore.commands.commands import IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX
 from kvstore.errors import (
+    KINDS,
     InvalidArgument,
     KvError,
+    PathNotFound,
     PermissionDenied,
     Unauthenticated,
     Unavailable,
+    Unexpected,
 )
 from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 
@@ -110,6 +105,8 @@ _PROBLEM = {
         "mod_revision": {"type": "integer", "description": "The key's, 0 if it does not exist"},
         "compacted_revision": {"type": "integer"},
         "current_revision": {"type": "integer"},
+        "lease": {"type": "string", "description": "The lease's id, in decimal"},
+        "maximum": {"type": "integer", "description": "The limit that was passed"},
     },
     "required": ["type", "title", "status", "detail", "outcome"],
 }

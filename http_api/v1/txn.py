@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from http_api.core import params
 from http_api.core.calls import Ask, Call, Doc, Need
-from http_api.core.problems import Contradiction, KeyNotFound, refusal
+from http_api.core.problems import refusal
 from http_api.core.responses import Answer, json_answer
 from http_api.v1.documents import (
     INTEGER,
@@ -43,8 +43,10 @@ from kvstore.commands.operations import (
     TxnPutDone,
 )
 from kvstore.errors import (
+    Contradiction,
     DuplicateKey,
     InvalidArgument,
+    KeyNotFound,
     LeaseNotFound,
     RevisionCompacted,
     RevisionInFuture,

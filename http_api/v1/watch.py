@@ -13,11 +13,10 @@ from aiohttp import hdrs, web
 
 from http_api.core import params
 from http_api.core.calls import Ask, Call, Doc, NativeCall, Need
-from http_api.core.problems import Contradiction
 from http_api.core.responses import stream_head
 from http_api.core.streams import StreamLink
 from http_api.v1.documents import bounds, event_document
-from kvstore.errors import InvalidArgument, Overloaded, RevisionCompacted, Stopping
+from kvstore.errors import Contradiction, InvalidArgument, Overloaded, RevisionCompacted, Stopping
 from kvstore.replica.feed import Interest, RevisionEvents, Watcher
 
 QUERY = ("key", "prefix", "start", "end", "from_revision", "previous", "puts", "deletes")

@@ -1,4 +1,4 @@
-"""Python client of the HTTP API: async `Client`, and `BlockingClient`, which runs the same one.
+"""Python client of the HTTP API: async `Client`, and `BlockingClient`, generated from it.
 
 ::
 
@@ -17,20 +17,23 @@
     with BlockingClient("http://127.0.0.1:2379") as store:
         store.put("greeting", "hello")
 
-Errors are those of `kvstore.errors`, so their type says whether the write may have happened; and
-`LeaseLost` and `NotAcquired` of locks and elections.
+The classes of errors say whether the write may have happened: `RequestError` and `Unavailable`
+changed nothing, `OutcomeUnknown` leaves it open. All can be imported from here; `LeaseLost` and
+`NotAcquired` come from locks and elections.
 """
 
 from kvstore.client.aio import Client
-from kvstore.client.blocking import BlockingClient
-from kvstore.client.blocking_handles import (
+from kvstore.client.blocking import (
+    BlockingClient,
     BlockingLeadership,
     BlockingLease,
+    BlockingLock,
     BlockingTurn,
     BlockingWatch,
 )
 from kvstore.client.leasing import Lease, LeaseLost
-from kvstore.client.locking import Leadership, Lock, NotAcquired
+from kvstore.client.locking import Leadership, Lock, NotAcquired, Turn
+from kvstore.client.loop_thread import BlockingEvent
 from kvstore.client.operations import (
     Compare,
     CreateRevision,
@@ -68,43 +71,114 @@ from kvstore.client.results import (
     TxnResult,
 )
 from kvstore.client.watching import Watch
+from kvstore.errors import (
+    AuthChangeRefused,
+    AuthError,
+    BadRequest,
+    BodyTimeout,
+    ConditionFailed,
+    Contradiction,
+    DuplicateKey,
+    ExpectationFailed,
+    IdempotencyMismatch,
+    InvalidArgument,
+    KeyNotFound,
+    KvError,
+    LeaseExists,
+    LeaseNotFound,
+    Malformed,
+    MethodNotAllowed,
+    NoQuorum,
+    NotReady,
+    OutcomeUnknown,
+    Overloaded,
+    PathNotFound,
+    PermissionDenied,
+    Reason,
+    RequestError,
+    RevisionCompacted,
+    RevisionInFuture,
+    Stopping,
+    TooLarge,
+    TooManyOperations,
+    Unauthenticated,
+    Unavailable,
+    Unexpected,
+    UnsupportedMedia,
+)
 
 __all__ = [
+    "AuthChangeRefused",
+    "AuthError",
+    "BadRequest",
     "BatchResult",
     "BlockingClient",
+    "BlockingEvent",
     "BlockingLeadership",
     "BlockingLease",
+    "BlockingLock",
     "BlockingTurn",
     "BlockingWatch",
+    "BodyTimeout",
     "Change",
     "Client",
     "ClusterStatus",
     "CompactResult",
     "Compare",
+    "ConditionFailed",
+    "Contradiction",
     "CreateRevision",
     "DeleteResult",
+    "DuplicateKey",
     "Entry",
     "Event",
+    "ExpectationFailed",
     "GetResult",
     "HandOverResult",
     "History",
+    "IdempotencyMismatch",
+    "InvalidArgument",
+    "KeyNotFound",
+    "KvError",
     "Leader",
     "Leadership",
     "Lease",
+    "LeaseExists",
     "LeaseId",
     "LeaseLost",
+    "LeaseNotFound",
     "LeaseStatus",
     "Lock",
+    "Malformed",
     "Member",
+    "MethodNotAllowed",
     "ModRevision",
+    "NoQuorum",
     "NodeStatus",
     "NotAcquired",
+    "NotReady",
     "Operation",
     "OperationResult",
+    "OutcomeUnknown",
+    "Overloaded",
     "Page",
+    "PathNotFound",
+    "PermissionDenied",
     "PutResult",
+    "Reason",
+    "RequestError",
+    "RevisionCompacted",
+    "RevisionInFuture",
     "Selection",
+    "Stopping",
+    "TooLarge",
+    "TooManyOperations",
+    "Turn",
     "TxnResult",
+    "Unauthenticated",
+    "Unavailable",
+    "Unexpected",
+    "UnsupportedMedia",
     "Value",
     "Version",
     "Watch",

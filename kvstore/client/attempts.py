@@ -24,14 +24,14 @@ _BACK_OFF_S = 0.05
 _BACK_OFF_S_MAX = 1.0
 _CONNECT_S_MAX = 2.0
 _SERVER_S_MAX = 60.0
-"""The API takes no longer `?timeout=`."""
+"""The longest `?timeout=` that the API takes."""
 _TIMED = ("/v1/kv", "/v1/txn", "/v1/batch", "/v1/leases")
 """Resources that take `?timeout=`."""
 STREAM_SILENCE_S = 40.0
-"""A node that says nothing for so long is gone: watches get something every 15 s."""
+"""A stream that is silent for so long has lost its node: a watch gets something every 15 s."""
 _SERVER_SHARE = 0.9
-"""Of an attempt's time, what the node may take: its own verdict, which is more precise than a
-time-out here, should still arrive."""
+"""The share of an attempt's time that the node may take: its own answer, which is more precise than
+a time-out here, should still arrive."""
 
 
 class Request(NamedTuple):
@@ -45,7 +45,7 @@ class Request(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     only_reads: bool = False
-    """Whatever its method, it changes nothing."""
+    """It changes nothing, although its method is not GET."""
 
     @property
     def writes(self) -> bool:
@@ -122,14 +122,14 @@ class Attempts:
         attempt_s = self._attempt_s
         if timeout_s is not None:
             attempt_s = min(attempt_s, timeout_s / min(len(self.endpoints), 3))
-        deadline = loop.time() + (self._timeout_s if timeout_s is None else timeout_s)
+        deadline_s = loop.time() + (self._timeout_s if timeout_s is None else timeout_s)
         unknown: OutcomeUnknown | None = None
         heard: dict[str, KvError] = {}
         failures = 0
         while True:
             index = self._preferred
             # Never 0, which aiohttp takes for "no limit".
-            limit_s = max(min(attempt_s, deadline - loop.time()), 0.001)
+            limit_s = max(min(attempt_s, deadline_s - loop.time()), 0.001)
             try:
                 answer = await self.send_once(self.endpoints[index], request, limit_s)
                 if check is not None:
@@ -145,7 +145,7 @@ class Attempts:
             failures += 1
             heard[self.endpoints[index]] = last
             pause_s = self.pause_s(failures, last)
-            if pause_s >= deadline - loop.time():
+            if pause_s >= deadline_s - loop.time():
                 raise _verdict(request, heard, last, unknown)
             await asyncio.sleep(pause_s)
 
@@ -178,7 +178,7 @@ class Attempts:
         raise error_of(answer)
 
     async def stream(self, endpoint: str, request: Request) -> aiohttp.ClientResponse:
-        """One attempt at an answer that goes on for ever; the caller reads it and closes it.
+        """One attempt at an answer without an end; the caller reads it and closes it.
 
         The head must come within an attempt's time, and later something at least every
         STREAM_SILENCE_S. Raises like `send_once`.
@@ -231,7 +231,7 @@ class Attempts:
         return self._session
 
     def pause_s(self, failures: int, last: KvError) -> float:
-        """How long to wait after so many failures in a row: not before all endpoints had a turn."""
+        """How long to wait after `failures` in a row: 0 until every endpoint had a turn."""
         rounds, rest = divmod(failures, len(self.endpoints))
         if rest:
             return 0.0

@@ -284,7 +284,7 @@ class Keys:
             try:
                 page = await self.history_page(key, limit=items, revision=revision)
             except RevisionCompacted:
-                return  # meanwhile
+                return  # what was left has been compacted meanwhile
             for event in page.events:
                 yield event
             if not page.more or not page.events:

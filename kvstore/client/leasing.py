@@ -23,12 +23,13 @@ from kvstore.errors import (
 )
 
 _MARGIN_SHARE = 0.05
-"""Of its time, for `margin_s`: clocks differ in rate, and whoever relied on it needs a moment."""
+"""The default of `margin_s`, as a share of the lease's time: clocks differ in rate, and whoever
+relied on the lease needs a moment to stop."""
 _MARGIN_SHARE_MAX = 0.4
 _RENEWALS = 3
-"""Keep-alives within the time of a lease."""
-_LAST_WORDS_S = 1.0
-"""For revoking a lease that was lost, which is a courtesy."""
+"""How often a lease is kept alive within its time."""
+_REVOKE_LOST_S = 1.0
+"""How long to try to revoke a lease that was lost: it ends by itself, too."""
 _JSON = (("Content-Type", "application/json"),)
 
 
@@ -37,7 +38,7 @@ class LeaseLost(KvError):
 
 
 class LeaseCalls:
-    """The calls on `/v1/leases`."""
+    """The calls of `/v1/leases`."""
 
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
@@ -61,7 +62,7 @@ class LeaseCalls:
 
     async def keep_alive(self, lease: int, timeout_s: float | None = None) -> LeaseStatus:
         """Give it its full time again, from now. Raises LeaseNotFound."""
-        # Nothing to doubt: it may be sent any number of times.
+        # A keep-alive may be sent any number of times, so a lost answer leaves no doubt.
         request = Request("POST", f"{_path(lease)}/keep-alive", only_reads=True)
         return decode_lease((await self._attempts.send(request, timeout_s)).body)
 
@@ -109,14 +110,15 @@ class Lease:
     ) -> None:
         self._calls = calls
         self._wanted_id = lease_id
-        self._margin_s = margin_s
+        self._wanted_margin_s = margin_s
         self._id = 0
         self._keeper: asyncio.Task[None] | None = None
         self._confirmed_s = 0.0
         self._on_lost: list[Callable[[], None]] = []
-        self.ttl_s = ttl_s
+        self.ttl_s: int = ttl_s
         """Seconds, as asked for; once granted, as granted."""
-        self.lost = asyncio.Event()
+        self.lost: asyncio.Event = asyncio.Event()
+        """Set when it is lost."""
 
     @property
     def id(self) -> int:
@@ -147,7 +149,7 @@ class Lease:
             keeper.cancel()
             await asyncio.wait([keeper])
         with suppress(LeaseNotFound, Unavailable, OutcomeUnknown):
-            await self._calls.revoke(self.id, _LAST_WORDS_S if self.lost.is_set() else None)
+            await self._calls.revoke(self.id, _REVOKE_LOST_S if self.lost.is_set() else None)
 
     async def keep_alive(self) -> LeaseStatus:
         """Give it its full time again. Raises LeaseNotFound."""
@@ -209,7 +211,7 @@ class Lease:
         Without `asyncio.timeout`: where that expires together with a time-out of aiohttp's, only
         the latter is heard of.
         """
-        end_s = self._confirmed_s + self.ttl_s - self._margin()
+        end_s = self._confirmed_s + self.ttl_s - self._margin_s()
         await asyncio.sleep(min(self._confirmed_s + self.ttl_s / _RENEWALS, end_s) - _now_s())
         while (left_s := end_s - _now_s()) > 0:
             try:
@@ -218,13 +220,15 @@ class Lease:
             except LeaseNotFound:
                 raise
             except KvError:
-                # Whatever this was, the lease is lost only when its time is up.
+                # No error but LeaseNotFound means a loss before the lease's time is up.
                 await asyncio.sleep(min(0.2, self.ttl_s / 20, end_s - _now_s()))
         return False
 
-    def _margin(self) -> float:
-        wanted = _MARGIN_SHARE * self.ttl_s if self._margin_s is None else self._margin_s
-        return min(wanted, _MARGIN_SHARE_MAX * self.ttl_s)
+    def _margin_s(self) -> float:
+        wanted_s = self._wanted_margin_s
+        if wanted_s is None:
+            wanted_s = _MARGIN_SHARE * self.ttl_s
+        return min(wanted_s, _MARGIN_SHARE_MAX * self.ttl_s)
 
 
 def _now_s() -> float:
@@ -234,7 +238,7 @@ def _now_s() -> float:
 class HeldBlock:
     """Cancels the task that entered a block when a lease is lost, and says LeaseLost at its end.
 
-    The same bargain as `asyncio.timeout`: a cancellation from elsewhere stays one.
+    As with `asyncio.timeout`, a cancellation from elsewhere stays a cancellation.
     """
 
     def __init__(self) -> None:
@@ -244,7 +248,7 @@ class HeldBlock:
         self._cancelled = False
 
     def enter(self, lease: Lease) -> None:
-        """From now on."""
+        """Begin: the current task is the one to cancel. Raises RuntimeError outside of a task."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a lock is held by a task")

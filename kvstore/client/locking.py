@@ -7,15 +7,24 @@ systems", USENIX ATC 2010, §2.4, with revisions in place of sequence numbers).
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from kvstore.client.leasing import HeldBlock, Lease, LeaseLost
-from kvstore.client.operations import Compare, CreateRevision, absent, delete, get, put
+from kvstore.client.operations import (
+    Compare,
+    CreateRevision,
+    Operation,
+    absent,
+    delete,
+    get,
+    put,
+)
 from kvstore.client.requests import octets
-from kvstore.client.results import Entry, GetResult
+from kvstore.client.results import Entry, GetResult, TxnResult
+from kvstore.client.watching import Watch
 from kvstore.errors import (
     ConditionFailed,
     InvalidArgument,
@@ -24,10 +33,30 @@ from kvstore.errors import (
     Unavailable,
 )
 
-if TYPE_CHECKING:
-    from kvstore.client.aio import Client
-
 LOCK_TTL_S = 10
+"""Seconds that a lock stays held after its holder dies, unless the caller says otherwise."""
+
+
+class LockStore(Protocol):
+    """What locks and elections need of a client."""
+
+    async def txn(
+        self,
+        *compares: Compare,
+        then: Sequence[Operation] = (),
+        otherwise: Sequence[Operation] = (),
+    ) -> TxnResult:
+        """See `Client.txn`."""
+
+    def watch(
+        self,
+        key: str | bytes | None = None,
+        *,
+        prefix: str | bytes | None = None,
+        from_revision: int = 0,
+        puts: bool = True,
+    ) -> Watch:
+        """See `Client.watch`."""
 
 
 class NotAcquired(ConditionFailed):
@@ -47,7 +76,7 @@ class Turn:
 
     def __init__(
         self,
-        client: "Client",
+        client: LockStore,
         name: str | bytes,
         value: str | bytes,
         lease: Lease,
@@ -60,17 +89,31 @@ class Turn:
         self._value = octets(value)
         self._wait_s = wait_s
         self._block = HeldBlock()
-        self.lease = lease
-        """What holds it. `lease.lost` is set when it is over."""
-        self.key = b""
+        self.lease: Lease = lease
+        """What holds it."""
+        self.key: bytes = b""
         """The key that stands for it."""
-        self.revision = 0
+        self.revision: int = 0
         """When the key was created. It grows from holder to holder: a fencing token."""
 
     @property
     def held(self) -> Compare:
         """A condition for transactions: this turn is not over."""
         return CreateRevision(self.key) == self.revision
+
+    @property
+    def lease_id(self) -> int:
+        """The number of the lease that holds it. Raises RuntimeError before it is granted."""
+        return self.lease.id
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set when it is lost, because its lease is."""
+        return self.lease.lost
+
+    def check(self) -> None:
+        """Raises LeaseLost once it is lost."""
+        self.lease.check()
 
     async def __aenter__(self) -> Self:
         """Wait for the turn. Raises NotAcquired after `wait_s`, LeaseLost if the lease is lost."""
@@ -89,7 +132,7 @@ class Turn:
                 self._block.leave(error)
                 raise
         except BaseException:
-            # Whoever else waits behind this place must not wait for its time to run out.
+            # Those behind this place in the queue must not wait until its lease runs out.
             await self.lease.__aexit__(None, None, None)
             raise
         return self
@@ -127,7 +170,7 @@ class Turn:
             await self._deleted(before.key, revision)
 
     async def _look(self, prefix: bytes) -> tuple[Entry | None, Entry | None, int]:
-        """The key just before this one's, this one's own, and when it was so."""
+        """The key just before this turn's, this turn's own, and the revision of the reading."""
         done = await self._client.txn(
             then=[
                 get(
@@ -145,7 +188,7 @@ class Turn:
         return next(iter(before), None), next(iter(own), None), done.revision
 
     async def _deleted(self, key: bytes, revision: int) -> None:
-        """Until `key`, which was there at `revision`, is deleted."""
+        """Wait until `key`, which existed at `revision`, is deleted."""
         with suppress(RevisionCompacted):  # then look again
             async with self._client.watch(key, from_revision=revision + 1, puts=False) as watch:
                 async for _ in watch:
@@ -170,15 +213,15 @@ class Leadership(Turn):
         await self._client.txn(self.held, then=[delete(self.key)])
 
 
-async def leader(client: "Client", name: str | bytes) -> tuple[Entry | None, int]:
-    """The key of whoever leads `name`, and when it was so."""
+async def leader(client: LockStore, name: str | bytes) -> tuple[Entry | None, int]:
+    """The key of whoever leads `name`, and the revision of the reading."""
     done = await client.txn(
         then=[get(prefix=octets(name) + b"/", sort_by="create_revision", limit=1)]
     )
     return next(iter(_entries(done.results[0])), None), done.revision
 
 
-async def observe(client: "Client", name: str | bytes) -> AsyncIterator[Entry]:
+async def observe(client: LockStore, name: str | bytes) -> AsyncIterator[Entry]:
     """The leader of `name` now, and each new one or new value of it from then on."""
     told: Entry | None = None
     while True:

@@ -7,24 +7,32 @@ import aiohttp
 import msgspec
 
 from kvstore.errors import (
+    KINDS,
+    NOT_APPLIED,
+    UNKNOWN,
     ConditionFailed,
-    DuplicateKey,
-    IdempotencyMismatch,
     InvalidArgument,
     KeyNotFound,
     KvError,
-    LeaseExists,
-    LeaseNotFound,
     NoQuorum,
     OutcomeUnknown,
     Overloaded,
-    RevisionCompacted,
-    RevisionInFuture,
-    Stopping,
+    PermissionDenied,
     TooLarge,
-    TooManyOperations,
+    Unauthenticated,
     Unavailable,
 )
+
+_BY_TYPE = {kind.type: error for error, kind in KINDS.items()}
+_BY_STATUS: dict[int, type[KvError]] = {
+    412: ConditionFailed,
+    413: TooLarge,
+    429: Overloaded,
+    503: NoQuorum,
+}
+"""What a status means without a type that is known here, whoever answers."""
+_BY_STATUS_OF_A_NODE: dict[int, type[KvError]] = {401: Unauthenticated, 403: PermissionDenied}
+"""The same from a node, which always tells the outcome: a proxy has users of its own."""
 
 
 class HttpReply(NamedTuple):
@@ -38,22 +46,32 @@ class HttpReply(NamedTuple):
 def error_of(answer: HttpReply) -> KvError:
     """The error that an answer outside of 2xx stands for.
 
-    The type of the problem decides; without one, which is what a proxy would send, the status.
+    The type of the problem decides, as the table of `kvstore.errors` has it; without one that is
+    known there, the status: a proxy answers so, or a node of a later version. What the problem
+    itself says of the outcome goes before what its type says.
     """
     problem = _problem(answer)
-    kind = _kind(problem)
+    error = _class_of(answer.status, problem)
+    outcome = problem.get("outcome")
+    if outcome == UNKNOWN and error.kind.outcome != UNKNOWN:
+        error = OutcomeUnknown
+    elif outcome == NOT_APPLIED and error.kind.outcome != NOT_APPLIED:
+        error = Unavailable
     detail = str(problem.get("detail") or problem.get("title") or f"HTTP status {answer.status}")
-    if answer.status in (429, 503) and problem.get("outcome") != "unknown":
-        return _unavailable(answer, kind, detail)
-    if answer.status >= 500:
-        certain = problem.get("outcome") == "not-applied"
-        return Unavailable(detail) if certain else OutcomeUnknown(detail)
-    return _request_error(answer, kind, detail, problem)
+    if not problem and error is InvalidArgument:
+        detail = f"HTTP status {answer.status} without a problem: is this endpoint a kvstore node?"
+    values = {
+        field.name: field.decode(
+            problem.get(field.name) if field.header is None else answer.headers.get(field.header)
+        )
+        for field in error.fields
+    }
+    return error.restored(detail, values)
 
 
 def says_key_not_found(answer: HttpReply) -> bool:
     """Whether a node says that the key does not exist, unlike any 404 of anything else."""
-    return answer.status == 404 and _kind(_problem(answer)) == "key-not-found"
+    return answer.status == 404 and _named(_problem(answer)) is KeyNotFound
 
 
 def error_of_failure(error: Exception, endpoint: str, *, sent: bool) -> KvError:
@@ -71,8 +89,19 @@ def error_of_failure(error: Exception, endpoint: str, *, sent: bool) -> KvError:
     return OutcomeUnknown(f"the connection to {endpoint} was lost before the answer: {cause}")
 
 
-def _kind(problem: dict[str, Any]) -> str:
-    return str(problem.get("type", "")).rpartition("/")[2]
+def _class_of(status: int, problem: dict[str, Any]) -> type[KvError]:
+    named = _named(problem)
+    if named is not None:
+        return named
+    if "outcome" in problem and status in _BY_STATUS_OF_A_NODE:
+        return _BY_STATUS_OF_A_NODE[status]
+    return _BY_STATUS.get(status, OutcomeUnknown if status >= 500 else InvalidArgument)
+
+
+def _named(problem: dict[str, Any]) -> type[KvError] | None:
+    """The error that the type names. Types are compared whole, but for a base address."""
+    _, mark, slug = str(problem.get("type", "")).rpartition("/problems/")
+    return _BY_TYPE.get(mark + slug)
 
 
 def _problem(answer: HttpReply) -> dict[str, Any]:
@@ -82,57 +111,3 @@ def _problem(answer: HttpReply) -> dict[str, Any]:
         return msgspec.json.decode(answer.body, type=dict[str, Any])
     except msgspec.DecodeError:
         return {}
-
-
-def _unavailable(answer: HttpReply, kind: str, detail: str) -> Unavailable:
-    error: Unavailable
-    if answer.status == 429 or "overload" in kind:
-        error = Overloaded(detail)
-    elif "stopping" in kind:
-        error = Stopping(detail)
-    else:
-        error = NoQuorum(detail)
-    retry_after = answer.headers.get("Retry-After", "")
-    if retry_after.isdecimal():
-        error.retry_after_s = int(retry_after)
-    return error
-
-
-def _request_error(answer: HttpReply, kind: str, detail: str, problem: dict[str, Any]) -> KvError:
-    if answer.status == 412:
-        return ConditionFailed(_number(problem, "mod_revision"))
-    if answer.status == 413:
-        return TooLarge(detail)
-    if "compacted" in kind:
-        revision, oldest = _number(problem, "revision"), _number(problem, "compacted_revision")
-        return _saying(RevisionCompacted(revision, oldest), detail)
-    if "future" in kind:
-        revision, current = _number(problem, "revision"), _number(problem, "current_revision")
-        return _saying(RevisionInFuture(revision, current), detail)
-    if "idempotency" in kind and "mismatch" in kind:
-        return IdempotencyMismatch()
-    if kind == "lease-not-found":
-        return _saying(LeaseNotFound(_number(problem, "lease")), detail)
-    if kind == "lease-exists":
-        return _saying(LeaseExists(_number(problem, "lease")), detail)
-    if kind == "too-many-operations":
-        return _saying(TooManyOperations(_number(problem, "maximum")), detail)
-    if kind == "duplicate-key":
-        return _saying(DuplicateKey(), detail)
-    if kind == "key-not-found":
-        return _saying(KeyNotFound(), detail)
-    if not problem:
-        detail = f"HTTP status {answer.status} without a problem: is this endpoint a kvstore node?"
-    return InvalidArgument(str(problem.get("parameter", "request")), detail)
-
-
-def _saying(error: KvError, detail: str) -> KvError:
-    error.args = (detail,)
-    return error
-
-
-def _number(problem: dict[str, Any], name: str) -> int:
-    value = problem.get(name, 0)
-    if isinstance(value, str) and value.isdecimal():
-        return int(value)  # lease ids, which have 63 bits
-    return value if isinstance(value, int) else 0

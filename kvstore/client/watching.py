@@ -15,7 +15,7 @@ from kvstore.client.results import Change, Event
 from kvstore.errors import KvError, OutcomeUnknown, RevisionCompacted, Unavailable
 
 RESUME_S = 60.0
-"""So long a watch looks for a node that serves it, before it gives up."""
+"""Seconds that a watch looks for a node that serves it before it gives up."""
 
 
 class ServerSentEvent(NamedTuple):

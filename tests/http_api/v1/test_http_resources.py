@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from http_api.core.problems import KINDS
+from kvstore.errors import KINDS
 from tests.support.raw_http import connect
 
 

@@ -1,0 +1,13 @@
+"""Errors of a node itself: no answer carries them, and its operator reads them."""
+
+
+class StorageError(Exception):
+    """The data directory cannot be used; the text says what to do about it. Not for clients."""
+
+
+class StorageFailed(StorageError):
+    """A durable write failed while running; the node must stop (D2)."""
+
+
+class DivergedState(RuntimeError):
+    """This node's state differs from that of the majority at the same slot; it must stop (D5)."""
