@@ -10,15 +10,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proof.torture import namespaces, readback
+from kvstore_cli.node_cluster import NodeCluster
+from proof.processes import namespaces
+from proof.processes.namespaces import NamespaceNetwork
+from proof.processes.network import NetworkUnavailable, NodeNetwork
+from proof.processes.proxies import ProxyNetwork
+from proof.torture import readback
 from proof.torture.clients import LoadClient
-from proof.torture.cluster import READY_S_MAX, RealCluster, statuses, wait_ready
+from proof.torture.cluster import READY_S_MAX, statuses, torture_nodes, wait_ready
 from proof.torture.faults import Target
-from proof.torture.namespaces import NamespaceNetwork
 from proof.torture.nemesis import Injected, RealNemesis
-from proof.torture.network import NetworkUnavailable, NodeNetwork
 from proof.torture.plan import Plan
-from proof.torture.proxies import ProxyNetwork
 from proof.torture.readback import ReadBack
 from proof.torture.record import RunRecord
 from proof.torture.requests import Requests, key_target
@@ -58,10 +60,12 @@ async def run(plan: Plan, directory: Path, say: Say = print) -> Findings:
             await _run_on(findings, requests, None, say)
         return findings
     rng = random.Random(plan.seed)
-    async with _own_cluster(plan, directory, rng, say) as cluster:
-        findings.network = cluster.network.name
-        async with Requests(cluster.endpoints) as requests:
-            await _run_on(findings, requests, Target(cluster, requests, rng), say)
+    async with _own_cluster(plan, directory, rng, say) as (network, cluster):
+        findings.network = network.name
+        endpoints = {number: node.url for number, node in cluster.nodes.items()}
+        async with Requests(endpoints) as requests:
+            target = Target(cluster, network.links, requests, rng)
+            await _run_on(findings, requests, target, say)
             cluster.look()
         findings.problems += cluster.ended
     return findings
@@ -70,18 +74,18 @@ async def run(plan: Plan, directory: Path, say: Say = print) -> Findings:
 @asynccontextmanager
 async def _own_cluster(
     plan: Plan, directory: Path, rng: random.Random, say: Say
-) -> AsyncIterator[RealCluster]:
+) -> AsyncIterator[tuple[NodeNetwork, NodeCluster]]:
     network = _network(plan, random.Random(rng.random()))
-    cluster: RealCluster | None = None
+    cluster: NodeCluster | None = None
     try:
         await network.start()
-        cluster = RealCluster(list(range(1, plan.nodes + 1)), network, directory)
+        cluster = torture_nodes(plan.nodes, network, directory)
         say(
             f"Starting {plan.nodes} nodes, seed {plan.seed}, network: {network.name}; "
             f"data and logs in {directory}/"
         )
         cluster.start()
-        yield cluster
+        yield network, cluster
     finally:
         if cluster is not None:
             cluster.close()

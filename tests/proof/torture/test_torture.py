@@ -18,7 +18,7 @@ import pytest
 from kvstore.errors import InvalidArgument
 from proof.torture import cli, namespaces
 from proof.torture.cluster import RealCluster
-from proof.torture.proxies import ProxyNetwork
+from proof.processes.proxies import ProxyNetwork
 from tests.support.paths import ROOT
 
 DEADLINE_S = 60.0

@@ -21,9 +21,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from proof.torture.links import Links
-from proof.torture.network import NetworkUnavailable
-from proof.torture.switch import Switch
+from proof.processes.links import Links
+from proof.processes.network import NetworkUnavailable
+from proof.processes.switch import Switch
 
 CLIENT_PORT, PEER_PORT = 2379, 2380
 MTU_BYTES = 9000
