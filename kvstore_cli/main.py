@@ -6,7 +6,6 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterable
 from contextlib import suppress
-from importlib.metadata import entry_points
 
 from kvstore import __version__
 from kvstore.errors import (
@@ -100,6 +99,9 @@ def build_parser(commands: Iterable[Command]) -> ArgumentParser:
 
 def offered_commands() -> list[Command]:
     """What other packages add by entry points. Those that cannot be loaded are left out."""
+    # Imported here: it is slow, and only those who ask for such a command need it.
+    from importlib.metadata import entry_points
+
     found = []
     for entry_point in entry_points(group=ENTRY_POINTS):
         with suppress(ImportError):
@@ -112,7 +114,6 @@ def _parse(argv: list[str]) -> Namespace:
     commands = {command.name: command for command in COMMANDS}
     name = next((word for word in argv if not word.startswith("-")), "")
     if name not in commands:
-        # Looking at everything that is installed takes time, which `kvstore put` need not spend.
         commands.update((command.name, command) for command in offered_commands())
     own, words = argv, []
     if name in commands and commands[name].takes_words and "--" in argv:

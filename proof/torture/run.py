@@ -26,6 +26,7 @@ from proof.torture.record import RunRecord
 from proof.torture.requests import Requests, key_target
 
 LOOK_S = 0.5
+POLL_S = 0.02
 LINE_S = 10.0
 
 Say = Callable[[str], None]
@@ -132,26 +133,26 @@ async def _load(findings: Findings, requests: Requests, target: Target | None, s
             group.create_task(client.run(interval_s, stop))
         if nemesis:
             group.create_task(nemesis.run(stop))
-        await _watch(plan.duration_s, record, target, nemesis, say)
+        await _watch(plan, record, target, nemesis, say)
         findings.load_s = record.now_s()
         stop.set()
 
 
 async def _watch(
-    duration_s: float,
+    plan: Plan,
     record: RunRecord,
     target: Target | None,
     nemesis: RealNemesis | None,
     say: Say,
 ) -> None:
-    """Until the time is up: tell how it goes, and look for nodes that ended by themselves."""
+    """Until the load is over: tell how it goes, and look for nodes that ended by themselves."""
     terminal = sys.stdout.isatty()
     told_s = 0.0
-    while record.now_s() < duration_s:
-        await asyncio.sleep(min(LOOK_S, max(0.0, duration_s - record.now_s())))
+    while (left_s := plan.duration_s - record.now_s()) > 0 or record.calls < plan.calls_min:
+        await asyncio.sleep(min(LOOK_S, max(POLL_S, left_s)))
         if target is not None:
             target.cluster.look()
-        line = _progress(duration_s, record, nemesis)
+        line = _progress(plan.duration_s, record, nemesis)
         if terminal:
             print(f"\r\x1b[K{line}", end="", flush=True)
         elif record.now_s() >= told_s + LINE_S:
@@ -166,7 +167,7 @@ def _progress(duration_s: float, record: RunRecord, nemesis: RealNemesis | None)
     if nemesis is not None:
         faults = f", {len(nemesis.injected)} faults; now: {nemesis.now or 'calm'}"
     return (
-        f"{record.now_s():4.0f} of {duration_s:.0f} s: {sum(record.counts.values())} calls, "
+        f"{record.now_s():4.0f} of {duration_s:.0f} s: {record.calls} calls, "
         f"{len(record.acknowledged)} writes acknowledged, {record.unknown_writes} unknown{faults}"
     )
 
