@@ -18,6 +18,7 @@ from kvstore_cli.main import main
 from kvstore_cli.node_cluster import LoopbackPlaces, NodeCluster
 from proof.processes.network import HeldPort
 from tests.support.paths import ROOT, SUPPORT
+from tests.support.ports import free_base
 
 _FAKE = SUPPORT / "fake_node.py"
 _DRIVER = """
@@ -147,20 +148,17 @@ def test_another_number_of_nodes_is_refused(
 ) -> None:
     (tmp_path / "nodes").write_text("3\n")
     # Nobody listens on these: the number of nodes is checked before any is started.
-    words = ["demo", "--nodes", "1", "--client-port", str(free_pair()), "--data-dir", str(tmp_path)]
+    words = [
+        "demo",
+        "--nodes",
+        "1",
+        "--client-port",
+        str(free_base(0, 1)),
+        "--data-dir",
+        str(tmp_path),
+    ]
     assert main(words) == 2
     assert "--nodes 3" in capsys.readouterr().err
-
-
-def free_pair() -> int:
-    """A port that is free now, and so is the next one."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                return port
 
 
 def test_ports_are_ten_apart() -> None:

@@ -14,6 +14,7 @@ import pytest
 import kvstore
 from proof.processes.waiting import eventually
 from tests.support.paths import ROOT
+from tests.support.ports import free_base
 
 pytestmark = pytest.mark.proof
 
@@ -66,7 +67,7 @@ def test_the_demo_serves_and_stops(programs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with out.open("wb") as file:
         demo = subprocess.Popen(
-            [programs / "kvstore", "demo", "--client-port", str(free_port())],
+            [programs / "kvstore", "demo", "--client-port", str(free_base(0, 1, 10, 11, 20, 21))],
             stdout=file, stderr=file, cwd=tmp_path, env=environment(),
         )  # fmt: skip
     try:
@@ -86,10 +87,3 @@ def test_the_demo_serves_and_stops(programs: Path, tmp_path: Path) -> None:
         demo.wait()
     pids = re.findall(r" pid (\d+)", out.read_text())
     assert len(pids) == 3 and not any(Path("/proc", pid).exists() for pid in pids)
-
-
-def free_port() -> int:
-    """The first of the six ports of a demo that are free now."""
-    from tests.kvstore_cli.test_cli_demo import free_pair
-
-    return next(port for port in iter(free_pair, None) if port < 65_000)
