@@ -5,27 +5,28 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
-from benchmarks.clusters import free_ports
 from benchmarks.load import Load, Sample, measure
 from benchmarks.probe import Unreachable, call
 from benchmarks.traffic import request
+from proof.processes.network import HeldPort
 
 _ROOT = Path(__file__).resolve().parent.parent
 
 
 def ceiling(load: Load, request_file: Path) -> Sample:
     """The load of a cell against `empty_server`."""
-    (port,) = free_ports(1)
-    command = [sys.executable, "-m", "benchmarks.empty_server", str(port)]
-    server = subprocess.Popen(command, cwd=_ROOT, process_group=0)
-    try:
-        _wait(port)
-        return measure(load, [port], request_file, [server.pid])
-    finally:
-        server.kill()
-        server.wait()
+    with closing(HeldPort()) as port:
+        command = [sys.executable, "-m", "benchmarks.empty_server", str(port.number)]
+        server = subprocess.Popen(command, cwd=_ROOT, process_group=0)
+        try:
+            _wait(port.number)
+            return measure(load, [port.number], request_file, [server.pid])
+        finally:
+            server.kill()
+            server.wait()
 
 
 def _wait(port: int) -> None:

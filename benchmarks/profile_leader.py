@@ -11,7 +11,7 @@ import argparse
 import pstats
 import sys
 
-from benchmarks.clusters import Ours, profile_of
+from benchmarks.clusters import OurBenchCluster, profile_of
 from benchmarks.load import Load, best_client, measure
 from benchmarks.session import say, workspace
 from benchmarks.traffic import key_of, value_of, write_requests
@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=40)
     options = parser.parse_args()
-    with workspace() as directory, Ours(directory, profile=True) as cluster:
+    with workspace() as directory, OurBenchCluster(directory, profile=True) as cluster:
         cluster.start()
         cluster.wait_ready()
         leader = cluster.wait_leader()

@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.ceiling import ceiling
-from benchmarks.clusters import BenchCluster, ClusterFailed, Etcd, Ours
+from benchmarks.clusters import BenchCluster, ClusterFailed, EtcdBenchCluster, OurBenchCluster
 from benchmarks.load import Load, LoadFailed, best_client, measure
 from benchmarks.probe import Unreachable, call
 from benchmarks.procfs import filesystem_of, machine
@@ -28,7 +28,7 @@ from benchmarks.report import Cell, Results, render
 from benchmarks.session import publish, say, workspace
 from benchmarks.traffic import generation_of, key_of, read_requests, value_of, write_requests
 
-SYSTEMS: dict[str, type[BenchCluster]] = {"ours": Ours, "etcd": Etcd}
+SYSTEMS: dict[str, type[BenchCluster]] = {"ours": OurBenchCluster, "etcd": EtcdBenchCluster}
 VERIFIED_KEYS = 40
 
 
@@ -92,7 +92,7 @@ class SideBySide:
     def load_keys(self, cluster: BenchCluster) -> None:
         """Write every key once, so that every get finds one, and read some back."""
         leader = cluster.wait_leader()
-        say(f"{cluster.name}: node {leader.id} leads; writing {self.options.keys:,} keys")
+        say(f"{cluster.name}: node {leader.number} leads; writing {self.options.keys:,} keys")
         waiting = iter(read_requests(self.request_file(cluster, "put")))
         tally = uvloop.run(drive(leader.client_port, 64, lambda: next(waiting, None)))
         errors = tally.bad_status + tally.socket_errors
@@ -147,7 +147,7 @@ class SideBySide:
             value = cluster.dialect.value_in(body) if status == 200 else None
             generation = generation_of(number, value) if value else None
             if generation is None:
-                self.problem(f"{label}: node {node.id} answers {status} and no written value")
+                self.problem(f"{label}: node {node.number} answers {status} and no written value")
             current += generation == self.generation
         if not current and self.options.keys <= 20_000:
             self.problem(f"{label}: none of {VERIFIED_KEYS} keys holds a value of this round")

@@ -21,7 +21,7 @@ from statistics import median
 
 import uvloop
 
-from benchmarks.clusters import BenchCluster, ClusterFailed, Etcd, Node, Ours
+from benchmarks.clusters import BenchCluster, ClusterFailed, EtcdBenchCluster, OurBenchCluster
 from benchmarks.load import LoadFailed
 from benchmarks.probe import Unreachable, call
 from benchmarks.procfs import filesystem_of, machine, resident_mb
@@ -29,8 +29,10 @@ from benchmarks.raw_client import drive
 from benchmarks.session import publish, say, workspace
 from benchmarks.tables import ratio, table
 from benchmarks.traffic import EtcdDialect, key_of, value_of
+from kvstore_cli.node_process import ServerProcess
+from proof.processes.waiting import eventually
 
-SYSTEMS: dict[str, type[BenchCluster]] = {"ours": Ours, "etcd": Etcd}
+SYSTEMS: dict[str, type[BenchCluster]] = {"ours": OurBenchCluster, "etcd": EtcdBenchCluster}
 TXN_PUTS = 128
 READY_S_MAX = 300.0
 
@@ -80,7 +82,7 @@ def load(cluster: BenchCluster, keys: int) -> float:
     return time.monotonic() - begun
 
 
-def serves(cluster: BenchCluster, node: Node, number: int) -> bool:
+def serves(cluster: BenchCluster, node: ServerProcess, number: int) -> bool:
     """Whether a linearizable get answers; a wrong answer is an error, not a delay."""
     try:
         if cluster.name == "ours" and not cluster.ready(node):
@@ -120,13 +122,13 @@ def verify(cluster: BenchCluster, keys: int) -> None:
 
 
 def wait(condition: Callable[[], bool], cluster: BenchCluster) -> None:
-    """Poll until the condition holds."""
-    deadline = time.monotonic() + READY_S_MAX
-    while not condition():
+    """Poll until the condition holds. Raises ClusterFailed or TimeoutError."""
+
+    def look() -> bool:
         cluster.check_alive()
-        if time.monotonic() > deadline:
-            raise ClusterFailed(f"{cluster.name} not ready in {READY_S_MAX} s")
-        time.sleep(0.005)
+        return condition()
+
+    eventually(look, f"{cluster.name} serves", READY_S_MAX, poll_s=0.005)
 
 
 def examine(kind: type[BenchCluster], directory: Path, keys: int, restarts: int) -> StartupOutcome:

@@ -1,47 +1,37 @@
-"""`kvstore watch`, `history` and `txn`."""
+"""`kvstore watch` and `history`."""
 
-import asyncio
-import re
-import shlex
 import sys
-from argparse import Namespace
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from argparse import ArgumentParser, Namespace
 from typing import Any
 
-import msgspec
-
-from kvstore.client import (
-    Client,
-    Compare,
-    DeleteResult,
-    Event,
-    GetResult,
-    Operation,
-    OperationResult,
-    PutResult,
-    TxnResult,
-    absent,
-    delete,
-    exists,
-    get,
-    put,
-)
-from kvstore.client.operations import FIELDS, transaction_document
+from kvstore.client import Client, Event
 from kvstore.errors import InvalidArgument
-from kvstore_cli.output import (
-    OK,
-    entry_json,
-    event_json,
-    not_found,
-    octets,
-    print_json,
-    printable,
-)
+from kvstore_cli.client_command import client_command, key_flags
+from kvstore_cli.command import positive
+from kvstore_cli.output import OK, event_json, not_found, octets, print_json, printable
 
-CONDITION_FAILED = 3
+_WATCH = """\
+One line per change: revision, put or delete, key, value, with tabs between; with --json one object
+per line. It goes on for ever, also when nodes fail: every change once, in order. 2 if the changes
+from --from-revision on are compacted.
 
-_CALL = re.compile(r"\s*([a-z_]+)\((.*?)\)\s*(?:(=|!=|<=|>=|<|>)\s*(.*?)\s*)?", re.DOTALL)
+examples:
+  kvstore watch                                     everything from now on
+  kvstore watch users/                              keys that begin with users/
+  kvstore watch greeting --exact --limit 1          until greeting changes
+  kvstore watch users/ --from-revision 120          what happened since, and what comes
+  kvstore watch --json --previous | jq -c '[.key, .previous.value, .value]'
+"""
+
+
+def _watch_flags(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("prefix", metavar="PREFIX", nargs="?", help="only keys that begin so")
+    add("--exact", action="store_true", help="only the key that PREFIX is")
+    add("--from-revision", metavar="N", type=positive, default=0, help="begin with this one")
+    add("--previous", action="store_true", help="with what was there (--json)")
+    add("--only", choices=("puts", "deletes"), help="leave the others out")
+    add("--limit", metavar="N", type=positive, help="end after N changes")
 
 
 async def _watch(client: Client, options: Namespace) -> int:
@@ -68,6 +58,20 @@ async def _watch(client: Client, options: Namespace) -> int:
     return OK
 
 
+_HISTORY = """\
+Newest first, as far as it is not compacted: revision, put or delete, value. 1 if there is nothing.
+
+examples:
+  kvstore history greeting
+  kvstore history greeting --limit 1 --json
+"""
+
+
+def _history_flags(parser: ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY")
+    parser.add_argument("--limit", metavar="N", type=positive, help="at most N changes")
+
+
 async def _history(client: Client, options: Namespace) -> int:
     key = octets(options, options.key)
     found = False
@@ -88,160 +92,9 @@ def _print_event(event: Event, json: bool, key: bool = True) -> None:
     sys.stdout.flush()
 
 
-# -- txn ------------------------------------------------------------------------------------
-
-
-async def _txn(client: Client, options: Namespace) -> int:
-    done = await client.txn_document(await asyncio.to_thread(_document, options))
-    if options.json:
-        print_json(_txn_json(done))
-    else:
-        print(f"{'then' if done else 'else'}, revision {done.revision}")
-        for result in done.results:
-            _print_result(result, "")
-    return OK if done else CONDITION_FAILED
-
-
-def _document(options: Namespace) -> dict[str, Any]:
-    """The transaction, from flags or as JSON from a file or stdin."""
-    flags = (options.when, options.then, options.otherwise)
-    if any(flags):
-        if options.file is not None:
-            raise InvalidArgument("file", "give FILE, or --if, --then and --else, not both")
-        compares = [parse_compare(text) for text in options.when]
-        branches = ([parse_operation(text) for text in texts] for texts in flags[1:])
-        return transaction_document(compares, *branches)
-    return _read_json(options.file or "-")
-
-
-def _read_json(name: str) -> dict[str, Any]:
-    try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except OSError as error:
-        raise InvalidArgument("file", f"cannot read {name}: {error.strerror}") from None
-    try:
-        return msgspec.json.decode(data, type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise InvalidArgument("file", f"the transaction is not a JSON object: {error}") from None
-
-
-def parse_compare(text: str) -> Compare:
-    """`value(KEY) = WORD`, `version(KEY) > N` and the like, `exists(KEY)`, `absent(KEY)`.
-
-    Raises InvalidArgument.
-    """
-    matched = _CALL.fullmatch(text)
-    name, key, relation, operand = matched.groups() if matched else ("", "", None, None)
-    if relation is None and name in ("exists", "absent"):
-        return exists(key) if name == "exists" else absent(key)
-    kind = FIELDS.get(name)
-    if kind is None or relation is None or operand is None:
-        known = ", ".join(FIELDS)
-        raise InvalidArgument(
-            "if", f"--if: expected FIELD(KEY) OP OPERAND with a field of {known}, got {text!r}"
-        )
-    if name == "value" and relation in ("<=", ">="):
-        raise InvalidArgument("if", f"--if: values compare with = != < >, got {text!r}")
-    compare = getattr(kind(key), _METHODS[relation])
-    found: Compare
-    if name == "value":
-        quoted = operand[:1] in ("'", '"')
-        found = compare(" ".join(_words(operand)) if quoted else operand)
-    else:
-        found = compare(_number(operand, text))
-    return found
-
-
-_METHODS = {
-    "=": "__eq__", "!=": "__ne__", "<": "__lt__", ">": "__gt__", "<=": "__le__", ">=": "__ge__",
-}  # fmt: skip
-
-
-def parse_operation(text: str) -> Operation:
-    """`put KEY VALUE [--lease ID]`, `get KEY`, `get --prefix P`, `del KEY`, `del --prefix P`.
-
-    Words are split as a shell does. Raises InvalidArgument.
-    """
-    match _words(text):
-        case ["put", key, value]:
-            return put(key, value)
-        case ["put", key, value, "--lease", lease]:
-            return put(key, value, lease=_number(lease, text))
-        case ["get", "--prefix", prefix]:
-            return get(prefix=prefix)
-        case ["get", key]:
-            return get(key)
-        case ["del", "--prefix", prefix]:
-            return delete(prefix=prefix)
-        case ["del", key]:
-            return delete(key)
-    raise InvalidArgument(
-        "then",
-        "expected 'put KEY VALUE [--lease ID]', 'get KEY', 'get --prefix P', 'del KEY' or "
-        f"'del --prefix P', got {text!r}",
-    )
-
-
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise InvalidArgument("then", f"{error} in {text!r}") from None
-
-
-def _number(text: str, where: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidArgument("if", f"expected a whole number in {where!r}") from None
-
-
-def _print_result(result: OperationResult, indent: str) -> None:
-    match result:
-        case PutResult():
-            print(f"{indent}put\trevision {result.revision}, version {result.version}")
-        case DeleteResult():
-            print(f"{indent}del\t{result.deleted}")
-        case GetResult():
-            for entry in result.items:
-                print(f"{indent}get\t{printable(entry.key)}\t{printable(entry.value)}")
-            if not result.items:
-                print(f"{indent}get\t({result.count} keys)")
-        case TxnResult():
-            print(f"{indent}{'then' if result else 'else'}")
-            for inner in result.results:
-                _print_result(inner, indent + "  ")
-
-
-def _txn_json(done: TxnResult) -> dict[str, Any]:
-    results = [_result_json(result) for result in done.results]
-    return {"succeeded": done.succeeded, "revision": done.revision, "results": results}
-
-
-def _result_json(result: OperationResult) -> dict[str, Any]:
-    match result:
-        case PutResult():
-            fields: dict[str, Any] = {"revision": result.revision, "version": result.version}
-            if result.previous is not None:
-                fields["previous"] = entry_json(result.previous)
-            return {"put": fields}
-        case DeleteResult():
-            previous = [entry_json(entry) for entry in result.previous]
-            return {
-                "delete": {
-                    "deleted": result.deleted,
-                    **({"previous": previous} if previous else {}),
-                }
-            }
-        case GetResult():
-            items = [entry_json(entry) for entry in result.items]
-            return {"get": {"items": items, "count": result.count, "more": result.more}}
-        case TxnResult():
-            return {"txn": _txn_json(result)}
-
-
-COMMANDS: dict[str, Callable[[Client, Namespace], Awaitable[int]]] = {
-    "watch": _watch,
-    "history": _history,
-    "txn": _txn,
-}
+COMMANDS = (
+    client_command("watch", "show changes as they happen", _WATCH, _watch, key_flags, _watch_flags),
+    client_command(
+        "history", "show the changes of a key", _HISTORY, _history, key_flags, _history_flags
+    ),
+)

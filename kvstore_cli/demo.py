@@ -7,74 +7,47 @@ import signal
 import socket
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
-from dataclasses import dataclass
 from pathlib import Path
 
 from kvstore.client import Client, ClusterStatus
 from kvstore.errors import InvalidArgument, KvError
+from kvstore_cli.node_cluster import HOST, LoopbackPlaces, NodeCluster
+from kvstore_cli.node_process import ServerProcess
 
-_HOST = "127.0.0.1"
 _RESTART_S = 2.0
 _RESTART_S_MAX = 30.0
 _READY_S_MAX = 60.0
-_STOP_S_MAX = 20.0
 _POLL_S = 0.1
 _PROBE_S = 1.0
+_TAIL_LINES = 5
 _COLOURS = {"green": "32", "yellow": "33", "red": "31", "bold": "1", "dim": "2"}
 
 
-@dataclass
-class Node:
-    """One node: its ports, its files, and its process while it runs."""
-
-    id: int
-    client_port: int
-    data_dir: Path
-    process: Process | None = None
-    ready: bool = False
-
-    @property
-    def peer_port(self) -> int:
-        """One above the client port."""
-        return self.client_port + 1
-
-    @property
-    def url(self) -> str:
-        """Where it serves HTTP."""
-        return f"http://{_HOST}:{self.client_port}"
-
-    @property
-    def log(self) -> Path:
-        """What the process writes, kept across runs."""
-        return self.data_dir.with_name(f"{self.data_dir.name}.log")
-
-
-def plan(nodes: int, client_port: int, data_dir: Path) -> list[Node]:
-    """The nodes with their ports and directories; InvalidArgument if there are not enough ports."""
+def ports_of(nodes: int, client_port: int) -> dict[int, tuple[int, int]]:
+    """Each node's ports for clients and peers; InvalidArgument if there are not enough ports."""
     last = client_port + 10 * (nodes - 1) + 1
     if last > 65535:
         raise InvalidArgument("client-port", f"client-port: the last port would be {last}")
-    return [
-        Node(i, client_port + 10 * (i - 1), data_dir / f"node-{i}") for i in range(1, nodes + 1)
-    ]
+    firsts = (client_port + 10 * i for i in range(nodes))
+    return {number: (first, first + 1) for number, first in enumerate(firsts, start=1)}
 
 
 def demo(nodes: int, client_port: int, data_dir: Path) -> int:
     """Run the cluster until Ctrl-C; the exit code. Raises InvalidArgument for a taken port."""
-    planned = plan(nodes, client_port, data_dir)
-    for node in planned:
-        _check_free(node.client_port)
-        _check_free(node.peer_port)
+    places = LoopbackPlaces(ports_of(nodes, client_port))
+    for ports in places.ports.values():
+        for port in ports:
+            _check_free(port)
     _remember_size(data_dir, nodes)
-    return asyncio.run(Demo(planned, data_dir).run())
+    cluster = NodeCluster(list(places.ports), places, data_dir, environment=os.environ)
+    return asyncio.run(Demo(cluster, data_dir).run())
 
 
 def _check_free(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((_HOST, port))
+            probe.bind((HOST, port))
         except OSError as error:
             raise InvalidArgument(
                 "client-port",
@@ -103,19 +76,15 @@ def _remember_size(data_dir: Path, nodes: int) -> None:
 class Demo:
     """Starts the nodes, tells what happens to them, restarts those that die, stops them all."""
 
-    def __init__(
-        self,
-        nodes: list[Node],
-        data_dir: Path,
-        program: tuple[str, ...] = (sys.executable, "-m", "kvstore_cli.main"),
-        restart_s: float = _RESTART_S,
-    ) -> None:
-        """`program` takes the arguments of `kvstore`; `restart_s`: how long a node stays dead."""
-        self._nodes = nodes
+    def __init__(self, cluster: NodeCluster, data_dir: Path, restart_s: float = _RESTART_S) -> None:
+        """`restart_s`: how long a node stays dead."""
+        self._cluster = cluster
+        self._nodes = list(cluster.nodes.values())
         self._data_dir = data_dir
-        self._program = program
         self._restart_s = restart_s
         self._stopping = asyncio.Event()
+        self._ready: set[int] = set()
+        """Nodes that have served since their last start."""
         self._code = 0
         self._announced = False
         self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -140,46 +109,29 @@ class Demo:
             await self._stop_nodes()
         return self._code
 
-    async def _supervise(self, node: Node) -> None:
+    async def _supervise(self, node: ServerProcess) -> None:
         """Keep the node running. Before the cluster was ready, a node that ends is the end."""
         delay_s = self._restart_s
         while True:
-            code = await self._run_node(node)
+            self._ready.discard(node.number)
+            node.start()
+            code = await node.ended()
             if self._stopping.is_set():
                 return
             how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with {code}"
-            self._event(f"node {node.id} {how}", "red")
+            self._event(f"node {node.number} {how}", "red")
             if code > 0 or not self._announced:
-                self._say(_tail(node.log), "dim")
+                self._say(node.tail(_TAIL_LINES), "dim")
             if not self._announced:
                 self._code = max(code, 1)
                 self._stopping.set()
                 return
-            delay_s = self._restart_s if node.ready else min(delay_s * 2, _RESTART_S_MAX)
-            self._event(f"node {node.id} restarts in {delay_s:g} s; its log: {node.log}", "dim")
-            await asyncio.sleep(delay_s)
-
-    async def _run_node(self, node: Node) -> int:
-        node.ready = False
-        with node.log.open("ab") as log:
-            # A process group of its own: the terminal's Ctrl-C is for the demo, which then stops
-            # the nodes in order. The pipe on stdin ends when the demo dies, however that happens.
-            node.process = await asyncio.create_subprocess_exec(
-                *self._command(node), stdin=PIPE, stdout=log, stderr=log, process_group=0
+            served = node.number in self._ready
+            delay_s = self._restart_s if served else min(delay_s * 2, _RESTART_S_MAX)
+            self._event(
+                f"node {node.number} restarts in {delay_s:g} s; its log: {node.log_file}", "dim"
             )
-        return await node.process.wait()
-
-    def _command(self, node: Node) -> list[str]:
-        cluster = ",".join(f"{other.id}={_HOST}:{other.peer_port}" for other in self._nodes)
-        settings = {
-            "--id": str(node.id),
-            "--initial-cluster": cluster,
-            "--listen-client": f"{_HOST}:{node.client_port}",
-            "--listen-peer": f"{_HOST}:{node.peer_port}",
-            "--data-dir": str(node.data_dir),
-        }
-        flags = [word for setting in settings.items() for word in setting]
-        return [*self._program, "serve", "--exit-with-parent", *flags]
+            await asyncio.sleep(delay_s)
 
     async def _watch(self) -> None:
         """Announce the cluster once it is ready; then tell of leaders and of nodes come back."""
@@ -217,13 +169,13 @@ class Demo:
         found = await asyncio.gather(*(self._view(client, node) for node in self._nodes))
         return [view for view in found if view is not None]
 
-    async def _view(self, client: Client, node: Node) -> ClusterStatus | None:
+    async def _view(self, client: Client, node: ServerProcess) -> ClusterStatus | None:
         with contextlib.suppress(KvError):
             view = await client.status(node.url)
-            if _serves(view) and not node.ready:
-                node.ready = True
+            if _serves(view) and node.number not in self._ready:
+                self._ready.add(node.number)
                 if self._announced:
-                    self._event(f"node {node.id} is back", "green")
+                    self._event(f"node {node.number} is back", "green")
             return view
         return None
 
@@ -231,34 +183,24 @@ class Demo:
         self._announced = True
         self._say("\nThe cluster is ready.", "green")
         for node in self._nodes:
-            pid = node.process.pid if node.process else 0
-            role = "leader" if node.id == leader else "follower"
-            self._say(f"  node {node.id}  {node.url}  {role:<8}  pid {pid}")
+            role = "leader" if node.number == leader else "follower"
+            self._say(f"  node {node.number}  {node.url}  {role:<8}  pid {node.pid}")
         first, other, last = self._nodes[0], self._nodes[1 % len(self._nodes)], self._nodes[-1]
         self._say("\nTry, in another terminal:", "bold")
         self._say(f"  curl -X PUT --data-binary 'hello' {other.url}/v1/kv/greeting")
         self._say(f"  curl {last.url}/v1/kv/greeting")
         self._say(f"  curl '{first.url}/v1/kv?prefix=gre'")
         self._say(f"  curl {first.url}/v1/cluster")
-        victim = next(node for node in self._nodes if node.id == leader).process
-        if victim is not None:
-            self._say(f"  kill -9 {victim.pid}    # the leader; watch here what happens")
+        victim = self._cluster.nodes[leader].pid
+        self._say(f"  kill -9 {victim}    # the leader; watch here what happens")
         self._say(f"\nDashboard: {first.url}/\nCtrl-C stops all nodes; the data stays.\n", "bold")
 
     async def _stop_nodes(self) -> None:
-        running = [node for node in self._nodes if node.process and node.process.returncode is None]
+        running = [node.number for node in self._nodes if node.running]
         if running:
             self._say("\nStopping ...", "dim")
-        for node in running:
-            _signal(node, signal.SIGTERM)
-        waits = [asyncio.create_task(node.process.wait()) for node in running if node.process]
-        if waits:
-            await asyncio.wait(waits, timeout=_STOP_S_MAX)
-        for node in running:
-            if node.process is not None and node.process.returncode is None:
-                self._event(f"node {node.id} does not stop: killed", "red")
-                _signal(node, signal.SIGKILL)
-        await asyncio.gather(*waits)
+        for number in await self._cluster.stop_meanwhile():
+            self._event(f"node {number} does not stop: killed", "red")
         if running:
             self._say(f"All nodes stopped; the data stays in {self._data_dir}/", "dim")
 
@@ -274,14 +216,3 @@ class Demo:
 
 def _serves(view: ClusterStatus) -> bool:
     return view.leader is not None and view.node.ready
-
-
-def _signal(node: Node, number: signal.Signals) -> None:
-    if node.process is not None:
-        with contextlib.suppress(ProcessLookupError):
-            node.process.send_signal(number)
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()[-5:] if log.exists() else []
-    return "\n".join(f"    {line}" for line in lines)

@@ -1,103 +1,62 @@
-"""`kvstore lease`, `lock` and `elect`."""
+"""`kvstore lock` and `elect`: hold something while another command runs."""
 
 import asyncio
 import os
 import signal
 import sys
-from argparse import Namespace
-from collections.abc import Awaitable, Callable
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable
 from functools import partial
 
-from kvstore.client import Client, Leadership, LeaseLost, LeaseStatus, Lock
+from kvstore.client import Client, Leadership, LeaseLost, Lock
 from kvstore.errors import InvalidArgument
 from kvstore_cli import process as cli_process
-from kvstore_cli.output import (
-    OK,
-    entry_json,
-    print_json,
-    print_table,
-    printable,
-    text_or_base64,
-)
+from kvstore_cli.client_command import client_command
+from kvstore_cli.command import positive, seconds, seconds_or_zero
+from kvstore_cli.output import OK, entry_json, print_json, printable, text_or_base64
 
 LEASE_LOST = 6
 _ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
 
+_HELD = """\
+If the lease of the {what} is lost, because it was revoked or no node could be asked in time, the
+command gets SIGTERM, and SIGKILL after --grace seconds: both before anybody else can have it.
+Signals go to the command. It finds KVSTORE_LOCK_KEY, KVSTORE_LOCK_REVISION (it grows from holder to
+holder: a fencing token) and KVSTORE_LOCK_LEASE in its environment.
+"""
 
-# -- leases ---------------------------------------------------------------------------------
+_LOCK = f"""\
+Whoever asks first has it first. Without a command, prints the key and holds the lock until Ctrl-C.
 
+{_HELD.format(what="lock")}
+examples:
+  kvstore lock backup -- ./backup.sh
+  kvstore lock backup --wait 0 -- ./backup.sh       3 if somebody holds it
+  kvstore lock backup --ttl 30 -- sh -c 'echo "$KVSTORE_LOCK_REVISION"; sleep 5'
+"""
 
-async def _lease(client: Client, options: Namespace) -> int:
-    return await _ACTIONS[options.action](client, options)
+_ELECT = f"""\
+Stands for election under NAME with VALUE, and runs the command while it leads; without one, prints
+the key and leads until Ctrl-C.
 
-
-async def _grant(client: Client, options: Namespace) -> int:
-    lease = await client.lease(options.ttl, lease_id=options.id)
-    if options.json:
-        print_json({"id": str(lease.id), "ttl_s": lease.ttl_s})
-    else:
-        print(lease.id)
-    return OK
-
-
-async def _keep_alive(client: Client, options: Namespace) -> int:
-    while True:
-        status = await client.keep_alive(options.id)
-        if options.json:
-            print_json({"id": str(status.id), "ttl_s": status.ttl_s})
-        else:
-            print(f"lease {status.id} lasts {status.ttl_s} s from now")
-        sys.stdout.flush()
-        if options.once:
-            return OK
-        await asyncio.sleep(status.ttl_s / 3)
+{_HELD.format(what="leadership")}
+examples:
+  kvstore elect scheduler "$HOSTNAME" -- ./scheduler
+  kvstore elect scheduler --listen                  who leads, now and from now on
+"""
 
 
-async def _revoke(client: Client, options: Namespace) -> int:
-    result = await client.revoke(options.id)
-    if options.json:
-        print_json({"revision": result.revision, "deleted": result.deleted})
-    else:
-        print(f"revoked, {result.deleted} keys deleted, revision {result.revision}")
-    return OK
+def _held_flags(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--ttl", metavar="S", type=positive, default=10,
+        help="how long it stays held if this machine dies (default: %(default)s)")  # fmt: skip
+    add("--wait", metavar="S", type=seconds_or_zero, help="at most so long (default: for ever)")
+    add("--grace", metavar="S", type=seconds, default=2.0,
+        help="for the command to stop, at most 40%% of --ttl (default: %(default)s)")  # fmt: skip
 
 
-async def _show(client: Client, options: Namespace) -> int:
-    status = await client.lease_status(options.id)
-    if options.json:
-        keys = [text_or_base64("key", key) for key in status.keys or ()]
-        print_json({**_summary(status), "left_s": status.left_s, "keys": keys})
-    else:
-        print(f"lease {status.id}: {status.left_s or 0.0:.1f} of {status.ttl_s} s left")
-        for key in status.keys or ():
-            print(printable(key))
-    return OK
-
-
-async def _list(client: Client, options: Namespace) -> int:
-    leases = await client.leases()
-    if options.json:
-        for lease in leases:
-            print_json(_summary(lease))
-    elif leases:
-        print_table([("LEASE", "TTL"), *((str(each.id), f"{each.ttl_s} s") for each in leases)])
-    return OK
-
-
-def _summary(status: LeaseStatus) -> dict[str, object]:
-    return {"id": str(status.id), "ttl_s": status.ttl_s}
-
-
-_ACTIONS: dict[str, Callable[[Client, Namespace], Awaitable[int]]] = {
-    "grant": _grant,
-    "keep-alive": _keep_alive,
-    "revoke": _revoke,
-    "show": _show,
-    "list": _list,
-}
-
-
-# -- locks and elections --------------------------------------------------------------------
+def _lock_flags(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
 
 
 async def _lock(client: Client, options: Namespace) -> int:
@@ -108,6 +67,12 @@ async def _lock(client: Client, options: Namespace) -> int:
         margin_s=options.grace,
     )
     return await _run(lock, options)
+
+
+def _elect_flags(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("value", metavar="VALUE", nargs="?", help="what others see")
+    parser.add_argument("--listen", action="store_true", help="show who leads instead")
 
 
 async def _elect(client: Client, options: Namespace) -> int:
@@ -137,7 +102,7 @@ async def _listen(client: Client, options: Namespace, name: bytes) -> int:
 
 
 async def _run(turn: Lock | Leadership, options: Namespace) -> int:
-    if options.run and (problem := cli_process.why_not(options.run)) is not None:
+    if options.words and (problem := cli_process.why_not(options.words)) is not None:
         print(f"kvstore: {problem[1]}", file=sys.stderr)
         return problem[0]
     return await _ended_by_signals(_hold(turn, options))
@@ -146,13 +111,13 @@ async def _run(turn: Lock | Leadership, options: Namespace) -> int:
 async def _hold(turn: Lock | Leadership, options: Namespace) -> int:
     """Run the command during the turn, or hold it until a signal comes."""
     async with turn:
-        if options.run:
+        if options.words:
             environment = {
                 "KVSTORE_LOCK_KEY": os.fsdecode(turn.key),
                 "KVSTORE_LOCK_REVISION": str(turn.revision),
                 "KVSTORE_LOCK_LEASE": str(turn.lease.id),
             }
-            return await cli_process.run_command(options.run, environment, options.grace)
+            return await cli_process.run_command(options.words, environment, options.grace)
         if options.json:
             held = {**text_or_base64("key", turn.key), "revision": turn.revision}
             print_json({**held, "lease": str(turn.lease.id)})
@@ -188,8 +153,14 @@ async def _ended_by_signals(holding: Awaitable[int]) -> int:
             loop.remove_signal_handler(number)
 
 
-COMMANDS: dict[str, Callable[[Client, Namespace], Awaitable[int]]] = {
-    "lease": _lease,
-    "lock": _lock,
-    "elect": _elect,
-}
+COMMANDS = (
+    client_command(
+        "lock", "run a command under a lock", _LOCK, _lock, _lock_flags, _held_flags,
+        usage="kvstore lock [options] NAME [-- COMMAND ...]", takes_words=True,
+    ),
+    client_command(
+        "elect", "run a command while leading", _ELECT, _elect, _elect_flags, _held_flags,
+        usage="kvstore elect [options] NAME (VALUE [-- COMMAND ...] | --listen)",
+        takes_words=True,
+    ),
+)  # fmt: skip

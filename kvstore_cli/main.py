@@ -1,10 +1,13 @@
-"""The command `kvstore`: parse, dispatch, and one table from errors to exit codes."""
+"""The command `kvstore`: all commands together, and one table from errors to exit codes."""
 
 import asyncio
 import os
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Iterable
+from contextlib import suppress
 
+from kvstore import __version__
 from kvstore.errors import (
     ConditionFailed,
     InvalidArgument,
@@ -14,7 +17,31 @@ from kvstore.errors import (
     RequestError,
     Unavailable,
 )
-from kvstore_cli.parser import build_parser
+from kvstore_cli import changes, cluster, data, leases, locks, nodes, transactions
+from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
+
+_TEXT = f"""\
+A replicated key-value store on Multi-Paxos.
+
+first steps:
+  kvstore demo                              three nodes on this machine, until Ctrl-C
+  kvstore put greeting hello                then, in another terminal
+  kvstore get greeting
+  kvstore status
+
+{EXIT_CODES_TEXT}"""
+
+_PUT = """\
+examples:
+  kvstore put greeting hello
+  kvstore put photo --file cat.jpg
+  date | kvstore put now -
+  kvstore put lock "$HOSTNAME" --if-absent          3 if somebody holds it
+  kvstore put counter 2 --if-revision 17            3 if it changed since revision 17
+  kvstore put temperature -- -5                     a value that looks like a flag
+  kvstore put seen/host-7 now --ttl 60              gone after a minute
+  kvstore put workers/7 up --lease "$LEASE"         gone with the lease; see kvstore lease
+"""
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConditionFailed, 3),
@@ -24,6 +51,18 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (OutcomeUnknown, 5),
     (KvError, 5),
 )
+COMMANDS: tuple[Command, ...] = (
+    *nodes.COMMANDS,
+    *data.COMMANDS,
+    *cluster.COMMANDS,
+    *changes.COMMANDS,
+    *transactions.COMMANDS,
+    *leases.COMMANDS,
+    *locks.COMMANDS,
+)
+"""What there is without any other package."""
+ENTRY_POINTS = "kvstore.commands"
+"""The group of entry points under which packages offer further commands, each a `Command`."""
 INTERRUPTED = 130
 _PIPE_CLOSED = 141
 
@@ -32,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (default: this process's); the exit code."""
     options = _parse(sys.argv[1:] if argv is None else argv)
     try:
-        code = _dispatch(options)
+        code: int = options.handler(options)
         sys.stdout.flush()
         return code
     except KvError as error:
@@ -46,40 +85,43 @@ def main(argv: list[str] | None = None) -> int:
         return _PIPE_CLOSED
 
 
+def build_parser(commands: Iterable[Command]) -> ArgumentParser:
+    """The parser of the command line with these commands."""
+    parser = ArgumentParser(
+        "kvstore", description=_TEXT, formatter_class=RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"kvstore {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in commands:
+        add_command(subparsers, command)
+    return parser
+
+
+def offered_commands() -> list[Command]:
+    """What other packages add by entry points. Those that cannot be loaded are left out."""
+    # Imported here: it is slow, and only those who ask for such a command need it.
+    from importlib.metadata import entry_points
+
+    found = []
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        with suppress(ImportError):
+            found.append(entry_point.load())
+    return found
+
+
 def _parse(argv: list[str]) -> Namespace:
-    """The options; `run` is the command of `lock` and `elect`, whose flags are none of ours."""
-    words, run = argv, []
-    if argv and argv[0] in ("lock", "elect") and "--" in argv:
+    """The options; `words` is what `lock` and `elect` run, whose flags are none of ours."""
+    commands = {command.name: command for command in COMMANDS}
+    name = next((word for word in argv if not word.startswith("-")), "")
+    if name not in commands:
+        commands.update((command.name, command) for command in offered_commands())
+    own, words = argv, []
+    if name in commands and commands[name].takes_words and "--" in argv:
         at = argv.index("--")
-        words, run = argv[:at], argv[at + 1 :]
-    options = build_parser().parse_args(words)
-    options.run = run
+        own, words = argv[:at], argv[at + 1 :]
+    options = build_parser(commands.values()).parse_args(own)
+    options.words = words
     return options
-
-
-def _dispatch(options: Namespace) -> int:
-    # Imported where they are used, so that `kvstore put` loads neither the server nor LMDB.
-    if options.command == "serve":
-        from kvstore_cli.serve import serve
-        from kvstore_cli.settings import load
-
-        settings = load({k.replace("_", "-"): v for k, v in vars(options).items()}, os.environ)
-        return serve(settings, exit_with_parent=options.exit_with_parent)
-    if options.command == "demo":
-        from kvstore_cli.demo import demo
-
-        return demo(options.nodes, options.client_port, options.data_dir)
-    if options.command == "simulate":
-        from proof.simulation.cli import simulate
-
-        return simulate(options)
-    if options.command == "torture":
-        from proof.torture.cli import run as torture
-
-        return torture(options)
-    from kvstore_cli.client_commands import run
-
-    return asyncio.run(run(options))
 
 
 def _hint(error: KvError, options: Namespace) -> str:

@@ -28,6 +28,7 @@ def printable(octets: bytes) -> str:
 
 
 def octets(options: Namespace, text: str) -> bytes:
+    """The key that an argument means. Raises InvalidArgument if it is to be base64 and is not."""
     # fsencode gives back the very bytes of the argument, also those that are not UTF-8.
     if not options.key_base64:
         return os.fsencode(text)
@@ -38,15 +39,18 @@ def octets(options: Namespace, text: str) -> bytes:
 
 
 def not_found(key: bytes) -> int:
+    """Say on stderr that there is no such key; the exit code."""
     print(f"kvstore: not found: {printable(key)}", file=sys.stderr)
     return NOT_FOUND
 
 
 def print_json(value: object) -> None:
+    """One line of JSON."""
     print(msgspec.json.encode(value).decode())
 
 
 def text_or_base64(name: str, octets: bytes) -> dict[str, str]:
+    """A field `name` if the bytes are UTF-8, otherwise `name_base64`, as the API's JSON has it."""
     try:
         return {name: octets.decode()}
     except UnicodeDecodeError:
@@ -54,6 +58,7 @@ def text_or_base64(name: str, octets: bytes) -> dict[str, str]:
 
 
 def entry_json(entry: Entry, *, keys_only: bool = False) -> dict[str, Any]:
+    """One entry, as the API's JSON has it."""
     return {
         **text_or_base64("key", entry.key),
         **({} if keys_only else text_or_base64("value", entry.value)),
@@ -77,6 +82,7 @@ def event_json(event: Event) -> dict[str, Any]:
 
 
 def print_table(rows: list[tuple[str, ...]] | list[Any]) -> None:
+    """Columns of equal width; the first row is the head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

@@ -64,7 +64,8 @@ async def run_command(words: list[str], environment: Mapping[str, str], grace_s:
             *words,
             env={**os.environ, **environment},
             process_group=None if shares_group else 0,
-            preexec_fn=_end_with_parent() if sys.platform == "linux" else None,
+            # Nobody else would stop the command in time if this process were killed.
+            preexec_fn=end_with_parent(),
         )
     except OSError as error:
         print(f"kvstore: cannot run {words[0]}: {error.strerror}", file=sys.stderr)
@@ -105,8 +106,13 @@ def _in_foreground() -> bool:
         return False
 
 
-def _end_with_parent() -> Callable[[], None]:
-    """Let the kernel kill the command if we are killed: nobody would stop it in time any more."""
+def end_with_parent() -> Callable[[], None] | None:
+    """What a child must do before it runs its program, so that the kernel kills it if we end.
+
+    None where the kernel cannot (all but Linux). "We" is the thread that starts the child.
+    """
+    if sys.platform != "linux":
+        return None
     prctl = ctypes.CDLL(None).prctl
     parent = os.getpid()
 

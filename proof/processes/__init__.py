@@ -1,0 +1,1 @@
+"""Real processes under test: networks whose links fail, etcd beside ours, waiting."""

@@ -1,8 +1,10 @@
 """The flags of `kvstore simulate`. Imported by every start of the command, so it imports little."""
 
 import os
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
+
+from kvstore_cli.command import Command
 
 TEXT = """\
 Whole replicas, the production code, in virtual time: one seed decides the network, the disks, the
@@ -35,3 +37,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--trace", metavar="FILE", type=Path, help="write a page that shows the run"
     )
+
+
+def _run(options: Namespace) -> int:
+    from proof.simulation.cli import simulate
+
+    return simulate(options)
+
+
+COMMAND = Command("simulate", "look for faults in virtual time", TEXT, (add_arguments,), _run)
+"""An entry point of the command line."""

@@ -1,0 +1,1 @@
+"""`kvstore torture`: a real cluster under load and faults, and a verdict on what it did."""

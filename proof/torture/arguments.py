@@ -1,9 +1,11 @@
 """The flags of `kvstore torture`. Imported by every start of the command, so it imports little."""
 
 import math
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
+
+from kvstore_cli.command import Command
 
 NODES_MAX = 7
 CLIENTS_MAX = 200
@@ -67,3 +69,13 @@ def _seed(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise ArgumentTypeError(f"expected a whole number, got {text!r}")
     return int(text)
+
+
+def _run(options: Namespace) -> int:
+    from proof.torture.cli import run
+
+    return run(options)
+
+
+COMMAND = Command("torture", "look for faults for real", TEXT, (add_arguments,), _run)
+"""An entry point of the command line."""

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from proof.torture.cluster import RealCluster, leader_of
-from proof.torture.links import Cut, Links, LinkState, Pair, both_ways
+from kvstore_cli.node_cluster import NodeCluster
+from proof.processes.links import Cut, Links, LinkState, Pair, both_ways
+from proof.torture.cluster import leader_of
 from proof.torture.requests import Requests
 
 FLAP_S = (0.05, 0.4)
@@ -23,14 +24,10 @@ LOSS = (0.02, 0.15)
 class Target:
     """What a fault works on, and its randomness."""
 
-    cluster: RealCluster
+    cluster: NodeCluster
+    links: Links
     requests: Requests
     rng: random.Random
-
-    @property
-    def links(self) -> Links:
-        """The links between the nodes."""
-        return self.cluster.network.links
 
     @property
     def numbers(self) -> list[int]:
@@ -134,14 +131,14 @@ async def _paused(target: Target, node: int) -> AsyncIterator[int]:
 @_fault("restart-node", "SIGTERM of one node, and its start")
 async def _restart_node(target: Target) -> AsyncIterator[str]:
     node = target.any_node()
-    await target.cluster.stop([node])
+    await target.cluster.stop_meanwhile([node])
     yield f"node {node} stopped"
     target.cluster.start([node])
 
 
 @_fault("restart-all", "SIGTERM of all nodes at once, and their start")
 async def _restart_all(target: Target) -> AsyncIterator[str]:
-    await target.cluster.stop(target.numbers)
+    await target.cluster.stop_meanwhile(target.numbers)
     yield "all nodes stopped"
     target.cluster.start()
 

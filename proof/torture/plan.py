@@ -14,6 +14,8 @@ class Plan:
     nodes: int = 3
     clients: int = 12
     duration_s: float = 60.0
+    calls_min: int = 0
+    """The load goes on after `duration_s` until so many calls have ended."""
     rate: float = 400.0
     """Calls per second, of all clients together."""
     seed: int = 1

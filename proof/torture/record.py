@@ -40,6 +40,11 @@ class RunRecord:
     _revision_of: dict[str, int] = field(default_factory=dict)
     _owner_of: dict[int, str] = field(default_factory=dict)
 
+    @property
+    def calls(self) -> int:
+        """How many have ended, whatever their outcome."""
+        return sum(self.counts.values())
+
     def now_s(self) -> float:
         """Seconds since the run began."""
         return time.monotonic() - self.began

@@ -10,20 +10,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proof.torture import namespaces, readback
+from kvstore_cli.node_cluster import NodeCluster
+from proof.processes import namespaces
+from proof.processes.namespaces import NamespaceNetwork
+from proof.processes.network import NetworkUnavailable, NodeNetwork
+from proof.processes.proxies import ProxyNetwork
+from proof.torture import readback
 from proof.torture.clients import LoadClient
-from proof.torture.cluster import READY_S_MAX, RealCluster, statuses, wait_ready
+from proof.torture.cluster import READY_S_MAX, statuses, torture_nodes, wait_ready
 from proof.torture.faults import Target
-from proof.torture.namespaces import NamespaceNetwork
 from proof.torture.nemesis import Injected, RealNemesis
-from proof.torture.network import NetworkUnavailable, NodeNetwork
 from proof.torture.plan import Plan
-from proof.torture.proxies import ProxyNetwork
 from proof.torture.readback import ReadBack
 from proof.torture.record import RunRecord
 from proof.torture.requests import Requests, key_target
 
 LOOK_S = 0.5
+POLL_S = 0.02
 LINE_S = 10.0
 
 Say = Callable[[str], None]
@@ -58,10 +61,12 @@ async def run(plan: Plan, directory: Path, say: Say = print) -> Findings:
             await _run_on(findings, requests, None, say)
         return findings
     rng = random.Random(plan.seed)
-    async with _own_cluster(plan, directory, rng, say) as cluster:
-        findings.network = cluster.network.name
-        async with Requests(cluster.endpoints) as requests:
-            await _run_on(findings, requests, Target(cluster, requests, rng), say)
+    async with _own_cluster(plan, directory, rng, say) as (network, cluster):
+        findings.network = network.name
+        endpoints = {number: node.url for number, node in cluster.nodes.items()}
+        async with Requests(endpoints) as requests:
+            target = Target(cluster, network.links, requests, rng)
+            await _run_on(findings, requests, target, say)
             cluster.look()
         findings.problems += cluster.ended
     return findings
@@ -70,18 +75,18 @@ async def run(plan: Plan, directory: Path, say: Say = print) -> Findings:
 @asynccontextmanager
 async def _own_cluster(
     plan: Plan, directory: Path, rng: random.Random, say: Say
-) -> AsyncIterator[RealCluster]:
+) -> AsyncIterator[tuple[NodeNetwork, NodeCluster]]:
     network = _network(plan, random.Random(rng.random()))
-    cluster: RealCluster | None = None
+    cluster: NodeCluster | None = None
     try:
         await network.start()
-        cluster = RealCluster(list(range(1, plan.nodes + 1)), network, directory)
+        cluster = torture_nodes(plan.nodes, network, directory)
         say(
             f"Starting {plan.nodes} nodes, seed {plan.seed}, network: {network.name}; "
             f"data and logs in {directory}/"
         )
         cluster.start()
-        yield cluster
+        yield network, cluster
     finally:
         if cluster is not None:
             cluster.close()
@@ -128,26 +133,26 @@ async def _load(findings: Findings, requests: Requests, target: Target | None, s
             group.create_task(client.run(interval_s, stop))
         if nemesis:
             group.create_task(nemesis.run(stop))
-        await _watch(plan.duration_s, record, target, nemesis, say)
+        await _watch(plan, record, target, nemesis, say)
         findings.load_s = record.now_s()
         stop.set()
 
 
 async def _watch(
-    duration_s: float,
+    plan: Plan,
     record: RunRecord,
     target: Target | None,
     nemesis: RealNemesis | None,
     say: Say,
 ) -> None:
-    """Until the time is up: tell how it goes, and look for nodes that ended by themselves."""
+    """Until the load is over: tell how it goes, and look for nodes that ended by themselves."""
     terminal = sys.stdout.isatty()
     told_s = 0.0
-    while record.now_s() < duration_s:
-        await asyncio.sleep(min(LOOK_S, max(0.0, duration_s - record.now_s())))
+    while (left_s := plan.duration_s - record.now_s()) > 0 or record.calls < plan.calls_min:
+        await asyncio.sleep(min(LOOK_S, max(POLL_S, left_s)))
         if target is not None:
             target.cluster.look()
-        line = _progress(duration_s, record, nemesis)
+        line = _progress(plan.duration_s, record, nemesis)
         if terminal:
             print(f"\r\x1b[K{line}", end="", flush=True)
         elif record.now_s() >= told_s + LINE_S:
@@ -162,7 +167,7 @@ def _progress(duration_s: float, record: RunRecord, nemesis: RealNemesis | None)
     if nemesis is not None:
         faults = f", {len(nemesis.injected)} faults; now: {nemesis.now or 'calm'}"
     return (
-        f"{record.now_s():4.0f} of {duration_s:.0f} s: {sum(record.counts.values())} calls, "
+        f"{record.now_s():4.0f} of {duration_s:.0f} s: {record.calls} calls, "
         f"{len(record.acknowledged)} writes acknowledged, {record.unknown_writes} unknown{faults}"
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.clusters import Etcd, Ours, free_ports, leader_id
+from benchmarks.clusters import EtcdBenchCluster, OurBenchCluster, leader_id
 from benchmarks.load import LoadReport, merge, percentile
 from benchmarks.raw_client import whole
 from benchmarks.startup import loading
@@ -77,13 +77,11 @@ def test_an_answer_is_whole_by_length_or_by_its_last_chunk(answer: bytes, comple
     assert whole(answer) is complete
 
 
-def test_free_ports_differ() -> None:
-    assert len(set(free_ports(20))) == 20
-
-
-@pytest.mark.parametrize("kind", [Ours, Etcd])
-def test_loading_writes_every_key_once(kind: type[Ours | Etcd], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [OurBenchCluster, EtcdBenchCluster])
+def test_loading_writes_every_key_once(
+    kind: type[OurBenchCluster | EtcdBenchCluster], tmp_path: Path
+) -> None:
     sent = b"".join(loading(kind(tmp_path, size=1), 300))
     for number in range(300):
-        key = key_of(number) if kind is Ours else b64encode(key_of(number))
+        key = key_of(number) if kind is OurBenchCluster else b64encode(key_of(number))
         assert sent.count(key) == 1

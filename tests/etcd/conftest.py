@@ -9,14 +9,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.etcd.servers import MISSING, Etcd, Ours, Server, etcd_binary
+from proof.processes.etcd import ETCD_MISSING, etcd_binary
+from tests.etcd.servers import Etcd, Ours, Server
 
 
 @pytest.fixture(scope="session")
 def pair() -> Iterator[tuple[Server, Server]]:
     """etcd, and what is compared with it."""
     if etcd_binary() is None:
-        pytest.skip(MISSING)
+        pytest.skip(ETCD_MISSING)
     etcd = Etcd()
     try:
         other = Etcd("second etcd") if os.environ.get("AGAINST") == "etcd" else Ours()

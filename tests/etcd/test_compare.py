@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from proof.processes.etcd import ETCD_MISSING, etcd_binary
 from tests.etcd.cases import CASES
 from tests.etcd.compare import Difference, check, run
-from tests.etcd.servers import MISSING, Etcd, etcd_binary
+from tests.etcd.servers import Etcd
 from tests.etcd.steps import differs, get
 from tests.support.paths import ROOT
 
@@ -61,7 +62,7 @@ class Liar:
 @pytest.fixture(scope="module")
 def etcds() -> Iterator[tuple[Etcd, Etcd]]:
     if etcd_binary() is None:
-        pytest.skip(MISSING)
+        pytest.skip(ETCD_MISSING)
     with contextlib.ExitStack() as stack:
         first = Etcd()
         stack.callback(first.stop)

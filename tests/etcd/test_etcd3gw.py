@@ -5,19 +5,16 @@ first part against a real etcd: it must pass there, or the expectations are wron
 """
 
 import os
-import shutil
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from tests.etcd.servers import Etcd
-from tests.support.real_cluster import Cluster, eventually
+from tests.support.real_cluster import Cluster, eventually, running_cluster
 
 etcd3gw = pytest.importorskip("etcd3gw", reason="pip install etcd3gw (part of the dev extra)")
 from etcd3gw import exceptions  # noqa: E402
@@ -30,28 +27,14 @@ WATCH_S = 10.0
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    directory = Path(tempfile.mkdtemp(prefix="kvstore-test-"))
-    made = Cluster(3, directory)
-    try:
-        made.start()
-        made.leader()
+    with running_cluster() as made:
         yield made
-    finally:
-        made.close()
-        shutil.rmtree(directory)
 
 
 @pytest.fixture
 def killable() -> Iterator[Cluster]:
-    directory = Path(tempfile.mkdtemp(prefix="kvstore-test-"))
-    made = Cluster(3, directory)
-    try:
-        made.start()
-        made.leader()
+    with running_cluster() as made:
         yield made
-    finally:
-        made.close()
-        shutil.rmtree(directory)
 
 
 @pytest.fixture(params=[1, 2, 3])

@@ -3,20 +3,17 @@
 import base64
 import hashlib
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.etcd.exchange import Exchange
 from tests.etcd.steps import b
-from tests.support.real_cluster import Cluster, eventually
+from tests.support.real_cluster import Cluster, eventually, running_cluster
 
 pytestmark = pytest.mark.integration
 
@@ -26,33 +23,19 @@ NO_QUORUM_S = 10.0
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    directory = Path(tempfile.mkdtemp(prefix="kvstore-test-"))
-    made = Cluster(3, directory)
-    try:
-        made.start()
-        made.leader()
+    with running_cluster() as made:
         yield made
-    finally:
-        made.close()
-        shutil.rmtree(directory)
 
 
 @pytest.fixture
 def minority() -> Iterator[tuple[Cluster, int]]:
     """A cluster of which one node is left, and that node."""
-    directory = Path(tempfile.mkdtemp(prefix="kvstore-test-"))
-    made = Cluster(3, directory)
-    try:
-        made.start()
-        made.leader()
+    with running_cluster() as made:
         left = made.followers()[0]
         status, _ = post(made, left, "kv/put", {"key": b("a"), "value": b("1")})
         assert status == 200
         made.kill9(*(number for number in made.numbers if number != left))
         yield made, left
-    finally:
-        made.close()
-        shutil.rmtree(directory)
 
 
 def post(cluster: Cluster, number: int, path: str, body: Any = None) -> tuple[int, Any]:

@@ -274,9 +274,8 @@ class Leases:
 
 def _cpu_s(cluster: Cluster, number: int) -> float:
     """User and system time of a node so far."""
-    popen = cluster.nodes[number].popen
-    assert popen is not None
-    fields = Path(f"/proc/{popen.pid}/stat").read_text().rpartition(")")[2].split()
+    pid = cluster.nodes[number].pid
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
 
 

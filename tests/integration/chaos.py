@@ -10,6 +10,7 @@ write. Exit code 1 if a write was lost, came back wrong, or if the run showed no
 import argparse
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -286,9 +287,7 @@ def _failover_once(cluster: Cluster, leader: int) -> float:
         thread.start()
     try:
         eventually(lambda: len(warm) == len(places), "every client writes")
-        victim = cluster.nodes[leader].popen
-        assert victim is not None
-        victim.kill()
+        cluster.nodes[leader].signal(signal.SIGKILL)
         killed_at.append(time.monotonic())  # after the kill: no write of the old leader counts
         cluster.wait_exit(leader)
         assert done.wait(DEADLINE_S), "no write was acknowledged after the leader's death"

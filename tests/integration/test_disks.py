@@ -16,7 +16,7 @@ def test_second_process_on_a_directory(new_cluster):
     """Refused with a sentence; the first one does not notice."""
     cluster = new_cluster(1)
     log_file = cluster.nodes[1].log_file.parent / "second.log"
-    second = cluster.spawn(1, log_file)
+    second = cluster.nodes[1].spawn(log_file)
     try:
         assert second.wait(10) == FAILED
     finally:
@@ -131,7 +131,7 @@ def limit_files(cluster, number, size):
 
     Its writes then fail with EFBIG; to LMDB that is a full disk as well as ENOSPC.
     """
-    pid = cluster.nodes[number].popen.pid
+    pid = cluster.nodes[number].pid
     limit = resource.RLIM_INFINITY if size is None else size
     hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, hard))

@@ -23,8 +23,8 @@ from kvstore.client import (
     put,
 )
 from kvstore.errors import InvalidArgument
-from kvstore_cli.changes import parse_compare, parse_operation
 from kvstore_cli.main import main
+from kvstore_cli.transactions import parse_compare, parse_operation
 from tests.support.flaky_node import FlakyNode, Seen, answers
 
 

@@ -135,6 +135,8 @@ def test_get_of_nothing(capfdbinary: Capture) -> None:
     ("response", "code", "says"),
     [
         (problem(400), 2, "so it is"),
+        (problem(401), 2, "so it is"),
+        (problem(403), 2, "so it is"),
         (problem(412), 3, "is at revision 9"),
         (problem(503), 4, "safe to try again"),
         (problem(504, "unknown"), 5, "may have been applied"),

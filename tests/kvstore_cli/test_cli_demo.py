@@ -13,28 +13,25 @@ from pathlib import Path
 import pytest
 
 from kvstore.errors import InvalidArgument
-from kvstore_cli.demo import Demo, plan
+from kvstore_cli.demo import Demo, ports_of
 from kvstore_cli.main import main
+from kvstore_cli.node_cluster import LoopbackPlaces, NodeCluster
+from proof.processes.network import HeldPort
 from tests.support.paths import ROOT, SUPPORT
+from tests.support.ports import free_base
 
 _FAKE = SUPPORT / "fake_node.py"
 _DRIVER = """
 import asyncio, sys
 from pathlib import Path
-from kvstore_cli.demo import Demo, Node
+from kvstore_cli.demo import Demo
+from kvstore_cli.node_cluster import LoopbackPlaces, NodeCluster
 directory = Path(sys.argv[1])
-nodes = [Node(i, int(port), directory / f"node-{i}") for i, port in enumerate(sys.argv[3:], 1)]
+places = LoopbackPlaces({i: (int(port), int(port)) for i, port in enumerate(sys.argv[3:], 1)})
 program = (sys.executable, sys.argv[2])
-sys.exit(asyncio.run(Demo(nodes, directory, program, restart_s=0.1).run()))
+cluster = NodeCluster(list(places.ports), places, directory, program=program)
+sys.exit(asyncio.run(Demo(cluster, directory, restart_s=0.1).run()))
 """
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 class Running:
@@ -59,9 +56,10 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running_demo(directory: Path, **environment: str) -> AsyncIterator[Running]:
-    ports = map(str, free_ports(3))
+    ports = [HeldPort() for _ in range(3)]
+    words = [str(directory), str(_FAKE), *(str(port.number) for port in ports)]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _DRIVER, str(directory), str(_FAKE), *ports,
+        sys.executable, "-c", _DRIVER, *words,
         stdout=asyncio.subprocess.PIPE, env={**os.environ, **environment},
         cwd=ROOT,
     )  # fmt: skip
@@ -72,6 +70,8 @@ async def running_demo(directory: Path, **environment: str) -> AsyncIterator[Run
         if process.returncode is None:
             process.kill()
         await process.wait()
+        for port in ports:
+            port.close()
 
 
 async def gone(pids: list[int]) -> None:
@@ -147,26 +147,32 @@ def test_another_number_of_nodes_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "nodes").write_text("3\n")
-    port = str(free_ports(1)[0])
-    words = ["demo", "--nodes", "1", "--client-port", port, "--data-dir", str(tmp_path)]
+    # Nobody listens on these: the number of nodes is checked before any is started.
+    words = [
+        "demo",
+        "--nodes",
+        "1",
+        "--client-port",
+        str(free_base(0, 1)),
+        "--data-dir",
+        str(tmp_path),
+    ]
     assert main(words) == 2
     assert "--nodes 3" in capsys.readouterr().err
 
 
 def test_ports_are_ten_apart() -> None:
-    nodes = plan(3, 2379, Path("d"))
-    assert [(n.client_port, n.peer_port) for n in nodes] == [
-        (2379, 2380), (2389, 2390), (2399, 2400),
-    ]  # fmt: skip
+    assert ports_of(3, 2379) == {1: (2379, 2380), 2: (2389, 2390), 3: (2399, 2400)}
     with pytest.raises(InvalidArgument, match="client-port"):
-        plan(3, 65530, Path("d"))
+        ports_of(3, 65530)
 
 
 def test_colour_only_on_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    nobody = NodeCluster([], LoopbackPlaces({}), tmp_path)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    Demo([], tmp_path)._say("ready", "green")
+    Demo(nobody, tmp_path)._say("ready", "green")
     monkeypatch.setenv("NO_COLOR", "1")
-    Demo([], tmp_path)._say("ready", "green")
+    Demo(nobody, tmp_path)._say("ready", "green")
     assert capsys.readouterr().out == "\x1b[32mready\x1b[0m\nready\n"

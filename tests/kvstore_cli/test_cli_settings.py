@@ -7,7 +7,7 @@ import pytest
 
 from kvstore.config import Config
 from kvstore.errors import InvalidArgument
-from kvstore_cli.parser import build_parser
+from kvstore_cli.main import COMMANDS, build_parser
 from kvstore_cli.settings import SETTINGS, ServeSettings, load
 
 CLUSTER = {"id": "1", "initial-cluster": "1=a:1,2=b:1,3=c:1"}
@@ -111,5 +111,5 @@ def test_errors_of_the_file(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_the_parser_passes_settings_through() -> None:
-    options = build_parser().parse_args(["serve", "--id", "1", "--log-tail-bytes", "1MiB"])
+    options = build_parser(COMMANDS).parse_args(["serve", "--id", "1", "--log-tail-bytes", "1MiB"])
     assert options.id == "1" and options.log_tail_bytes == "1MiB"

@@ -1,35 +1,40 @@
-"""A real cluster for a module, from the helpers of the integration tests."""
+"""Fixtures of real clusters, which are gone after the test with their processes and files.
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+A test directory that needs them imports them in its `conftest.py`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
-__all__ = ["cluster", "shared_cluster"]
+from tests.support.real_cluster import Cluster, running_cluster
+
+__all__ = ["cluster", "new_cluster", "shared_cluster"]
 
 
 @pytest.fixture(scope="module")
-def shared_cluster() -> Iterator[Any]:
+def shared_cluster() -> Iterator[Cluster]:
     """Three nodes. A test that kills one starts it again; see `cluster`."""
-    from tests.support.real_cluster import Cluster
-
-    directory = Path(tempfile.mkdtemp(prefix="kvstore-test-"))
-    cluster = Cluster(3, directory)
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.close()
-        shutil.rmtree(directory)
+    with running_cluster() as made:
+        yield made
 
 
 @pytest.fixture
-def cluster(shared_cluster: Any) -> Any:
+def cluster(shared_cluster: Cluster) -> Cluster:
     """The same, with all nodes running and a leader."""
     if not all(shared_cluster.running(number) for number in shared_cluster.numbers):
         shared_cluster.start()
     shared_cluster.leader()
     return shared_cluster
+
+
+@pytest.fixture
+def new_cluster() -> Iterator[Callable[..., Cluster]]:
+    """Makes clusters; see `running_cluster` for the arguments."""
+    with ExitStack() as stack:
+
+        def make(n: int = 3, *, start: bool = True, **settings: object) -> Cluster:
+            return stack.enter_context(running_cluster(n, start=start, **settings))
+
+        yield make

@@ -5,38 +5,23 @@
 
 import http.client
 import json
-import os
-import socket
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
+from kvstore_cli.node_cluster import HOST, NodeCluster
+from proof.processes.network import HeldPlaces, HeldPort
+from proof.processes.waiting import DEADLINE_S, eventually
 from tests.support.link_proxy import Proxies
 from tests.support.paths import ROOT
 
-"""The tree under test."""
-HOST = "127.0.0.1"
-DEADLINE_S = 20.0
-"""For things that take well under a second on an idle machine."""
-
-T = TypeVar("T")
-
-
-def eventually(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
-    """Poll until `condition()` is true and return what it gave; fail saying `what` was awaited."""
-    end = time.monotonic() + deadline_s
-    while True:
-        found = condition()
-        if found:
-            return found
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {deadline_s:g} s: {what}")
-        time.sleep(0.02)
+__all__ = [
+    "DEADLINE_S", "HOST", "ROOT", "Answer", "Client", "Cluster", "Load", "check_all", "eventually",
+    "running_cluster",
+]  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -85,28 +70,26 @@ class Client:
         self._connection.close()
 
 
-class Process:
-    """One node: where it is, and its process while it runs."""
+class ProxiedPlaces(HeldPlaces):
+    """Nodes on the loopback address whose every link passes through a proxy that can cut it."""
 
-    def __init__(self, number: int, directory: Path) -> None:
-        self.number = number
-        self.data_dir = directory / f"node{number}"
-        self.log_file = directory / f"node{number}.log"
-        self.log_file.touch()
-        self.popen: subprocess.Popen[bytes] | None = None
-        # Held for as long as the cluster: nobody else is given the port while the node is down.
-        self.client_socket, self.peer_socket = reserve_port(), reserve_port()
-        self.client_port: int = self.client_socket.getsockname()[1]
-        self.peer_port: int = self.peer_socket.getsockname()[1]
-        self.log_begin = 0
+    def __init__(self, numbers: list[int]) -> None:
+        super().__init__(numbers)
+        self._proxied = {(a, b): HeldPort() for a in numbers for b in numbers if a != b}
+        self.proxies = Proxies()
+        for pair, port in self._proxied.items():
+            self.proxies.add(pair, port.socket, (HOST, self.ports[pair[1]][1]))
 
+    def peer_address(self, dialler: int, node: int) -> str:
+        """The proxy of the pair; a node knows itself by its own port."""
+        if dialler == node:
+            return self.listen_peer(node)
+        return self._proxied[dialler, node].address
 
-def reserve_port() -> socket.socket:
-    """A port that only a listener with SO_REUSEADDR, such as a node, can use meanwhile."""
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind((HOST, 0))
-    return held
+    def close(self) -> None:
+        """End the proxies, which close their ports, and give the nodes' ports back."""
+        self.proxies.stop()
+        super().close()
 
 
 class Cluster:
@@ -119,15 +102,10 @@ class Cluster:
         self, n: int, directory: Path, *, proxied: bool = False, **settings: object
     ) -> None:
         self.numbers = list(range(1, n + 1))
-        self.settings = settings
-        self.nodes = {number: Process(number, directory) for number in self.numbers}
-        self._proxy_ports: dict[tuple[int, int], int] = {}
-        self.proxies = Proxies() if proxied else None
-        if self.proxies is not None:
-            for pair in self.pairs(self.numbers, self.numbers):
-                listener = reserve_port()
-                self._proxy_ports[pair] = listener.getsockname()[1]
-                self.proxies.add(pair, listener, (HOST, self.nodes[pair[1]].peer_port))
+        self._held = ProxiedPlaces(self.numbers) if proxied else HeldPlaces(self.numbers)
+        flags = {name.replace("_", "-"): value for name, value in settings.items()}
+        self._processes = NodeCluster(self.numbers, self._held, directory, settings=flags)
+        self.nodes = self._processes.nodes
 
     # -- processes --------------------------------------------------------------------------
 
@@ -135,94 +113,49 @@ class Cluster:
         """Start these nodes (default: all that are down), and wait until they are ready."""
         chosen = numbers or [n for n in self.numbers if not self.running(n)]
         for number in chosen:
-            node = self.nodes[number]
             assert not self.running(number), f"node {number} runs already"
-            node.log_begin = node.log_file.stat().st_size
-            node.popen = self.spawn(number)
+        self._processes.start(chosen)
         if wait:
             self.wait_ready(*chosen)
 
-    def spawn(self, number: int, log_file: Path | None = None) -> subprocess.Popen[bytes]:
-        """A process of this node. It ends with this one, however that ends: its stdin closes."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("KVSTORE_")}
-        environment["PYTHONPATH"] = str(ROOT)
-        with (log_file or self.nodes[number].log_file).open("ab") as log:
-            return subprocess.Popen(
-                self._command(number),
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                cwd=log_file.parent if log_file else self.nodes[number].log_file.parent,
-                env=environment,
-            )
-
-    def _command(self, number: int) -> list[str]:
-        node = self.nodes[number]
-        addresses = (
-            f"{n}={HOST}:{self._proxy_ports.get((number, n), self.nodes[n].peer_port)}"
-            for n in self.numbers
-        )
-        command = [sys.executable, "-m", "kvstore_cli.main", "serve", "--exit-with-parent"]
-        command += ["--id", str(number), "--initial-cluster", ",".join(addresses)]
-        command += ["--listen-client", f"{HOST}:{node.client_port}"]
-        command += ["--listen-peer", f"{HOST}:{node.peer_port}"]
-        command += ["--data-dir", str(node.data_dir)]
-        for name, value in self.settings.items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
-        return command
-
     def running(self, number: int) -> bool:
         """Whether the process is there."""
-        popen = self.nodes[number].popen
-        return popen is not None and popen.poll() is None
+        return self.nodes[number].running
 
     def kill9(self, *numbers: int) -> None:
         """SIGKILL these nodes (default: all), all of them before waiting for any."""
-        chosen = [self.nodes[n].popen for n in (numbers or self.numbers) if self.running(n)]
-        for popen in chosen:
-            assert popen is not None
-            popen.kill()
-        for popen in chosen:
-            assert popen is not None
-            popen.wait(DEADLINE_S)
-            _close_stdin(popen)
+        self._processes.kill(numbers or None)
 
-    def stop(self, *numbers: int) -> list[int]:
-        """SIGTERM these nodes (default: all) one after the other; their exit codes."""
-        codes = []
-        for number in numbers or self.numbers:
-            popen = self.nodes[number].popen
-            assert popen is not None and self.running(number), f"node {number} is down"
-            popen.terminate()
-            codes.append(popen.wait(DEADLINE_S))
-            _close_stdin(popen)
-        return codes
+    def stop(self, *numbers: int) -> list[int | None]:
+        """SIGTERM these nodes (default: all); their exit codes, -9 of one that had to be killed."""
+        chosen = numbers or self.numbers
+        for number in chosen:
+            assert self.running(number), f"node {number} is down"
+        self._processes.stop(chosen)
+        return [self.nodes[number].exit_code for number in chosen]
 
     def wait_exit(self, number: int, deadline_s: float = DEADLINE_S) -> int:
         """The exit code of a node that ends by itself."""
-        popen = self.nodes[number].popen
-        assert popen is not None
-        code = eventually(lambda: popen.poll() is not None and [popen.poll()],
-                          f"node {number} ends by itself", deadline_s)[0]  # fmt: skip
-        _close_stdin(popen)
+        code = self.nodes[number].wait(deadline_s)
+        assert code is not None, f"node {number} did not end within {deadline_s:g} s"
         return code
 
     def close(self, show: bool = True) -> None:
         """End every process, whatever its state, and print the logs for the report."""
-        self.kill9()
-        if self.proxies is not None:
-            self.proxies.stop()
-        for node in self.nodes.values():
-            node.client_socket.close()
-            node.peer_socket.close()
-            if show:
-                print(f"--- log of node {node.number}\n{node.log_file.read_text()[-4000:]}")
+        self._processes.close()
+        self._held.close()
+        for number in self.numbers if show else ():
+            print(f"--- log of node {number}\n{self.log(number, whole=True)[-4000:]}")
 
     def log(self, number: int, whole: bool = False) -> str:
         """What the node logged since its last start, or ever."""
-        node = self.nodes[number]
-        data = node.log_file.read_bytes()
-        return data[0 if whole else node.log_begin :].decode(errors="replace")
+        return self.nodes[number].log(whole=whole)
+
+    @property
+    def proxies(self) -> Proxies:
+        """Those of the links; the cluster was made with `proxied`."""
+        assert isinstance(self._held, ProxiedPlaces)
+        return self._held.proxies
 
     # -- links ------------------------------------------------------------------------------
 
@@ -235,13 +168,11 @@ class Cluster:
 
     def isolate(self, number: int, silent: bool) -> None:
         """Cut all links of one node, both ways."""
-        assert self.proxies is not None
         others = [n for n in self.numbers if n != number]
         self.proxies.cut(self.pairs([number], others), silent)
 
     def heal(self) -> None:
         """Let all links work again."""
-        assert self.proxies is not None
         self.proxies.heal()
 
     # -- requests ---------------------------------------------------------------------------
@@ -330,10 +261,21 @@ class Cluster:
         return eventually(same, "all nodes applied the same slots")
 
 
-def _close_stdin(popen: subprocess.Popen[bytes]) -> None:
-    if popen.stdin is not None:
-        with suppress(OSError):
-            popen.stdin.close()
+@contextmanager
+def running_cluster(n: int = 3, *, start: bool = True, **settings: object) -> Iterator[Cluster]:
+    """A cluster with files of its own; see `Cluster` for the arguments. Nothing of it stays.
+
+    All nodes are ready, and one leads. With `start=False` they are down.
+    """
+    with TemporaryDirectory(prefix="kvstore-test-") as directory:
+        made = Cluster(n, Path(directory), **settings)
+        try:
+            if start:
+                made.start()
+                made.leader()
+            yield made
+        finally:
+            made.close()
 
 
 class Load:

@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -16,15 +17,18 @@ from pathlib import Path
 import pytest
 
 from kvstore.errors import InvalidArgument
-from proof.torture import cli, namespaces
-from proof.torture.cluster import RealCluster
-from proof.torture.proxies import ProxyNetwork
+from kvstore_cli.node_cluster import NodeCluster
+from proof.processes import namespaces
+from proof.processes.proxies import ProxyNetwork
+from proof.torture import cli
 from tests.support.paths import ROOT
 
 DEADLINE_S = 60.0
 MAIN = """
 import argparse, sys
+from proof.processes import namespaces
 from proof.torture import cli
+namespaces.DEVICE_PREFIX = sys.argv.pop(1)
 parser = argparse.ArgumentParser()
 cli.add_arguments(parser)
 sys.exit(cli.run(parser.parse_args()))
@@ -35,8 +39,10 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def environment(tmp_path, monkeypatch):
-    """Processes find the tree under test, and temporary directories are under `tmp_path`."""
+    """Processes find the tree under test, temporary directories are under `tmp_path`, and network
+    devices have a prefix that no other test's devices have."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(namespaces, "DEVICE_PREFIX", f"k{secrets.token_hex(2)}")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     yield tmp_path
@@ -63,14 +69,16 @@ def processes_of(directory: Path) -> list[str]:
 
 
 def devices() -> set[str]:
-    return {entry.name for entry in Path("/sys/class/net").iterdir()}
+    """Network devices that this test made."""
+    names = (entry.name for entry in Path("/sys/class/net").iterdir())
+    return {name for name in names if name.startswith(namespaces.DEVICE_PREFIX)}
 
 
 def wait_until(condition, what: str) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def check_report(path: Path, names: set[str]) -> None:
@@ -88,7 +96,7 @@ def check_report(path: Path, names: set[str]) -> None:
 
 def test_kills_pauses_and_cuts_over_proxies(environment, capsys):
     """Some seconds of three kinds of fault: linearizable, nothing lost, nothing left."""
-    report, before = environment / "report.json", devices()
+    report = environment / "report.json"
     code = cli.run(
         parse("--minutes", "0.2", "--network", "proxy", "--seed", "7", "--rate", "300",
               "--faults", "kill-leader,pause-leader,isolate-leader", "--json", str(report))
@@ -98,14 +106,14 @@ def test_kills_pauses_and_cuts_over_proxies(environment, capsys):
     assert "PASSED" in printed and "availability" in printed
     check_report(report, {"kill-leader", "pause-leader", "isolate-leader"})
     assert list(environment.iterdir()) == [report]
-    assert processes_of(environment) == [] and devices() <= before
+    assert processes_of(environment) == [] and not devices()
 
 
 def test_links_of_packets(environment, capsys):
     """The same with namespaces: loss, delay and one-way cuts of packets."""
     if reason := namespaces.unavailable():
         pytest.skip(reason)
-    report, before = environment / "report.json", devices()
+    report = environment / "report.json"
     code = cli.run(
         parse("--minutes", "0.15", "--network", "namespaces", "--seed", "8", "--rate", "300",
               "--faults", "split,one-way,lossy-links,kill-node", "--json", str(report))
@@ -115,17 +123,18 @@ def test_links_of_packets(environment, capsys):
     assert list(environment.iterdir()) == [report]
     assert processes_of(environment) == []
     # The kernel takes devices away a little after the last process of their namespace.
-    wait_until(lambda: devices() <= before, "the devices are gone")
+    wait_until(lambda: not devices(), "the devices are gone")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_nothing(environment, number):
     """Whatever ends the run, while a node is paused: processes, devices and files are gone."""
     network = "proxy" if namespaces.unavailable() else "namespaces"
-    before, log = devices(), environment / "out"
+    log = environment / "out"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, "--network", network, "--faults", "pause-node"],
+            [sys.executable, "-c", MAIN, namespaces.DEVICE_PREFIX, "--network", network,
+             "--faults", "pause-node"],
             stdout=out, stderr=out, process_group=0, cwd=environment,
         )  # fmt: skip
     try:
@@ -136,7 +145,7 @@ def test_an_interrupted_run_leaves_nothing(environment, number):
         process.kill()
         process.wait()
     wait_until(lambda: processes_of(environment) == [], "no process is left")
-    wait_until(lambda: devices() <= before, "no device is left")
+    wait_until(lambda: not devices(), "no device is left")
     if number != signal.SIGKILL:
         assert list(environment.iterdir()) == [log]
 
@@ -156,18 +165,18 @@ def _paused(directory: Path) -> bool:
 def test_a_cluster_of_somebody_else(environment, capsys):
     """Load and checking on endpoints; the keys are gone afterwards, and no fault was injected."""
 
-    async def start() -> tuple[ProxyNetwork, RealCluster]:
+    async def start() -> tuple[ProxyNetwork, NodeCluster]:
         network = ProxyNetwork([1], random.Random(1))
         await network.start()
         (environment / "theirs").mkdir()
-        cluster = RealCluster([1], network, environment / "theirs")
+        cluster = NodeCluster([1], network, environment / "theirs")
         cluster.start()
         return network, cluster
 
     network, cluster = asyncio.run(start())
     report = environment / "report.json"
     try:
-        url = cluster.endpoints[1]
+        url = cluster.nodes[1].url
         code = cli.run(
             parse("--minutes", "0.03", "--endpoints", url, "--json", str(report), "--rate", "200")
         )
@@ -206,57 +215,3 @@ def test_a_failed_run_keeps_the_evidence(environment, monkeypatch, capsys):
 
 async def _never(*_: object) -> list[int]:
     return [2]
-
-
-# -- processes ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cluster_of(tmp_path):
-    """Makes a cluster of one whose node runs this Python program; it is gone after the test."""
-    made = []
-
-    def make(program: str) -> RealCluster:
-        network = ProxyNetwork([1], random.Random(1))
-        command = (sys.executable, "-c", program)
-        made.append((RealCluster([1], network, tmp_path, command), network))
-        return made[-1][0]
-
-    yield make
-    for cluster, network in made:
-        cluster.close()
-        asyncio.run(network.close())
-
-
-def test_a_node_that_ends_by_itself_is_noted(cluster_of):
-    """With its code and the end of its log, once; one that was killed is not."""
-    cluster = cluster_of("print('why it ended'); raise SystemExit(3)")
-    cluster.start()
-    wait_until(lambda: not cluster.nodes[1].running, "it ends")
-    cluster.look()
-    cluster.look()
-    assert len(cluster.ended) == 1
-    assert "node 1 ended by itself with 3" in cluster.ended[0]
-    assert "why it ended" in cluster.ended[0]
-    other = cluster_of("input()")
-    other.start()
-    other.kill([1])
-    other.look()
-    assert other.ended == [] and not other.nodes[1].running
-
-
-def test_a_node_that_does_not_stop_is_noted(cluster_of, monkeypatch):
-    """It is killed; one that stops is not noted."""
-    monkeypatch.setattr("proof.torture.cluster.STOP_S_MAX", 1.0)
-    deaf = (
-        "import signal; signal.signal(signal.SIGTERM, lambda *_: None); print('up', flush=True)\n"
-    )
-    cluster = cluster_of(deaf + "while True: signal.pause()")
-    cluster.start()
-    wait_until(lambda: "up" in cluster.nodes[1].tail(), "it runs")
-    asyncio.run(cluster.stop([1]))
-    assert "did not stop" in cluster.ended[0] and not cluster.nodes[1].running
-    other = cluster_of("input()")
-    other.start()
-    asyncio.run(other.stop([1]))
-    assert other.ended == [] and not other.nodes[1].running

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proof.torture.links import Cut, Links, LinkState, both_ways
-from proof.torture.proxies import ProxyNetwork
-from proof.torture.switch import Switch
+from proof.processes.links import Cut, Links, LinkState, both_ways
+from proof.processes.proxies import ProxyNetwork
+from proof.processes.switch import Switch
 
 LIMIT_S = 10.0
 QUIET_S = 0.2

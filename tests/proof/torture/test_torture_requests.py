@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from proof.histories.history import CallOutcome
-from proof.torture.network import HeldPort
+from proof.processes.network import HeldPort
 from proof.torture.requests import Reply, Requests
 
 KEY = "/v1/kv/k"

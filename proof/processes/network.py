@@ -1,30 +1,18 @@
-"""What a cluster needs to know of the network that its nodes live in."""
+"""Networks that nodes live in, and control of the links between them."""
 
 import socket
+from collections.abc import Iterable
 from typing import Protocol
 
-from proof.torture.links import Links
+from kvstore_cli.node_cluster import HOST, LoopbackPlaces, NodePlaces
+from proof.processes.links import Links
 
-HOST = "127.0.0.1"
 
-
-class NodeNetwork(Protocol):
-    """Addresses of the nodes and control of the links between them."""
+class NodeNetwork(NodePlaces, Protocol):
+    """A network that is made for one cluster, with links that can fail."""
 
     name: str
     links: Links
-
-    def prefix(self, node: int) -> list[str]:
-        """The words before the node's command that put it into its place."""
-
-    def listen_client(self, node: int) -> str:
-        """`host:port` where the node serves clients; reachable from here."""
-
-    def listen_peer(self, node: int) -> str:
-        """`host:port` where the node listens for its peers."""
-
-    def peer_address(self, dialler: int, node: int) -> str:
-        """`host:port` at which `dialler` reaches `node`."""
 
     async def start(self) -> None:
         """Make it. Raises OSError or NetworkUnavailable."""
@@ -58,3 +46,17 @@ class HeldPort:
     def close(self) -> None:
         """Let others have it."""
         self.socket.close()
+
+
+class HeldPlaces(LoopbackPlaces):
+    """Nodes on ports of the loopback address that are held for them, also while they are down."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._held = {number: (HeldPort(), HeldPort()) for number in numbers}
+        super().__init__({n: (c.number, p.number) for n, (c, p) in self._held.items()})
+
+    def close(self) -> None:
+        """Let others have the ports."""
+        for client, peer in self._held.values():
+            client.close()
+            peer.close()

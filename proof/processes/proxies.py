@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import random
 
-from proof.torture.links import Cut, Links, LinkState, Pair
-from proof.torture.network import HOST, HeldPort
+from kvstore_cli.node_cluster import HOST
+from proof.processes.links import Cut, Links, LinkState, Pair
+from proof.processes.network import HeldPort
 
 READ_BYTES = 1 << 16
 RETRANSMIT_S = (0.2, 0.4)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 
-from proof.torture.links import Links
+from proof.processes.links import Links
 
 PACKET_BYTES_MAX = 1 << 16
 PACKETS_PER_TURN = 64

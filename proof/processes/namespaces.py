@@ -21,10 +21,12 @@ import subprocess
 import time
 from pathlib import Path
 
-from proof.torture.links import Links
-from proof.torture.network import NetworkUnavailable
-from proof.torture.switch import Switch
+from proof.processes.links import Links
+from proof.processes.network import NetworkUnavailable
+from proof.processes.switch import Switch
 
+DEVICE_PREFIX = "kvt"
+"""Of the names of devices, which the kernel limits to 15 characters in all."""
 CLIENT_PORT, PEER_PORT = 2379, 2380
 MTU_BYTES = 9000
 """Of the peers' devices: few large packets are cheaper here than many small ones."""
@@ -43,7 +45,7 @@ def unavailable() -> str:
     if missing := [tool for tool in _TOOLS if shutil.which(tool) is None]:
         return f"network namespaces need {', '.join(missing)} in the path"
     try:
-        os.close(_open_tun(f"kvt{secrets.token_hex(3)}"))
+        os.close(_open_tun(f"{DEVICE_PREFIX}{secrets.token_hex(3)}"))
         _run(["unshare", "--net", "true"])
     except (OSError, NetworkUnavailable) as error:
         return f"network namespaces cannot be made: {error}"
@@ -105,7 +107,7 @@ class NamespaceNetwork:
         for node, holder in self._holders.items():
             holder.wait()
             # The kernel frees a namespace a little after its last process.
-            _remove_device(f"kvt{self._token}h{node}")
+            _remove_device(f"{DEVICE_PREFIX}{self._token}h{node}")
         self._holders.clear()
 
     def _client_ip(self, node: int, end: int) -> str:
@@ -120,8 +122,8 @@ class NamespaceNetwork:
             await asyncio.sleep(0.005)
 
     def _make_devices(self, node: int) -> None:
-        pid, outer = self._holders[node].pid, f"kvt{self._token}h{node}"
-        tun = f"kvt{self._token}t{node}"
+        pid, outer = self._holders[node].pid, f"{DEVICE_PREFIX}{self._token}h{node}"
+        tun = f"{DEVICE_PREFIX}{self._token}t{node}"
         peer_ip = f"{PEER_SUBNET}.0.{node}"
         self._switch.add(node, _open_tun(tun), ipaddress.IPv4Address(peer_ip).packed)
         _run(

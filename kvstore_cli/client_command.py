@@ -1,0 +1,76 @@
+"""What the commands share that ask a cluster through `kvstore.client`."""
+
+import asyncio
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable, Callable
+
+from kvstore.client import Client
+from kvstore_cli.command import Command, Flags, positive, seconds
+
+DEFAULT_ENDPOINTS = "http://127.0.0.1:2379,http://127.0.0.1:2389,http://127.0.0.1:2399"
+
+ClientHandler = Callable[[Client, Namespace], Awaitable[int]]
+"""Makes its calls and prints what they gave; the exit code. Raises KvError."""
+
+
+def client_command(
+    name: str,
+    summary: str,
+    text: str,
+    handler: ClientHandler,
+    *flags: Flags,
+    usage: str | None = None,
+    takes_words: bool = False,
+) -> Command:
+    """A command that `handler` runs with a client, which it need not close."""
+
+    async def call(options: Namespace) -> int:
+        async with Client(options.endpoints, timeout_s=options.timeout) as client:
+            return await handler(client, options)
+
+    return Command(
+        name,
+        summary,
+        text,
+        (_client_flags, *flags),
+        lambda options: asyncio.run(call(options)),
+        usage=usage,
+        takes_words=takes_words,
+    )
+
+
+def _client_flags(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--endpoints",
+        metavar="URL,...",
+        default=os.environ.get("KVSTORE_ENDPOINTS") or DEFAULT_ENDPOINTS,
+        help="nodes to ask, tried in turn (KVSTORE_ENDPOINTS; default: %(default)s)",
+    )
+    parser.add_argument(
+        "--timeout", metavar="S", type=seconds, default=5.0, help="in all (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="answer in JSON, one object per line")
+
+
+def key_flags(parser: ArgumentParser) -> None:
+    """How keys are given."""
+    parser.add_argument("--key-base64", action="store_true", help="keys are given in base64")
+
+
+def condition_flags(parser: ArgumentParser) -> None:
+    """When a write is to be done."""
+    parser.add_argument(
+        "--if-revision", metavar="N", type=positive, help="only if its mod_revision is N"
+    )
+    parser.add_argument("--if-exists", action="store_true", help="only if it exists")
+
+
+def read_flags(parser: ArgumentParser) -> None:
+    """What a read is to see."""
+    parser.add_argument(
+        "--revision", metavar="N", type=positive, default=0, help="as it was at revision N"
+    )
+    parser.add_argument(
+        "--serializable", action="store_true", help="the node's own state, perhaps stale"
+    )
