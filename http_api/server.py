@@ -26,7 +26,7 @@ from http_api.v1 import batch, cluster, dashboard, health, kv, leases, listing, 
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config
-from kvstore.errors import KvError, Malformed, Overloaded, Unexpected
+from kvstore.errors import NOT_APPLIED, KvError, Malformed, Overloaded, Unexpected
 
 KEEPALIVE_S = 75.0
 """Connections without a complete request for so long are closed, slow heads included."""

@@ -18,7 +18,10 @@ from http_api.v1.txn import TXN_DONE
 from kvstore.commands.commands import IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX
 from kvstore.errors import (
     KINDS,
+    NOT_APPLIED,
+    UNKNOWN,
     InvalidArgument,
+    Kind,
     KvError,
     PathNotFound,
     PermissionDenied,
