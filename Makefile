@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test sim mutants check lint types bench clean
+.PHONY: help demo test proof sim mutants check lint types bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -25,8 +25,17 @@ $(VENV)/.bench: $(VENV)/.runtime
 demo: $(VENV)/.runtime ## three durable nodes on this machine; Ctrl-C stops them
 	@exec $(BIN)/kvstore demo
 
-test: $(VENV)/.dev ## every test
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev ## the tests, in minutes; `make proof` runs those that take longer
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+PROOF_SEEDS ?= 2000
+PROOF_MINUTES ?= 3
+proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 minutes at most
+	SEQUENCES=1000 EXAMPLES=60 $(BIN)/python -m pytest -m proof -n auto --dist worksteal
+	$(BIN)/python -m proof.simulation.exhaustive
+	$(BIN)/python -m kvstore_cli.main simulate --seeds $(PROOF_SEEDS) --first-seed $$(date +%s)
+	$(BIN)/python -m proof.simulation.mutations --starts 1
+	$(BIN)/python -m kvstore_cli.main torture --minutes $(PROOF_MINUTES)
 
 SEEDS ?= 5000
 sim: $(VENV)/.runtime ## SEEDS=5000 seeds of the simulator
