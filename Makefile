@@ -31,7 +31,9 @@ test: $(VENV)/.dev ## the tests, in minutes; `make proof` runs those that take l
 PROOF_SEEDS ?= 2000
 PROOF_MINUTES ?= 3
 proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 minutes at most
-	SEQUENCES=1000 EXAMPLES=60 $(BIN)/python -m pytest -m proof -n auto --dist worksteal
+	$(BIN)/python -m pytest -m proof -n auto --dist worksteal
+	SEQUENCES=1000 EXAMPLES=40 $(BIN)/python -m pytest -n auto \
+		tests/etcd/test_sequences.py tests/http_api/v1/test_schemathesis.py
 	$(BIN)/python -m proof.simulation.exhaustive
 	$(BIN)/python -m kvstore_cli.main simulate --seeds $(PROOF_SEEDS) --first-seed $$(date +%s)
 	$(BIN)/python -m proof.simulation.mutations --starts 1

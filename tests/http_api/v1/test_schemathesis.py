@@ -4,6 +4,7 @@ schemathesis makes requests from the description, ones that fit it and ones that
 """
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -27,8 +28,8 @@ from http_api.server import HttpServer
 from kvstore.config import Config
 from kvstore.replica.open import open_replica
 
-EXAMPLES = 20
-"""Of each operation, in each mode."""
+EXAMPLES = int(os.environ.get("EXAMPLES", "8"))
+"""Of each operation, in each mode. `make proof` asks for more."""
 WAIT_S = 10.0
 WATCH = "/v1/watch"
 LEASE = "7"
