@@ -4,7 +4,6 @@ schemathesis makes requests from the description, ones that fit it and ones that
 """
 
 import asyncio
-import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -27,9 +26,10 @@ from schemathesis.specs.openapi.checks import (
 from http_api.server import HttpServer
 from kvstore.config import Config
 from kvstore.replica.open import open_replica
+from tests.support.examples import TIMES
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "8"))
-"""Of each operation, in each mode. `make proof` asks for more."""
+EXAMPLES = 8 * TIMES
+"""Of each operation, in each mode."""
 WAIT_S = 10.0
 WATCH = "/v1/watch"
 LEASE = "7"
