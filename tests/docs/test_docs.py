@@ -154,6 +154,7 @@ def help_of(*command: str) -> str:
     return out.getvalue()
 
 
+@cache
 def flags_of(*command: str) -> set[str]:
     return set(re.findall(r"--[a-z][a-z0-9-]*", help_of(*command)))
 
@@ -186,19 +187,23 @@ def test_commands_and_their_flags_exist(page: Path) -> None:
                 assert word.partition("=")[0] in known, f"{word} in kvstore {' '.join(line)}"
 
 
+@cache
+def standing_alone() -> set[str]:
+    """Flags of all commands, of our scripts, and two that are no flag of ours."""
+    found = {"--name", "--ignore"}.union(*(flags_of(command) for command in commands()))
+    for top in ("benchmarks", "proof", "tests"):
+        for file in (ROOT / top).rglob("*.py"):
+            found.update(re.findall(r'"(--[a-z][a-z0-9-]*)"', file.read_text()))
+    return found
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_flags_that_stand_alone_exist(page: Path) -> None:
     """In a sentence or a table: a flag of some command, of a script of ours, or of `--config`."""
-    ours = set().union(*(flags_of(command) for command in commands()))
-    scripts = "".join(
-        file.read_text()
-        for top in ("benchmarks", "proof", "tests")
-        for file in (ROOT / top).rglob("*.py")
-    )
+    known = standing_alone()
     for text in inline(page):
         for flag in re.findall(r"^--[a-z][a-z0-9-]*", text):
-            known = flag in ours or f'"{flag}"' in scripts or flag in ("--name", "--ignore")
-            assert known, flag
+            assert flag in known, flag
 
 
 @cache
@@ -225,6 +230,7 @@ def test_make_targets_and_variables_exist(page: Path) -> None:
 # -- settings ------------------------------------------------------------------------------------
 
 
+@cache
 def settings() -> set[str]:
     return {flag.removeprefix("--") for flag in flags_of("serve")}
 
