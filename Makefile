@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test sim mutants check lint types client bench clean
+.PHONY: help demo test proof sim mutants check lint types client bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,18 +18,27 @@ $(VENV)/.dev: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-$(VENV)/.client: $(VENV)/.dev ## write the blocking client anew from the async one
-	$(BIN)/python scripts/generate_blocking_client.py
-
-bench: $(VENV)/.runtime
+$(VENV)/.bench: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
 
 demo: $(VENV)/.runtime ## three durable nodes on this machine; Ctrl-C stops them
 	@exec $(BIN)/kvstore demo
 
-test: $(VENV)/.dev ## every test
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev ## the tests, in minutes; `make proof` runs those that take longer
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+PROOF_SEEDS ?= 1200
+PROOF_MINUTES ?= 2
+proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 minutes at most
+	$(BIN)/python -m pytest -m proof -n auto --dist worksteal
+	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -n auto tests/etcd/test_sequences.py \
+		tests/kvstore/replica/test_watch_random.py tests/kvstore/state/test_transaction_check.py
+	EXAMPLES_TIMES=5 $(BIN)/python -m pytest -n auto tests/http_api/v1/test_schemathesis.py
+	$(BIN)/python -m proof.simulation.exhaustive
+	$(BIN)/python -m kvstore_cli.main simulate --seeds $(PROOF_SEEDS) --first-seed $$(date +%s)
+	$(BIN)/python -m proof.simulation.mutations --starts 1 --seeds-max 200
+	$(BIN)/python -m kvstore_cli.main torture --minutes $(PROOF_MINUTES)
 
 SEEDS ?= 5000
 sim: $(VENV)/.runtime ## SEEDS=5000 seeds of the simulator
@@ -42,10 +51,13 @@ check: lint types test ## what must be green before a commit
 
 lint: $(VENV)/.dev ## style
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check paxos kvstore http_api kvstore_cli proof benchmarks tests
+	$(BIN)/ruff format --check paxos kvstore http_api kvstore_cli proof benchmarks scripts tests
 
 types: $(VENV)/.dev ## static types
 	$(BIN)/mypy
+
+client: $(VENV)/.dev ## write the blocking client anew from the async one
+	$(BIN)/python scripts/generate_blocking_client.py
 
 bench: $(VENV)/.bench ## side by side with etcd: throughput, latency, CPU
 	$(BIN)/python -m benchmarks.side_by_side

@@ -18,8 +18,9 @@ from tests.etcd.compare import Difference, Session, check
 from tests.etcd.requests_at_random import Maker, shrink, smaller
 from tests.etcd.servers import Server
 from tests.etcd.steps import Call, everything, grant, put
+from tests.support.examples import TIMES
 
-SEQUENCES = int(os.environ.get("SEQUENCES", "60"))
+SEQUENCES = int(os.environ.get("SEQUENCES", 60 * TIMES))
 SEED = int(os.environ.get("SEED", "1"))
 LENGTH = 20
 

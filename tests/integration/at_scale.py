@@ -1,7 +1,7 @@
 """Many watchers and many leases on a real cluster, and what must hold of them.
 
-    python tests/integration/at_scale.py watch --watchers 200 --writes 20000 --kills 2
-    python tests/integration/at_scale.py leases --leases 10000 --ttl 10 --seconds 60
+    python -m tests.integration.at_scale watch --watchers 200 --writes 20000 --kills 2
+    python -m tests.integration.at_scale leases --leases 10000 --ttl 10 --seconds 60
 
 The first follows every change at every node while the leader is killed, and counts events that are
 missing, doubled or out of order. The second keeps leases alive, lets a part of them go, kills the

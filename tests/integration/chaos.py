@@ -1,7 +1,7 @@
 """Kill -9 under load, again and again, and look for what was acknowledged and is not there.
 
-    python tests/integration/chaos.py --rounds 50 --seed 1
-    python tests/integration/chaos.py --failover --rounds 20
+    python -m tests.integration.chaos --rounds 50 --seed 1
+    python -m tests.integration.chaos --failover --rounds 20
 
 The first prints a table; the second the time from the leader's death to the next acknowledged
 write. Exit code 1 if a write was lost, came back wrong, or if the run showed nothing.

@@ -1,4 +1,4 @@
-"""Watchers and leases across a leader's death, in small; `at_scale.py` runs the same in large."""
+"""Watchers and leases across a leader's death, in small; `make proof` runs the same in large."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,13 +11,24 @@ from tests.support.real_cluster import Cluster
 pytestmark = pytest.mark.integration
 
 
-def test_watchers_miss_nothing(new_cluster: Callable[..., Cluster]) -> None:
-    report = asyncio.run(watch_all(new_cluster(3), watchers=9, writes=900, kills=1))
+@pytest.mark.parametrize(
+    ("watchers", "writes", "kills"),
+    [(9, 900, 1), pytest.param(90, 9000, 2, marks=pytest.mark.proof)],
+)
+def test_watchers_miss_nothing(
+    new_cluster: Callable[..., Cluster], watchers: int, writes: int, kills: int
+) -> None:
+    report = asyncio.run(watch_all(new_cluster(3), watchers, writes, kills))
     assert not report.wrong(), report
-    assert report.kills == 1 and report.events >= 9 * report.written
+    assert report.kills == kills and report.events >= watchers * report.written
 
 
-def test_leases_last_their_time(new_cluster: Callable[..., Cluster]) -> None:
-    report = asyncio.run(Leases(new_cluster(3), leases=60, ttl_s=3).run(9, kill=True))
+@pytest.mark.parametrize(
+    ("leases", "ttl_s", "seconds"), [(60, 3, 9), pytest.param(3000, 8, 40, marks=pytest.mark.proof)]
+)
+def test_leases_last_their_time(
+    new_cluster: Callable[..., Cluster], leases: int, ttl_s: int, seconds: float
+) -> None:
+    report = asyncio.run(Leases(new_cluster(3), leases, ttl_s).run(seconds, kill=True))
     assert not report.early, report
     assert report.kills == 1 and report.let_go and report.renewals

@@ -21,7 +21,7 @@ from tests.support.real_cluster import DEADLINE_S, HOST, ROOT, Cluster, eventual
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
+    pytest.mark.skipif(shutil.which("curl") is None, reason="no curl: install the package `curl`"),
 ]
 
 PORTS = (2379, 2389, 2399)

@@ -26,8 +26,9 @@ from schemathesis.specs.openapi.checks import (
 from http_api.server import HttpServer
 from kvstore.config import Config
 from kvstore.replica.open import open_replica
+from tests.support.examples import TIMES
 
-EXAMPLES = 20
+EXAMPLES = 8 * TIMES
 """Of each operation, in each mode."""
 WAIT_S = 10.0
 WATCH = "/v1/watch"

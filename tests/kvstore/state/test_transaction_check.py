@@ -26,6 +26,7 @@ from kvstore.commands.operations import (
 from kvstore.errors import DuplicateKey, TooManyOperations
 from kvstore.state.transactions import OPERATIONS_MAX, check
 from tests.support.driven_state import Driven, then
+from tests.support.examples import TIMES
 from tests.support.naive_store import KEYS, TRANSACTIONS, within
 
 
@@ -150,7 +151,7 @@ def naive_check(transaction: Transaction) -> None:
 
 
 @given(TRANSACTIONS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150 * TIMES, deadline=None)
 def test_the_check_agrees_with_the_naive_one(transaction: Transaction) -> None:
     assert verdict(check, transaction) == verdict(naive_check, transaction)
 

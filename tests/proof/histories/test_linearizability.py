@@ -554,7 +554,11 @@ def until(history: list[CallRecord], now: float) -> list[CallRecord]:
 
 @pytest.mark.parametrize(
     ("operations", "clients", "keys", "unknown"),
-    [(20_000, 30, 5, 0.03), (20_000, 8, 2, 0.02), (4_000, 30, 1, 0.01)],
+    [
+        (20_000, 30, 5, 0.03),
+        pytest.param(20_000, 8, 2, 0.02, marks=pytest.mark.proof),
+        (4_000, 30, 1, 0.01),
+    ],
 )
 def test_large_histories(operations: int, clients: int, keys: int, unknown: float) -> None:
     history = run_register(random.Random(1), operations, clients, keys, unknown)

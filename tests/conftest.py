@@ -1,0 +1,24 @@
+"""How all tests run: how many processes share them, and that a run of nothing is a failure."""
+
+import os
+
+import pytest
+
+PROCESSES_MAX = 8
+"""Each may run a cluster of three nodes, so more would want memory rather than processors."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: half as many again as processors, because many tests wait for timers."""
+    processors = os.cpu_count() or 1
+    return min(PROCESSES_MAX, processors + (processors + 1) // 2)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A run in which every test was skipped shows nothing, and so it does not succeed."""
+    if hasattr(session.config, "workerinput") or session.config.option.collectonly:
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if exitstatus == pytest.ExitCode.OK and not reporter.stats.get("passed"):
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
