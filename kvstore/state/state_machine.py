@@ -213,6 +213,8 @@ class StateMachine:
     def _command(self, command: Command) -> Result:
         if self._accounts.enabled and (reason := self.auth.refusal(command)) is not None:
             return AuthRefused(reason)
+        if isinstance(command, Put):  # most commands are
+            return self._put(command)
         if isinstance(command, AsUser):
             command = command.command
         if isinstance(command, Administer):
