@@ -27,7 +27,6 @@ from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config
 from kvstore.errors import KvError, Overloaded
-from kvstore.state.auth import caller
 
 KEEPALIVE_S = 75.0
 """Connections without a complete request for so long are closed, slow heads included."""
@@ -70,7 +69,7 @@ class HttpServer:
         self._config = config
         self._metrics = HttpMetrics()
         self._metrics.register(replica.metrics.registry)
-        self._facilities = Facilities(config)
+        self.facilities = Facilities(config)
         self._access = Access(replica, config.request_timeout_s)
         self.calls = native_calls()
         self._router = Router(self.calls, self._metrics)
@@ -79,7 +78,7 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._stopping = False
         self._lanes: Lanes | None = None
-        self._etcd = EtcdApi(self._access, self._facilities, self._metrics)
+        self._etcd = EtcdApi(self._access, self.facilities, self._metrics)
         self.address: Address = config.listen_client
 
     async def start(self) -> None:
@@ -115,7 +114,7 @@ class HttpServer:
         self._stopping = True
         if self._listener is not None:
             self._listener.close()
-        self._facilities.streams.stop()
+        self.facilities.streams.stop()
         if self._server is not None and self._lanes is not None:
             self._server.pre_shutdown()
             await asyncio.gather(self._lanes.stop(STOP_S), self._server.shutdown(STOP_S))
@@ -133,7 +132,6 @@ class HttpServer:
         """Every request: find its handler, turn errors into problems, count it."""
         began = perf_counter()
         meter = self._unmatched
-        caller.set(None)  # whatever task this is, and whomever it served before
         path, query = split_target(request.raw_path)
         try:
             if owns(path):
@@ -144,7 +142,7 @@ class HttpServer:
                 session = access.sessions.anonymous
                 if access.enabled:
                     session = await access.admit(call.need, partial(access.of_header, request))
-                ask = Ask(request, session, call, self._facilities, parameter, query)
+                ask = Ask(request, session, call, self.facilities, parameter, query)
                 response = await call.handler(ask)
         except KvError as error:
             response = self._problem(request, path, error)

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from http_api.core.calls import Need
 from http_api.core.passwords import SALT_BYTES, password_hash, password_matches
 from http_api.core.port import ReplicaPort
-from http_api.core.session import Session, Sessions
+from http_api.core.session import CallerSessions, Session
 from http_api.core.tokens import Tokens
 from kvstore.errors import Overloaded, Reason, Unauthenticated, auth_error
 from kvstore.state.auth import Caller
@@ -33,7 +33,7 @@ class Access:
     def __init__(
         self, replica: ReplicaPort, timeout_s: float, tokens: Tokens | None = None
     ) -> None:
-        self.sessions = Sessions(replica)
+        self.sessions = CallerSessions(replica)
         self._replica = replica
         self._timeout_s = timeout_s
         self._tokens = tokens or Tokens()
@@ -174,10 +174,6 @@ class Access:
         if need is Need.ROOT:
             await session.require_root(self._timeout_s)
         return session
-
-    async def administer(self, caller: Caller | None) -> None:
-        """For etcd's API until it has sessions."""
-        await self.sessions.of(caller).require_root(self._timeout_s)
 
     async def _shown(self, prove: Callable[[], Awaitable[Caller | None]]) -> Session:
         """Who cannot prove who it is is nobody."""

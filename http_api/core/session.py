@@ -282,7 +282,7 @@ class Session:
         await self._store.copy_state(path)
 
 
-class Sessions:
+class CallerSessions:
     """Makes the sessions of one replica."""
 
     def __init__(self, store: ReplicaPort) -> None:

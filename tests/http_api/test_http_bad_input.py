@@ -91,14 +91,14 @@ CASES = [
     Bad("GET", "/v1/kv?revision=50", 400, "revision-in-future", "current revision"),
     Bad("POST", "/v1/compact", 400, INVALID, "missing"),
     Bad("POST", "/v1/compact", 400, "malformed", "JSON", {}, b"{"),
-    Bad("POST", "/v1/compact", 400, "malformed", "object", {}, b"[]"),
-    Bad("POST", "/v1/compact", 400, INVALID, "'rev'", {}, b'{"rev": 1}'),
-    Bad("POST", "/v1/compact", 400, INVALID, "whole number", {}, b'{"revision": "1"}'),
-    Bad("POST", "/v1/compact", 400, INVALID, "whole number", {}, b'{"revision": true}'),
+    Bad("POST", "/v1/compact", 400, INVALID, "object", {}, b"[]"),
+    Bad("POST", "/v1/compact", 400, INVALID, "`rev`", {}, b'{"rev": 1}'),
+    Bad("POST", "/v1/compact", 400, INVALID, "`int`", {}, b'{"revision": "1"}'),
+    Bad("POST", "/v1/compact", 400, INVALID, "`int`", {}, b'{"revision": true}'),
     Bad("POST", "/v1/compact", 400, "revision-in-future", "future", {}, b'{"revision": 9}'),
     Bad("POST", "/v1/compact", 410, "revision-compacted", "compacted", {}, b'{"revision": 2}'),
     Bad("POST", "/v1/cluster/handover", 400, INVALID, "members are 1, 2", {}, b'{"to": 9}'),
-    Bad("POST", "/v1/cluster/handover", 400, INVALID, "whole number", {}, b'{"to": 1.5}'),
+    Bad("POST", "/v1/cluster/handover", 400, INVALID, "`int", {}, b'{"to": 1.5}'),
 ]  # fmt: skip
 
 

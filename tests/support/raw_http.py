@@ -45,6 +45,17 @@ class Connection:
             body = b"" if method == "HEAD" else await self._reader.readexactly(length)
             return Reply(int(status), headers, body)
 
+    async def status(self) -> int:
+        """The status of an answer; the rest of it, which may have no end, is left unread."""
+        async with asyncio.timeout(WAIT_S):
+            line = await self._reader.readuntil(b"\r\n")
+        return int(line.split(b" ", 2)[1])
+
+    async def until(self, end: bytes) -> bytes:
+        """What comes, up to and with `end`."""
+        async with asyncio.timeout(WAIT_S):
+            return await self._reader.readuntil(end)
+
     async def call(
         self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> Reply:

@@ -85,14 +85,14 @@ def test_metrics(server):
 def test_options_and_head_on_every_path(server):
     async def run():
         async with server() as served, connect(served.address) as c:
-            for route in served.http.routes:
-                path = re.sub(r"\{\w+\}", "no-quorum", route.path)
+            for call in served.http.calls:
+                path = re.sub(r"\{\w+\}", "no-quorum", call.path)
                 reply = await c.call("OPTIONS", path)
                 assert reply.status == 204
-                assert {route.method, "OPTIONS"} <= set(reply.headers["allow"].split(", "))
-                if route.method == "GET":
+                assert {call.method, "OPTIONS"} <= set(reply.headers["allow"].split(", "))
+                if call.method == "GET":
                     assert "HEAD" in reply.headers["allow"]
-                if route.method == "GET" and route.path != "/v1/watch":  # which does not end
+                if call.method == "GET" and call.path != "/v1/watch":  # which does not end
                     got = await c.call("GET", path)
                     headed = await c.call("HEAD", path)
                     assert (headed.status, headed.body) == (got.status, b"")
@@ -111,7 +111,7 @@ def test_openapi_covers_every_route(server):
                 for path, operations in found["paths"].items()
                 for method in operations
             }
-            assert described == {(route.method, route.path) for route in served.http.routes}
+            assert described == {(call.method, call.path) for call in served.http.calls}
             ids = set()
             for operations in found["paths"].values():
                 for operation in operations.values():

@@ -1,0 +1,117 @@
+"""Every call of the native API is a row that says what it needs, and is served as it says."""
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from http_api.core.calls import NativeCall, Need
+from http_api.server import native_calls
+from tests.support.guarded_node import Guarded, guarded
+from tests.support.raw_http import connect, request
+
+LEASE = 7
+
+
+class Example(NamedTuple):
+    """A request for a row. `denied`: it is about the key z, or the lease that holds it, on which
+    the user has no right."""
+
+    target: str
+    body: bytes = b""
+    denied: bool = False
+
+
+EXAMPLES = {
+    "GET /v1/kv/{key}": Example("/v1/kv/z", denied=True),
+    "HEAD /v1/kv/{key}": Example("/v1/kv/z", denied=True),
+    "PUT /v1/kv/{key}": Example("/v1/kv/z", b"1", denied=True),
+    "DELETE /v1/kv/{key}": Example("/v1/kv/z", denied=True),
+    "GET /v1/kv": Example("/v1/kv?prefix=z", denied=True),
+    "POST /v1/txn": Example("/v1/txn", b'{"then":[{"get":{"key":"z"}}]}', denied=True),
+    "POST /v1/batch": Example("/v1/batch", b'[{"get":{"key":"z"}}]'),
+    "GET /v1/watch": Example("/v1/watch?key=z", denied=True),
+    "POST /v1/leases": Example("/v1/leases", b'{"ttl_s":60}'),
+    "GET /v1/leases": Example("/v1/leases"),
+    "GET /v1/leases/{id}": Example(f"/v1/leases/{LEASE}", denied=True),
+    "POST /v1/leases/{id}/keep-alive": Example(f"/v1/leases/{LEASE}/keep-alive"),
+    "DELETE /v1/leases/{id}": Example(f"/v1/leases/{LEASE}", denied=True),
+    "GET /v1/cluster": Example("/v1/cluster"),
+    "POST /v1/cluster/handover": Example("/v1/cluster/handover", b"{}"),
+    "POST /v1/compact": Example("/v1/compact", b'{"revision":2}'),
+    "GET /healthz": Example("/healthz"),
+    "GET /readyz": Example("/readyz"),
+    "GET /metrics": Example("/metrics"),
+    "GET /v1/version": Example("/v1/version"),
+    "GET /openapi.json": Example("/openapi.json"),
+    "GET /problems/{slug}": Example("/problems/no-quorum"),
+    "GET /": Example("/"),
+}
+CALLS = {f"{call.method} {call.path}": call for call in native_calls()}
+ADMINISTRATION = {"POST /v1/cluster/handover", "POST /v1/compact"}
+DATA = {Need.CALLER, Need.ROOT}
+"""What calls below /v1/ may need: none of them is served to nobody."""
+
+
+def test_every_row_has_an_example_and_only_one() -> None:
+    assert CALLS.keys() == EXAMPLES.keys()
+    assert max(Counter(f"{call.method} {call.path}" for call in native_calls()).values()) == 1
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_row_is_whole(name: str) -> None:
+    call = CALLS[name]
+    assert call.doc.summary
+    assert call.doc.answers
+    assert (call.need in DATA) == call.path.startswith("/v1/")
+    assert (call.need is Need.ROOT) == (name in ADMINISTRATION)
+    takes_a_body = call.message is not None or bool(call.doc.body)
+    assert takes_a_body == (call.body_bytes_max > 0)
+    assert takes_a_body >= bool(EXAMPLES[name].body)
+
+
+def expected(call: NativeCall, who: str) -> set[int]:
+    """The refusals of which one must come; none if the call must be let through."""
+    if call.need is Need.OPEN or who == "root":
+        return set()
+    if who in ("nobody", "liar"):
+        return {401}
+    denied = call.need is Need.ROOT or EXAMPLES[f"{call.method} {call.path}"].denied
+    return {403} if denied else set()
+
+
+async def status_of(on: Guarded, call: NativeCall, token: str) -> int:
+    example = EXAMPLES[f"{call.method} {call.path}"]
+    headers = {"Authorization": token} if token else None
+    async with connect(on.node.address) as connection:
+        await connection.send(request(call.method, example.target, headers, example.body))
+        return await connection.status()
+
+
+@pytest.mark.parametrize("who", ["nobody", "liar", "user", "root"])
+def test_every_row_is_served_to_whom_it_says(who: str, tmp_path: Path) -> None:
+    async def test(on: Guarded) -> None:
+        await on.ok("lease/grant", on.root, ID=LEASE, TTL=60)
+        await on.ok("kv/put", on.root, key=b"z", value=b"secret", lease=LEASE)
+        token = {"nobody": "", "liar": "no token", "user": on.user, "root": on.root}[who]
+        for name, call in CALLS.items():
+            status = await status_of(on, call, token)
+            refused = expected(call, who)
+            assert {status} & {401, 403} == refused, (name, who, status)
+
+    guarded(tmp_path, test)
+
+
+def test_a_batch_answers_for_each_operation(tmp_path: Path) -> None:
+    async def test(on: Guarded) -> None:
+        body = b'[{"get":{"key":"z"}},{"put":{"key":"z","value":""}},{"get":{"key":"a"}}]'
+        async with connect(on.node.address) as connection:
+            headers = {"Authorization": on.user}
+            await connection.send(request("POST", "/v1/batch", headers, body))
+            assert await connection.status() == 200
+            chunks = await connection.until(b"0\r\n\r\n")
+        assert chunks.count(b"permission-denied") == 2
+        assert chunks.count(b'"status":200') == 1
+
+    guarded(tmp_path, test)
