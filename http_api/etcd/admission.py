@@ -2,7 +2,7 @@
 
 Rights on keys are judged by the session and where a write is applied; here stands what a row says
 of its caller. The differences to etcd 3.5: what an inner transaction does is checked too, the keys
-of a lease are shown only to who may read them (as since 3.5.8), compaction takes a user, and
+of a lease are shown only to who may read them (as since 3.5.9), compaction takes a user, and
 moving the leader takes root.
 """
 

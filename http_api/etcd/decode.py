@@ -26,6 +26,16 @@ Convert = Callable[[Any], Any]
 Uint64 = NewType("Uint64", int)
 """An integer field without sign; plain `int` is int64."""
 
+
+class ProtoEnum(IntEnum):
+    """An enum of etcd's protocol."""
+
+    @staticmethod
+    def proto_name() -> str:
+        """Its full name in the protocol files, which the texts of errors show."""
+        raise NotImplementedError
+
+
 _VALUE_EXPECTED = "looking for beginning of value"
 _KEY_EXPECTED = "looking for beginning of object key string"
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -211,7 +221,7 @@ def _base64_fault(data: bytes) -> int:
     return at - digits
 
 
-def _enum(enum: type[IntEnum], value: Any) -> IntEnum:
+def _enum(enum: type[ProtoEnum], value: Any) -> ProtoEnum:
     """By name or by number. An unknown number is refused, unlike in etcd, which goes on with it."""
     if type(value) is str and value in enum.__members__:
         return enum[value]
@@ -219,7 +229,7 @@ def _enum(enum: type[IntEnum], value: Any) -> IntEnum:
         return enum(value)
     if type(value) not in (str, int):
         _mismatch(_kind(value), "protoreflect.EnumNumber")
-    name = getattr(enum, "proto_name", lambda: enum.__name__)()
+    name = enum.proto_name()
     shown = json.dumps(json.dumps(value)) if type(value) is str else str(value)[:40]
     _refuse(f"unknown value {shown} for enum {name}")
 
@@ -281,8 +291,8 @@ def _converter(kind: Any) -> Convert:
         return _converter(inner)
     if get_origin(kind) is list:
         (inner,) = get_args(kind)
-        default = partial(inner, 0) if issubclass(inner, IntEnum) else inner
+        default = partial(inner, 0) if issubclass(inner, ProtoEnum) else inner
         return partial(_list, partial(_item, default, _converter(inner)))
-    if issubclass(kind, IntEnum):
+    if issubclass(kind, ProtoEnum):
         return partial(_enum, kind)
     return partial(_message, kind)

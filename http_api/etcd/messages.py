@@ -1,19 +1,17 @@
-"""The requests of etcd's unary calls, as its protocol files (rpc.proto) name their fields.
+"""The requests of etcd's calls with one answer, with the fields of its protocol files (rpc.proto).
 
 Every field has its default, which also stands for null and for an absent one. `| None` marks
 messages whose absence means something.
 """
 
-from enum import IntEnum
-
 import msgspec
 
-from http_api.etcd.decode import Uint64
+from http_api.etcd.decode import ProtoEnum, Uint64
 
 # -- kv -------------------------------------------------------------------------------------
 
 
-class SortOrder(IntEnum):
+class SortOrder(ProtoEnum):
     """NONE is ascending too if anything but the key is sorted by."""
 
     NONE = 0
@@ -22,11 +20,10 @@ class SortOrder(IntEnum):
 
     @staticmethod
     def proto_name() -> str:
-        """As in the texts of errors."""
         return "etcdserverpb.RangeRequest.SortOrder"
 
 
-class SortTarget(IntEnum):
+class SortTarget(ProtoEnum):
     """What a range is sorted by."""
 
     KEY = 0
@@ -37,7 +34,6 @@ class SortTarget(IntEnum):
 
     @staticmethod
     def proto_name() -> str:
-        """As in the texts of errors."""
         return "etcdserverpb.RangeRequest.SortTarget"
 
 
@@ -78,7 +74,7 @@ class DeleteRangeRequest(msgspec.Struct):
     prev_kv: bool = False
 
 
-class CompareResult(IntEnum):
+class CompareResult(ProtoEnum):
     """How the key's field must relate to the operand."""
 
     EQUAL = 0
@@ -88,11 +84,10 @@ class CompareResult(IntEnum):
 
     @staticmethod
     def proto_name() -> str:
-        """As in the texts of errors."""
         return "etcdserverpb.Compare.CompareResult"
 
 
-class CompareTarget(IntEnum):
+class CompareTarget(ProtoEnum):
     """Which field is compared, and which operand counts."""
 
     VERSION = 0
@@ -103,7 +98,6 @@ class CompareTarget(IntEnum):
 
     @staticmethod
     def proto_name() -> str:
-        """As in the texts of errors."""
         return "etcdserverpb.Compare.CompareTarget"
 
 
@@ -165,7 +159,7 @@ class LeaseTimeToLiveRequest(msgspec.Struct, rename={"id": "ID"}):
 
 
 class LeaseLeasesRequest(msgspec.Struct):
-    """Nothing."""
+    """Has no fields."""
 
 
 # -- cluster --------------------------------------------------------------------------------
@@ -194,25 +188,23 @@ class MemberRequest(msgspec.Struct, rename={"id": "ID"}):
 # -- maintenance ----------------------------------------------------------------------------
 
 
-class AlarmAction(IntEnum):
+class AlarmAction(ProtoEnum):
     GET = 0
     ACTIVATE = 1
     DEACTIVATE = 2
 
     @staticmethod
     def proto_name() -> str:
-        """As in the texts of errors."""
         return "etcdserverpb.AlarmRequest.AlarmAction"
 
 
-class AlarmType(IntEnum):
+class AlarmType(ProtoEnum):
     NONE = 0
     NOSPACE = 1
     CORRUPT = 2
 
     @staticmethod
     def proto_name() -> str:
-        """As in the texts of errors."""
         return "etcdserverpb.AlarmType"
 
 
@@ -230,14 +222,13 @@ class MoveLeaderRequest(msgspec.Struct, rename={"target_id": "targetID"}):
     target_id: Uint64 = Uint64(0)
 
 
-class DowngradeAction(IntEnum):
+class DowngradeAction(ProtoEnum):
     VALIDATE = 0
     ENABLE = 1
     CANCEL = 2
 
     @staticmethod
     def proto_name() -> str:
-        """As in the texts of errors."""
         return "etcdserverpb.DowngradeRequest.DowngradeAction"
 
 
@@ -249,14 +240,13 @@ class DowngradeRequest(msgspec.Struct):
 # -- auth -----------------------------------------------------------------------------------
 
 
-class PermissionType(IntEnum):
+class PermissionType(ProtoEnum):
     READ = 0
     WRITE = 1
     READWRITE = 2
 
     @staticmethod
     def proto_name() -> str:
-        """As in the texts of errors."""
         return "authpb.Permission.Type"
 
 

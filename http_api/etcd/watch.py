@@ -7,13 +7,13 @@ next one.
 
 import asyncio
 from collections.abc import Iterator
-from enum import IntEnum
 from typing import Any
 
 import msgspec
 
 from http_api.core.calls import Need
 from http_api.etcd.calls import EtcdStream, stream
+from http_api.etcd.decode import ProtoEnum
 from http_api.etcd.encode import document
 from http_api.etcd.errors import status_of
 from http_api.etcd.kv import bounds
@@ -34,7 +34,7 @@ _NO_WATCH = -1
 _REFUSED = "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
 
 
-class FilterType(IntEnum):
+class FilterType(ProtoEnum):
     """Events that are not wanted."""
 
     NOPUT = 0
@@ -42,7 +42,6 @@ class FilterType(IntEnum):
 
     @staticmethod
     def proto_name() -> str:
-        """As in the texts of errors."""
         return "etcdserverpb.WatchCreateRequest.FilterType"
 
 
@@ -64,7 +63,7 @@ class WatchCancelRequest(msgspec.Struct):
 
 
 class WatchProgressRequest(msgspec.Struct):
-    """Nothing."""
+    """Has no fields."""
 
 
 class WatchRequest(msgspec.Struct):

@@ -5,7 +5,10 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from tests.support.etcd_node import EtcdNode, b64, on_node, without_header
+import orjson
+
+from tests.support.etcd_node import EtcdNode, b64, encoded, on_node, without_header
+from tests.support.etcd_stream import Stream
 from tests.support.guarded_node import (
     BAD_MANAGEMENT,
     BAD_TOKEN,
@@ -324,5 +327,27 @@ def test_locks_and_elections(tmp_path: Path) -> None:
                 assert await on.refused(path, token, **fields) == (500, 2, text), path
         lock = await on.ok("lock/lock", on.user, name=b"a", lease=7)
         await on.ok("lock/unlock", on.user, key=base64.b64decode(lock["key"]))
+
+    guarded(tmp_path, test)
+
+
+def test_an_observer_that_loses_its_right(tmp_path: Path) -> None:
+    """It is shown no later leader: each read is judged by itself, as in etcd."""
+    body = orjson.dumps(encoded({"name": b"a"}))
+
+    async def test(on: Guarded) -> None:
+        await on.ok("lease/grant", TTL=60, ID=7)
+        won = await on.ok("election/campaign", on.root, name=b"a", lease=7)
+        reader, writer = await asyncio.open_connection(*on.node.address)
+        head = f"POST /v3/election/observe HTTP/1.1\r\nHost: t\r\nAuthorization: {on.user}\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        opened = Stream(reader, writer)
+        assert (await opened.message())["kv"]["key"] == won["leader"]["key"]
+        await on.ok("auth/role/revoke", on.root, role="r", key=b"a", range_end=b"b")
+        await on.ok("election/resign", on.root, leader=won["leader"])
+        error = orjson.loads(await opened.chunk())["error"]
+        assert (error["grpc_code"], error["message"]) == (2, DENIED[2])
+        assert await opened.chunk() == b""
+        writer.close()
 
     guarded(tmp_path, test)

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from socket import SO_RCVBUF, SOL_SOCKET
 
 import pytest
 
@@ -87,14 +88,16 @@ def test_compacted_revisions(tmp_path: Path) -> None:
 def test_headers_never_run_ahead_of_what_was_sent(tmp_path: Path) -> None:
     """A client goes on from header.revision + 1, so history in several messages must not show the
     current revision in its first ones."""
-    count, size = 40, 100_000
+    count, size = 80, 100_000
 
     async def test(node: EtcdNode) -> None:
         for number in range(count):
             await node.ok("kv/put", key=b"a%d" % (number % 3), value=b"%d" % number * 1)
             await node.ok("kv/put", key=b"big", value=bytes(size))
         everything = create(b"\0", range_end=b"\0", start_revision=1)
-        async with stream(node.address, "watch", everything, PROGRESS) as opened:
+        async with stream(node.address, "watch", everything, PROGRESS, limit=1 << 14) as opened:
+            # More than the buffers between hold, so that notes come in the midst of the history.
+            opened.writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, 1 << 16)
             assert revision(await opened.message()) == 2 * count + 1
             seen: list[int] = []
             messages = notes = 0
