@@ -5,6 +5,7 @@ import binascii
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -81,7 +82,7 @@ def event_json(event: Event) -> dict[str, Any]:
     return found
 
 
-def print_table(rows: list[tuple[str, ...]] | list[Any]) -> None:
+def print_table(rows: Sequence[tuple[str, ...]]) -> None:
     """Columns of equal width; the first row is the head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

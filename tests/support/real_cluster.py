@@ -24,6 +24,11 @@ __all__ = [
 ]  # fmt: skip
 
 
+READY_S = 60.0
+"""From the start of processes until they serve. Starting an interpreter takes a second of CPU time,
+and on a machine that is busy with other tests many times that."""
+
+
 class Answer(NamedTuple):
     """Status 0: no answer came (refused, reset or late)."""
 
@@ -220,7 +225,7 @@ class Cluster:
         """Whether the node says that it serves."""
         return self.call(number, "GET", "/readyz").status == 200
 
-    def wait_ready(self, *numbers: int, deadline_s: float = DEADLINE_S) -> None:
+    def wait_ready(self, *numbers: int, deadline_s: float = READY_S) -> None:
         """Wait until these nodes (default: all) serve. Fails at once if one has ended."""
         for number in numbers or self.numbers:
 
