@@ -140,7 +140,7 @@ async def _copy(gateway: Gateway) -> AsyncIterator[Path]:
     path = gateway.config.data_dir / "snapshot.backup"
     try:
         try:
-            await replica.checkpoints.copy(path)
+            await replica.copy_state(path)
         except (OSError, lmdb.Error) as error:
             raise EtcdError(UNKNOWN, f"the copy failed: {error}") from error
         yield path

@@ -157,9 +157,8 @@ class Nemesis:
 
     def _hand_over(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo | None:
         replica = self.world.members[nodes[0]].replica
-        if replica is None or replica.node.hand_over() is None:
+        if replica is None or replica.begin_hand_over() is None:
             return None
-        replica.wake()
         return lambda: None
 
     # -- network ----------------------------------------------------------------------------

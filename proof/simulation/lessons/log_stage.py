@@ -160,7 +160,7 @@ class LogStage(Stage):
         config = NodeConfig(
             node,
             self.quorums,
-            life=life,
+            start=life,
             window=self._window,
             heartbeat_ticks=HEARTBEAT_TICKS,
             election_ticks=ELECTION_TICKS,

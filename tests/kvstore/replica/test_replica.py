@@ -6,8 +6,9 @@ from pathlib import Path
 
 from kvstore.commands.commands import Put, Written
 from kvstore.config import Config
-from kvstore.replica.open import open_replica, reconcile
+from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
+from kvstore.replica.restoring import reconcile
 from kvstore.storage.log import LogStore
 from paxos.ballot import Ballot
 from paxos.messages import LogEntry
