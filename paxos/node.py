@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from paxos.acceptor import PIECE_BYTES_MAX, Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
-from paxos.effects import ChosenThrough, Effects, Restored
+from paxos.effects import Effects
 from paxos.election import Election
 from paxos.errors import PeerError, ProtocolError
 from paxos.learner import Learner
@@ -38,6 +38,7 @@ from paxos.messages import (
 from paxos.proposer import Proposer
 from paxos.quorum import QuorumSystem
 from paxos.reads import Reads
+from paxos.records import ChosenThrough, Restored
 
 
 class Role(StrEnum):

@@ -9,7 +9,7 @@ from kvstore.errors import StorageFailed
 from kvstore.replica.health import Health
 from kvstore.replica.metrics import Counters
 from kvstore.storage.log import LogWriter
-from paxos.effects import Record
+from paxos.records import Record
 
 
 class Commits:

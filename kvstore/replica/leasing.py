@@ -14,14 +14,13 @@ one, and a new leader answers for leases only after such a batch of its own has 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from kvstore.errors import KvError, NoQuorum, Overloaded
 from kvstore.peers.frames import LeaseAsk, LeaseTold
 from kvstore.replica.lease_timers import LeaseTimers
 from kvstore.replica.ports import Clock, LeaderView, PeerLinks, Wake
-from kvstore.state.lease_table import LeaseTable
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 
 EXPIRED_MAX = 1000
@@ -43,12 +42,22 @@ class LeaseTime(NamedTuple):
     left_s: float
 
 
+class AppliedLeases(Protocol):
+    """Leases that were granted and have not ended, as far as the log is applied."""
+
+    changed: list[tuple[int, int]]
+    """(lease, seconds) granted, or (lease, 0) ended, since this list was last cleared."""
+
+    def all(self) -> Iterator[tuple[int, int]]:
+        """(lease, seconds granted) of each."""
+
+
 class LeaseState(Protocol):
     """What was applied, as far as leases go."""
 
     @property
-    def leases(self) -> LeaseTable:
-        """Those that were granted and have not ended."""
+    def leases(self) -> AppliedLeases:
+        """Those that there are."""
 
     @property
     def leader_ballot(self) -> Ballot:
@@ -149,7 +158,7 @@ class Leasing:
         asked = self._asked[self._last_number] = _Asked(self._last_number)
         return asked
 
-    # -- called by the replica --------------------------------------------------------------
+    # -- called by the driver ---------------------------------------------------------------
 
     def step(self) -> None:
         """Leadership and state are up to date: follow them, and send what waits."""

@@ -11,7 +11,7 @@ from kvstore.config import Config
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import PeerMessage
 from kvstore.peers.links import PeerTransport
-from kvstore.peers.membership import Membership, configuration
+from kvstore.peers.membership import Membership
 from kvstore.replica.admission import Admission
 from kvstore.replica.applying import Applier
 from kvstore.replica.checkpoints import Checkpoints, StateCopies
@@ -27,19 +27,15 @@ from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock
 from kvstore.replica.probe import Probe
 from kvstore.replica.replica import Parts, Replica
-from kvstore.replica.restoring import reconcile
+from kvstore.replica.restoring import Opened, open_directory
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
 from kvstore.replica.status import ReplicaView
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
-from kvstore.storage.data_dir import DataDir
 from kvstore.storage.disk import Disk
-from kvstore.storage.log import LogStore
 from kvstore.storage.state import StateStore
 from paxos.ballot import NodeId
-from paxos.effects import Restored
-from paxos.marks import Marks
-from paxos.node import Node, NodeConfig
+from paxos.node import Node
 
 
 async def open_replica(
@@ -52,7 +48,7 @@ async def open_replica(
     events = events or EventLog(config.node_id)
     machine = machine or Machine()
     began_s = machine.clock.monotonic()
-    opened = _open(config, machine)
+    opened = open_directory(config, machine)
     machine.probe.opened(opened.node, opened.state)
     replica = Replica(_connect(config, events, machine, opened))
     try:
@@ -68,74 +64,6 @@ async def open_replica(
         seconds=f"{machine.clock.monotonic() - began_s:.3f}",
     )
     return replica
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """What a data directory holds, with the log's tail replayed."""
-
-    data_dir: DataDir
-    log: LogStore
-    store: StateStore
-    state: StateMachine
-    node: Node
-    membership: Membership
-
-
-def _open(config: Config, machine: Machine) -> _Opened:
-    """Raises StorageError, or OSError if what the directory holds cannot be kept there."""
-    data_dir = DataDir(
-        config.data_dir,
-        config.node_id,
-        configuration(config.quorums()),
-        f"{machine.randomness.getrandbits(64):016x}",
-        machine.disk,
-    )
-    try:
-        log = LogStore(data_dir.log_path, machine.disk)
-        store = StateStore(data_dir.state_path, machine.disk)
-        state = StateMachine(store)
-        restored = reconcile(log, state.applied_through)
-        for entry in restored.entries:
-            if state.applied_through < entry.slot <= restored.chosen_through:
-                state.apply(entry.slot, entry.value)
-        start, jitter = data_dir.identity.life, machine.randomness.randrange
-        node = _node(config, restored, start, jitter, machine.probe)
-        membership = _membership(config, data_dir)
-    except BaseException:
-        data_dir.close()
-        raise
-    return _Opened(data_dir, log, store, state, node, membership)
-
-
-def _membership(config: Config, data_dir: DataDir) -> Membership:
-    identity = data_dir.identity
-    host, port = config.listen_client
-    return Membership(
-        node=config.node_id,
-        incarnation=identity.incarnation,
-        quorums=config.quorums(),
-        client_address=f"http://{host}:{port}",
-        pinned=identity.pinned,
-        formed=identity.formed,
-        save=data_dir.set_members,
-    )
-
-
-def _node(
-    config: Config, restored: Restored, start: int, jitter: Callable[[int], int], marks: Marks
-) -> Node:
-    settings = NodeConfig(
-        node=config.node_id,
-        quorums=config.quorums(),
-        start=start,
-        window=config.window,
-        heartbeat_ticks=config.heartbeat_ticks,
-        election_ticks=config.election_ticks,
-        resend_ticks=config.resend_ticks,
-        piece_bytes_max=config.log_piece_bytes,
-    )
-    return Node(settings, jitter, restored, marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +89,7 @@ class _Ground:
     reads: PendingReads
 
 
-def _ground(config: Config, events: EventLog, machine: Machine, opened: _Opened) -> _Ground:
+def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) -> _Ground:
     counters, health = Counters(), Health(events)
     transport = PeerTransport(
         config, opened.membership, events, sent=machine.probe.sent, failed=health.fail
@@ -195,7 +123,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: _Opened)
     )
 
 
-def _connect(config: Config, events: EventLog, machine: Machine, opened: _Opened) -> Parts:
+def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened) -> Parts:
     """Every part gets the parts that it uses; those that are used come first."""
     ground = _ground(config, events, machine, opened)
     admission = _admission(ground)

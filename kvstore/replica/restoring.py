@@ -1,8 +1,87 @@
-"""Where the log and the state of a data directory meet at a start."""
+"""What a data directory holds at a start, and where its log and its state meet."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kvstore.config import Config
 from kvstore.errors import StorageError
+from kvstore.peers.membership import Membership, configuration
+from kvstore.replica.machine import Machine
+from kvstore.state.state_machine import StateMachine
+from kvstore.storage.data_dir import DataDir
 from kvstore.storage.log import LogStore
-from paxos.effects import ChosenThrough, Promised, Restored, Truncation
+from kvstore.storage.state import StateStore
+from paxos.marks import Marks
+from paxos.node import Node, NodeConfig
+from paxos.records import ChosenThrough, Promised, Record, Restored, Truncation, fold
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a data directory holds, with the log's tail replayed."""
+
+    data_dir: DataDir
+    log: LogStore
+    store: StateStore
+    state: StateMachine
+    node: Node
+    membership: Membership
+
+
+def open_directory(config: Config, machine: Machine) -> Opened:
+    """Raises StorageError, or OSError if what the directory holds cannot be kept there."""
+    data_dir = DataDir(
+        config.data_dir,
+        config.node_id,
+        configuration(config.quorums()),
+        f"{machine.randomness.getrandbits(64):016x}",
+        machine.disk,
+    )
+    try:
+        log = LogStore(data_dir.log_path, machine.disk)
+        store = StateStore(data_dir.state_path, machine.disk)
+        state = StateMachine(store)
+        restored = reconcile(log, state.applied_through)
+        for entry in restored.entries:
+            if state.applied_through < entry.slot <= restored.chosen_through:
+                state.apply(entry.slot, entry.value)
+        start, jitter = data_dir.identity.life, machine.randomness.randrange
+        node = _node(config, restored, start, jitter, machine.probe)
+        membership = _membership(config, data_dir)
+    except BaseException:
+        data_dir.close()
+        raise
+    return Opened(data_dir, log, store, state, node, membership)
+
+
+def _membership(config: Config, data_dir: DataDir) -> Membership:
+    identity = data_dir.identity
+    host, port = config.listen_client
+    return Membership(
+        node=config.node_id,
+        incarnation=identity.incarnation,
+        quorums=config.quorums(),
+        client_address=f"http://{host}:{port}",
+        pinned=identity.pinned,
+        formed=identity.formed,
+        save=data_dir.set_members,
+    )
+
+
+def _node(
+    config: Config, restored: Restored, start: int, jitter: Callable[[int], int], marks: Marks
+) -> Node:
+    settings = NodeConfig(
+        node=config.node_id,
+        quorums=config.quorums(),
+        start=start,
+        window=config.window,
+        heartbeat_ticks=config.heartbeat_ticks,
+        election_ticks=config.election_ticks,
+        resend_ticks=config.resend_ticks,
+        piece_bytes_max=config.log_piece_bytes,
+    )
+    return Node(settings, jitter, restored, marks)
 
 
 def reconcile(log: LogStore, applied_through: int) -> Restored:
@@ -20,9 +99,12 @@ def reconcile(log: LogStore, applied_through: int) -> Restored:
         )
     if applied_through <= restored.chosen_through:
         return restored
-    first_slot = applied_through + 1
     # The entries may be what remembers the highest promise: keep it before they go.
     promised = max([restored.promised, *(entry.ballot for entry in restored.entries)])
-    log.commit([Promised(promised), Truncation(first_slot), ChosenThrough(applied_through)])
-    entries = tuple(entry for entry in restored.entries if entry.slot >= first_slot)
-    return Restored(promised, entries, first_slot, applied_through)
+    records: list[Record] = [
+        Promised(promised),
+        Truncation(applied_through + 1),
+        ChosenThrough(applied_through),
+    ]
+    log.commit(records)
+    return fold(records, restored)

@@ -17,9 +17,9 @@ from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
 from kvstore.storage.log import LogStore
 from paxos.ballot import NodeId, Slot
-from paxos.effects import Record
 from paxos.messages import LogEntry
 from paxos.node import Node
+from paxos.records import Record
 from proof.simulation.cluster.listening import MemberProbe
 from proof.simulation.judge.durable import DurableLog
 from proof.simulation.machine.disk import SimulatedDisk, SimulatedLogWriter

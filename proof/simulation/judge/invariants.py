@@ -43,9 +43,9 @@ from kvstore.commands.operations import Transaction, TxnPut
 from kvstore.peers.frames import PeerMessage
 from kvstore.state.mvcc import KeyPage
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
-from paxos.effects import ChosenThrough, Record
 from paxos.messages import Accept, Accepted, LogEntry, Promise
 from paxos.node import Node
+from paxos.records import ChosenThrough, Record
 from proof.simulation.judge.durable import DurableLog
 from proof.simulation.judge.lease_book import LeaseBook
 from proof.simulation.judge.model import ModelChange, StoreModel

@@ -1,7 +1,7 @@
 """Faults of durability: syncs, restarts, checkpoints, truncation, snapshots, lost disks."""
 
 from kvstore.peers.membership import Membership
-from kvstore.replica import open as runtime
+from kvstore.replica import restoring
 from kvstore.replica.applying import Applier
 from kvstore.replica.checkpoints import Checkpoints
 from kvstore.replica.driver import Driver
@@ -41,7 +41,7 @@ _LOG = (
     mutation(
         "forget the promise on restart",
         "P1a across a crash: an acceptor that comes back keeps its promises.",
-        edit(LogStore, "_restore", ("Ballot(*_BALLOT.unpack(promised))", "ZERO")),
+        edit(LogStore, "_records", ("Ballot(*_BALLOT.unpack(data))", "Ballot(0, 0)")),
     ),
     mutation(
         "forget accepted values on restart",
@@ -50,8 +50,13 @@ _LOG = (
             LogStore,
             "_restore",
             (
-                "entries, first_slot, chosen)",
-                "tuple(e for e in entries if e.slot <= chosen), first_slot, chosen)",
+                "restored = fold(self._records(txn))",
+                "restored = fold(\n"
+                "            record\n"
+                "            for chosen in [fold(self._records(txn)).chosen_through]\n"
+                "            for record in self._records(txn)\n"
+                "            if not isinstance(record, LogEntry) or record.slot <= chosen\n"
+                "        )",
             ),
         ),
     ),
@@ -75,7 +80,9 @@ _LOG = (
     mutation(
         "replay what is merely accepted",
         "A restart applies the log as far as it is known to be chosen, not as far as it reaches.",
-        edit(runtime, "_open", ("entry.slot <= restored.chosen_through:", "entry.slot:")),
+        edit(
+            restoring, "open_directory", ("entry.slot <= restored.chosen_through:", "entry.slot:")
+        ),
     ),
 )
 
