@@ -3,11 +3,9 @@
 The program is the production one, opened by `open_replica`, and only listened to.
 """
 
-import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kvstore.config import Config
 from kvstore.errors import StorageError, StorageFailed
@@ -21,14 +19,12 @@ from paxos.messages import LogEntry
 from paxos.node import Node
 from paxos.records import Record
 from proof.simulation.cluster.listening import MemberProbe
+from proof.simulation.cluster.surroundings import Surroundings
 from proof.simulation.judge.durable import DurableLog
 from proof.simulation.machine.disk import SimulatedDisk, SimulatedLogWriter
 from proof.simulation.machine.scheduler import Process
 from proof.simulation.tell.describe import value_text
 from proof.simulation.tell.trace import Happened, SlotIs
-
-if TYPE_CHECKING:
-    from proof.simulation.cluster.world import World
 
 WALL_MS_START = 1_700_000_000_000
 
@@ -76,12 +72,12 @@ _LOGGED = {
 class SimulatedMember:
     """`id` of the cluster. At most one of its programs runs at a time."""
 
-    def __init__(self, world: "World", id: NodeId) -> None:
+    def __init__(self, world: Surroundings, id: NodeId) -> None:
         scenario = world.scenario
         self.world = world
         self.id = id
         self.disk = SimulatedDisk(world.randomness(f"disk/{id}"), scenario.disk_latency_s)
-        self.lives = 0
+        self.starts = 0
         self.process: Process | None = None
         self.replica: Replica | None = None
         self.disk_lost = False
@@ -111,28 +107,28 @@ class SimulatedMember:
         """Into the trace."""
         self.world.trace.add(Happened(self.world.scheduler.now_us, self.id, name, text))
 
-    # -- lives ------------------------------------------------------------------------------
+    # -- starts -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin a new life, unless one is under way; after a clean stop if one is."""
+        """Start its program, unless it runs; after a clean stop if one is under way."""
         if self.process is not None:
             self._start_again = True
             return
         self._start_again = False
-        self.lives += 1
+        self.starts += 1
         world, scenario = self.world, self.world.scenario
         world.network.host_up(self.id)
         self._failures_before = self.disk.failures
         self.process = Process(
             world.scheduler,
-            f"node-{self.id}/{self.lives}",
+            f"node-{self.id}/{self.starts}",
             rate=scenario.clock_rates[self.id - 1],
             sockets=world.network,
             blocking=self.disk,
         )
         world.processes.append(self.process)
-        self.happened("started", f"life {self.lives}")
-        if self.lives > 1:
+        self.happened("started", f"life {self.starts}")
+        if self.starts > 1:
             world.reached("restart")
         process = self.process
         process.post(0, lambda: process.create_task(self._live(process)))
@@ -142,7 +138,7 @@ class SimulatedMember:
         machine = Machine(
             clock=VirtualClock(process, self.world.scenario.clock_skews_ms[self.id - 1]),
             disk=self.disk,
-            randomness=self.world.randomness(f"node/{self.id}/{self.lives}"),
+            randomness=self.world.randomness(f"node/{self.id}/{self.starts}"),
             log_writer=partial(self._log_writer, process),
             probe=self._probe(),
         )
@@ -274,8 +270,3 @@ class SimulatedMember:
             f"{now_us}/{self.id}/{slot}/{state}/{ballot}".encode() + value,
             lambda: SlotIs(now_us, self.id, slot, state, ballot, value_text(value)),
         )
-
-
-def seeded(seed: int) -> Callable[[str], random.Random]:
-    """Independent streams of randomness, by name: using more of one does not change another."""
-    return lambda name: random.Random(f"{seed}/{name}")
