@@ -111,7 +111,7 @@ class OrderSearch:
                     config.since = ()
                     continue
                 movers.append(number)
-            horizon = min(horizon, step.deadline)
+            horizon = min(horizon, step.deadline_s)
         done = (~config.placed & (config.placed + 1)).bit_length() - 1
         config.base += done
         config.placed >>= done
@@ -132,7 +132,7 @@ class OrderSearch:
         if owed == 0:
             yield from self._next_optional(config, horizon)
         first: dict[tuple[bool, int, int | None], int] = {}
-        for number in sorted(movers, key=lambda number: self._steps[number].deadline):
+        for number in sorted(movers, key=lambda number: self._steps[number].deadline_s):
             equal, operand, result = self._steps[number].effect
             first.setdefault((equal, operand, self._merged(config, result)), number)
         for number in sorted(first.values(), key=self._rank.__getitem__, reverse=True):
@@ -218,7 +218,7 @@ class OrderSearch:
             if step.result in self._seers:
                 first, bits = self._seers[step.result]
                 stays = self._steps[first + bits.bit_length() - 1].called
-            rank.append((stays, step.deadline))
+            rank.append((stays, step.deadline_s))
         return rank
 
 

@@ -1,4 +1,4 @@
-"""What surrounds the members of a simulated cluster: time, chance, the network, the judge, the trace."""
+"""What surrounds the members of a simulated cluster: time, chance, network, judge and trace."""
 
 import random
 from collections.abc import Callable

@@ -66,7 +66,7 @@ class Violation:
 
 @dataclass
 class _Acceptor:
-    """What one node has answered, ever, over all its lives on one disk."""
+    """What one node has answered, ever, over all its starts on one disk."""
 
     promised: Ballot = ZERO
     accepted: dict[Slot, Ballot] = field(default_factory=dict)
@@ -216,7 +216,7 @@ class Monitor:
                 )
 
     def on_restart(self, node: NodeId, restored: Node) -> None:
-        """`restored` is what a new life of `node` begins with."""
+        """`restored` is what a new start of `node` begins with."""
         answered, acceptor = self._acceptors[node], restored.acceptor
         if acceptor.promised < answered.promised:
             self.violated(

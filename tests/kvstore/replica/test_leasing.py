@@ -1,7 +1,7 @@
 """Who may answer for leases, and when; what is lost, doubled or late."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from kvstore.peers.frames import LeaseAsk, LeaseTold, PeerMessage, decode_messag
 from kvstore.replica import leasing
 from kvstore.replica.leasing import LeaseTime, Leasing
 from paxos.ballot import ZERO, Ballot
+from tests.support.replicas import run
 
 RESEND_TICKS = 4
 
@@ -131,14 +132,6 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-def run(test: Callable[[], Coroutine[Any, Any, None]], limit_s: float = 20) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(limit_s):
-            await test()
-
-    asyncio.run(bounded())
-
-
 async def asked(replica: FakeReplica, *leases: int, renew: bool = True) -> list[asyncio.Task[Any]]:
     """Requests under way."""
     face = replica.leasing.renew if renew else replica.leasing.look
@@ -171,7 +164,7 @@ def test_a_leader_answers_once_a_quorum_has_confirmed_it() -> None:
         assert over.result() is None
         assert not one.leasing._asked and not one.leasing._waiting
 
-    run(test)
+    run(test())
 
 
 def test_a_leader_that_is_none_any_more_answers_nothing() -> None:
@@ -192,7 +185,7 @@ def test_a_leader_that_is_none_any_more_answers_nothing() -> None:
         await turns()
         assert task.result() == LeaseTime(60, 60.0)
 
-    run(test)
+    run(test())
 
 
 def test_no_confirmation_no_answer_and_its_time_goes_on() -> None:
@@ -210,7 +203,7 @@ def test_no_confirmation_no_answer_and_its_time_goes_on() -> None:
         await one.confirm()
         assert task.result() is None
 
-    run(test)
+    run(test())
 
 
 def test_questions_are_lost_doubled_and_reordered() -> None:
@@ -235,7 +228,7 @@ def test_questions_are_lost_doubled_and_reordered() -> None:
         ]
         assert not one.leasing._asked and not one.leasing._waiting
 
-    run(test)
+    run(test())
 
 
 def test_a_leader_answers_a_doubled_question_once_at_a_time() -> None:
@@ -253,7 +246,7 @@ def test_a_leader_answers_a_doubled_question_once_at_a_time() -> None:
         await one.confirm()
         assert len(one.sent) == 2 and not one.leasing._answering
 
-    run(test)
+    run(test())
 
 
 def test_answers_to_an_earlier_start_are_ignored() -> None:
@@ -269,7 +262,7 @@ def test_answers_to_an_earlier_start_are_ignored() -> None:
         for each in (old, task):
             each.cancel()
 
-    run(test)
+    run(test())
 
 
 def test_a_new_leader_announces_itself_before_it_answers() -> None:
@@ -300,7 +293,7 @@ def test_a_new_leader_announces_itself_before_it_answers() -> None:
         one.leasing.step()
         assert one.leasing.timers.look(7, one.now_s) == (60, 60.0)
 
-    run(test)
+    run(test())
 
 
 def test_without_leases_no_batch_is_needed() -> None:
@@ -319,7 +312,7 @@ def test_without_leases_no_batch_is_needed() -> None:
         late.leasing.step()
         assert late.leasing.timers.running
 
-    run(test)
+    run(test())
 
 
 def test_the_messages_travel() -> None:
@@ -352,7 +345,7 @@ def test_many_questions_share_a_few_messages(monkeypatch: pytest.MonkeyPatch) ->
             await turns()
         assert not one.leasing._waiting
 
-    run(test)
+    run(test())
 
 
 def test_who_gives_up_is_forgotten() -> None:
@@ -374,4 +367,4 @@ def test_who_gives_up_is_forgotten() -> None:
             await task
         assert not one.leasing._asked and not one.leasing._waiting
 
-    run(test)
+    run(test())

@@ -2,7 +2,6 @@
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,7 @@ from kvstore.replica import feed as watch
 from kvstore.replica.feed import Feed, Interest, RevisionEvents
 from kvstore.state.transactions import check
 from tests.support.naive_store import COMMANDS, KEYS, Driven, NaiveStore, within
-
-
-def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(20):
-            await coroutine
-
-    asyncio.run(bounded())
+from tests.support.replicas import run
 
 
 async def turns(count: int = 3) -> None:
