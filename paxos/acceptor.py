@@ -7,7 +7,7 @@ section 3 ("a newly elected leader executes phase 1 for infinitely many instance
 from collections.abc import Callable
 
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
-from paxos.effects import Effects, Promised, Restored, Truncation
+from paxos.effects import Effects
 from paxos.errors import ProtocolError
 from paxos.messages import (
     Accept,
@@ -21,6 +21,7 @@ from paxos.messages import (
     Promise,
     Truncated,
 )
+from paxos.records import Promised, Restored, Truncation
 
 PIECE_BYTES_MAX = 1 << 20
 """Promises and fetched entries travel in pieces of about this many bytes of values."""

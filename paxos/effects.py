@@ -16,42 +16,9 @@ The caller obeys the fields in order:
 
 from dataclasses import dataclass, field
 
-import msgspec
-
-from paxos.ballot import Ballot, NodeId, Slot
-from paxos.messages import AnyMessage, LogEntry
-
-
-class Promised(msgspec.Struct, frozen=True):
-    """Record: nothing below `ballot` is accepted any more."""
-
-    ballot: Ballot
-
-
-class Truncation(msgspec.Struct, frozen=True):
-    """Record: the log begins at `first_slot`; everything before is chosen and applied durably."""
-
-    first_slot: Slot
-
-
-class ChosenThrough(msgspec.Struct, frozen=True):
-    """Record: every entry up to `slot` holds the chosen value. Written only along with others."""
-
-    slot: Slot
-
-
-Record = Promised | LogEntry | Truncation | ChosenThrough
-"""What an acceptor keeps on disk."""
-
-
-@dataclass(frozen=True)
-class Restored:
-    """What the records of an earlier life add up to."""
-
-    promised: Ballot
-    entries: tuple[LogEntry, ...]
-    first_slot: Slot
-    chosen_through: Slot
+from paxos.ballot import NodeId, Slot
+from paxos.messages import AnyMessage
+from paxos.records import Record
 
 
 @dataclass(slots=True)

@@ -145,6 +145,11 @@ class Election:
         if self.quorums.is_phase2(self._heard_by):
             self._heard_by.clear()
             self._quorum_ticks = 0
+        return self.out_of_reach
+
+    @property
+    def out_of_reach(self) -> bool:
+        """As leader: whether no phase 2 quorum has answered for a whole time-out."""
         return self._quorum_ticks > self._election_ticks
 
     def step_down(self) -> None:

@@ -11,10 +11,11 @@ from enum import StrEnum
 
 from paxos.acceptor import PIECE_BYTES_MAX, Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
-from paxos.effects import ChosenThrough, Effects, Restored
+from paxos.effects import Effects
 from paxos.election import Election
 from paxos.errors import PeerError, ProtocolError
 from paxos.learner import Learner
+from paxos.marks import NO_MARKS, Marks
 from paxos.messages import (
     Accept,
     Accepted,
@@ -37,6 +38,7 @@ from paxos.messages import (
 from paxos.proposer import Proposer
 from paxos.quorum import QuorumSystem
 from paxos.reads import Reads
+from paxos.records import ChosenThrough, Restored
 
 
 class Role(StrEnum):
@@ -55,15 +57,16 @@ _OWN_BALLOT = (PreVote, Prepare, Accept, Chosen, Heartbeat, HandOver)
 class NodeConfig:
     """Who the node is and how patient. All durations are in ticks of the caller's clock.
 
-    `life` counts the starts of this node, durably, so that no life mistakes an answer meant for an
-    earlier one. `window` bounds the slots in flight; `ahead_max` bounds how many slots beyond the
-    chosen prefix an acceptor keeps, so that a laggard does not hoard what it cannot apply yet.
+    `start` says which start of this node this is, counted durably, so that none mistakes an answer
+    meant for an earlier one. `window` bounds the slots in flight; `ahead_max` bounds how many slots
+    beyond the chosen prefix an acceptor keeps, so that a laggard does not hoard what it cannot
+    apply yet.
     Promises and fetched entries travel in pieces of about `piece_bytes_max` bytes.
     """
 
     node: NodeId
     quorums: QuorumSystem
-    life: int = 1
+    start: int = 1
     window: int = 2
     heartbeat_ticks: int = 2
     election_ticks: int = 16
@@ -79,18 +82,23 @@ class Node:
     """
 
     def __init__(
-        self, config: NodeConfig, jitter: Callable[[int], int], restored: Restored | None = None
+        self,
+        config: NodeConfig,
+        jitter: Callable[[int], int],
+        restored: Restored | None = None,
+        marks: Marks = NO_MARKS,
     ) -> None:
         if config.node not in config.quorums.members:
             raise ValueError(f"node {config.node} is not one of the members")
         self.config = config
         self.id = config.node
+        self._marks = marks
         self._peers = sorted(config.quorums.members - {config.node})
         self._effects = Effects()
         quorums, resend = config.quorums, config.resend_ticks
         self.acceptor = Acceptor(self._out, restored, config.piece_bytes_max)
         self.proposer = Proposer(
-            self.id, quorums, self._out, window=config.window, resend_ticks=resend
+            self.id, quorums, self._out, window=config.window, resend_ticks=resend, marks=marks
         )
         chosen_through = self._restored_prefix(restored)
         self.learner = Learner(
@@ -101,7 +109,7 @@ class Node:
         )
         self.election.saw(self.acceptor.promised)
         self.reads = Reads(
-            self.id, quorums, self._out, resend_ticks=resend, first_request=config.life << 32
+            self.id, quorums, self._out, resend_ticks=resend, first_request=config.start << 32
         )
         self._announced_through: Slot = chosen_through
         self._recorded_through: Slot = chosen_through
@@ -125,6 +133,21 @@ class Node:
         if self.proposer.leading:
             return Role.LEADER
         return Role.CANDIDATE if self.proposer.preparing else Role.FOLLOWER
+
+    @property
+    def leading(self) -> bool:
+        """Whether this node leads."""
+        return self.proposer.leading
+
+    @property
+    def own_ballot(self) -> Ballot:
+        """The ballot that this node leads, or last tried to lead."""
+        return self.proposer.ballot
+
+    @property
+    def barrier(self) -> Slot:
+        """As leader: the last slot that earlier leaders may have got chosen."""
+        return self.proposer.barrier
 
     @property
     def _busy(self) -> bool:
@@ -291,6 +314,7 @@ class Node:
 
     def _accept_own(self, accept: Accept) -> None:
         """The leader's own vote; a refusal means that a higher ballot was promised meanwhile."""
+        self._marks.proposed(accept)
         self._announced_through = accept.chosen_through
         if not self.acceptor.on_accept(self.id, accept):
             raise ProtocolError(f"own accept of {accept.ballot} refused: {self.acceptor.promised}")
@@ -379,6 +403,7 @@ class Node:
             self._campaign(ballot)
 
     def _campaign(self, ballot: Ballot) -> None:
+        self._marks.campaigning(ballot)
         self.reads.leader_changed()
         self.election.campaign(ballot)
         first_slot = self.chosen_through + 1
@@ -386,6 +411,8 @@ class Node:
         self.acceptor.on_prepare(self.id, Prepare(ballot, first_slot))
 
     def _on_prepare(self, sender: NodeId, message: Prepare) -> None:
+        if self.proposer.preparing and sender != self.id:
+            self._marks.rivalled(sender)
         self.election.saw(message.ballot)
         before = self.acceptor.promised
         self.acceptor.on_prepare(sender, message)
@@ -408,12 +435,15 @@ class Node:
 
     def _on_nack(self, message: Nack) -> None:
         self.election.saw(message.promised)
-        busy = self.proposer.leading or self.proposer.preparing
-        if busy and message.ballot == self.proposer.ballot and message.promised > message.ballot:
-            self._step_down()
+        if self._busy and message.ballot == self.proposer.ballot:
+            self._marks.preempted(message.ballot)
+            if message.promised > message.ballot:
+                self._step_down()
 
     def _step_down(self) -> None:
         """Preempted, or cut off from a quorum."""
+        if self.proposer.leading:
+            self._marks.stepped_down(self.election.out_of_reach)
         self.proposer.stop()
         self.learner.forget_votes()
         self.election.step_down()
@@ -448,6 +478,7 @@ class Node:
     # -- catching up ------------------------------------------------------------------------
 
     def _on_fetched(self, sender: NodeId, message: Fetched) -> None:
+        self._marks.fetched(any(entry.slot > self.chosen_through for entry in message.entries))
         highest = max((entry.ballot for entry in message.entries), default=ZERO)
         self.election.saw(highest)
         if highest > self.proposer.ballot and self._busy:

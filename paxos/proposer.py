@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import Effects
+from paxos.marks import NO_MARKS, Marks
 from paxos.messages import NOOP, Accept, LogEntry, Prepare, Promise
 from paxos.quorum import QuorumSystem
 
@@ -66,7 +67,9 @@ class Proposer:
         *,
         window: int,
         resend_ticks: int,
+        marks: Marks = NO_MARKS,
     ) -> None:
+        self._marks = marks
         self.node = node
         self.quorums = quorums
         self._others = sorted(quorums.members - {node})
@@ -125,6 +128,7 @@ class Proposer:
     def _lead(self, phase1: _Phase1) -> list[tuple[Slot, bytes]]:
         """Phase 2 may begin. At least one slot of this ballot is proposed, as a barrier: once it
         is chosen, everything that earlier leaders got chosen is chosen here too."""
+        self._marks.leading(phase1.first_slot, phase1.entries)
         recovered = safe_values(phase1.first_slot, phase1.entries.values())
         self._phase1 = None
         self.leading = True

@@ -27,7 +27,7 @@ REMOTE_READS_MAX = 4096
 class Reads:
     """One node's reads. As leader it runs probes; as follower it asks the leader.
 
-    `first_request` is above every number of the node's earlier lives. Failing schedule otherwise:
+    `first_request` is above every number of the node's earlier starts. Failing schedule otherwise:
     request 1 is answered late, the node restarts, sends its new request 1, and takes the old answer
     for it: the slot named is from before a write that has been acknowledged since.
     """

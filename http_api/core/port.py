@@ -71,6 +71,6 @@ class ReplicaPort(Protocol):
         """Who leads now. Raises NoQuorum."""
         ...
 
-    async def copy_state(self, path: Path) -> None:
+    async def copy_state(self, path: Path) -> int:
         """Write a consistent copy of the last checkpoint to `path`. Raises OSError, lmdb.Error."""
         ...

@@ -7,7 +7,7 @@ given, memory stays bounded, and nothing waits.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 from kvstore.config import Address, Config
 from kvstore.event_log import EventLog
@@ -32,6 +32,20 @@ BACK_OFF_S = (0.02, 0.5)
 """First and longest pause between two attempts to dial."""
 
 
+class Inputs(Protocol):
+    """Who takes what comes over the links."""
+
+    def on_message(self, sender: NodeId, message: PeerMessage) -> None:
+        """A message of a member of the formed cluster. Raises PeerError if no correct member sends
+        it; then the link is dropped."""
+
+    def on_input(self) -> None:
+        """A group of messages is through."""
+
+    def on_link(self, peer: NodeId, up: bool) -> None:
+        """The peer's link to here came or went."""
+
+
 @dataclass(slots=True)
 class _Link:
     """The outgoing side to one peer."""
@@ -46,9 +60,8 @@ class _Link:
 class PeerTransport:
     """All links of one node.
 
-    `on_message(sender, message)` is called for each message of a formed peer, `on_input()` after
-    each group of them, `on_link(peer, up)` when the peer's link to here changes, `on_formed()` once
-    the cluster has formed. Raises OSError from `start` if the address is taken.
+    `sent(to, message)` is called before each message is queued or dropped. `failed(reason)` is
+    called if what a handshake showed cannot be saved: then this node must stop.
     """
 
     def __init__(
@@ -57,18 +70,14 @@ class PeerTransport:
         membership: Membership,
         log: EventLog,
         *,
-        on_message: Callable[[NodeId, PeerMessage], None],
-        on_input: Callable[[], None],
-        on_link: Callable[[NodeId, bool], None],
-        on_formed: Callable[[], None],
+        sent: Callable[[NodeId, PeerMessage], None],
+        failed: Callable[[str], None],
     ) -> None:
         self.config = config
         self.membership = membership
         self.log = log
-        self.on_message = on_message
-        self.on_input = on_input
-        self.on_link = on_link
-        self._on_formed = on_formed
+        self._sent = sent
+        self._failed = failed
         self._links = {
             peer: _Link(address)
             for peer, address in config.members.items()
@@ -80,11 +89,14 @@ class PeerTransport:
         self._last: tuple[PeerMessage, bytes] | None = None
         self._refusals: set[str] = set()
 
-    async def start(self) -> None:
-        """Listen, and dial every peer for as long as this runs."""
+    async def start(self, inputs: Inputs) -> None:
+        """Listen, and dial every peer for as long as this runs; what comes goes to `inputs`.
+
+        Raises OSError if the address is taken.
+        """
         loop = asyncio.get_running_loop()
         host, port = self.config.listen_peer
-        self._server = await loop.create_server(lambda: _Incoming(self), host, port)
+        self._server = await loop.create_server(lambda: _Incoming(self, inputs), host, port)
         self._dialling = [
             loop.create_task(self._dial_for_ever(peer, link)) for peer, link in self._links.items()
         ]
@@ -114,6 +126,7 @@ class PeerTransport:
 
     def send(self, to: NodeId, message: PeerMessage) -> None:
         """Queue `message`; it leaves with the next `flush`, or is dropped."""
+        self._sent(to, message)
         link = self._links.get(to)
         if link is None or link.transport is None:
             return
@@ -196,12 +209,18 @@ class PeerTransport:
     # -- handshakes -------------------------------------------------------------------------
 
     def check(self, hello: Hello) -> NodeId:
-        """Who it is. Raises Refused. When this node has more to show than before, it drops its
-        links, and shows it to every peer as it dials them anew."""
+        """Who it is. Raises HandshakeRefused. When this node has more to show than before, it drops
+        its links, and shows it to every peer as it dials them anew."""
         formed = self.membership.formed
-        if self.membership.check(hello):
+        try:
+            more_to_show = self.membership.check(hello)
+        except OSError as error:
+            # What was not saved must not count: the node stops, and answers nothing any more.
+            self._failed(f"writing identity.json failed: {error}")
+            raise HandshakeRefused("this node's disk has failed") from error
+        if more_to_show:
             if self.membership.formed and not formed:
-                self._on_formed()
+                self.log.event("formed", cluster=self.membership.cluster_id)
             asyncio.get_running_loop().call_soon(self._drop_links)
         return hello.node
 
@@ -280,8 +299,9 @@ class _Outgoing(asyncio.Protocol):
 class _Incoming(asyncio.Protocol):
     """The accepting side: expects Hello, answers Hello or Refusal, then only receives."""
 
-    def __init__(self, owner: PeerTransport) -> None:
+    def __init__(self, owner: PeerTransport, inputs: Inputs) -> None:
         self._owner = owner
+        self._inputs = inputs
         self._reader = FrameReader(owner.config.frame_bytes_max)
         self._transport: asyncio.Transport | None = None
         self.peer: NodeId | None = None
@@ -307,7 +327,7 @@ class _Incoming(asyncio.Protocol):
                 if self.peer is None:
                     self._on_hello(payload)
                 elif owner.membership.formed:
-                    owner.on_message(self.peer, decode_message(payload))
+                    self._inputs.on_message(self.peer, decode_message(payload))
         except HandshakeRefused as error:
             owner.refused_incoming(str(error))
             if self._transport is not None:
@@ -317,7 +337,7 @@ class _Incoming(asyncio.Protocol):
             owner.log.event("link dropped", peer=self.peer or "unknown", reason=error)
             self.close()
         else:
-            owner.on_input()
+            self._inputs.on_input()
 
     def _on_hello(self, payload: bytes) -> None:
         assert self._transport is not None
@@ -328,13 +348,13 @@ class _Incoming(asyncio.Protocol):
         self._owner.replace_older(self)
         self._handshake.cancel()
         self._transport.write(encode_frame(self._owner.membership.hello(self.peer)))
-        self._owner.on_link(self.peer, True)
+        self._inputs.on_link(self.peer, True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._handshake.cancel()
         self._owner.accepted(self, False)
         if self.peer is not None and not self._owner.has_incoming(self.peer):
-            self._owner.on_link(self.peer, False)
+            self._inputs.on_link(self.peer, False)
 
     def close(self) -> None:
         if self._transport is not None:

@@ -40,7 +40,7 @@ class Membership:
     """This node's side of every handshake.
 
     `pinned` holds the incarnations met so far and `formed` whether the cluster has formed; `save`
-    makes both durable before it returns.
+    makes both durable before it returns, or raises OSError. So do the constructor and `check`.
     """
 
     node: NodeId
@@ -100,7 +100,10 @@ class Membership:
         )
 
     def check(self, hello: Hello) -> bool:
-        """Take a peer's Hello. Returns whether this node has more to show since. Raises Refused."""
+        """Take a peer's Hello. Returns whether this node has more to show since.
+
+        Raises HandshakeRefused, or OSError from `save`: then nothing that was shown may count.
+        """
         peer = hello.node
         if hello.protocol != PROTOCOL_VERSION:
             raise HandshakeRefused(f"protocol version {hello.protocol}; this is {PROTOCOL_VERSION}")

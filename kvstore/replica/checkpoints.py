@@ -1,6 +1,7 @@
-"""Background work on the state: checkpoints, log truncation, compaction, snapshots' copies.
+"""Checkpoints in the background: the applied state made durable, the log truncated behind it, old
+revisions compacted, and snapshots installed.
 
-The owner of the one thread on which the state's file is written. Everything else stays on the loop.
+All writing of the state's file happens on one thread, begun from here; the rest stays on the loop.
 """
 
 import asyncio
@@ -8,16 +9,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import lmdb
 
+from kvstore.config import Config
 from kvstore.errors import StorageFailed
+from kvstore.event_log import EventLog
+from kvstore.replica.commits import Commits
+from kvstore.replica.health import Health
+from kvstore.replica.metrics import Counters
+from kvstore.replica.probe import Probe
+from kvstore.replica.turns import Turns
+from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
 from paxos.ballot import Slot
-
-if TYPE_CHECKING:
-    from kvstore.replica.replica import Replica
+from paxos.node import Node
 
 RETRY_S = 1.0
 """Pause after a checkpoint failed, on a full disk say."""
@@ -30,14 +37,81 @@ COMPACT_SLACK = 0.1
 """Automatic compaction waits until this share of the history it keeps has piled up beyond it."""
 
 
-class Checkpoints:
-    """Runs for as long as its replica does."""
+class StateCopies:
+    """Copies of the last checkpoint, written by a thread of their own."""
 
-    def __init__(self, replica: "Replica", store: StateStore) -> None:
-        self._replica = replica
+    def __init__(self, state: StateMachine, store: StateStore) -> None:
+        self._state = state
         self._store = store
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._copier = ThreadPoolExecutor(1, thread_name_prefix="copy")
+
+    async def copy(self, path: Path) -> Slot:
+        """A consistent copy of the last checkpoint in a file at `path`; the slot it covers."""
+        through = self._state.checkpointed_through
+        self._store.copying += 1
+        try:
+            await asyncio.get_running_loop().run_in_executor(
+                self._copier, lambda: self._store.copy_to(path)
+            )
+        finally:
+            self._store.copying -= 1
+        return through
+
+    @property
+    def under_way(self) -> int:
+        """How many are being written; meanwhile the store must not be replaced."""
+        return self._store.copying
+
+    def close(self) -> None:
+        """Wait until the last one is written."""
+        self._copier.shutdown()
+
+
+class LogHold(Protocol):
+    """Who still needs a part of the log."""
+
+    @property
+    def holds_after(self) -> Slot | None:
+        """The log after this slot is needed; None: nobody needs any."""
+
+
+class Checkpoints:
+    """Runs from `start` to `stop`. `compact` proposes to drop the revisions before the one given;
+    `installed` is called once a snapshot has replaced the state."""
+
+    def __init__(
+        self,
+        config: Config,
+        node: Node,
+        state: StateMachine,
+        store: StateStore,
+        copies: StateCopies,
+        hold: LogHold,
+        commits: Commits,
+        turns: Turns,
+        health: Health,
+        events: EventLog,
+        counters: Counters,
+        probe: Probe,
+        *,
+        compact: Callable[[int], None],
+        installed: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._node = node
+        self._state = state
+        self._store = store
+        self._copies = copies
+        self._hold = hold
+        self._commits = commits
+        self._turns = turns
+        self._health = health
+        self._events = events
+        self._counters = counters
+        self._probe = probe
+        self._compact_before = compact
+        self._installed = installed
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._idle = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -50,26 +124,26 @@ class Checkpoints:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         async with self._idle:
-            if not self._replica.failure:
+            if not self._health.failure:
                 with suppress(StorageFailed):
                     await self.checkpoint()
         self._writer.shutdown()
-        self._copier.shutdown()
+        self._copies.close()
         self._store.close()
 
     async def _run(self) -> None:
         try:
             await self._run_for_ever()
         except Exception as error:
-            self._replica.events.defect(error)
-            self._replica.fail(f"checkpointing failed: {type(error).__name__}: {error}")
+            self._events.defect(error)
+            self._health.fail(f"checkpointing failed: {type(error).__name__}: {error}")
 
     async def _run_for_ever(self) -> None:
-        interval_s = self._replica.config.checkpoint_interval_s
+        interval_s = self._config.checkpoint_interval_s
         while True:
             await asyncio.sleep(interval_s)
             async with self._idle:
-                if self._replica.failure:
+                if self._health.failure:
                     return  # it may have failed in the middle of a batch
                 done = await self.checkpoint()
             if done:
@@ -83,31 +157,42 @@ class Checkpoints:
 
         Raises StorageFailed if the log fails meanwhile.
         """
-        replica = self._replica
-        frozen = replica.state.freeze()
+        frozen = self._state.freeze()
         if frozen is None:
             return True
         through, housekeeping = frozen
-        await replica.chosen_durable()
+        await self._chosen_durable()
         try:
-            await self._on(self._writer, lambda: self._store.write_frozen(housekeeping))
+            await asyncio.get_running_loop().run_in_executor(
+                self._writer, lambda: self._store.write_frozen(housekeeping)
+            )
         except (lmdb.Error, OSError) as error:
-            replica.metrics.counters.checkpoint_failures += 1
-            replica.events.event("checkpoint failed", reason=error, retry_s=RETRY_S)
+            self._counters.checkpoint_failures += 1
+            self._events.event("checkpoint failed", reason=error, retry_s=RETRY_S)
             self._store.fail(grow=isinstance(error, lmdb.MapFullError))
-            if self._store.unwritten_bytes > OVERLAY_TIMES_MAX * replica.config.overlay_bytes_max:
-                replica.fail(f"the state cannot be written, and memory is full: {error}")
+            if self._store.unwritten_bytes > OVERLAY_TIMES_MAX * self._config.overlay_bytes_max:
+                self._health.fail(f"the state cannot be written, and memory is full: {error}")
             return False
-        replica.metrics.counters.checkpoints += 1
-        replica.state.checkpointed(through)
+        self._counters.checkpoints += 1
+        self._state.checkpointed(through)
+        self._probe.checkpointed(through)
         return True
+
+    async def _chosen_durable(self) -> None:
+        """Wait until the log on disk knows all that is chosen now: a checkpoint must not run
+        ahead of the log, or a restart would find slots it cannot vouch for.
+
+        Raises StorageFailed if the node fails before.
+        """
+        self._node.record_chosen()
+        self._turns.step()
+        await self._commits.settled()
 
     def _truncate(self) -> None:
         """Keep a bounded tail of what is checkpointed, and what a snapshot under way leads to."""
-        replica = self._replica
-        acceptor, config = replica.node.acceptor, replica.config
-        last = replica.state.checkpointed_through
-        held = replica.source.holds_after
+        acceptor, config = self._node.acceptor, self._config
+        last = self._state.checkpointed_through
+        held = self._hold.holds_after
         if held is not None and acceptor.log_bytes < 8 * config.log_tail_bytes:
             last = min(last, held)
         first, size = acceptor.first_slot, acceptor.log_bytes
@@ -118,35 +203,25 @@ class Checkpoints:
             first += 1
             count -= 1
         if first > acceptor.first_slot:
-            replica.truncate(first)
+            self._probe.truncated(first)
+            self._node.truncate(first)
+            self._turns.wake()
 
     def _compact(self) -> None:
-        keep = self._replica.config.history_revisions
-        state = self._replica.state
+        keep = self._config.history_revisions
+        state = self._state
         if keep and state.revision - state.compacted_revision > keep * (1 + COMPACT_SLACK):
-            self._replica.request_compaction(state.revision - keep)
-
-    async def copy(self, path: Path) -> Slot:
-        """A consistent copy of the last checkpoint in a file at `path`; the slot it covers."""
-        through = self._replica.state.checkpointed_through
-        self._store.copying += 1
-        try:
-            await self._on(self._copier, lambda: self._store.copy_to(path))
-        finally:
-            self._store.copying -= 1
-        return through
+            self._compact_before(state.revision - keep)
 
     async def install(self, path: Path, through: Slot) -> None:
         """Replace the state by the snapshot at `path`, unless it is not newer."""
         async with self._idle:
-            while self._store.copying:
-                await asyncio.sleep(self._replica.config.tick_s)
-            if through <= self._replica.state.applied_through or self._replica.failure:
+            while self._copies.under_way:
+                await asyncio.sleep(self._config.tick_s)
+            before = self._state.applied_through
+            if through <= before or self._health.failure:
                 return
             self._store.install(path)
-            self._replica.state.load()
-            self._replica.snapshot_installed()
-
-    @staticmethod
-    async def _on(executor: ThreadPoolExecutor, call: Callable[[], None]) -> None:
-        await asyncio.get_running_loop().run_in_executor(executor, call)
+            self._state.load()
+            self._probe.snapshot_installed(before, self._state)
+            self._installed()

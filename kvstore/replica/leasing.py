@@ -14,15 +14,15 @@ one, and a new leader answers for leases only after such a batch of its own has 
 """
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 from kvstore.errors import KvError, NoQuorum, Overloaded
 from kvstore.peers.frames import LeaseAsk, LeaseTold
 from kvstore.replica.lease_timers import LeaseTimers
-from paxos.ballot import ZERO, Ballot, NodeId
-
-if TYPE_CHECKING:
-    from kvstore.replica.replica import Replica
+from kvstore.replica.ports import Clock, LeaderView, PeerLinks, Wake
+from kvstore.state.lease_table import LeaseTtl
+from paxos.ballot import ZERO, Ballot, NodeId, Slot
 
 EXPIRED_MAX = 1000
 """Leases that end with one batch; more follow with the next."""
@@ -43,6 +43,32 @@ class LeaseTime(NamedTuple):
     left_s: float
 
 
+class AppliedLeases(Protocol):
+    """Leases that were granted and have not ended, as far as the log is applied."""
+
+    changed: list[LeaseTtl]
+    """(lease, seconds) granted, or (lease, 0) ended, since this list was last cleared."""
+
+    def all(self) -> Iterator[LeaseTtl]:
+        """(lease, seconds granted) of each."""
+
+
+class LeaseState(Protocol):
+    """What was applied, as far as leases go."""
+
+    @property
+    def leases(self) -> AppliedLeases:
+        """Those that there are."""
+
+    @property
+    def leader_ballot(self) -> Ballot:
+        """The highest ballot of a leader whose batch was applied."""
+
+    @property
+    def applied_through(self) -> Slot:
+        """The last slot that was applied."""
+
+
 class _Asked:
     """One message's worth of questions. `sent_in` is the leader's ballot it was last sent under,
     ZERO if never; then more may join it."""
@@ -56,20 +82,43 @@ class _Asked:
 
 
 class Leasing:
-    """Owned by the replica; all calls belong to its loop.
+    """Both sides of it: asking, and answering while this node leads. All calls belong to the loop.
 
-    Numbers of messages are above those of the node's earlier lives, for the reason that
-    `paxos.reads` gives: the answer to an earlier life's message must not answer this one's.
+    `start` says which start of this node it is. Numbers of messages are above those of its earlier
+    starts, for the reason that `paxos.reads` gives: the answer to an earlier one's message must not
+    answer this one's. `check` raises Stopping if the node does not serve any more; `barrier` is
+    that of a linearizable read; who waits for a leader's answer asks again after `resend_ticks`.
     """
 
-    def __init__(self, replica: "Replica") -> None:
-        self._replica = replica
+    def __init__(
+        self,
+        node: LeaderView,
+        state: LeaseState,
+        links: PeerLinks,
+        clock: Clock,
+        *,
+        check: Callable[[], None],
+        barrier: Callable[[float], "asyncio.Future[None]"],
+        wake: Wake,
+        start: int,
+        resend_ticks: int,
+        barrier_timeout_s: float,
+    ) -> None:
+        self._node = node
+        self._state = state
+        self._links = links
+        self._clock = clock
+        self._check = check
+        self._barrier = barrier
+        self._wake = wake
+        self._resend_ticks = resend_ticks
+        self._barrier_timeout_s = barrier_timeout_s
         self.timers = LeaseTimers()
         self._started_in: Ballot = ZERO
         self._announced_in: Ballot = ZERO
         self._asked: dict[int, _Asked] = {}
         self._waiting = 0
-        self._last_number = replica.node.config.life << 32
+        self._last_number = start << 32
         self._answering: dict[tuple[NodeId, int], asyncio.Task[None]] = {}
 
     # -- the face ---------------------------------------------------------------------------
@@ -86,14 +135,13 @@ class Leasing:
         return await self._ask(lease, False, timeout_s)
 
     async def _ask(self, lease: int, renew: bool, timeout_s: float) -> LeaseTime | None:
-        replica = self._replica
-        replica.check_running()
+        self._check()
         asked = self._open_question()
         future: asyncio.Future[LeaseTime | None] = asyncio.get_running_loop().create_future()
         asked.leases.append((lease, renew))
         asked.futures.append(future)
         self._waiting += 1
-        replica.wake()
+        self._wake()
         try:
             async with asyncio.timeout(timeout_s):
                 return await future
@@ -111,43 +159,41 @@ class Leasing:
         asked = self._asked[self._last_number] = _Asked(self._last_number)
         return asked
 
-    # -- called by the replica --------------------------------------------------------------
+    # -- called by the driver ---------------------------------------------------------------
 
     def step(self) -> None:
         """Leadership and state are up to date: follow them, and send what waits."""
-        node, timers = self._replica.node, self.timers
-        ballot = node.proposer.ballot
+        node, timers = self._node, self.timers
+        ballot = node.own_ballot
         if timers.running and not (node.serves_reads and self._started_in == ballot):
             timers.stop()
         if not timers.running and self._knows_all and not self._announcement_wanted:
             self._started_in = ballot
-            leases = self._replica.state.leases.all()
-            timers.start(leases, self._replica.clock.monotonic())
+            timers.start(self._state.leases.all(), self._clock.monotonic())
         if self._asked:
             self._send_waiting()
 
     @property
     def _knows_all(self) -> bool:
         """As leader: whether all that earlier leaders got chosen is applied here."""
-        replica = self._replica
-        node = replica.node
-        return node.serves_reads and replica.state.applied_through >= node.proposer.barrier
+        node = self._node
+        return node.serves_reads and self._state.applied_through >= node.barrier
 
     @property
     def _announcement_wanted(self) -> bool:
         """Whether earlier leaders might still end leases: there are some, and no batch of this
         ballot was applied. One that is granted from now on comes with such a batch."""
-        state = self._replica.state
-        heard = state.leader_ballot >= self._replica.node.proposer.ballot
+        state = self._state
+        heard = state.leader_ballot >= self._node.own_ballot
         return not heard and next(state.leases.all(), None) is not None
 
     def applied(self) -> None:
         """Commands were applied that may have granted or ended leases."""
-        changed = self._replica.state.leases.changed
+        changed = self._state.leases.changed
         if not changed:
             return
         if self.timers.running:
-            now_s = self._replica.clock.monotonic()
+            now_s = self._clock.monotonic()
             for lease, ttl_s in changed:
                 if ttl_s:
                     self.timers.granted(lease, ttl_s, now_s)
@@ -161,8 +207,8 @@ class Leasing:
         An empty batch is needed once, so that everybody hears of this leader's ballot.
         """
         if self.timers.running:
-            return self.timers.due(self._replica.clock.monotonic(), EXPIRED_MAX) or None
-        ballot = self._replica.node.proposer.ballot
+            return self.timers.due(self._clock.monotonic(), EXPIRED_MAX) or None
+        ballot = self._node.own_ballot
         if self._announced_in == ballot or not self._knows_all or not self._announcement_wanted:
             return None
         self._announced_in = ballot
@@ -175,7 +221,7 @@ class Leasing:
                 self._forget(asked)
                 continue
             asked.ticks += 1
-            if asked.sent_in != ZERO and asked.ticks % self._replica.config.resend_ticks == 0:
+            if asked.sent_in != ZERO and asked.ticks % self._resend_ticks == 0:
                 self._send(asked)
 
     def fail(self, error: KvError) -> None:
@@ -192,7 +238,7 @@ class Leasing:
 
     def _send_waiting(self) -> None:
         """Send what was not sent to the present leader, a few messages at a time."""
-        ballot = self._replica.node.leader_ballot
+        ballot = self._node.leader_ballot
         under_way = 0
         for asked in list(self._asked.values()):
             if asked.sent_in != ballot and under_way < UNDER_WAY_MAX:
@@ -200,17 +246,17 @@ class Leasing:
             under_way += asked.sent_in != ZERO
 
     def _send(self, asked: _Asked) -> None:
-        replica = self._replica
-        leader = replica.node.leader
+        node = self._node
+        leader = node.leader
         if leader is None:
             return
         ask = LeaseAsk(asked.number, tuple(asked.leases))
-        if leader == replica.node.id:
-            asked.sent_in = replica.node.leader_ballot
+        if leader == node.id:
+            asked.sent_in = node.leader_ballot
             self._answer(leader, ask)
-        elif replica.transport.connected(leader):
-            asked.sent_in = replica.node.leader_ballot
-            replica.transport.send(leader, ask)
+        elif self._links.connected(leader):
+            asked.sent_in = node.leader_ballot
+            self._links.send(leader, ask)
 
     def _forget(self, asked: _Asked) -> None:
         del self._asked[asked.number]
@@ -218,7 +264,7 @@ class Leasing:
 
     def on_ask(self, sender: NodeId, ask: LeaseAsk) -> None:
         """A follower asks; only a leader answers."""
-        if self._replica.node.proposer.leading:
+        if self._node.leading:
             self._answer(sender, ask)
 
     def _answer(self, asker: NodeId, ask: LeaseAsk) -> None:
@@ -230,25 +276,24 @@ class Leasing:
         task.add_done_callback(lambda _: self._answering.pop(name))
 
     async def _confirm_and_answer(self, asker: NodeId, ask: LeaseAsk) -> None:
-        replica = self._replica
         try:
-            await replica.barrier(replica.config.request_timeout_s)
+            await self._barrier(self._barrier_timeout_s)
         except KvError:
             return  # the asker asks again, or gives up
         if not self.timers.running:
             return
-        now_s = replica.clock.monotonic()
+        now_s = self._clock.monotonic()
         answers: list[tuple[int, float] | None] = []
         for lease, renew in ask.leases:
             if renew:
                 self.timers.renew(lease, now_s)
             answers.append(self.timers.look(lease, now_s))
         told = LeaseTold(ask.number, tuple(answers))
-        if asker == replica.node.id:
+        if asker == self._node.id:
             self.on_told(told)
         else:
-            replica.transport.send(asker, told)
-            replica.transport.flush()
+            self._links.send(asker, told)
+            self._links.flush()
 
     def on_told(self, told: LeaseTold) -> None:
         """The leader's answer; one that nobody waits for is ignored."""
@@ -259,4 +304,4 @@ class Leasing:
         for future, answer in zip(asked.futures, told.leases, strict=True):
             if not future.done():
                 future.set_result(None if answer is None else LeaseTime(*answer))
-        self._replica.wake()
+        self._wake()

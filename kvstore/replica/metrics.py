@@ -28,8 +28,8 @@ class Counters:
 class Metrics(Collector):
     """A registry of its own: the process, the counters, and gauges computed on demand."""
 
-    def __init__(self, gauges: Callable[[], dict[str, float]]) -> None:
-        self.counters = Counters()
+    def __init__(self, counters: Counters, gauges: Callable[[], dict[str, float]]) -> None:
+        self.counters = counters
         self._gauges = gauges
         self.registry = CollectorRegistry()
         self.registry.register(self)

@@ -1,122 +1,41 @@
-"""Puts a replica together: data directory, LMDB, links, clock and randomness.
+"""Puts a replica together, parts first: the only place that knows all of them.
 
-What a node runs on comes in as a `Machine`: the real one by default, a simulated one in
-`proof/simulation/`. Sockets, timers and executors are those of the running event loop.
+Three parts are called back by others that are made later, and are told by whom when the replica
+starts: `Health.start`, `Turns.start` and `PeerTransport.start`.
 """
 
-import asyncio
-import random
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kvstore.config import Config
-from kvstore.errors import StorageError, StorageFailed
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import PeerMessage
 from kvstore.peers.links import PeerTransport
-from kvstore.peers.membership import HandshakeRefused, Membership, configuration
-from kvstore.replica.checkpoints import Checkpoints
-from kvstore.replica.replica import Clock, Replica
+from kvstore.peers.membership import Membership
+from kvstore.replica.admission import Admission
+from kvstore.replica.applying import Applier
+from kvstore.replica.checkpoints import Checkpoints, StateCopies
+from kvstore.replica.commits import Commits
+from kvstore.replica.driver import Driver
+from kvstore.replica.feed import Feed
+from kvstore.replica.health import Health
+from kvstore.replica.leasing import Leasing
+from kvstore.replica.machine import Machine
+from kvstore.replica.metrics import Counters, Metrics
+from kvstore.replica.outbox import Outbox
+from kvstore.replica.pending import PendingReads, PendingWrites
+from kvstore.replica.ports import Clock
+from kvstore.replica.probe import Probe
+from kvstore.replica.replica import Parts, Replica
+from kvstore.replica.restoring import Opened, open_directory
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
+from kvstore.replica.status import ReplicaView
+from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
-from kvstore.storage.data_dir import DataDir
-from kvstore.storage.disk import SYSTEM_DISK, Disk
-from kvstore.storage.log import LogStore, LogWriter, ThreadedLogWriter
+from kvstore.storage.disk import Disk
 from kvstore.storage.state import StateStore
 from paxos.ballot import NodeId
-from paxos.effects import ChosenThrough, Promised, Restored, Truncation
-from paxos.node import Node, NodeConfig
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def wall_ms(self) -> int:
-        return time.time_ns() // 1_000_000
-
-
-def _threaded_writer(store: LogStore, failed: Callable[[StorageFailed], None]) -> LogWriter:
-    return ThreadedLogWriter(store, asyncio.get_running_loop().call_soon_threadsafe, failed)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a node runs on.
-
-    `randomness` must differ from node to node: two that draw the same time-outs duel for ever.
-    `log_writer(store, failed)` makes what commits the log, on the running loop.
-    """
-
-    clock: Clock = field(default_factory=SystemClock)
-    disk: Disk = SYSTEM_DISK
-    randomness: random.Random = field(default_factory=random.SystemRandom)
-    log_writer: Callable[[LogStore, Callable[[StorageFailed], None]], LogWriter] = _threaded_writer
-
-
-class _OpenReplica(Replica):
-    """A replica that also gives its data directory back when it stops."""
-
-    data_dir: DataDir
-    machine: Machine
-
-    async def stop(self) -> None:
-        await super().stop()
-        self.data_dir.close()
-
-
-def reconcile(log: LogStore, applied_through: int) -> Restored:
-    """What the log says, given how far the checkpointed state reaches.
-
-    A state ahead of the log is that of a snapshot installed just before a crash: the slots it
-    covers are chosen, and whatever the log holds of them may be of a losing ballot. Raises
-    StorageError if there is a hole between the two.
-    """
-    restored = log.restore()
-    if applied_through + 1 < restored.first_slot:
-        raise StorageError(
-            f"the state reaches slot {applied_through} only, and the log begins at slot "
-            f"{restored.first_slot}: state.mdb is lost or old. Restore it, or replace this member"
-        )
-    if applied_through <= restored.chosen_through:
-        return restored
-    first_slot = applied_through + 1
-    # The entries may be what remembers the highest promise: keep it before they go.
-    promised = max([restored.promised, *(entry.ballot for entry in restored.entries)])
-    log.commit([Promised(promised), Truncation(first_slot), ChosenThrough(applied_through)])
-    entries = tuple(entry for entry in restored.entries if entry.slot >= first_slot)
-    return Restored(promised, entries, first_slot, applied_through)
-
-
-def _membership(config: Config, data_dir: DataDir) -> Membership:
-    identity = data_dir.identity
-    host, port = config.listen_client
-    return Membership(
-        node=config.node_id,
-        incarnation=identity.incarnation,
-        quorums=config.quorums(),
-        client_address=f"http://{host}:{port}",
-        pinned=identity.pinned,
-        formed=identity.formed,
-        save=data_dir.set_members,
-    )
-
-
-def _node(config: Config, restored: Restored, life: int, jitter: Callable[[int], int]) -> Node:
-    settings = NodeConfig(
-        node=config.node_id,
-        quorums=config.quorums(),
-        life=life,
-        window=config.window,
-        heartbeat_ticks=config.heartbeat_ticks,
-        election_ticks=config.election_ticks,
-        resend_ticks=config.resend_ticks,
-        piece_bytes_max=config.log_piece_bytes,
-    )
-    return Node(settings, jitter, restored)
+from paxos.node import Node
 
 
 async def open_replica(
@@ -128,30 +47,10 @@ async def open_replica(
     """
     events = events or EventLog(config.node_id)
     machine = machine or Machine()
-    began = machine.clock.monotonic()
-    data_dir = DataDir(
-        config.data_dir,
-        config.node_id,
-        configuration(config.quorums()),
-        f"{machine.randomness.getrandbits(64):016x}",
-        machine.disk,
-    )
-    try:
-        log = LogStore(data_dir.log_path, machine.disk)
-        store = StateStore(data_dir.state_path, machine.disk)
-        state = StateMachine(store)
-        restored = reconcile(log, state.applied_through)
-        for entry in restored.entries:
-            if state.applied_through < entry.slot <= restored.chosen_through:
-                state.apply(entry.slot, entry.value)
-        node = _node(config, restored, data_dir.identity.starts, machine.randomness.randrange)
-    except BaseException:
-        data_dir.close()
-        raise
-    membership = _membership(config, data_dir)
-    replica = _OpenReplica(config, node, state, membership, machine.clock, events)
-    replica.data_dir, replica.machine = data_dir, machine
-    _connect(replica, log, store)
+    began_s = machine.clock.monotonic()
+    opened = open_directory(config, machine)
+    machine.probe.opened(opened.node, opened.state)
+    replica = Replica(_connect(config, events, machine, opened))
     try:
         await replica.start()
     except BaseException:
@@ -159,57 +58,254 @@ async def open_replica(
         raise
     events.event(
         "started",
-        life=data_dir.identity.starts,
-        applied_through=state.applied_through,
-        revision=state.revision,
-        seconds=f"{machine.clock.monotonic() - began:.3f}",
+        life=opened.data_dir.identity.starts,
+        applied_through=opened.state.applied_through,
+        revision=opened.state.revision,
+        seconds=f"{machine.clock.monotonic() - began_s:.3f}",
     )
     return replica
 
 
-def _connect(replica: _OpenReplica, log: LogStore, store: StateStore) -> None:
-    """Give the replica its threads, its links and its snapshots."""
-    config, events, membership = replica.config, replica.events, replica.membership
-    disk = replica.machine.disk
-    replica.log = replica.machine.log_writer(log, replica.log_failed)
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What most parts stand on, and what waits for them."""
 
-    def save(pinned: dict[NodeId, str], formed: bool) -> None:
-        """What was not saved must not count: the node stops, and nothing is answered any more."""
-        try:
-            replica.data_dir.set_members(pinned, formed)
-        except OSError as error:
-            replica.fail(f"writing identity.json failed: {error}")
-            raise HandshakeRefused("this node's disk has failed") from error
+    config: Config
+    events: EventLog
+    clock: Clock
+    disk: Disk
+    probe: Probe
+    node: Node
+    state: StateMachine
+    store: StateStore
+    membership: Membership
+    counters: Counters
+    turns: Turns
+    health: Health
+    transport: PeerTransport
+    commits: Commits
+    feed: Feed
+    writes: PendingWrites
+    reads: PendingReads
 
-    membership.save = save
-    replica.checkpoints = Checkpoints(replica, store)
-    transport = replica.transport = PeerTransport(
-        config,
-        membership,
-        events,
-        on_message=replica.on_message,
-        on_input=replica.wake,
-        on_link=replica.on_link,
-        on_formed=lambda: events.event("formed", cluster=membership.cluster_id),
+
+def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) -> _Ground:
+    counters, health = Counters(), Health(events)
+    transport = PeerTransport(
+        config, opened.membership, events, sent=machine.probe.sent, failed=health.fail
     )
+    commits = Commits(machine.log_writer(opened.log, health.log_failed), health, counters)
+    writes = PendingWrites(
+        origin=config.node_id,
+        start=opened.node.config.start,
+        requests_max=config.pending_requests_max,
+        bytes_max=config.pending_bytes_max,
+        bundle_bytes_max=config.batch_bytes_max,
+    )
+    return _Ground(
+        config=config,
+        events=events,
+        clock=machine.clock,
+        disk=machine.disk,
+        probe=machine.probe,
+        node=opened.node,
+        state=opened.state,
+        store=opened.store,
+        membership=opened.membership,
+        counters=counters,
+        turns=Turns(),
+        health=health,
+        transport=transport,
+        commits=commits,
+        feed=Feed(opened.state),
+        writes=writes,
+        reads=PendingReads(config.pending_requests_max),
+    )
+
+
+def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened) -> Parts:
+    """Every part gets the parts that it uses; those that are used come first."""
+    ground = _ground(config, events, machine, opened)
+    admission = _admission(ground)
+    leasing = _leasing(ground, admission)
+    applier = _applier(ground)
+    copies = StateCopies(ground.state, ground.store)
+    source = _source(ground, copies)
+    checkpoints = _checkpoints(ground, copies, source, admission, applier)
+    sink = _sink(ground, checkpoints)
+    view = _view(ground)
+    return Parts(
+        config=config,
+        data_dir=opened.data_dir,
+        clock=ground.clock,
+        events=events,
+        node=ground.node,
+        state=ground.state,
+        membership=ground.membership,
+        health=ground.health,
+        turns=ground.turns,
+        admission=admission,
+        writes=ground.writes,
+        reads=ground.reads,
+        leasing=leasing,
+        feed=ground.feed,
+        commits=ground.commits,
+        transport=ground.transport,
+        copies=copies,
+        checkpoints=checkpoints,
+        source=source,
+        sink=sink,
+        driver=_driver(ground, applier, leasing, source, sink),
+        view=view,
+        metrics=Metrics(ground.counters, view.gauges),
+    )
+
+
+def _admission(ground: _Ground) -> Admission:
+    return Admission(
+        config=ground.config,
+        node=ground.node,
+        state=ground.state,
+        writes=ground.writes,
+        reads=ground.reads,
+        health=ground.health,
+        clock=ground.clock,
+        counters=ground.counters,
+        wake=ground.turns.wake,
+    )
+
+
+def _leasing(ground: _Ground, admission: Admission) -> Leasing:
+    return Leasing(
+        ground.node,
+        ground.state,
+        ground.transport,
+        ground.clock,
+        check=ground.health.check,
+        barrier=admission.barrier,
+        wake=ground.turns.wake,
+        start=ground.node.config.start,
+        resend_ticks=ground.config.resend_ticks,
+        barrier_timeout_s=ground.config.request_timeout_s,
+    )
+
+
+def _applier(ground: _Ground) -> Applier:
+    return Applier(
+        ground.node,
+        ground.state,
+        ground.feed,
+        ground.writes,
+        ground.reads,
+        ground.transport,
+        ground.events,
+        ground.counters,
+        ground.probe,
+        wake=ground.turns.wake,
+        members=ground.config.members,
+        digest_slots=ground.config.digest_slots,
+    )
+
+
+def _send_now(transport: PeerTransport) -> Callable[[NodeId, PeerMessage], None]:
+    """For messages that leave between two steps."""
 
     def send(to: NodeId, message: PeerMessage) -> None:
         transport.send(to, message)
         transport.flush()
 
-    replica.source = SnapshotSource(
+    return send
+
+
+def _source(ground: _Ground, copies: StateCopies) -> SnapshotSource:
+    config = ground.config
+    return SnapshotSource(
         config.data_dir / "snapshot.outgoing",
-        f"{config.node_id}-{replica.data_dir.identity.starts}",
-        replica.checkpoints.copy,
-        send,
-        events,
+        f"{config.node_id}-{ground.node.config.start}",
+        copies.copy,
+        _send_now(ground.transport),
+        ground.events,
         piece_bytes=config.snapshot_piece_bytes,
-        disk=disk,
+        disk=ground.disk,
     )
-    replica.sink = SnapshotSink(
-        config.data_dir / "snapshot.incoming",
-        replica.checkpoints.install,
-        send,
-        events,
-        disk=disk,
+
+
+def _sink(ground: _Ground, checkpoints: Checkpoints) -> SnapshotSink:
+    return SnapshotSink(
+        ground.config.data_dir / "snapshot.incoming",
+        checkpoints.install,
+        _send_now(ground.transport),
+        ground.events,
+        disk=ground.disk,
+    )
+
+
+def _checkpoints(
+    ground: _Ground,
+    copies: StateCopies,
+    source: SnapshotSource,
+    admission: Admission,
+    applier: Applier,
+) -> Checkpoints:
+    return Checkpoints(
+        ground.config,
+        ground.node,
+        ground.state,
+        ground.store,
+        copies,
+        source,
+        ground.commits,
+        ground.turns,
+        ground.health,
+        ground.events,
+        ground.counters,
+        ground.probe,
+        compact=admission.compact,
+        installed=applier.snapshot_installed,
+    )
+
+
+def _driver(
+    ground: _Ground, applier: Applier, leasing: Leasing, source: SnapshotSource, sink: SnapshotSink
+) -> Driver:
+    outbox = Outbox(
+        ground.node,
+        ground.writes,
+        ground.counters,
+        batch_bytes_max=ground.config.batch_bytes_max,
+        relayed_bytes_max=ground.config.pending_bytes_max,
+    )
+    return Driver(
+        ground.config,
+        ground.node,
+        ground.state,
+        ground.membership,
+        ground.transport,
+        ground.clock,
+        ground.events,
+        ground.counters,
+        ground.probe,
+        ground.health,
+        ground.turns,
+        ground.commits,
+        applier=applier,
+        writes=ground.writes,
+        reads=ground.reads,
+        outbox=outbox,
+        leasing=leasing,
+        source=source,
+        sink=sink,
+    )
+
+
+def _view(ground: _Ground) -> ReplicaView:
+    return ReplicaView(
+        node=ground.node,
+        state=ground.state,
+        membership=ground.membership,
+        addresses=ground.config.members,
+        links=ground.transport,
+        health=ground.health,
+        writes=ground.writes,
+        reads=ground.reads,
     )

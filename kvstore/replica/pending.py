@@ -28,7 +28,7 @@ COMMAND_BYTES = 64
 class _Request:
     command: Command
     future: "asyncio.Future[Result]"
-    deadline: float
+    deadline_s: float
     size: int
 
 
@@ -58,11 +58,11 @@ def command_bytes(command: Command) -> int:
 class PendingWrites:
     """All writes of this node that are not answered yet, within bounds.
 
-    `life` and `origin` name this process in its bundles.
+    `origin`, this node, and `start`, which of its starts this is, name the process in its bundles.
     """
 
     origin: int
-    life: int
+    start: int
     requests_max: int
     bytes_max: int
     bundle_bytes_max: int
@@ -72,7 +72,7 @@ class PendingWrites:
     bytes: int = 0
     _next_number: int = 1
 
-    def add(self, command: Command, future: "asyncio.Future[Result]", deadline: float) -> None:
+    def add(self, command: Command, future: "asyncio.Future[Result]", deadline_s: float) -> None:
         """Join the open bundle. Raises Overloaded at a bound."""
         size = command_bytes(command)
         if self.requests >= self.requests_max or self.bytes + size > self.bytes_max:
@@ -81,7 +81,7 @@ class PendingWrites:
             )
         self.requests += 1
         self.bytes += size
-        self.open.append(_Request(command, future, deadline, size))
+        self.open.append(_Request(command, future, deadline_s, size))
 
     def seal(self) -> Sealed | None:
         """Number what is open, up to a bundle's size; None if nothing is."""
@@ -97,7 +97,7 @@ class PendingWrites:
         self._next_number += 1
         floor = min(self.sealed, default=number)
         commands = tuple(request.command for request in taken)
-        bundle = Bundle(self.origin, self.life, number, floor, commands)
+        bundle = Bundle(self.origin, self.start, number, floor, commands)
         sealed = self.sealed[number] = Sealed(number, encode(bundle), taken)
         return sealed
 
@@ -111,28 +111,28 @@ class PendingWrites:
             if not request.future.done():
                 request.future.set_result(result)
 
-    def expire(self, now: float) -> None:
+    def expire(self, now_s: float) -> None:
         """Answer the requests whose time is up. A bundle that nobody waits for is given up."""
-        if any(request.deadline <= now for request in self.open):
+        if any(request.deadline_s <= now_s for request in self.open):
             waiting, self.open = self.open, deque()
             for request in waiting:
-                if request.deadline > now:
+                if request.deadline_s > now_s:
                     self.open.append(request)
                 else:
                     self._reject(request, NoQuorum(_NOT_SENT))
         for sealed in list(self.sealed.values()):
-            if sealed.requests and all(r.deadline <= now for r in sealed.requests):
+            if sealed.requests and all(r.deadline_s <= now_s for r in sealed.requests):
                 del self.sealed[sealed.number]
                 error: KvError
                 error = NoQuorum(_NOT_SENT) if sealed.sent_in == ZERO else OutcomeUnknown(_UNKNOWN)
                 for request in sealed.requests:
                     self._reject(request, error)
             else:
-                self._expire_some(sealed, now)
+                self._expire_some(sealed, now_s)
 
-    def _expire_some(self, sealed: Sealed, now: float) -> None:
+    def _expire_some(self, sealed: Sealed, now_s: float) -> None:
         for request in sealed.requests:
-            if request.deadline <= now and not request.future.done():
+            if request.deadline_s <= now_s and not request.future.done():
                 request.future.set_exception(OutcomeUnknown(_UNKNOWN))
 
     def fail_all(self, unsent: KvError, sent: KvError) -> None:
@@ -166,12 +166,12 @@ class PendingReads:
     _ready: list[tuple[int, int]] = field(default_factory=list)
     _next_token: int = 1
 
-    def add(self, future: "asyncio.Future[None]", deadline: float) -> None:
+    def add(self, future: "asyncio.Future[None]", deadline_s: float) -> None:
         """Raises Overloaded at the bound."""
         if self.reads >= self.reads_max:
             raise Overloaded(f"{self.reads} reads are waiting here already")
         self.reads += 1
-        self._open.append((future, deadline))
+        self._open.append((future, deadline_s))
 
     def take_token(self) -> int | None:
         """A token for all reads that came since the last one; None if there are none."""
@@ -202,27 +202,27 @@ class PendingReads:
             if not future.done():
                 future.set_result(None)
 
-    def expire(self, now: float) -> set[int]:
+    def expire(self, now_s: float) -> set[int]:
         """Answer the reads whose time is up; the tokens nobody waits for any more."""
         given_up = set()
         for token, group in list(self._groups.items()):
-            kept = self._keep(group, now)
+            kept = self._keep(group, now_s)
             if kept:
                 self._groups[token] = kept
             else:
                 del self._groups[token]
                 given_up.add(token)
-        self._open = self._keep(self._open, now)
+        self._open = self._keep(self._open, now_s)
         self._ready = [(slot, token) for slot, token in self._ready if token not in given_up]
         return given_up
 
     def _keep(
-        self, group: list[tuple["asyncio.Future[None]", float]], now: float
+        self, group: list[tuple["asyncio.Future[None]", float]], now_s: float
     ) -> list[tuple["asyncio.Future[None]", float]]:
         kept = []
-        for future, deadline in group:
-            if deadline > now:
-                kept.append((future, deadline))
+        for future, deadline_s in group:
+            if deadline_s > now_s:
+                kept.append((future, deadline_s))
                 continue
             self.reads -= 1
             if not future.done():

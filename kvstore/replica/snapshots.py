@@ -90,7 +90,7 @@ class SnapshotSource:
         fresh = built is not None and built.through + 1 >= first_slot
         if built is not None and (ask.snapshot == built.name or fresh):
             built.idle_ticks = 0
-            # Asked for one that is gone (of an earlier life, say): begin anew with this one.
+            # Asked for one that is gone (of an earlier start, say): begin anew with this one.
             self._send_piece(peer, built, ask.offset if ask.snapshot == built.name else 0)
         elif self._building is None:
             # Else a busy log is truncated past the copy before it is done, time after time.

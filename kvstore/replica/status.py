@@ -1,13 +1,18 @@
 """What a node says of itself and of the cluster, as far as it knows."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 
-from paxos.node import Role
-
-if TYPE_CHECKING:
-    from kvstore.replica.replica import Replica
+from kvstore.config import Address
+from kvstore.peers.membership import Membership
+from kvstore.replica.health import Health
+from kvstore.replica.pending import PendingReads, PendingWrites
+from kvstore.replica.ports import PeerLinks
+from kvstore.state.state_machine import StateMachine
+from paxos.ballot import NodeId
+from paxos.node import Node, Role
 
 
 class MemberStatus(msgspec.Struct, frozen=True):
@@ -44,91 +49,102 @@ class NodeStatus(msgspec.Struct, frozen=True):
     members: tuple[MemberStatus, ...]
 
 
-def status_of(replica: "Replica") -> NodeStatus:
-    """A consistent picture, taken between two steps."""
-    node, state = replica.node, replica.state
-    reason = why_not_ready(replica)
-    return NodeStatus(
-        id=node.id,
-        role=str(node.role),
-        leader=node.leader,
-        ballot=str(node.ballot),
-        ready=not reason,
-        reason=reason,
-        chosen_through=node.chosen_through,
-        applied_through=state.applied_through,
-        checkpointed_through=state.checkpointed_through,
-        log_first_slot=node.acceptor.first_slot,
-        log_bytes=node.acceptor.log_bytes,
-        revision=state.revision,
-        compacted_revision=state.compacted_revision,
-        digest=state.digest.hex(),
-        cluster_id=replica.membership.cluster_id,
-        incarnation=replica.membership.incarnation,
-        members=tuple(_member(replica, member) for member in sorted(replica.config.members)),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaView:
+    """Looks at the parts of one replica, and changes nothing. `addresses` are the peer addresses of
+    all members."""
 
+    node: Node
+    state: StateMachine
+    membership: Membership
+    addresses: Mapping[NodeId, Address]
+    links: PeerLinks
+    health: Health
+    writes: PendingWrites
+    reads: PendingReads
 
-def why_not_ready(replica: "Replica") -> str:
-    """A sentence for /readyz; "" if the node is ready."""
-    node, membership = replica.node, replica.membership
-    if replica.failure:
-        return f"failed: {replica.failure}"
-    if not membership.formed:
-        missing = sorted(membership.quorums.members - membership.agreed)
-        reason = f"the cluster has not formed yet: waiting for nodes {missing}"
-        return "; ".join([reason, *membership.refused_by.values()])
-    if node.leader is None:
-        return "; ".join(["no leader is known", *membership.refused_by.values()])
-    if node.role is Role.LEADER and not node.serves_reads:
-        return "leading, and not yet through with what earlier leaders left"
-    if node.leader != node.id and not replica.transport.connected(node.leader):
-        return f"no link to the leader, node {node.leader}"
-    return ""
+    def status(self) -> NodeStatus:
+        """A consistent picture, taken between two steps."""
+        node, state = self.node, self.state
+        reason = self.why_not_ready()
+        return NodeStatus(
+            id=node.id,
+            role=str(node.role),
+            leader=node.leader,
+            ballot=str(node.ballot),
+            ready=not reason,
+            reason=reason,
+            chosen_through=node.chosen_through,
+            applied_through=state.applied_through,
+            checkpointed_through=state.checkpointed_through,
+            log_first_slot=node.acceptor.first_slot,
+            log_bytes=node.acceptor.log_bytes,
+            revision=state.revision,
+            compacted_revision=state.compacted_revision,
+            digest=state.digest.hex(),
+            cluster_id=self.membership.cluster_id,
+            incarnation=self.membership.incarnation,
+            members=tuple(self._member(member) for member in sorted(self.addresses)),
+        )
 
+    def why_not_ready(self) -> str:
+        """A sentence for /readyz; "" if the node is ready."""
+        node, membership = self.node, self.membership
+        if self.health.failure:
+            return f"failed: {self.health.failure}"
+        if not membership.formed:
+            missing = sorted(membership.quorums.members - membership.agreed)
+            reason = f"the cluster has not formed yet: waiting for nodes {missing}"
+            return "; ".join([reason, *membership.refused_by.values()])
+        if node.leader is None:
+            return "; ".join(["no leader is known", *membership.refused_by.values()])
+        if node.role is Role.LEADER and not node.serves_reads:
+            return "leading, and not yet through with what earlier leaders left"
+        if node.leader != node.id and not self.links.connected(node.leader):
+            return f"no link to the leader, node {node.leader}"
+        return ""
 
-def _member(replica: "Replica", member: int) -> MemberStatus:
-    node = replica.node
-    own = member == node.id
-    host, port = replica.config.members[member]
-    leading = node.role is Role.LEADER
-    chosen = node.chosen_through if own else node.progress.get(member) if leading else None
-    lag: int | None = None
-    if chosen is not None:
-        lag = max(0, max(node.chosen_through, node.learner.wanted_through) - chosen)
-    if own:
-        role: str | None = str(node.role)
-    elif member == node.leader:
-        role = str(Role.LEADER)
-    else:
-        role = str(Role.FOLLOWER) if node.leader is not None else None
-    return MemberStatus(
-        id=member,
-        peer_address=f"{host}:{port}",
-        client_address=replica.membership.client_addresses.get(member),
-        role=role,
-        connected=own or replica.transport.connected(member),
-        chosen_through=chosen,
-        lag=lag,
-    )
+    def _member(self, member: NodeId) -> MemberStatus:
+        node = self.node
+        own = member == node.id
+        host, port = self.addresses[member]
+        leading = node.role is Role.LEADER
+        chosen = node.chosen_through if own else node.progress.get(member) if leading else None
+        lag: int | None = None
+        if chosen is not None:
+            lag = max(0, max(node.chosen_through, node.learner.wanted_through) - chosen)
+        if own:
+            role: str | None = str(node.role)
+        elif member == node.leader:
+            role = str(Role.LEADER)
+        else:
+            role = str(Role.FOLLOWER) if node.leader is not None else None
+        return MemberStatus(
+            id=member,
+            peer_address=f"{host}:{port}",
+            client_address=self.membership.client_addresses.get(member),
+            role=role,
+            connected=own or self.links.connected(member),
+            chosen_through=chosen,
+            lag=lag,
+        )
 
-
-def gauges(replica: "Replica") -> dict[str, float]:
-    """The numbers for /metrics; names get the prefix `kvstore_`."""
-    node, state = replica.node, replica.state
-    return {
-        "is_leader": float(node.role is Role.LEADER),
-        "has_leader": float(node.leader is not None),
-        "ballot_round": float(node.ballot.round),
-        "chosen_through": float(node.chosen_through),
-        "applied_through": float(state.applied_through),
-        "checkpointed_through": float(state.checkpointed_through),
-        "log_first_slot": float(node.acceptor.first_slot),
-        "log_bytes": float(node.acceptor.log_bytes),
-        "slots_in_flight": float(node.proposer.in_flight),
-        "writes_waiting": float(replica.writes.requests),
-        "reads_waiting": float(replica.reads.reads),
-        "overlay_bytes": float(state.unwritten_bytes),
-        "revision": float(state.revision),
-        "compacted_revision": float(state.compacted_revision),
-    }
+    def gauges(self) -> dict[str, float]:
+        """The numbers for /metrics; names get the prefix `kvstore_`."""
+        node, state = self.node, self.state
+        return {
+            "is_leader": float(node.role is Role.LEADER),
+            "has_leader": float(node.leader is not None),
+            "ballot_round": float(node.ballot.round),
+            "chosen_through": float(node.chosen_through),
+            "applied_through": float(state.applied_through),
+            "checkpointed_through": float(state.checkpointed_through),
+            "log_first_slot": float(node.acceptor.first_slot),
+            "log_bytes": float(node.acceptor.log_bytes),
+            "slots_in_flight": float(node.proposer.in_flight),
+            "writes_waiting": float(self.writes.requests),
+            "reads_waiting": float(self.reads.reads),
+            "overlay_bytes": float(state.unwritten_bytes),
+            "revision": float(state.revision),
+            "compacted_revision": float(state.compacted_revision),
+        }

@@ -8,7 +8,7 @@ import queue
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -18,9 +18,9 @@ import lmdb
 from kvstore.errors import StorageFailed
 from kvstore.storage.disk import SYSTEM_DISK, Disk
 from kvstore.storage.environment import damaged
-from paxos.ballot import ZERO, Ballot, Slot
-from paxos.effects import ChosenThrough, Promised, Record, Restored, Truncation
+from paxos.ballot import Ballot, Slot
 from paxos.messages import LogEntry
+from paxos.records import ChosenThrough, Promised, Record, Restored, Truncation, fold
 
 _HEAD = struct.Struct(">QII")
 _BALLOT = struct.Struct(">QI")
@@ -43,7 +43,7 @@ class LogStore:
             raise damaged(path, str(error)) from error
 
     def restore(self) -> Restored:
-        """Everything that earlier lives made durable."""
+        """Everything that earlier starts made durable."""
         try:
             return self._restore()
         except lmdb.Error as error:
@@ -51,15 +51,23 @@ class LogStore:
 
     def _restore(self) -> Restored:
         with self._env.begin() as txn:
-            first_slot = _SLOT.unpack(txn.get(b"first_slot", _SLOT.pack(1), db=self._meta))[0]
-            chosen = _SLOT.unpack(txn.get(b"chosen_through", _SLOT.pack(0), db=self._meta))[0]
-            promised = txn.get(b"promised", _BALLOT.pack(*ZERO), db=self._meta)
-            entries = tuple(self._entry(key, data) for key, data in txn.cursor(db=self._log))
-        slots = {entry.slot for entry in entries}
-        for slot in range(first_slot, chosen + 1):
+            restored = fold(self._records(txn))
+        slots = {entry.slot for entry in restored.entries}
+        for slot in range(restored.first_slot, restored.chosen_through + 1):
             if slot not in slots:
                 raise damaged(self._path, f"the entry of chosen slot {slot} is missing")
-        return Restored(Ballot(*_BALLOT.unpack(promised)), entries, first_slot, chosen)
+        return restored
+
+    def _records(self, txn: "lmdb.Transaction[bytes]") -> Iterator[Record]:
+        """What is left of the records: the last one of each kind, and of each slot."""
+        if (data := txn.get(b"promised", db=self._meta)) is not None:
+            yield Promised(Ballot(*_BALLOT.unpack(data)))
+        if (data := txn.get(b"first_slot", db=self._meta)) is not None:
+            yield Truncation(_SLOT.unpack(data)[0])
+        for key, data in txn.cursor(db=self._log):
+            yield self._entry(key, data)
+        if (data := txn.get(b"chosen_through", db=self._meta)) is not None:
+            yield ChosenThrough(_SLOT.unpack(data)[0])
 
     def _entry(self, key: bytes, data: bytes) -> LogEntry:
         slot: Slot = _SLOT.unpack(key)[0]

@@ -41,12 +41,13 @@ class Step:
     """What `operation` does: nothing unless `(state == operand) is equal`; then the state is
     `result`, or what it was if that is None.
 
-    It takes effect between `called` and `deadline`, in seconds; an optional one has no deadline.
+    It takes effect between `called` and `deadline_s`, both in seconds; an optional one has no
+    deadline.
     """
 
     operation: CallRecord
     called: float
-    deadline: float
+    deadline_s: float
     equal: bool
     operand: int
     result: int | None
@@ -86,13 +87,13 @@ def steps_of(operations: Iterable[CallRecord]) -> Steps:
     required, optional = [], []
     for step in steps:
         unwritten = step.equal and step.operand >= _FIRST_VALUE and step.operand not in writers
-        if step.deadline < math.inf:
+        if step.deadline_s < math.inf:
             required.append(step)
-            impossible |= unwritten or step.called > step.deadline
+            impossible |= unwritten or step.called > step.deadline_s
         elif not unwritten:
             optional.append(step)
     _merge_unasked(steps)
-    required.sort(key=lambda step: (step.called, step.deadline))
+    required.sort(key=lambda step: (step.called, step.deadline_s))
     optional.sort(key=lambda step: step.called)
     return Steps(required, optional, impossible)
 
@@ -174,12 +175,12 @@ def _writers(steps: list[Step]) -> dict[int, Step]:
 
 def _narrow_deadlines(steps: list[Step], writers: dict[int, Step]) -> None:
     """A write takes effect before the first return of those who saw its value."""
-    queue = deque(step for step in steps if step.deadline < math.inf)
+    queue = deque(step for step in steps if step.deadline_s < math.inf)
     while queue:
         step = queue.popleft()
         writer = writers.get(step.operand) if step.equal else None
-        if writer is not None and step.deadline < writer.deadline:
-            writer.deadline = step.deadline
+        if writer is not None and step.deadline_s < writer.deadline_s:
+            writer.deadline_s = step.deadline_s
             queue.append(writer)
 
 

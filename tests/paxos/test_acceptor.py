@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from paxos.acceptor import PIECE_BYTES_MAX, Acceptor
 from paxos.ballot import ZERO, Ballot
-from paxos.effects import Effects, Promised, Restored, Truncation
+from paxos.effects import Effects
 from paxos.messages import Accept, Accepted, Fetch, Fetched, LogEntry, Nack, Prepare, Promise
 from paxos.messages import Truncated as TruncatedMessage
+from paxos.records import Promised, Restored, Truncation
 
 LOW, MID, HIGH = Ballot(1, 1), Ballot(2, 2), Ballot(3, 3)
 

@@ -7,10 +7,10 @@ from paxos.reads import REMOTE_READS_MAX, Reads
 from tests.support.paxos_cluster import TIMEOUT, lead_without_phase_2, led
 
 
-def reads(n: int = 3, life: int = 1) -> tuple[Reads, Effects]:
+def reads(n: int = 3, start: int = 1) -> tuple[Reads, Effects]:
     out = Effects()
     quorums = majority(range(1, n + 1))
-    return Reads(1, quorums, lambda: out, resend_ticks=3, first_request=life << 32), out
+    return Reads(1, quorums, lambda: out, resend_ticks=3, first_request=start << 32), out
 
 
 def test_a_read_waits_for_a_quorum_that_answers_its_probe() -> None:
@@ -101,9 +101,9 @@ def test_a_lost_request_is_asked_again_and_the_old_answer_does_not_count() -> No
     assert out.reads == []
 
 
-def test_no_life_takes_the_answer_meant_for_an_earlier_one() -> None:
-    before, out_before = reads(life=1)
-    after, out_after = reads(life=2)
+def test_no_start_takes_the_answer_meant_for_an_earlier_one() -> None:
+    before, out_before = reads(start=1)
+    after, out_after = reads(start=2)
     for one, out in ((before, out_before), (after, out_after)):
         one.add(1)
         one.ask_leader(3)

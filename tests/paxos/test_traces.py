@@ -22,13 +22,26 @@ from typing import Any
 import pytest
 
 from paxos.ballot import NodeId
-from paxos.effects import ChosenThrough, Promised, Truncation
 from paxos.messages import AnyMessage, LogEntry, Message
-from proof.simulation.tell.describe import describe, describe_record, value_text
+from paxos.records import ChosenThrough, Promised, Record, Truncation
+from proof.simulation.tell.describe import describe, describe_entries, value_text
 from tests.support.paths import ROOT
 from tests.support.paxos_cluster import Cluster
 
 TRACES = ROOT / "tests" / "traces"
+
+
+def describe_record(record: Record) -> str:
+    """What an acceptor writes to its disk."""
+    match record:
+        case Promised(ballot):
+            return f"promised {ballot}"
+        case LogEntry():
+            return describe_entries((record,))
+        case ChosenThrough(slot):
+            return f"chosen through {slot}"
+        case Truncation(slot):
+            return f"log begins at slot {slot}"
 
 
 def event_text(event: object) -> str:

@@ -110,8 +110,9 @@ class MemoryReplica:
     async def _barrier(self, timeout_s: float) -> None:
         self.maybe_fail(timeout_s)
 
-    async def copy_state(self, path: Path) -> None:
+    async def copy_state(self, path: Path) -> int:
         self._store.copy_to(path)
+        return self.state.checkpointed_through
 
     def maybe_fail(self, timeout_s: float) -> None:
         self.timeouts.append(timeout_s)

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
-from paxos.effects import ChosenThrough, Effects, Promised, Record, Restored, Truncation
-from paxos.messages import Accept, Accepted, AnyMessage, LogEntry, Prepare, Promise
+from paxos.effects import Effects
+from paxos.messages import Accept, Accepted, AnyMessage, Prepare, Promise
 from paxos.node import Node, NodeConfig
 from paxos.quorum import QuorumSystem, majority
+from paxos.records import Record, RecordFold
 
 Packet = tuple[NodeId, NodeId, AnyMessage]
 """Sender, receiver, message."""
@@ -38,38 +39,12 @@ Group = tuple[list[Record], list[tuple[NodeId, AnyMessage]]]
 
 
 @dataclass
-class Disk:
-    """What the records written so far add up to: the twin of the log storage."""
-
-    promised: Ballot = ZERO
-    first_slot: Slot = 1
-    chosen_through: Slot = 0
-    entries: dict[Slot, LogEntry] = field(default_factory=dict)
-
-    def write(self, record: Record) -> None:
-        match record:
-            case Promised():
-                self.promised = max(self.promised, record.ballot)
-            case LogEntry():
-                self.entries[record.slot] = record
-            case Truncation():
-                self.first_slot = record.first_slot
-                self.entries = {s: e for s, e in self.entries.items() if s >= record.first_slot}
-            case ChosenThrough():
-                self.chosen_through = record.slot
-
-    def restored(self) -> Restored:
-        entries = tuple(self.entries.values())
-        return Restored(self.promised, entries, self.first_slot, self.chosen_through)
-
-
-@dataclass
 class Host:
     """One member: a node or none (crashed), its disk, and how far its state machine is."""
 
     node: Node | None = None
-    lives: int = 0
-    disk: Disk = field(default_factory=Disk)
+    starts: int = 0
+    disk: RecordFold = field(default_factory=RecordFold)
     writing: deque[Group] = field(default_factory=deque)
     applied_through: Slot = 0
     checkpoint: Slot = 0
@@ -190,15 +165,15 @@ class Cluster:
         self.on_event(i, "crashed")
 
     def restart(self, i: NodeId) -> None:
-        """A new life from the records; the state machine replays from its checkpoint."""
+        """A new start from the records; the state machine replays from its checkpoint."""
         host = self.hosts[i]
-        host.lives += 1
-        config = NodeConfig(i, self.quorums, life=host.lives, **self._config)
-        old = host.disk.restored() if host.lives > 1 else None
+        host.starts += 1
+        config = NodeConfig(i, self.quorums, start=host.starts, **self._config)
+        old = host.disk.restored() if host.starts > 1 else None
         host.node = node = Node(config, lambda n: self._jitter(i, n), old)
         assert node.acceptor.promised >= host.answered, f"node {i} took back a promise"
         host.applied_through = max(host.checkpoint, node.chosen_through)
-        if host.lives > 1:
+        if host.starts > 1:
             self.on_event(i, "restarted")
         self.check_log(i)
         if host.checkpoint > node.chosen_through:
@@ -273,7 +248,7 @@ class Cluster:
             persist, send = host.writing.popleft()
             for record in persist:
                 self.on_event(i, record)
-                host.disk.write(record)
+                host.disk.add(record)
             for to, message in send:
                 self._check_backed(i, message)
                 if to != i:

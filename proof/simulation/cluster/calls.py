@@ -7,16 +7,14 @@ answer, the node may die with the request in hand, and the caller's patience may
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from kvstore.errors import KvError, OutcomeUnknown, RevisionCompacted, RevisionInFuture
 from kvstore.replica.replica import Replica
 from paxos.ballot import NodeId
+from proof.simulation.cluster.membership import SimulatedCluster
 from proof.simulation.machine.scheduler import Process
 from proof.simulation.tell.trace import Answered, Asked
-
-if TYPE_CHECKING:
-    from proof.simulation.cluster.world import World
 
 T = TypeVar("T")
 Work = Callable[[Replica], Coroutine[Any, Any, T]]
@@ -36,7 +34,9 @@ class Broken(Exception):
 class SimulatedCaller:
     """A client's program. `node` is where its next request goes; after a failure, elsewhere."""
 
-    def __init__(self, world: "World", number: int, node: NodeId, timeout_s: float) -> None:
+    def __init__(
+        self, world: SimulatedCluster, number: int, node: NodeId, timeout_s: float
+    ) -> None:
         self.world = world
         self.number = number
         self.node = node

@@ -4,7 +4,6 @@ fails them, with time-outs, and with retries at other nodes under one idempotenc
 
 import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from kvstore.commands.commands import (
     ABSENT,
@@ -34,11 +33,9 @@ from proof.histories.history import (
 from proof.histories.history import DeleteCall as DeleteCall
 from proof.histories.history import PutCall as PutCall
 from proof.simulation.cluster.calls import Broken, SimulatedCaller, Work
+from proof.simulation.cluster.membership import SimulatedCluster
 from proof.simulation.cluster.scenario import CALLS, LEADER, ClientPlan
 from proof.simulation.cluster.transactions import Part, draw_transaction, parts_done, parts_possible
-
-if TYPE_CHECKING:
-    from proof.simulation.cluster.world import World
 
 PATIENCE_S = 0.05
 """Between an attempt that failed and the next."""
@@ -47,7 +44,7 @@ PATIENCE_S = 0.05
 class SimulatedClient(SimulatedCaller):
     """Runs its plan, and records what it was told in the world's history."""
 
-    def __init__(self, world: "World", plan: ClientPlan) -> None:
+    def __init__(self, world: SimulatedCluster, plan: ClientPlan) -> None:
         super().__init__(world, plan.id, plan.home, plan.timeout_s)
         self.plan = plan
         self.done = False

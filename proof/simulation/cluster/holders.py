@@ -5,17 +5,14 @@ compares. Its key lives outside the keys of the other clients, whose histories k
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from kvstore.commands.commands import Grant, Put, Revoke, StoreCommand
 from kvstore.commands.results import Granted, NoLease
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.replica import Replica
 from proof.simulation.cluster.clients import SimulatedClient
+from proof.simulation.cluster.membership import SimulatedCluster
 from proof.simulation.cluster.scenario import ClientPlan
-
-if TYPE_CHECKING:
-    from proof.simulation.cluster.world import World
 
 LEASES = 4
 """That each holder has, one after the other."""
@@ -24,7 +21,7 @@ LEASES = 4
 class SimulatedHolder(SimulatedClient):
     """Holds one lease at a time."""
 
-    def __init__(self, world: "World", plan: ClientPlan) -> None:
+    def __init__(self, world: SimulatedCluster, plan: ClientPlan) -> None:
         super().__init__(world, plan)
         self._next_lease = 1000 * plan.id
 

@@ -1,34 +1,30 @@
 """One member of a simulated cluster: a machine with a disk, and the programs that live on it.
 
-The program is the production one, opened by `open_replica`. It is only looked at: the
-taps set here call the monitor and then do what was there before.
+The program is the production one, opened by `open_replica`, and only listened to.
 """
 
-import random
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 from kvstore.config import Config
 from kvstore.errors import StorageError, StorageFailed
 from kvstore.event_log import EventLog
-from kvstore.peers.frames import PeerMessage
-from kvstore.replica.open import Machine, open_replica
+from kvstore.replica.machine import Machine
+from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
-from kvstore.state.state_machine import AppliedBundle, StateMachine
 from kvstore.storage.log import LogStore
 from paxos.ballot import NodeId, Slot
-from paxos.effects import Record
 from paxos.messages import LogEntry
+from paxos.node import Node
+from paxos.records import Record
+from proof.simulation.cluster.listening import MemberProbe
+from proof.simulation.cluster.surroundings import Surroundings
 from proof.simulation.judge.durable import DurableLog
 from proof.simulation.machine.disk import SimulatedDisk, SimulatedLogWriter
 from proof.simulation.machine.scheduler import Process
-from proof.simulation.machine.taps import before, tap_consensus
 from proof.simulation.tell.describe import value_text
 from proof.simulation.tell.trace import Happened, SlotIs
-
-if TYPE_CHECKING:
-    from proof.simulation.cluster.world import World
 
 WALL_MS_START = 1_700_000_000_000
 
@@ -76,12 +72,12 @@ _LOGGED = {
 class SimulatedMember:
     """`id` of the cluster. At most one of its programs runs at a time."""
 
-    def __init__(self, world: "World", id: NodeId) -> None:
+    def __init__(self, world: Surroundings, id: NodeId) -> None:
         scenario = world.scenario
         self.world = world
         self.id = id
         self.disk = SimulatedDisk(world.randomness(f"disk/{id}"), scenario.disk_latency_s)
-        self.lives = 0
+        self.starts = 0
         self.process: Process | None = None
         self.replica: Replica | None = None
         self.disk_lost = False
@@ -104,35 +100,35 @@ class SimulatedMember:
         return self.process is not None
 
     @property
-    def log_path(self) -> Any:
+    def log_path(self) -> Path:
         return self.config.data_dir / "log.mdb"
 
     def happened(self, name: str, text: str = "") -> None:
         """Into the trace."""
         self.world.trace.add(Happened(self.world.scheduler.now_us, self.id, name, text))
 
-    # -- lives ------------------------------------------------------------------------------
+    # -- starts -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin a new life, unless one is under way; after a clean stop if one is."""
+        """Start its program, unless it runs; after a clean stop if one is under way."""
         if self.process is not None:
             self._start_again = True
             return
         self._start_again = False
-        self.lives += 1
+        self.starts += 1
         world, scenario = self.world, self.world.scenario
         world.network.host_up(self.id)
         self._failures_before = self.disk.failures
         self.process = Process(
             world.scheduler,
-            f"node-{self.id}/{self.lives}",
+            f"node-{self.id}/{self.starts}",
             rate=scenario.clock_rates[self.id - 1],
             sockets=world.network,
             blocking=self.disk,
         )
         world.processes.append(self.process)
-        self.happened("started", f"life {self.lives}")
-        if self.lives > 1:
+        self.happened("started", f"life {self.starts}")
+        if self.starts > 1:
             world.reached("restart")
         process = self.process
         process.post(0, lambda: process.create_task(self._live(process)))
@@ -142,8 +138,9 @@ class SimulatedMember:
         machine = Machine(
             clock=VirtualClock(process, self.world.scenario.clock_skews_ms[self.id - 1]),
             disk=self.disk,
-            randomness=self.world.randomness(f"node/{self.id}/{self.lives}"),
+            randomness=self.world.randomness(f"node/{self.id}/{self.starts}"),
             log_writer=partial(self._log_writer, process),
+            probe=self._probe(),
         )
         try:
             replica = await open_replica(self.config, Events(self), machine)
@@ -154,7 +151,6 @@ class SimulatedMember:
             self._ended(silently=False)
             return
         self.replica = replica
-        self._tap(replica)
         await replica.wait_failed()
         self._check_failure(replica.failure)
         try:
@@ -236,75 +232,33 @@ class SimulatedMember:
 
     # -- looking on -------------------------------------------------------------------------
 
-    def _tap(self, replica: Replica) -> None:
-        monitor = self.world.monitor
-        monitor.on_restart(self.id, replica.node)
-        monitor.check_digest(self.id, replica.state.applied_through, whole_digest(replica.state))
-        tap_consensus(replica, self.world.reached)
-        before(
-            replica.node,
-            "_accept_own",
-            lambda accept: monitor.on_proposed(accept.ballot, accept.slot, accept.value),
+    def _probe(self) -> MemberProbe:
+        return MemberProbe(
+            self.id,
+            self.world.monitor,
+            self.world.reached,
+            log=self._durable_log,
+            formed=lambda: self.replica is None or self.replica.membership.formed,
+            role_is=self._role_is,
+            now_applied=self._now_applied,
         )
-        self._tap_transport(replica)
-        self._tap_state(replica)
-        step = replica._run_step
 
-        def run_step() -> None:
-            step()
-            if replica.node.role != self._role:
-                self._role = replica.node.role
-                self.happened(str(replica.node.role), f"ballot {replica.node.ballot}")
+    def _durable_log(self) -> DurableLog:
+        return DurableLog(self.disk.files, self.log_path)
 
-        replica._run_step = run_step  # type: ignore[method-assign]
+    def _role_is(self, node: Node) -> None:
+        if node.role != self._role:
+            self._role = node.role
+            self.happened(str(node.role), f"ballot {node.ballot}")
 
-    def _tap_transport(self, replica: Replica) -> None:
-        monitor, transport, node = self.world.monitor, replica.transport, replica.node
-        log = DurableLog(self.disk.files, self.log_path)
-        send, receive = transport.send, node.receive
-
-        def tapped_send(to: NodeId, message: PeerMessage) -> None:
-            if not replica.membership.formed:
-                monitor.violated("durable promise", f"node {self.id} sends before it has formed")
-            monitor.on_send(self.id, log, message)
-            send(to, message)
-
-        def tapped_receive(sender: NodeId, message: Any) -> None:
-            if sender == self.id:
-                monitor.on_own(self.id, log, message)
-            receive(sender, message)
-
-        transport.send = tapped_send  # type: ignore[method-assign]
-        node.receive = tapped_receive  # type: ignore[method-assign]
-
-    def _tap_state(self, replica: Replica) -> None:
-        monitor, state = self.world.monitor, replica.state
-        apply, load = state.apply, state.load
-
-        def tapped_apply(slot: Slot, value: bytes) -> list[AppliedBundle]:
-            applied = apply(slot, value)
-            monitor.on_apply(self.id, slot, value, applied, whole_digest(state))
-            for is_now in ("chosen", "applied"):
-                self._slot_is(slot, is_now, monitor.chosen_ballot(slot), value)
-            return applied
-
-        def tapped_load() -> None:
-            before = state.applied_through
-            load()
-            if state.applied_through < before:
-                monitor.violated(
-                    "prefix",
-                    f"node {self.id} went back from slot {before} to {state.applied_through}",
-                )
-            monitor.check_digest(self.id, state.applied_through, whole_digest(state))
-
-        state.apply = tapped_apply  # type: ignore[method-assign]
-        state.load = tapped_load  # type: ignore[method-assign]
+    def _now_applied(self, slot: Slot, value: bytes) -> None:
+        for is_now in ("chosen", "applied"):
+            self._slot_is(slot, is_now, self.world.monitor.chosen_ballot(slot), value)
 
     def _committed(self, records: list[Record], groups: int) -> None:
         if groups > 1:
             self.world.reached("commits shared")
-        log = DurableLog(self.disk.files, self.log_path)
+        log = self._durable_log()
         for record in records:
             self.world.monitor.on_commit(self.id, log, record)
             if isinstance(record, LogEntry):
@@ -316,16 +270,3 @@ class SimulatedMember:
             f"{now_us}/{self.id}/{slot}/{state}/{ballot}".encode() + value,
             lambda: SlotIs(now_us, self.id, slot, state, ballot, value_text(value)),
         )
-
-
-def whole_digest(state: StateMachine) -> bytes:
-    """The running digest, and the scalar part of the state that it does not cover."""
-    if state.applied_through == 0:
-        return b""
-    scalars = (state.revision, state.compacted_revision, state.clock_ms)
-    return state.digest + repr(scalars).encode() + state._sessions.encode()
-
-
-def seeded(seed: int) -> Callable[[str], random.Random]:
-    """Independent streams of randomness, by name: using more of one does not change another."""
-    return lambda name: random.Random(f"{seed}/{name}")

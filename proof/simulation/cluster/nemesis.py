@@ -5,17 +5,14 @@ add up, and what one fault took down another may bring back.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from paxos.ballot import NodeId
+from proof.simulation.cluster.member import SimulatedMember
+from proof.simulation.cluster.membership import SimulatedCluster
 from proof.simulation.cluster.scenario import LEADER, Fault
 from proof.simulation.machine.network import Pair
 from proof.simulation.machine.scheduler import Process
 from proof.simulation.tell.trace import FaultBegan, FaultEnded
-
-if TYPE_CHECKING:
-    from proof.simulation.cluster.member import SimulatedMember
-    from proof.simulation.cluster.world import World
 
 Undo = Callable[[], None]
 
@@ -33,7 +30,7 @@ RESETS = 0.5
 class Nemesis:
     """Runs in a program of its own, which nothing befalls."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: SimulatedCluster) -> None:
         self.world = world
         self.injected = 0
         self._process = Process(world.scheduler, "nemesis")
@@ -157,9 +154,8 @@ class Nemesis:
 
     def _hand_over(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo | None:
         replica = self.world.members[nodes[0]].replica
-        if replica is None or replica.node.hand_over() is None:
+        if replica is None or replica.begin_hand_over() is None:
             return None
-        replica.wake()
         return lambda: None
 
     # -- network ----------------------------------------------------------------------------

@@ -6,16 +6,13 @@ unless compaction overtakes it; then it is told so, and goes on from there.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from kvstore.errors import KvError, RevisionCompacted
 from kvstore.replica.feed import Interest, RevisionEvents
 from kvstore.replica.replica import Replica
 from kvstore.state.mvcc import KeyEvent
 from proof.simulation.cluster.calls import DELAY_S, SimulatedCaller
-
-if TYPE_CHECKING:
-    from proof.simulation.cluster.world import World
+from proof.simulation.cluster.membership import SimulatedCluster
 
 FIRST, END = b"k", b"m"
 """All keys of all clients are between these."""
@@ -28,7 +25,7 @@ _Told = list[RevisionEvents] | RevisionCompacted | None
 class SimulatedWatcher(SimulatedCaller):
     """Runs until the end of the world. `seen` is the last revision it was told of."""
 
-    def __init__(self, world: "World", number: int) -> None:
+    def __init__(self, world: SimulatedCluster, number: int) -> None:
         super().__init__(world, number, 1 + number % world.scenario.nodes, 1.0)
         self.seen = 1
         self._told: asyncio.Queue[_Told] = asyncio.Queue()

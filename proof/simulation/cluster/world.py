@@ -11,25 +11,17 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from kvstore.peers.frames import decode_message
-from paxos.ballot import ZERO, Ballot, NodeId
-from proof.histories.history import CallHistory
+from paxos.ballot import NodeId
 from proof.histories.linearizability import check
 from proof.simulation.cluster.clients import SimulatedClient
 from proof.simulation.cluster.holders import SimulatedHolder
-from proof.simulation.cluster.member import SimulatedMember, seeded
+from proof.simulation.cluster.membership import SimulatedCluster
 from proof.simulation.cluster.nemesis import DYING_S, Nemesis
 from proof.simulation.cluster.scenario import ClientPlan, Scenario
 from proof.simulation.cluster.watchers import SimulatedWatcher
-from proof.simulation.judge.coverage import Coverage
-from proof.simulation.judge.invariants import Monitor, Violation
-from proof.simulation.judge.lease_book import LeaseBook
-from proof.simulation.machine.network import Pair, SimulatedNetwork
-from proof.simulation.machine.scheduler import Process, Scheduler
-from proof.simulation.tell.describe import ballot_of, describe, name_of, slot_of
-from proof.simulation.tell.trace import Note, Sent, Trace, TraceEvent
+from proof.simulation.judge.invariants import Violation
+from proof.simulation.tell.trace import Note, TraceEvent
 
 HEALING_TIMEOUTS = 60
 """How many longest election time-outs a healed cluster may take until all is well."""
@@ -56,79 +48,17 @@ class RunOutcome:
         return not self.violations
 
 
-class World:
+class World(SimulatedCluster):
     """All of it. Used once."""
 
     def __init__(self, scenario: Scenario, keep_trace: bool = False) -> None:
-        self.scenario = scenario
-        self.randomness = seeded(scenario.seed)
-        self.scheduler = Scheduler()
-        self.trace = Trace(keep=keep_trace)
-        self.coverage = Coverage()
-        self.reached = self.coverage.reached
-        leases = LeaseBook(max(scenario.clock_rates), lambda: self.scheduler.now_s)
-        self.monitor = Monitor(scenario.phase1, scenario.phase2, leases, self.reached)
-        self.network = SimulatedNetwork(scenario.conditions, self.randomness, self.trace)
-        self.network.on_frame = self._on_frame
-        self.network.reached = self.reached
-        self.history = CallHistory()
-        self.processes: list[Process] = []
-        self.asked = self.answered = 0
-        self.members = {node: SimulatedMember(self, node) for node in range(1, scenario.nodes + 1)}
+        super().__init__(scenario, keep_trace)
         self.nemesis = Nemesis(self)
         self.clients = [
             *(SimulatedClient(self, plan) for plan in scenario.clients),
             *(SimulatedHolder(self, plan) for plan in scenario.holders),
         ]
         self.watchers = [SimulatedWatcher(self, 500 + n) for n in range(scenario.watchers)]
-
-    @property
-    def idempotency_ttl_ms(self) -> int:
-        return int(self.scenario.settings["idempotency_ttl_s"] * 1000)
-
-    @property
-    def formed(self) -> bool:
-        """Whether every member knows that the cluster has formed."""
-        return all(
-            member.replica is not None and member.replica.membership.formed
-            for member in self.members.values()
-        )
-
-    @staticmethod
-    def data_dir(node: NodeId) -> Path:
-        return Path(f"/node-{node}")
-
-    def leader(self) -> NodeId | None:
-        """Who leads in the highest ballot, if anybody does."""
-        return max(self._leading(), default=(ZERO, None))[1]
-
-    def oldest_leader(self) -> NodeId | None:
-        """Who still leads in the lowest ballot, deposed or not."""
-        return min(self._leading(), default=(ZERO, None))[1]
-
-    def _leading(self) -> list[tuple[Ballot, NodeId]]:
-        return [
-            (member.replica.node.proposer.ballot, node)
-            for node, member in self.members.items()
-            if member.replica is not None and member.replica.node.proposer.leading
-        ]
-
-    def _on_frame(self, number: int, pair: Pair, frame: bytes) -> None:
-        now_us = self.scheduler.now_us
-
-        def make() -> Sent:
-            message = decode_message(frame[4:])
-            return Sent(
-                now_us,
-                number,
-                *pair,
-                name_of(message),
-                describe(message),
-                slot_of(message),
-                ballot_of(message),
-            )
-
-        self.trace.add_raw(b"%d/%d/%d/%d" % (now_us, number, *pair) + frame, make)
 
     # -- the run ----------------------------------------------------------------------------
 

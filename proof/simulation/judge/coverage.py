@@ -74,7 +74,3 @@ class Coverage:
         """Raises KeyError if the event is not in the list."""
         EVENTS[name]
         self.counts[name] += 1
-
-    def missing(self, at_least: int = 1) -> list[str]:
-        """Events reached less often than that."""
-        return [name for name in EVENTS if self.counts[name] < at_least]

@@ -34,9 +34,9 @@ from kvstore.commands.results import NotHeld, Result
 from kvstore.peers.frames import PeerMessage
 from kvstore.state.mvcc import KeyPage
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
-from paxos.effects import ChosenThrough, Record
 from paxos.messages import Accept, Accepted, LogEntry, Promise
 from paxos.node import Node
+from paxos.records import ChosenThrough, Record
 from proof.simulation.judge.durable import DurableLog
 from proof.simulation.judge.lease_book import LeaseBook
 from proof.simulation.judge.model import ModelChange, StoreModel
@@ -57,7 +57,7 @@ class Violation:
 
 @dataclass
 class _Acceptor:
-    """What one node has answered, ever, over all its lives on one disk."""
+    """What one node has answered, ever, over all its starts on one disk."""
 
     promised: Ballot = ZERO
     accepted: dict[Slot, Ballot] = field(default_factory=dict)
@@ -207,7 +207,7 @@ class Monitor:
                 )
 
     def on_restart(self, node: NodeId, restored: Node) -> None:
-        """`restored` is what a new life of `node` begins with."""
+        """`restored` is what a new start of `node` begins with."""
         answered, acceptor = self._acceptors[node], restored.acceptor
         if acceptor.promised < answered.promised:
             self.violated(

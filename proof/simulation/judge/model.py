@@ -77,7 +77,7 @@ class _Fails(Exception):
 
 @dataclass
 class _ModelSession:
-    life: int = 0
+    starts: int = 0
     floor: int = 0
     seen: set[int] = field(default_factory=set)
 
@@ -127,9 +127,9 @@ class StoreModel:
 
     def _admits(self, bundle: Bundle) -> bool:
         session = self._sessions.setdefault(bundle.origin, _ModelSession())
-        if bundle.starts > session.life:
+        if bundle.starts > session.starts:
             session = self._sessions[bundle.origin] = _ModelSession(bundle.starts)
-        old = bundle.starts < session.life or bundle.number < session.floor
+        old = bundle.starts < session.starts or bundle.number < session.floor
         if old or bundle.number in session.seen:
             return False
         session.seen.add(bundle.number)

@@ -11,44 +11,19 @@ from functools import partial
 
 from kvstore.commands.results import Result
 from kvstore.state.state_machine import StateMachine
-from paxos.ballot import ZERO, Ballot, NodeId, Slot
-from paxos.effects import ChosenThrough, Effects, Promised, Record, Restored, Truncation
+from paxos.ballot import ZERO, NodeId, Slot
+from paxos.effects import Effects
 from paxos.messages import AnyMessage, LogEntry
 from paxos.node import Node, NodeConfig, Role
 from paxos.quorum import QuorumSystem
+from paxos.records import Promised, RecordFold, Restored
 from proof.simulation.lessons.stage import COMMIT_US, TICK_US, Stage
 
 HEARTBEAT_TICKS = 20
 ELECTION_TICKS = 40
 
 Machines = Callable[[NodeId, int], StateMachine]
-"""An empty state machine for a node's life."""
-
-
-@dataclass
-class LessonDisk:
-    """What the records written so far add up to."""
-
-    promised: Ballot = ZERO
-    first_slot: Slot = 1
-    chosen_through: Slot = 0
-    entries: dict[Slot, LogEntry] = field(default_factory=dict)
-
-    def write(self, record: Record) -> None:
-        match record:
-            case Promised():
-                self.promised = record.ballot
-            case LogEntry():
-                self.entries[record.slot] = record
-            case ChosenThrough():
-                self.chosen_through = record.slot
-            case Truncation():
-                self.first_slot = record.first_slot
-
-    def restored(self) -> Restored:
-        """What the next life begins with."""
-        entries = tuple(entry for _, entry in sorted(self.entries.items()))
-        return Restored(self.promised, entries, self.first_slot, self.chosen_through)
+"""An empty state machine for one start of a node."""
 
 
 @dataclass
@@ -56,8 +31,8 @@ class LessonMember:
     """One node, its disk, and what its state machine applied."""
 
     node: Node
-    life: int = 1
-    disk: LessonDisk = field(default_factory=LessonDisk)
+    start: int = 1
+    disk: RecordFold = field(default_factory=RecordFold)
     role: Role = Role.FOLLOWER
     applied: list[bytes] = field(default_factory=list)
     machine: StateMachine | None = None
@@ -133,21 +108,21 @@ class LogStage(Stage):
         """The process dies: what is not on its disk is gone, and its clients know nothing."""
         self._went_down(node)
         member = self.members[node]
-        member.life += 1
+        member.start += 1
         member.queue.clear()
         for request in member.waiting.values():
             self.answer(request, "unknown", "the connection broke: perhaps written, perhaps not")
         member.waiting.clear()
 
     def restart(self, node: NodeId) -> None:
-        """A new life from the records; the state machine replays the chosen prefix."""
+        """A new start from the records; the state machine replays the chosen prefix."""
         self._came_back(node)
         member = self.members[node]
         restored = member.disk.restored()
-        member.node = self._born(node, member.life, restored)
+        member.node = self._born(node, member.start, restored)
         member.role = Role.FOLLOWER
         member.applied = []
-        member.machine = self._machines(node, member.life) if self._machines else None
+        member.machine = self._machines(node, member.start) if self._machines else None
         self._happened(node, "follower")
         for entry in restored.entries:
             if entry.slot <= restored.chosen_through:
@@ -156,11 +131,11 @@ class LogStage(Stage):
 
     # -- the actors ------------------------------------------------------------------------
 
-    def _born(self, node: NodeId, life: int, restored: Restored | None) -> Node:
+    def _born(self, node: NodeId, start: int, restored: Restored | None) -> Node:
         config = NodeConfig(
             node,
             self.quorums,
-            life=life,
+            start=start,
             window=self._window,
             heartbeat_ticks=HEARTBEAT_TICKS,
             election_ticks=ELECTION_TICKS,
@@ -190,7 +165,7 @@ class LogStage(Stage):
         for to, message in effects.send_first:
             self._transmit(node, to, message)
         if effects.persist or effects.send:
-            self._later(COMMIT_US, partial(self._commit, node, member.life, effects))
+            self._later(COMMIT_US, partial(self._commit, node, member.start, effects))
         for slot, value in effects.chosen:
             self._apply(node, slot, value)
 
@@ -201,13 +176,13 @@ class LogStage(Stage):
         verb = "leads" if member.role is Role.LEADER else "phase 1"
         return f"{verb} in ballot {member.node.proposer.ballot}"
 
-    def _commit(self, node: NodeId, life: int, effects: Effects) -> None:
+    def _commit(self, node: NodeId, start: int, effects: Effects) -> None:
         """The write is durable; a crash in the meantime has undone it."""
         member = self.members[node]
-        if member.life != life:
+        if member.start != start:
             return
         for record in effects.persist:
-            member.disk.write(record)
+            member.disk.add(record)
             if isinstance(record, Promised):
                 self._happened(node, "promised", f"{record.ballot} is on disk")
             elif isinstance(record, LogEntry) and record.slot > len(member.applied):

@@ -4,10 +4,10 @@ from functools import partial
 
 from paxos.acceptor import Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId
-from paxos.effects import Promised
 from paxos.election import Election
 from paxos.messages import Accept, Accepted, AnyMessage, LogEntry, Nack, Prepare, Promise
 from paxos.quorum import QuorumSystem
+from paxos.records import Promised
 from paxos.synod import SLOT, PendingEffects, SynodLearner, SynodProposer
 from proof.simulation.lessons.stage import COMMIT_US, Stage
 from proof.simulation.tell.describe import value_text

@@ -16,7 +16,7 @@ import msgspec
 from kvstore.errors import StorageError, StorageFailed
 from kvstore.storage.disk import File
 from kvstore.storage.log import LogStore
-from paxos.effects import Record
+from paxos.records import Record
 from proof.simulation.machine.lmdb_model import Environment, EnvironmentFile, as_lmdb
 from proof.simulation.machine.scheduler import Process
 

@@ -1,10 +1,11 @@
 """Faults of durability: syncs, restarts, checkpoints, truncation, snapshots, lost disks."""
 
 from kvstore.peers.membership import Membership
-from kvstore.replica import open as runtime
+from kvstore.replica import restoring
+from kvstore.replica.applying import Applier
 from kvstore.replica.checkpoints import Checkpoints
-from kvstore.replica.replica import Replica
-from kvstore.state.kept_answers import KeptAnswers
+from kvstore.replica.driver import Driver
+from kvstore.replica.health import Health
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
 from kvstore.storage.log import LogStore
@@ -16,11 +17,12 @@ _LOG = (
         "answer before sync",
         "What an acceptor answers must be on its disk by then: a crash in between takes it back.",
         edit(
-            Replica,
-            "_submit",
+            Driver,
+            "_obey",
             (
-                "self.log.submit(records, partial(self._durable, send))",
-                "self.log.submit(records, partial(self._durable, []))\n    self._deliver(send)",
+                "self._commits.submit(effects.persist, partial(self._durable, effects.send))",
+                "self._commits.submit(effects.persist, partial(self._durable, []))\n"
+                "        self._deliver(effects.send)",
             ),
         ),
     ),
@@ -28,15 +30,18 @@ _LOG = (
         "answer past the commits before",
         "An answer without records of its own may repeat one whose commit is still under way.",
         edit(
-            Replica,
+            Driver,
             "_obey",
-            ("if effects.persist or (effects.send and self._log_groups):", "if effects.persist:"),
+            (
+                "if effects.persist or (effects.send and self._commits.under_way):",
+                "if effects.persist:",
+            ),
         ),
     ),
     mutation(
         "forget the promise on restart",
         "P1a across a crash: an acceptor that comes back keeps its promises.",
-        edit(LogStore, "_restore", ("Ballot(*_BALLOT.unpack(promised))", "ZERO")),
+        edit(LogStore, "_records", ("Ballot(*_BALLOT.unpack(data))", "Ballot(0, 0)")),
     ),
     mutation(
         "forget accepted values on restart",
@@ -45,15 +50,20 @@ _LOG = (
             LogStore,
             "_restore",
             (
-                "entries, first_slot, chosen)",
-                "tuple(e for e in entries if e.slot <= chosen), first_slot, chosen)",
+                "restored = fold(self._records(txn))",
+                "restored = fold(\n"
+                "            record\n"
+                "            for chosen in [fold(self._records(txn)).chosen_through]\n"
+                "            for record in self._records(txn)\n"
+                "            if not isinstance(record, LogEntry) or record.slot <= chosen\n"
+                "        )",
             ),
         ),
     ),
     mutation(
         "carry on past a failed sync",
         "After a failed sync nobody knows what the disk holds: the node must stop.",
-        edit(Replica, "log_failed", ("self.fail(str(error))", "pass")),
+        edit(Health, "log_failed", ("self.fail(str(error))", "pass")),
     ),
     mutation(
         "take a failed sync for a good one",
@@ -70,7 +80,9 @@ _LOG = (
     mutation(
         "replay what is merely accepted",
         "A restart applies the log as far as it is known to be chosen, not as far as it reaches.",
-        edit(runtime, "open_replica", ("entry.slot <= restored.chosen_through:", "entry.slot:")),
+        edit(
+            restoring, "open_directory", ("entry.slot <= restored.chosen_through:", "entry.slot:")
+        ),
     ),
 )
 
@@ -83,7 +95,7 @@ _CHECKPOINTS = (
             "_truncate",
             (
                 "first <= last and (size > config.log_tail_bytes or count > config.log_tail_slots)",
-                "first <= replica.state.applied_through",
+                "first <= self._state.applied_through",
             ),
         ),
     ),
@@ -116,16 +128,16 @@ _CHECKPOINTS = (
     mutation(
         "lose the sessions in a checkpoint",
         "The sessions are part of the state: without them a second copy of a bundle is applied.",
-        edit(StateMachine, "_load_meta", ("if meta.sessions:", "if False:")),
+        edit(StateMachine, "load", ("if meta.sessions:", "if False:")),
     ),
     mutation(
         "lose the idempotency keys in a checkpoint",
         "Idempotency keys are part of the state until they expire.",
         edit(
-            KeptAnswers,
-            "discard",
-            ("if _EXPIRES_MS.unpack_from(entry)[0] > clock_ms:", "if False:"),
-            ("and _KEPT.unpack_from(held)[0] <= clock_ms", ""),
+            StateMachine,
+            "_housekeeping",
+            ("if _EXPIRY.unpack_from(key)[0] > clock_ms:", "if False:"),
+            ("and _ONCE.unpack_from(held)[0] <= clock_ms", ""),
         ),
     ),
     mutation(
@@ -135,8 +147,8 @@ _CHECKPOINTS = (
             Checkpoints,
             "install",
             (
-                "if through <= self._replica.state.applied_through or self._replica.failure:",
-                "if self._replica.failure:",
+                "if through <= before or self._health.failure:",
+                "if self._health.failure:",
             ),
         ),
     ),
@@ -144,9 +156,9 @@ _CHECKPOINTS = (
         "take a snapshot for one slot more",
         "A snapshot covers the slot that it names, and the log goes on with the next.",
         edit(
-            Replica,
+            Applier,
             "snapshot_installed",
-            ("through = self.state.applied_through", "through = self.state.applied_through + 1"),
+            ("through = self._state.applied_through", "through = self._state.applied_through + 1"),
         ),
     ),
 )
@@ -168,8 +180,8 @@ _IDENTITY = (
     mutation(
         "vote before the cluster has formed",
         "Until all members have pinned each other, one that lost its disk could vote twice.",
-        edit(Replica, "_run_step", ("self.membership.formed and ", "")),
-        edit(Replica, "_on_tick", ("if self.membership.formed:", "if True:")),
+        edit(Driver, "step", ("self._membership.formed and ", "")),
+        edit(Driver, "_on_tick", ("if self._membership.formed:", "if True:")),
     ),
     mutation(
         "begin the same life again",

@@ -30,7 +30,6 @@ from kvstore.peers.frames import (
     SnapshotPiece,
 )
 from paxos.ballot import Slot
-from paxos.effects import ChosenThrough, Promised, Record, Truncation
 from paxos.messages import (
     Accept,
     Accepted,
@@ -78,19 +77,6 @@ def ballot_of(message: PeerMessage) -> str | None:
     """The ballot that the message belongs to, as "round.node", if any."""
     ballot = getattr(message, "ballot", None)
     return None if ballot is None else str(ballot)
-
-
-def describe_record(record: Record) -> str:
-    """What an acceptor writes to its disk."""
-    match record:
-        case Promised(ballot):
-            return f"promised {ballot}"
-        case LogEntry():
-            return describe_entries((record,))
-        case ChosenThrough(slot):
-            return f"chosen through {slot}"
-        case Truncation(slot):
-            return f"log begins at slot {slot}"
 
 
 def describe_entries(entries: tuple[LogEntry, ...]) -> str:

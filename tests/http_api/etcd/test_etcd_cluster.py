@@ -235,7 +235,7 @@ def test_a_copy_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
             async def fails(path: Path) -> int:
                 raise lmdb.Error("no space")
 
-            monkeypatch.setattr(node.replica.checkpoints, "copy", fails)
+            monkeypatch.setattr(node.replica, "copy_state", fails)
             reply = await node.post("maintenance/snapshot", {})
             assert error_of(reply) == (500, 2, "the copy failed: no space")
 

@@ -1,70 +1,113 @@
 """Who may answer for leases, and when; what is lost, doubled or late."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from types import SimpleNamespace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from kvstore.errors import KvError, NoQuorum, Overloaded, Stopping
-from kvstore.peers.frames import LeaseAsk, LeaseTold, decode_message, encode_frame
+from kvstore.peers.frames import LeaseAsk, LeaseTold, PeerMessage, decode_message, encode_frame
 from kvstore.replica import leasing
 from kvstore.replica.leasing import LeaseTime, Leasing
 from paxos.ballot import ZERO, Ballot
+from tests.support.replicas import run
 
 RESEND_TICKS = 4
 
 
-class FakeReplica:
-    """What a Leasing needs of its replica: node `id` of two, in ballot (1, leader)."""
+class FakeLeases:
+    """The leases of a FakeState."""
 
-    def __init__(self, id: int, leader: int | None, life: int = 1) -> None:
+    def __init__(self) -> None:
+        self.granted: dict[int, int] = {}
+        self.changed: list[tuple[int, int]] = []
+
+    def all(self) -> Iterator[tuple[int, int]]:
+        return iter(self.granted.items())
+
+
+@dataclass
+class FakeState:
+    """What was applied."""
+
+    leader_ballot: Ballot = ZERO
+    applied_through: int = 0
+    leases: FakeLeases = field(default_factory=FakeLeases)
+
+
+@dataclass
+class FakeNode:
+    """What the consensus node knows of who leads."""
+
+    id: int
+    leader: int | None = None
+    leader_ballot: Ballot = ZERO
+    leading: bool = False
+    own_ballot: Ballot = ZERO
+    barrier: int = 0
+    serves_reads: bool = False
+
+
+class FakeReplica:
+    """The parts that a Leasing needs: node `id` of two, in ballot (1, leader)."""
+
+    def __init__(self, id: int, leader: int | None, start: int = 1) -> None:
         self.sent: list[tuple[int, Any]] = []
-        self.wakes = 0
         self.now_s = 1000.0
         self.unreachable = False
         self.barriers: list[asyncio.Future[None]] = []
         self.refusal: KvError | None = None
-        proposer = SimpleNamespace(leading=False, ballot=ZERO, barrier=0)
-        self.node = SimpleNamespace(
-            id=id, leader=None, leader_ballot=ZERO, proposer=proposer, serves_reads=False
+        self.node = FakeNode(id)
+        self.state = FakeState()
+        self.leasing = Leasing(
+            self.node,
+            self.state,
+            self,
+            self,
+            check=self.check,
+            barrier=self.barrier,
+            wake=lambda: None,
+            start=start,
+            resend_ticks=RESEND_TICKS,
+            barrier_timeout_s=5.0,
         )
-        self.node.config = SimpleNamespace(life=life)
-        self.state = SimpleNamespace(leader_ballot=ZERO, applied_through=0)
-        self.state.leases = SimpleNamespace(all=lambda: iter(self.leases.items()), changed=[])
-        self.leases: dict[int, int] = {}
-        self.config = SimpleNamespace(resend_ticks=RESEND_TICKS, request_timeout_s=5.0)
-        self.clock = SimpleNamespace(monotonic=lambda: self.now_s)
-        self.transport = SimpleNamespace(
-            connected=lambda peer: not self.unreachable,
-            send=lambda to, message: self.sent.append((to, message)),
-            flush=lambda: None,
-        )
-        self.leasing = Leasing(self)  # type: ignore[arg-type]
         if leader is not None:
             self.lead(Ballot(1, leader))
+
+    def send(self, to: int, message: PeerMessage) -> None:
+        self.sent.append((to, message))
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def connected(self, peer: int) -> bool:
+        return not self.unreachable
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def wall_ms(self) -> int:
+        return int(self.now_s * 1000)
 
     def lead(self, ballot: Ballot) -> None:
         """`ballot` is the leader's from now on."""
         node = self.node
         node.leader, node.leader_ballot = ballot.node, ballot
-        node.proposer.leading = node.serves_reads = ballot.node == node.id
-        node.proposer.ballot = ballot if node.serves_reads else ZERO
+        node.leading = node.serves_reads = ballot.node == node.id
+        node.own_ballot = ballot if node.serves_reads else ZERO
         self.leasing.step()
 
     def grant(self, lease: int, ttl_s: int) -> None:
         """As if a batch of the present leader granted it."""
-        self.leases[lease] = ttl_s
+        self.state.leases.granted[lease] = ttl_s
         self.state.leader_ballot = self.node.leader_ballot
         self.state.leases.changed.append((lease, ttl_s))
         self.leasing.applied()
         self.leasing.step()
 
-    def wake(self) -> None:
-        self.wakes += 1
-
-    def check_running(self) -> None:
+    def check(self) -> None:
         if self.refusal is not None:
             raise self.refusal
 
@@ -87,14 +130,6 @@ class FakeReplica:
 async def turns() -> None:
     for _ in range(4):
         await asyncio.sleep(0)
-
-
-def run(test: Callable[[], Coroutine[Any, Any, None]], limit_s: float = 20) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(limit_s):
-            await test()
-
-    asyncio.run(bounded())
 
 
 async def asked(replica: FakeReplica, *leases: int, renew: bool = True) -> list[asyncio.Task[Any]]:
@@ -129,7 +164,7 @@ def test_a_leader_answers_once_a_quorum_has_confirmed_it() -> None:
         assert over.result() is None
         assert not one.leasing._asked and not one.leasing._waiting
 
-    run(test)
+    run(test())
 
 
 def test_a_leader_that_is_none_any_more_answers_nothing() -> None:
@@ -150,7 +185,7 @@ def test_a_leader_that_is_none_any_more_answers_nothing() -> None:
         await turns()
         assert task.result() == LeaseTime(60, 60.0)
 
-    run(test)
+    run(test())
 
 
 def test_no_confirmation_no_answer_and_its_time_goes_on() -> None:
@@ -168,7 +203,7 @@ def test_no_confirmation_no_answer_and_its_time_goes_on() -> None:
         await one.confirm()
         assert task.result() is None
 
-    run(test)
+    run(test())
 
 
 def test_questions_are_lost_doubled_and_reordered() -> None:
@@ -193,7 +228,7 @@ def test_questions_are_lost_doubled_and_reordered() -> None:
         ]
         assert not one.leasing._asked and not one.leasing._waiting
 
-    run(test)
+    run(test())
 
 
 def test_a_leader_answers_a_doubled_question_once_at_a_time() -> None:
@@ -211,15 +246,15 @@ def test_a_leader_answers_a_doubled_question_once_at_a_time() -> None:
         await one.confirm()
         assert len(one.sent) == 2 and not one.leasing._answering
 
-    run(test)
+    run(test())
 
 
-def test_answers_to_an_earlier_life_are_ignored() -> None:
+def test_answers_to_an_earlier_start_are_ignored() -> None:
     async def test() -> None:
-        before = FakeReplica(1, 2, life=3)
+        before = FakeReplica(1, 2, start=3)
         (old,) = await asked(before, 7)
         ((_, ask),) = before.sent
-        after = FakeReplica(1, 2, life=4)
+        after = FakeReplica(1, 2, start=4)
         (task,) = await asked(after, 8)
         after.leasing.on_told(LeaseTold(ask.number, ((60, 60.0),)))
         await turns()
@@ -227,13 +262,13 @@ def test_answers_to_an_earlier_life_are_ignored() -> None:
         for each in (old, task):
             each.cancel()
 
-    run(test)
+    run(test())
 
 
 def test_a_new_leader_announces_itself_before_it_answers() -> None:
     async def test() -> None:
         one = FakeReplica(1, None)
-        one.leases = {7: 60}
+        one.state.leases.granted = {7: 60}
         one.state.leader_ballot = Ballot(3, 2)
         one.lead(Ballot(4, 1))
         assert not one.leasing.timers.running
@@ -258,7 +293,7 @@ def test_a_new_leader_announces_itself_before_it_answers() -> None:
         one.leasing.step()
         assert one.leasing.timers.look(7, one.now_s) == (60, 60.0)
 
-    run(test)
+    run(test())
 
 
 def test_without_leases_no_batch_is_needed() -> None:
@@ -270,14 +305,14 @@ def test_without_leases_no_batch_is_needed() -> None:
         assert task.result() is None
         # What is chosen and not applied here yet may hold leases.
         late = FakeReplica(1, None)
-        late.node.proposer.barrier = 5
+        late.node.barrier = 5
         late.lead(Ballot(1, 1))
         assert not late.leasing.timers.running and late.leasing.due() is None
         late.state.applied_through = 5
         late.leasing.step()
         assert late.leasing.timers.running
 
-    run(test)
+    run(test())
 
 
 def test_the_messages_travel() -> None:
@@ -310,7 +345,7 @@ def test_many_questions_share_a_few_messages(monkeypatch: pytest.MonkeyPatch) ->
             await turns()
         assert not one.leasing._waiting
 
-    run(test)
+    run(test())
 
 
 def test_who_gives_up_is_forgotten() -> None:
@@ -332,4 +367,4 @@ def test_who_gives_up_is_forgotten() -> None:
             await task
         assert not one.leasing._asked and not one.leasing._waiting
 
-    run(test)
+    run(test())

@@ -2,9 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
 
 from kvstore.commands.binary import decode_batch
 from kvstore.commands.commands import Grant, Put, Revoke
@@ -12,26 +10,9 @@ from kvstore.commands.results import Granted, Written
 from kvstore.config import Config
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
-from tests.kvstore.replica.test_replica import free_ports, settled
-
-
-def run(test: Callable[[], Coroutine[Any, Any, None]], limit_s: float = 20) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(limit_s):
-            await test()
-
-    asyncio.run(bounded())
-
+from tests.support.replicas import configs_of, run, settled
 
 TTL_S = 2
-
-
-def three(directory: Path) -> list[Config]:
-    members = {n: ("127.0.0.1", port) for n, port in enumerate(free_ports(3), 1)}
-    return [
-        Config(node_id=n, members=members, listen_peer=members[n], data_dir=directory / str(n))
-        for n in members
-    ]
 
 
 def leader_of(replicas: list[Replica]) -> Replica:
@@ -47,7 +28,7 @@ async def gone(replica: Replica, key: bytes) -> float:
 
 def test_kept_alive_across_a_leader_change_then_ended(tmp_path: Path) -> None:
     async def test() -> None:
-        configs = three(tmp_path)
+        configs = configs_of(3, tmp_path)
         replicas = [await open_replica(config) for config in configs]
         await settled(replicas)
         asked_s = time.monotonic()
@@ -78,12 +59,12 @@ def test_kept_alive_across_a_leader_change_then_ended(tmp_path: Path) -> None:
             assert replica.state.get(b"other") is None
         await asyncio.gather(*(r.stop() for r in replicas))
 
-    run(test, 40)
+    run(test(), 40)
 
 
 def test_a_lease_survives_a_restart_of_all(tmp_path: Path) -> None:
     async def test() -> None:
-        configs = three(tmp_path)
+        configs = configs_of(3, tmp_path)
         replicas = [await open_replica(config) for config in configs]
         await settled(replicas)
         await replicas[0].execute(Put(b"k", b"v", None, 7, TTL_S), 5)
@@ -103,12 +84,12 @@ def test_a_lease_survives_a_restart_of_all(tmp_path: Path) -> None:
         assert all(list(r.state.leases.all()) == [] for r in replicas)
         await asyncio.gather(*(r.stop() for r in replicas))
 
-    run(test, 40)
+    run(test(), 40)
 
 
 def test_every_batch_bears_its_leaders_ballot(tmp_path: Path) -> None:
     async def test() -> None:
-        (config, _, _) = three(tmp_path)
+        (config, _, _) = configs_of(3, tmp_path)
         alone = Config(
             node_id=1,
             members={1: config.members[1]},
@@ -122,4 +103,4 @@ def test_every_batch_bears_its_leaders_ballot(tmp_path: Path) -> None:
         assert [decode_batch(v).ballot for v in values if v] == [replica.node.proposer.ballot]
         await replica.stop()
 
-    run(test)
+    run(test())

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from kvstore.errors import StorageError
-from kvstore.replica.open import reconcile
+from kvstore.replica.restoring import reconcile
 from kvstore.storage.log import LogStore
 from paxos.ballot import Ballot
-from paxos.effects import ChosenThrough, Promised, Restored, Truncation
 from paxos.messages import LogEntry
+from paxos.records import ChosenThrough, Promised, Restored, Truncation
 
 OLD, NEW, PROMISE = Ballot(3, 2), Ballot(4, 1), Ballot(5, 3)
 

@@ -1,42 +1,21 @@
 """Three real replicas in one process: write, relay, read, hand over, restart, agree."""
 
 import asyncio
-import socket
 from pathlib import Path
 
 from kvstore.commands.commands import Put
 from kvstore.commands.results import Written
-from kvstore.config import Config
-from kvstore.replica.open import open_replica, reconcile
-from kvstore.replica.replica import Replica
+from kvstore.replica.open import open_replica
+from kvstore.replica.restoring import reconcile
 from kvstore.storage.log import LogStore
 from paxos.ballot import Ballot
 from paxos.messages import LogEntry
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-async def settled(replicas: list[Replica]) -> None:
-    async with asyncio.timeout(10):
-        while len({(r.state.applied_through, r.state.digest) for r in replicas}) > 1 or not all(
-            r.status().ready for r in replicas
-        ):
-            await asyncio.sleep(0.01)
+from tests.support.replicas import configs_of, settled
 
 
 def test_write_relay_hand_over_restart(tmp_path: Path) -> None:
     async def run() -> None:
-        members = {n: ("127.0.0.1", port) for n, port in enumerate(free_ports(3), 1)}
-        configs = [
-            Config(node_id=n, members=members, listen_peer=members[n], data_dir=tmp_path / str(n))
-            for n in members
-        ]
+        configs = configs_of(3, tmp_path)
         replicas = [await open_replica(config) for config in configs]
         await settled(replicas)
         for at, replica in enumerate(replicas):

@@ -8,7 +8,6 @@ import asyncio
 import io
 import random
 from collections import deque
-from collections.abc import Coroutine
 from pathlib import Path
 
 import msgspec
@@ -18,17 +17,10 @@ from kvstore.event_log import EventLog
 from kvstore.peers.frames import PeerMessage, SnapshotAsk, SnapshotPiece
 from kvstore.replica.snapshots import GIVE_UP_TICKS, IDLE_TICKS, SnapshotSink, SnapshotSource
 from paxos.ballot import NodeId, Slot
+from tests.support.replicas import run
 
 PIECE_BYTES = 1000
 THROUGH = 40
-
-
-def run(test: Coroutine[None, None, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(20):
-            await test
-
-    asyncio.run(bounded())
 
 
 async def background() -> None:

@@ -1,7 +1,7 @@
 """The change feed: every event once, in order, whole; whatever watchers, rings and snapshots do."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from kvstore.commands.operations import Transaction, TxnDelete, TxnPut, only
 from kvstore.errors import Overloaded, RevisionCompacted, Stopping
 from kvstore.replica import feed as watch
 from kvstore.replica.feed import Feed, Interest, RevisionEvents, Watcher
-from tests.support.driven_state import Driven
+from tests.support.naive_store import Driven
+from tests.support.replicas import run
 
 
 @pytest.fixture
@@ -27,14 +28,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ring of three revisions, and history two at a time."""
     monkeypatch.setattr(watch, "RECENT_REVISIONS_MAX", 3)
     monkeypatch.setattr(watch, "HISTORY_REVISIONS_MAX", 2)
-
-
-def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(20):
-            await coroutine
-
-    asyncio.run(bounded())
 
 
 async def turns(count: int = 3) -> None:

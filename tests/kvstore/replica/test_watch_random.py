@@ -2,7 +2,6 @@
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,8 @@ from kvstore.errors import DuplicateKey, RevisionCompacted, Stopping
 from kvstore.replica import feed as watch
 from kvstore.replica.feed import Feed, Interest, RevisionEvents
 from kvstore.state.transactions import check
-from tests.support.driven_state import Driven
-from tests.support.examples import TIMES
-from tests.support.naive_store import COMMANDS, KEYS, NaiveStore, within
-
-
-def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(20):
-            await coroutine
-
-    asyncio.run(bounded())
+from tests.support.naive_store import COMMANDS, KEYS, Driven, NaiveStore, within
+from tests.support.replicas import run
 
 
 async def turns(count: int = 3) -> None:
@@ -181,7 +171,7 @@ async def finish(watchings: list[Watching], twin: NaiveStore) -> None:
 
 
 @given(STEPS)
-@settings(max_examples=60 * TIMES, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_interleaving_delivers_the_naive_list(steps: list[Any]) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as directory:
         patch.setattr(watch, "RECENT_REVISIONS_MAX", 3)

@@ -9,8 +9,8 @@ from kvstore.errors import StorageError
 from kvstore.storage import environment
 from kvstore.storage.log import LogStore, ThreadedLogWriter
 from paxos.ballot import Ballot
-from paxos.effects import ChosenThrough, Promised, Truncation
 from paxos.messages import LogEntry
+from paxos.records import ChosenThrough, Promised, Truncation
 
 B = Ballot(3, 2)
 

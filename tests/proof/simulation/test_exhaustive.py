@@ -4,17 +4,9 @@ import pytest
 
 from paxos.ballot import Ballot
 from paxos.quorum import majority
-from proof.simulation.exhaustive import (
-    ACCEPTORS,
-    BROKEN,
-    MAJORITY,
-    ONE_BALLOT_EACH,
-    SOUND,
-    VALUES,
-    Search,
-    SynodModel,
-    main,
-)
+from proof.simulation.exhaustive.checks import BROKEN, MAJORITY, ONE_BALLOT_EACH, SOUND, main
+from proof.simulation.exhaustive.model import ACCEPTORS, VALUES, SynodModel
+from proof.simulation.exhaustive.search import Search
 
 STATES_EXPECTED = {
     "majorities, one retry": 300_000,
@@ -80,7 +72,7 @@ def test_a_lone_proposer_gets_only_its_own_value_chosen() -> None:
 
 
 def test_a_search_too_large_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proof.simulation.exhaustive.STATES_MAX", 100)
+    monkeypatch.setattr("proof.simulation.exhaustive.search.STATES_MAX", 100)
     with pytest.raises(RuntimeError, match="more than 100 states"):
         Search(SynodModel(MAJORITY, ONE_BALLOT_EACH)).run()
 
@@ -90,14 +82,14 @@ def test_the_command_fails_when_a_broken_model_goes_unnoticed(
 ) -> None:
     small = SynodModel(MAJORITY, ONE_BALLOT_EACH)
     broken = BROKEN["intersection: phase 1 quorums of 1 miss phase 2 quorums of 2"]
-    monkeypatch.setattr("proof.simulation.exhaustive.SOUND", {"small": small})
-    monkeypatch.setattr("proof.simulation.exhaustive.BROKEN", {"intersection": broken})
+    monkeypatch.setattr("proof.simulation.exhaustive.checks.SOUND", {"small": small})
+    monkeypatch.setattr("proof.simulation.exhaustive.checks.BROKEN", {"intersection": broken})
     assert main() == 0
     assert "0 violations" in capsys.readouterr().out
-    monkeypatch.setattr("proof.simulation.exhaustive.BROKEN", {"nothing at all": small})
+    monkeypatch.setattr("proof.simulation.exhaustive.checks.BROKEN", {"nothing at all": small})
     assert main() == 1
     assert "no counter-example" in capsys.readouterr().out
-    monkeypatch.setattr("proof.simulation.exhaustive.SOUND", {"unsound": broken})
-    monkeypatch.setattr("proof.simulation.exhaustive.BROKEN", {})
+    monkeypatch.setattr("proof.simulation.exhaustive.checks.SOUND", {"unsound": broken})
+    monkeypatch.setattr("proof.simulation.exhaustive.checks.BROKEN", {})
     assert main() == 1
     assert "1 violations" in capsys.readouterr().out

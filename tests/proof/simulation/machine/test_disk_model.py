@@ -9,8 +9,8 @@ import pytest
 from kvstore.errors import StorageFailed
 from kvstore.storage.log import LogStore
 from paxos.ballot import Ballot
-from paxos.effects import ChosenThrough, Record
 from paxos.messages import LogEntry
+from paxos.records import ChosenThrough, Record
 from proof.simulation.machine.disk import SimulatedDisk, SimulatedLogWriter
 from proof.simulation.machine.scheduler import Process, Scheduler
 

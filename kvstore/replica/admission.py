@@ -1,0 +1,69 @@
+"""The doors through which requests of this node come in: writes, read barriers, compaction."""
+
+import asyncio
+from dataclasses import dataclass
+
+from kvstore.commands.commands import AsUser, Command, Compact
+from kvstore.commands.results import Result
+from kvstore.config import Config
+from kvstore.errors import Overloaded
+from kvstore.replica.health import Health
+from kvstore.replica.metrics import Counters
+from kvstore.replica.pending import PendingReads, PendingWrites
+from kvstore.replica.ports import Clock, LeaderView, Wake
+from kvstore.state.rights import ITSELF
+from kvstore.state.state_machine import StateMachine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Turns a request into a future that waits for the log, or refuses it at a bound."""
+
+    config: Config
+    node: LeaderView
+    state: StateMachine
+    writes: PendingWrites
+    reads: PendingReads
+    health: Health
+    clock: Clock
+    counters: Counters
+    wake: Wake
+
+    def submit(self, command: Command, timeout_s: float) -> "asyncio.Future[Result]":
+        """Replicate `command`; the future has its result once it is durable on a quorum and
+        applied here, or NoQuorum, OutcomeUnknown or Stopping.
+
+        Raises Overloaded or Stopping at once: then it is certainly not applied.
+        """
+        self.health.check()
+        if self.state.unwritten_bytes > self.config.overlay_bytes_max:
+            raise Overloaded("the disk does not keep up with checkpoints")
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.writes.add(command, future, self.clock.monotonic() + timeout_s)
+        self.wake()
+        return future
+
+    def barrier(self, timeout_s: float) -> "asyncio.Future[None]":
+        """Done once local reads show every write acknowledged before this call, or NoQuorum or
+        Stopping. Raises Overloaded or Stopping at once."""
+        self.health.check()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.reads.add(future, self.clock.monotonic() + timeout_s)
+        self.counters.linearizable_reads += 1
+        self.wake()
+        return future
+
+    def compact(self, revision: int) -> None:
+        """As leader, propose automatic compaction; if it is lost, the next one does."""
+        if not self.node.leading or self.health.failure or self.health.stopping:
+            return
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        compact = Compact(revision)
+        command = AsUser(ITSELF, 0, compact) if self.state.auth.enabled else compact
+        deadline_s = self.clock.monotonic() + self.config.request_timeout_s
+        try:
+            self.writes.add(command, future, deadline_s)
+        except Overloaded:
+            return
+        self.wake()

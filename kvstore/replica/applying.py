@@ -1,0 +1,86 @@
+"""What is chosen reaches the state, its results reach who waits, and digests are compared."""
+
+from collections.abc import Iterable
+
+from kvstore.event_log import EventLog
+from kvstore.peers.frames import DigestAt
+from kvstore.replica.digests import DigestCheck
+from kvstore.replica.feed import Feed
+from kvstore.replica.metrics import Counters
+from kvstore.replica.pending import PendingReads, PendingWrites
+from kvstore.replica.ports import PeerLinks, Wake
+from kvstore.replica.probe import Probe
+from kvstore.state.state_machine import StateMachine
+from paxos.ballot import NodeId, Slot
+from paxos.node import Node
+
+
+class Applier:
+    """Applies chosen slots in order, and goes on behind a snapshot.
+
+    `members` are all nodes of the cluster, this one included; digests are compared at each slot
+    that `digest_slots` divides.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        state: StateMachine,
+        feed: Feed,
+        writes: PendingWrites,
+        reads: PendingReads,
+        links: PeerLinks,
+        events: EventLog,
+        counters: Counters,
+        probe: Probe,
+        *,
+        wake: Wake,
+        members: Iterable[NodeId],
+        digest_slots: int,
+    ) -> None:
+        self._node = node
+        self._state = state
+        self._feed = feed
+        self._writes = writes
+        self._reads = reads
+        self._links = links
+        self._events = events
+        self._counters = counters
+        self._probe = probe
+        self._wake = wake
+        self._peers = [member for member in members if member != node.id]
+        self._digest_slots = digest_slots
+        self._digests = DigestCheck(node.id, len(self._peers) + 1)
+
+    def apply(self, slot: Slot, value: bytes) -> None:
+        """Raises DivergedState if this node's state cannot be right."""
+        counters, writes = self._counters, self._writes
+        applied = self._state.apply(slot, value)
+        self._probe.applied(self._state, slot, value, applied)
+        for bundle, results in applied:
+            counters.commands_applied += len(results)
+            if bundle.origin == writes.origin and bundle.starts == writes.start:
+                writes.resolve(bundle.number, results)
+        counters.slots_applied += 1
+        if slot % self._digest_slots == 0:
+            digest = self._state.digest
+            message = DigestAt(slot, digest)
+            for peer in self._peers:
+                self._links.send(peer, message)
+            self.compare(self._node.id, slot, digest)
+
+    def compare(self, node: NodeId, slot: Slot, digest: bytes) -> None:
+        """`node`, this one or a peer, had `digest` after `slot`. Raises DivergedState."""
+        different = self._digests.add(node, slot, digest)
+        if different is not None:
+            self._events.event("state differs", peer=different, slot=slot)
+
+    def snapshot_installed(self) -> None:
+        """A snapshot has replaced the state: the other parts go on from there."""
+        self._counters.snapshots_installed += 1
+        through = self._state.applied_through
+        self._events.event("snapshot installed", through=through, revision=self._state.revision)
+        self._node.restart_from_snapshot(through)
+        self._feed.reset()
+        self._reads.applied(through)
+        self._wake()

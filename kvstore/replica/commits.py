@@ -1,0 +1,57 @@
+"""Groups of records on their way to the log's disk."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from kvstore.errors import StorageFailed
+from kvstore.replica.health import Health
+from kvstore.replica.metrics import Counters
+from kvstore.storage.log import LogWriter
+from paxos.records import Record
+
+
+class Commits:
+    """Counts the commits under way: messages without records still wait for those before them."""
+
+    def __init__(self, log: LogWriter, health: Health, counters: Counters) -> None:
+        self._log = log
+        self._health = health
+        self._counters = counters
+        self.under_way = 0
+
+    def submit(self, records: list[Record], then: Callable[[], None]) -> None:
+        """Commit `records`; later, and in order of submission, call `then`."""
+        self._counters.log_groups += 1
+        self._counters.log_records += len(records)
+        self._submit(records, then)
+
+    def _submit(self, records: list[Record], then: Callable[[], None]) -> None:
+        self.under_way += 1
+        self._log.submit(records, partial(self._durable, then))
+
+    def _durable(self, then: Callable[[], None]) -> None:
+        self.under_way -= 1
+        then()
+
+    async def settled(self) -> None:
+        """Wait until all that was submitted so far is durable.
+
+        Raises StorageFailed if the node fails before.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def then() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        self._submit([], then)
+        either: list[asyncio.Future[Any]] = [done, self._health.failed]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if self._health.failure:
+            raise StorageFailed(self._health.failure)
+
+    def close(self) -> None:
+        """Finish what was submitted, and release the log's disk."""
+        self._log.close()

@@ -1,0 +1,59 @@
+"""Whether this node still serves: it fails once and for good, or it shuts down."""
+
+import asyncio
+from collections.abc import Callable
+
+from kvstore.errors import KvError, Stopping, StorageError
+from kvstore.event_log import EventLog
+
+
+class Health:
+    """Made on the replica's loop. `failure` is the reason once the node had to stop, "" before."""
+
+    def __init__(self, events: EventLog) -> None:
+        self._events = events
+        self.failure = ""
+        self.stopping = False
+        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._fail_waiting: Callable[[KvError], None] = _nobody_waits
+
+    def start(self, fail_waiting: Callable[[KvError], None]) -> None:
+        """From now on `fail_waiting(error)` answers everybody who waits when the node fails."""
+        self._fail_waiting = fail_waiting
+
+    def check(self) -> None:
+        """Raises Stopping if this node has failed or is shutting down."""
+        if self.failure:
+            raise Stopping(f"this node has failed: {self.failure}")
+        if self.stopping:
+            raise Stopping("this node is shutting down")
+
+    def fail(self, reason: str) -> None:
+        """Stop serving at once, and say why. Nothing is acknowledged from here on."""
+        if self.failure:
+            return
+        self.failure = reason
+        self._events.event("failed", reason=reason)
+        self._fail_waiting(Stopping(f"this node has failed: {reason}"))
+        if not self.failed.done():
+            self.failed.set_result(reason)
+
+    def fail_by(self, error: Exception) -> None:
+        """A state that cannot be, or a bug: the node's memory is not to be trusted."""
+        self._events.defect(error)
+        self.fail(f"{type(error).__name__}: {error}")
+
+    def guard(self, call: Callable[[], None]) -> None:
+        """`call()`; whatever it raises stops the node."""
+        try:
+            call()
+        except Exception as error:
+            self.fail_by(error)
+
+    def log_failed(self, error: StorageError) -> None:
+        """D2: never carry on past a failed write."""
+        self.fail(str(error))
+
+
+def _nobody_waits(_: KvError) -> None:
+    """Before the start."""

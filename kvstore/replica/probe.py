@@ -1,0 +1,54 @@
+"""What a replica tells whoever tests it: production code marks, the rig listens.
+
+Every method does nothing here. The simulation overrides them, to check invariants and to count what
+was reached; it must change nothing. Calls are made once a message, a slot or a step, never once a
+command, so that nobody notices what they cost.
+"""
+
+from kvstore.peers.frames import PeerMessage
+from kvstore.state.state_machine import AppliedBundle, StateMachine
+from paxos.ballot import Ballot, NodeId, Slot
+from paxos.marks import Marks
+from paxos.messages import AnyMessage
+from paxos.node import Node
+
+
+class Probe(Marks):
+    """Hears what happens in one replica, from its start on, on the replica's loop."""
+
+    def opened(self, node: Node, state: StateMachine) -> None:
+        """The data directory is read, and what its log knows as chosen is applied."""
+
+    def sent(self, to: NodeId, message: PeerMessage) -> None:
+        """`message` is about to be queued for `to`, or dropped because the link is down."""
+
+    def answered_itself(self, message: AnyMessage) -> None:
+        """The consensus node is about to take its own message, whose records are durable."""
+
+    def applied(
+        self,
+        state: StateMachine,
+        slot: Slot,
+        value: bytes,
+        results: list[AppliedBundle],
+    ) -> None:
+        """`value` was applied, and each admitted bundle of it gave these results."""
+
+    def stepped(self, node: Node) -> None:
+        """A step is over."""
+
+    def leader_noticed(self, leader: NodeId | None, ballot: Ballot, unanswered: int) -> None:
+        """Another leader, or none, is known; `unanswered` bundles of this node wait."""
+
+    def checkpointed(self, through: Slot) -> None:
+        """The state as of slot `through` is durable."""
+
+    def truncated(self, first_slot: Slot) -> None:
+        """The log begins at `first_slot` from now on."""
+
+    def snapshot_installed(self, before: Slot, state: StateMachine) -> None:
+        """The state as of slot `before` was replaced by a snapshot's."""
+
+
+SILENT = Probe()
+"""Nobody listens."""

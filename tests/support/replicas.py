@@ -1,0 +1,47 @@
+"""Real replicas on this machine's loopback: their settings, and when they have met."""
+
+import asyncio
+import socket
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from kvstore.config import Config
+from kvstore.replica.replica import Replica
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def configs_of(count: int, directory: Path) -> list[Config]:
+    """One cluster, with its data below `directory`."""
+    members = {n: ("127.0.0.1", port) for n, port in enumerate(free_ports(count), 1)}
+    return [
+        Config(node_id=n, members=members, listen_peer=members[n], data_dir=directory / str(n))
+        for n in members
+    ]
+
+
+async def settled(replicas: list[Replica]) -> None:
+    """Until all are ready and have applied the same."""
+    async with asyncio.timeout(10):
+        while len({(r.state.applied_through, r.state.digest) for r in replicas}) > 1 or not all(
+            r.status().ready for r in replicas
+        ):
+            await asyncio.sleep(0.01)
+
+
+def run(test: Coroutine[Any, Any, None], limit_s: float = 20) -> None:
+    """Run `test` on a loop of its own; it fails after `limit_s` seconds."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(limit_s):
+            await test
+
+    asyncio.run(bounded())
