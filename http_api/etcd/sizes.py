@@ -65,6 +65,6 @@ def _varint_bytes(number: int) -> int:
 
 
 def message_too_large(size: int) -> EtcdError:
-    """A message of `size` bytes is not even looked at."""
+    """The error for a message of `size` bytes, which is over MESSAGE_BYTES_MAX."""
     text = f"grpc: received message larger than max ({size} vs. {MESSAGE_BYTES_MAX})"
     return EtcdError(RESOURCE_EXHAUSTED, text)

@@ -67,7 +67,8 @@ class HttpChannel(Channel):
 
 
 async def run(opened: EtcdStream, call: StreamCall[Any], streams: Streams) -> web.StreamResponse:
-    """Serve one stream to its end."""
+    """Serve one stream to its end. A refusal of its caller is told as the row says; other errors
+    are told as they are."""
     channel = opened.channel
     try:
         try:

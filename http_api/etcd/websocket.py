@@ -18,8 +18,8 @@ _FRAMES = (WSMsgType.TEXT, WSMsgType.BINARY)
 
 
 class WebSocketChannel(Channel):
-    """A WebSocket whose handshake is done. When it closes the connection goes, and with it the
-    stream: there is no end of requests before."""
+    """A WebSocket whose handshake is done. Its client cannot end its requests and still read, as
+    at the end of a body: closing the socket ends the stream."""
 
     def __init__(self, request: web.BaseRequest, socket: web.WebSocketResponse[bool]) -> None:
         super().__init__(request)
@@ -56,7 +56,7 @@ async def open_websocket(request: web.BaseRequest) -> WebSocketChannel:
         protocols=("Bearer",),  # what browsers offer to etcd; those who offer one insist on it
         compress=False,
         max_msg_size=DOCUMENT_BYTES_MAX,
-        writer_limit=_NEVER,  # the link waits for the client, see there
+        writer_limit=_NEVER,  # `StreamLink.drained` waits for the client instead
         decode_text=False,
     )
     try:
