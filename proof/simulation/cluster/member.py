@@ -84,6 +84,7 @@ class SimulatedMember:
         self._role = ""
         self._start_again = False
         self._failures_before = 0
+        self._log: DurableLog | None = None  # of this start: a lost disk has another file
         self.config = Config(
             node_id=id,
             members={n: (f"node-{n}", 2380) for n in range(1, scenario.nodes + 1)},
@@ -119,6 +120,7 @@ class SimulatedMember:
         world, scenario = self.world, self.world.scenario
         world.network.host_up(self.id)
         self._failures_before = self.disk.failures
+        self._log = None
         self.process = Process(
             world.scheduler,
             f"node-{self.id}/{self.starts}",
@@ -244,7 +246,9 @@ class SimulatedMember:
         )
 
     def _durable_log(self) -> DurableLog:
-        return DurableLog(self.disk.files, self.log_path)
+        if self._log is None:
+            self._log = DurableLog(self.disk.files, self.log_path)
+        return self._log
 
     def _role_is(self, node: Node) -> None:
         if node.role != self._role:
