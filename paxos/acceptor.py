@@ -10,6 +10,7 @@ from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import Effects
 from paxos.errors import ProtocolError
 from paxos.messages import (
+    PIECE_BYTES_MAX,
     Accept,
     Accepted,
     AnyMessage,
@@ -22,9 +23,6 @@ from paxos.messages import (
     Truncated,
 )
 from paxos.records import Promised, Restored, Truncation
-
-PIECE_BYTES_MAX = 1 << 20
-"""Promises and fetched entries travel in pieces of about this many bytes of values."""
 
 ENTRY_BYTES = 32
 """What an entry costs beside its value: a piece of no-ops is bounded too."""

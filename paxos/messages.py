@@ -48,6 +48,10 @@ NOOP = b""
 """The value that fills a gap: it is chosen like any other and changes nothing."""
 
 
+PIECE_BYTES_MAX = 1 << 20
+"""Promises and fetched entries travel in pieces of about this many bytes of values."""
+
+
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Base of all protocol messages."""
 

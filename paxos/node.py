@@ -6,10 +6,9 @@ inputs and draining once is the batching: one commit, one probe, one announcemen
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 
-from paxos.acceptor import PIECE_BYTES_MAX, Acceptor
+from paxos.acceptor import Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import Effects
 from paxos.election import Election
@@ -35,8 +34,8 @@ from paxos.messages import (
     ReadIndexReply,
     Truncated,
 )
+from paxos.node_config import NodeConfig
 from paxos.proposer import Proposer
-from paxos.quorum import QuorumSystem
 from paxos.reads import Reads
 from paxos.records import ChosenThrough, Restored
 
@@ -51,28 +50,6 @@ class Role(StrEnum):
 
 _OWN_BALLOT = (PreVote, Prepare, Accept, Chosen, Heartbeat, HandOver)
 """Only the ballot's own node sends these."""
-
-
-@dataclass(frozen=True)
-class NodeConfig:
-    """Who the node is and how patient. All durations are in ticks of the caller's clock.
-
-    `start` says which start of this node this is, counted durably, so that none mistakes an answer
-    meant for an earlier one. `window` bounds the slots in flight; `ahead_max` bounds how many slots
-    beyond the chosen prefix an acceptor keeps, so that a laggard does not hoard what it cannot
-    apply yet.
-    Promises and fetched entries travel in pieces of about `piece_bytes_max` bytes.
-    """
-
-    node: NodeId
-    quorums: QuorumSystem
-    start: int = 1
-    window: int = 2
-    heartbeat_ticks: int = 2
-    election_ticks: int = 16
-    resend_ticks: int = 8
-    ahead_max: int = 256
-    piece_bytes_max: int = PIECE_BYTES_MAX
 
 
 class Node:

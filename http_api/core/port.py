@@ -10,7 +10,7 @@ from kvstore.commands.results import Result
 from kvstore.replica.feed import Feed
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.metrics import Metrics
-from kvstore.replica.status import NodeStatus
+from kvstore.replica.status import ReplicaStatus
 from kvstore.state.state_machine import StateMachine
 
 
@@ -65,7 +65,7 @@ class ReplicaPort(Protocol):
         as of `submit`, without OutcomeUnknown."""
         ...
 
-    def status(self) -> NodeStatus: ...
+    def status(self) -> ReplicaStatus: ...
 
     async def hand_over(self, to: int | None, timeout_s: float) -> int:
         """Who leads now. Raises NoQuorum."""

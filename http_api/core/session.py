@@ -20,7 +20,7 @@ from kvstore.commands.results import Result
 from kvstore.errors import auth_error
 from kvstore.replica.feed import Interest, Watcher
 from kvstore.replica.leasing import LeaseTime
-from kvstore.replica.status import NodeStatus
+from kvstore.replica.status import ReplicaStatus
 from kvstore.state.mvcc import KeyHistory, KeyPage
 from kvstore.state.rights import Auth, Caller, Demand
 from kvstore.state.users import User
@@ -245,7 +245,7 @@ class Session:
 
     # -- the node and the cluster -----------------------------------------------------------
 
-    def status(self) -> NodeStatus:
+    def status(self) -> ReplicaStatus:
         """What this node knows of itself and of the cluster. Needs no right."""
         return self._store.status()
 

@@ -21,7 +21,7 @@ TOKEN_HEADERS = ("Grpc-Metadata-Token", "Grpc-Metadata-Authorization", "Authoriz
 """In the order in which etcd's gateway looks for a token."""
 
 
-class Admission:
+class CallAdmission:
     """Shared by all requests of a server."""
 
     def __init__(self, access: Access) -> None:

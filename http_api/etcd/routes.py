@@ -13,7 +13,7 @@ from http_api.core.responses import JSON, Answer, answer
 from http_api.core.session import Session
 from http_api.core.streams import StreamLink
 from http_api.etcd import auth, cluster, election, keepalive, kv, lease, lock, maintenance, watch
-from http_api.etcd.admission import Admission
+from http_api.etcd.admission import CallAdmission
 from http_api.etcd.calls import (
     PREFIX,
     AnyEtcdCall,
@@ -82,7 +82,7 @@ class EtcdApi:
         self.calls = etcd_calls(access)
         self._node = access.sessions.anonymous
         self._gateway = Gateway(self._node, facilities.config, facilities.bodies)
-        self._admission = Admission(access)
+        self._admission = CallAdmission(access)
         self._streams = facilities.streams
         self._by_name = {call.name: call for call in self.calls}
         self._meters = {call.name: metrics.meter(call.path, call.method) for call in self.calls}

@@ -20,13 +20,13 @@ from kvstore.errors import (
     RevisionInFuture,
     Stopping,
 )
-from kvstore.replica.status import MemberStatus, NodeStatus
+from kvstore.replica.status import MemberStatus, ReplicaStatus
 
 NODE_ID_MAX = (1 << 31) - 1
 BODY_BYTES_MAX = 65_536
 
 
-def cluster_document(status: NodeStatus) -> dict[str, Any]:
+def cluster_document(status: ReplicaStatus) -> dict[str, Any]:
     """The cluster as one node knows it."""
     members = {member.id: member for member in status.members}
     own = members.get(status.id)
@@ -45,7 +45,7 @@ def cluster_document(status: NodeStatus) -> dict[str, Any]:
     }
 
 
-def _node_document(status: NodeStatus) -> dict[str, Any]:
+def _node_document(status: ReplicaStatus) -> dict[str, Any]:
     return {
         "id": status.id,
         "role": status.role,

@@ -28,7 +28,7 @@ from kvstore.replica.metrics import Metrics
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
-from kvstore.replica.status import NodeStatus, ReplicaView
+from kvstore.replica.status import ReplicaStatus, ReplicaView
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
@@ -122,7 +122,7 @@ class Replica:
         """Whether this node leads."""
         return self.node.leading
 
-    def status(self) -> NodeStatus:
+    def status(self) -> ReplicaStatus:
         """What this node knows of itself and of the cluster."""
         return self._parts.view.status()
 

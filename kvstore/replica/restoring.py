@@ -12,7 +12,8 @@ from kvstore.storage.data_dir import DataDir
 from kvstore.storage.log import LogStore
 from kvstore.storage.state import StateStore
 from paxos.marks import Marks
-from paxos.node import Node, NodeConfig
+from paxos.node import Node
+from paxos.node_config import NodeConfig
 from paxos.records import ChosenThrough, Promised, Record, Restored, Truncation, fold
 
 

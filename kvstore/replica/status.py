@@ -27,7 +27,7 @@ class MemberStatus(msgspec.Struct, frozen=True):
     lag: int | None
 
 
-class NodeStatus(msgspec.Struct, frozen=True):
+class ReplicaStatus(msgspec.Struct, frozen=True):
     """One node's view. `ready` means: it can serve linearizable requests; if not, `reason`."""
 
     id: int
@@ -63,11 +63,11 @@ class ReplicaView:
     writes: PendingWrites
     reads: PendingReads
 
-    def status(self) -> NodeStatus:
+    def status(self) -> ReplicaStatus:
         """A consistent picture, taken between two steps."""
         node, state = self.node, self.state
         reason = self.why_not_ready()
-        return NodeStatus(
+        return ReplicaStatus(
             id=node.id,
             role=str(node.role),
             leader=node.leader,

@@ -16,14 +16,11 @@ import orjson
 from kvstore.client.attempts import parse_endpoints
 from kvstore.errors import InvalidArgument
 from proof.processes.network import NetworkUnavailable
-from proof.torture.arguments import add_arguments
 from proof.torture.faults import FAULTS
 from proof.torture.plan import Plan, check_data_dir, choose_faults
 from proof.torture.report import RunReport, judge
 from proof.torture.run import Findings
 from proof.torture.run import run as run_plan
-
-__all__ = ["add_arguments", "run"]
 
 PASSED, FAILED = 0, 1
 _SEED_MAX = 1 << 31

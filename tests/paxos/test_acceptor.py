@@ -3,10 +3,20 @@
 from copy import deepcopy
 from dataclasses import dataclass
 
-from paxos.acceptor import PIECE_BYTES_MAX, Acceptor
+from paxos.acceptor import Acceptor
 from paxos.ballot import ZERO, Ballot
 from paxos.effects import Effects
-from paxos.messages import Accept, Accepted, Fetch, Fetched, LogEntry, Nack, Prepare, Promise
+from paxos.messages import (
+    PIECE_BYTES_MAX,
+    Accept,
+    Accepted,
+    Fetch,
+    Fetched,
+    LogEntry,
+    Nack,
+    Prepare,
+    Promise,
+)
 from paxos.messages import Truncated as TruncatedMessage
 from paxos.records import Promised, Restored, Truncation
 

@@ -17,7 +17,7 @@ from kvstore.replica.feed import Feed
 from kvstore.replica.lease_timers import LeaseTimers
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.metrics import Metrics
-from kvstore.replica.status import MemberStatus, NodeStatus
+from kvstore.replica.status import MemberStatus, ReplicaStatus
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
 
@@ -122,8 +122,8 @@ class MemoryReplica:
     def check_running(self) -> None:
         """It always runs."""
 
-    def status(self) -> NodeStatus:
-        return NodeStatus(
+    def status(self) -> ReplicaStatus:
+        return ReplicaStatus(
             id=1,
             role="leader",
             leader=1,

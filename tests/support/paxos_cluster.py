@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import Effects
 from paxos.messages import Accept, Accepted, AnyMessage, Prepare, Promise
-from paxos.node import Node, NodeConfig
+from paxos.node import Node
+from paxos.node_config import NodeConfig
 from paxos.quorum import QuorumSystem, majority
 from paxos.records import Record, RecordFold
 

@@ -21,6 +21,7 @@ from kvstore_cli.node_cluster import NodeCluster
 from proof.processes import namespaces
 from proof.processes.proxies import ProxyNetwork
 from proof.torture import cli
+from proof.torture.arguments import add_arguments
 from tests.support.paths import ROOT
 
 DEADLINE_S = 60.0
@@ -30,7 +31,7 @@ from proof.processes import namespaces
 from proof.torture import cli
 namespaces.DEVICE_PREFIX = sys.argv.pop(1)
 parser = argparse.ArgumentParser()
-cli.add_arguments(parser)
+add_arguments(parser)
 sys.exit(cli.run(parser.parse_args()))
 """
 
@@ -51,7 +52,7 @@ def environment(tmp_path, monkeypatch):
 
 def parse(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    cli.add_arguments(parser)
+    add_arguments(parser)
     return parser.parse_args(words)
 
 

@@ -11,6 +11,7 @@ from kvstore.errors import InvalidArgument
 from proof.histories.history import CallRecord, Get, PutCall, Returned
 from proof.torture import cli
 from proof.torture import run as torture_run
+from proof.torture.arguments import add_arguments
 from proof.torture.faults import FAULTS
 from proof.torture.nemesis import TWO_AT_ONCE, Injected, rotation
 from proof.torture.plan import Plan, check_data_dir, choose_faults
@@ -225,7 +226,7 @@ def test_faults_that_cannot_be(text, nodes, endpoints, message):
 def test_the_list_of_faults(capsys, tmp_path):
     """`--faults list` starts nothing; a report that could not be written is refused at once."""
     parser = argparse.ArgumentParser()
-    cli.add_arguments(parser)
+    add_arguments(parser)
     assert cli.run(parser.parse_args(["--faults", "list"])) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(FAULTS)
     with pytest.raises(InvalidArgument, match="no directory"):
