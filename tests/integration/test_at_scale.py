@@ -24,7 +24,11 @@ def test_watchers_miss_nothing(
 
 
 @pytest.mark.parametrize(
-    ("leases", "ttl_s", "seconds"), [(60, 3, 9), pytest.param(3000, 8, 40, marks=pytest.mark.proof)]
+    ("leases", "ttl_s", "seconds"),
+    [
+        pytest.param(60, 3, 9, marks=pytest.mark.proof),
+        pytest.param(3000, 8, 40, marks=pytest.mark.proof),
+    ],
 )
 def test_leases_last_their_time(
     new_cluster: Callable[..., Cluster], leases: int, ttl_s: int, seconds: float

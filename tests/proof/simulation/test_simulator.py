@@ -21,8 +21,8 @@ from proof.simulation.tell.story import story
 from tests.support.paths import ROOT
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
-FIXED_SEEDS = range(1, 31)
-MORE_FIXED_SEEDS = range(31, 121)
+FIXED_SEEDS = range(1, 13)
+MORE_FIXED_SEEDS = range(13, 121)
 FRESH_SEEDS = 10
 """`make proof` runs many more."""
 
@@ -81,7 +81,7 @@ def test_regressions(file: Path) -> None:
 
 
 def test_a_seed_gives_the_same_trace_in_any_process() -> None:
-    seeds = (3, 7, 31)
+    seeds = (1, 5, 9)
     program = (
         "import sys\n"
         "from proof.simulation.cluster.scenario import draw\n"
