@@ -3,6 +3,11 @@
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("store", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("store")
+"""How long an example took says something about the machine, and decides nothing."""
 
 PROCESSES_MAX = 8
 """Each may run a cluster of three nodes, so more would want memory rather than processors."""

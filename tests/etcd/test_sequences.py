@@ -46,7 +46,7 @@ def difference(requests: list[Call], pair: tuple[Server, Server]) -> str:
 @pytest.mark.integration
 @seed(SEED)
 @settings(
-    max_examples=SEQUENCES, deadline=None, database=None, print_blob=False,
+    max_examples=SEQUENCES, database=None, print_blob=False,
     phases=[Phase.generate], suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(requests=st.lists(_REQUEST, min_size=LENGTH, max_size=LENGTH))

@@ -98,7 +98,7 @@ def test_bad_queries(query, status, says, server):
     asyncio.run(run())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from(["put", "delete", "other", "checkpoint"]), max_size=25),
     st.integers(0, 25),

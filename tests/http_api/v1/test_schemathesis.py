@@ -131,7 +131,6 @@ def exercise(operation: APIOperation, mode: GenerationMode, base_url: str) -> di
 
     @settings(
         max_examples=EXAMPLES * len(kinds),
-        deadline=None,
         database=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),

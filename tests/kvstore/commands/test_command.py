@@ -40,7 +40,7 @@ RESULTS = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(NUMBERS, st.lists(BUNDLES, max_size=3))
 def test_batches_of_bundles(clock_ms: int, bundles: list[Bundle]) -> None:
     batch = decode_batch(encode(Batch(clock_ms, tuple(map(encode, bundles)))))
@@ -48,14 +48,14 @@ def test_batches_of_bundles(clock_ms: int, bundles: list[Bundle]) -> None:
     assert [decode_bundle(encoded) for encoded in batch.bundles] == bundles
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(RESULTS)
 def test_results(result: Result) -> None:
     decoded = decode_result(encode(result))
     assert decoded == result and type(decoded) is type(result)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(COMMANDS, COMMANDS)
 def test_the_form_tells_any_two_commands_apart(one: Command, other: Command) -> None:
     """Idempotency keys are bound to the command's bytes."""

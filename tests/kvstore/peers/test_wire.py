@@ -23,7 +23,7 @@ KINDS = get_args(PeerMessage)
 st.register_type_strategy(int, st.integers(0, (1 << 63) - 1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(KINDS).flatmap(st.from_type), max_size=4), st.integers(1, 9))
 def test_every_kind_in_any_cut(messages: list[PeerMessage], step: int) -> None:
     stream = b"".join(map(encode_frame, messages))
@@ -40,7 +40,7 @@ def test_too_long_and_garbage() -> None:
             decode_message(garbage)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.from_type(Hello) | st.from_type(Refusal))
 def test_handshakes(hello: Hello | Refusal) -> None:
     (payload,) = FrameReader(1 << 20).feed(encode_frame(hello))

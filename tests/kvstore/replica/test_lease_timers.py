@@ -39,7 +39,7 @@ class NaiveTimers:
 
 
 @given(STEPS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_against_naive_deadlines(steps: list[tuple]) -> None:  # type: ignore[type-arg]
     timers, naive, now_s = LeaseTimers(), NaiveTimers(), 100.0
     timers.start([], now_s)

@@ -16,6 +16,7 @@ from kvstore.replica import feed as watch
 from kvstore.replica.feed import Feed, Interest, RevisionEvents
 from kvstore.state.transactions import check
 from tests.support.driven_state import Driven
+from tests.support.examples import TIMES
 from tests.support.naive_store import COMMANDS, KEYS, NaiveStore, within
 from tests.support.replicas import run
 
@@ -172,7 +173,7 @@ async def finish(watchings: list[Watching], twin: NaiveStore) -> None:
 
 
 @given(STEPS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60 * TIMES)
 def test_any_interleaving_delivers_the_naive_list(steps: list[Any]) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as directory:
         patch.setattr(watch, "RECENT_REVISIONS_MAX", 3)

@@ -162,11 +162,11 @@ class KeyspaceAgainstTwin(RuleBasedStateMachine):
 
 
 TestKeyspace = KeyspaceAgainstTwin.TestCase
-TestKeyspace.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestKeyspace.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 @given(st.lists(st.tuples(KEYS, st.binary(max_size=2)), min_size=1, max_size=20))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_unchecked_transactions_stop_nobody(pairs: list[tuple[bytes, bytes]]) -> None:
     """One that writes a key twice is refused before it is proposed; if it were not, replicas
     would still go on, and agree."""

@@ -90,4 +90,4 @@ class MvccAgainstModel(RuleBasedStateMachine):
 
 
 TestMvcc = MvccAgainstModel.TestCase
-TestMvcc.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestMvcc.settings = settings(max_examples=25, stateful_step_count=30)

@@ -83,7 +83,7 @@ def assert_same_as_brute_force(history: list[CallRecord]) -> bool:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 6))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_the_verdict_is_that_of_brute_force(seed: int, operations: int) -> None:
     assert_same_as_brute_force(small_history(random.Random(seed), operations))
 

@@ -21,7 +21,7 @@ from tests.support.registers import Fault, run_register
 @given(
     st.integers(0, 2**32), st.integers(1, 60), st.integers(1, 8), st.integers(1, 3), st.floats(0, 1)
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_register_is_always_linearizable(
     seed: int, operations: int, clients: int, keys: int, unknown: float
 ) -> None:
