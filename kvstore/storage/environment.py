@@ -11,13 +11,11 @@ from pathlib import Path
 import lmdb
 
 from kvstore.errors import StorageError
+from kvstore.storage.pages import PageError, bytes_in_use
 
 LIB_VERSION = 1
 MAP_BYTES_START = 1 << 30
 """Address space reserved at first; the file itself grows only as it is used."""
-
-_LARGE_VALUE_BYTES = 1024
-"""From about this size on, LMDB keeps a value in pages of its own."""
 
 _RECOVER = (
     "Keep a copy of it for inspection. If the other members are healthy, this node's data can be "
@@ -35,7 +33,7 @@ def open_environment(path: Path, databases: int) -> lmdb.Environment:
         environment = _open(path, databases, size)
         if size and size < (needed := used_bytes(environment)):
             environment.close()
-            _complete(path, databases, size, needed)
+            _complete(path, size, needed)
             environment = _open(path, databases, needed)
     except (lmdb.Error, OSError) as error:
         raise StorageError(f"{path} cannot be opened ({error}). {_RECOVER}") from error
@@ -55,43 +53,22 @@ def _open(path: Path, databases: int, size: int) -> lmdb.Environment:
     )
 
 
-def _complete(path: Path, databases: int, size: int, needed: int) -> None:
+def _complete(path: Path, size: int, needed: int) -> None:
     """Bring a file up to the size that its header speaks of, if nothing of what it lacks is used.
 
     LMDB does not write pages that a transaction took at the end of the file and gave back before
     its commit, so a sound file may be short. A cut one is short too, and reading past the end of a
-    mapped file kills the process with SIGBUS. So the file is extended first, and then read through
-    once: what is missing is zeros now, which no page and no large value of ours is made of.
+    mapped file kills the process with SIGBUS. The pages themselves tell the two apart.
 
-    Raises StorageError, and leaves the file as it was, if something is missing.
+    Raises StorageError, and leaves the file as it is, if something is missing.
     """
-    os.truncate(path, needed)
     try:
-        environment = _open(path, databases, needed)
-        try:
-            sound = _reads_through(environment)
-        finally:
-            environment.close()
-    except lmdb.Error:
-        sound = False
-    if not sound:
-        os.truncate(path, size)
-        raise damaged(path, f"{size} bytes where at least {needed} were written")
-
-
-def _reads_through(environment: lmdb.Environment) -> bool:
-    """Whether every key and value is there. Large values lie in pages of their own, which carry no
-    mark; ours begin with numbers that are not all 0, and a page of zeros at the end is no data."""
-    with environment.begin() as transaction:
-        names = [bytes(name) for name, _ in transaction.cursor()]
-    databases = [environment.open_db(name) for name in names]
-    with environment.begin() as transaction:
-        for database in databases:
-            for _, value in transaction.cursor(db=database):
-                large = len(value) >= _LARGE_VALUE_BYTES
-                if large and (not any(value[:16]) or not any(value[-_LARGE_VALUE_BYTES:])):
-                    return False
-    return True
+        in_use = bytes_in_use(path)
+    except PageError as error:
+        raise damaged(path, f"{size} bytes where {needed} were written, and {error}") from None
+    if in_use > size:
+        raise damaged(path, f"{size} bytes where at least {in_use} were written")
+    os.truncate(path, needed)
 
 
 def used_bytes(environment: lmdb.Environment) -> int:
