@@ -168,7 +168,8 @@ class Node:
 
     def propose(self, value: bytes) -> Slot:
         """Propose `value` (not empty: that is the no-op). Requires `can_propose`."""
-        assert value, "an empty value is the no-op"
+        if not value:
+            raise ProtocolError("an empty value was proposed: that is the no-op")
         accept = self.proposer.propose(value, self.chosen_through)
         self._accept_own(accept)
         return accept.slot
@@ -202,11 +203,21 @@ class Node:
 
     def truncate(self, first_slot: Slot) -> None:
         """Drop the log before `first_slot`: the caller has it applied durably."""
-        assert first_slot <= self.chosen_through + 1, "only chosen slots may be dropped"
+        if first_slot > self.chosen_through + 1:
+            raise ProtocolError(
+                f"the log was to be dropped before slot {first_slot}, and is chosen through "
+                f"{self.chosen_through} only"
+            )
         self.acceptor.truncate(first_slot)
 
     def restart_from_snapshot(self, through: Slot) -> None:
-        """The caller installed a snapshot of the state as of `through`."""
+        """The caller installed a snapshot of the state as of `through`.
+
+        What was chosen up to there and is not drained yet is part of it. Failing schedule
+        otherwise: slots 5 to 9 become chosen and a snapshot as of 9 is installed in the same turn
+        of the caller's loop; the next drain has slot 5 applied to the state of slot 9.
+        """
+        self._effects.chosen = [one for one in self._effects.chosen if one[0] > through]
         if through > self.chosen_through:
             self.learner.restart_from(through)
             self.acceptor.truncate(through + 1)

@@ -39,6 +39,7 @@ from kvstore.commands.results import (
     Revoked,
     Written,
 )
+from kvstore.errors import DivergedState
 from kvstore.state import transactions
 from kvstore.state.changes import Changes
 from kvstore.state.kept_answers import KeptAnswers
@@ -179,9 +180,13 @@ class StateMachine:
     def apply(self, slot: Slot, value: bytes) -> list[AppliedBundle]:
         """Apply the chosen value of the next slot; what came of each bundle that was admitted.
 
-        An empty value is the no-op that fills a gap.
+        An empty value is the no-op that fills a gap. Raises DivergedState unless it is the next
+        slot: each is applied once, in order.
         """
-        assert slot == self.applied_through + 1, "slots are applied in order, each once"
+        if slot != self.applied_through + 1:
+            raise DivergedState(
+                f"slot {slot} was to be applied to the state of slot {self.applied_through}"
+            )
         self.applied_through = slot
         if not value:
             return []
