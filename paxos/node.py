@@ -164,6 +164,10 @@ class Node:
         """As leader: how far each follower said its log is chosen."""
         return self._progress
 
+    def progress_of(self, peer: NodeId) -> Slot | None:
+        """As leader: how far `peer` said its log is chosen; None if this node cannot know."""
+        return self._progress.get(peer) if self.proposer.leading else None
+
     # -- inputs -----------------------------------------------------------------------------
 
     def propose(self, value: bytes) -> Slot:

@@ -82,5 +82,6 @@ class Applier:
         self._events.event("snapshot installed", through=through, revision=self._state.revision)
         self._node.restart_from_snapshot(through)
         self._feed.reset()
+        self._writes.covered(self._state.bundle_over)
         self._reads.applied(through)
         self._wake()

@@ -133,7 +133,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
     source = _source(ground, copies)
     checkpoints = _checkpoints(ground, copies, source, admission, applier)
     sink = _sink(ground, checkpoints)
-    view = _view(ground)
+    view = _view(ground, sink)
     return Parts(
         config=config,
         data_dir=opened.data_dir,
@@ -226,6 +226,7 @@ def _source(ground: _Ground, copies: StateCopies) -> SnapshotSource:
         _send_now(ground.transport),
         ground.events,
         piece_bytes=config.snapshot_piece_bytes,
+        progress=ground.node.progress_of,
         disk=ground.disk,
     )
 
@@ -298,7 +299,7 @@ def _driver(
     )
 
 
-def _view(ground: _Ground) -> ReplicaView:
+def _view(ground: _Ground, sink: SnapshotSink) -> ReplicaView:
     return ReplicaView(
         node=ground.node,
         state=ground.state,
@@ -308,4 +309,5 @@ def _view(ground: _Ground) -> ReplicaView:
         health=ground.health,
         writes=ground.writes,
         reads=ground.reads,
+        why_behind=lambda: sink.why_behind,
     )

@@ -1,6 +1,6 @@
 """What a node says of itself and of the cluster, as far as it knows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -52,7 +52,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaView:
     """Looks at the parts of one replica, and changes nothing. `addresses` are the peer addresses of
-    all members."""
+    all members; `why_behind()` says why the log alone does not bring it up to date, "" if it does.
+    """
 
     node: Node
     state: StateMachine
@@ -62,6 +63,7 @@ class ReplicaView:
     health: Health
     writes: PendingWrites
     reads: PendingReads
+    why_behind: Callable[[], str]
 
     def status(self) -> ReplicaStatus:
         """A consistent picture, taken between two steps."""
@@ -102,7 +104,7 @@ class ReplicaView:
             return "leading, and not yet through with what earlier leaders left"
         if node.leader != node.id and not self.links.connected(node.leader):
             return f"no link to the leader, node {node.leader}"
-        return ""
+        return self.why_behind()
 
     def _member(self, member: NodeId) -> MemberStatus:
         node = self.node
@@ -145,6 +147,7 @@ class ReplicaView:
             "writes_waiting": float(self.writes.requests),
             "reads_waiting": float(self.reads.reads),
             "overlay_bytes": float(state.unwritten_bytes),
+            "snapshot_needed": float(bool(self.why_behind())),
             "revision": float(state.revision),
             "compacted_revision": float(state.compacted_revision),
         }

@@ -209,6 +209,10 @@ class StateMachine:
         self.digest = self._changes.take_digest(self.digest)
         return applied
 
+    def bundle_over(self, origin: int, starts: int, number: int) -> bool:
+        """Whether the bundle of that name was applied, or will never be."""
+        return self._sessions.over(origin, starts, number)
+
     def _lead(self, ballot: Ballot) -> None:
         """From here on it is ignored what a leader of a lower ballot says has expired."""
         if ballot > self.leader_ballot:

@@ -4,6 +4,7 @@ Everything that reaches a data directory goes through a `Disk`. `SystemDisk` is 
 simulation has one of its own, which loses at a crash what was not synced.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -29,6 +30,9 @@ class File(Protocol):
 
     def size(self) -> int:
         """In bytes."""
+
+    def require_room(self, size: int) -> None:
+        """Raises OSError unless a file of `size` bytes, and the log beside it, fit the disk."""
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -71,6 +75,18 @@ class Disk(Protocol):
         """A consistent, compacted, synced copy of the last commit. Raises lmdb.Error too."""
 
 
+ROOM_BYTES = 64 << 20
+"""What a snapshot leaves free for the log and the checkpoints."""
+
+
+def require_room(disk: os.statvfs_result, needed: int) -> None:
+    """Raises OSError, with both numbers, if `needed` bytes are more than are free."""
+    free = disk.f_bavail * disk.f_frsize
+    if free < needed:
+        text = f"{os.strerror(errno.ENOSPC)}: {needed} bytes are needed, and {free} are free"
+        raise OSError(errno.ENOSPC, text)
+
+
 class _SystemFile:
     def __init__(self, path: Path, flags: int) -> None:
         self._descriptor = os.open(path, flags, 0o600)
@@ -86,6 +102,9 @@ class _SystemFile:
 
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
+
+    def require_room(self, size: int) -> None:
+        require_room(os.fstatvfs(self._descriptor), size + ROOM_BYTES)
 
     def close(self) -> None:
         os.close(self._descriptor)

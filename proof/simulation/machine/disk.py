@@ -175,6 +175,9 @@ class OpenFile:
     def size(self) -> int:
         return len(self._file.content)
 
+    def require_room(self, size: int) -> None:
+        self._disk.check_write()
+
     def close(self) -> None:
         """Nothing to give back."""
 
