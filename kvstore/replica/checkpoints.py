@@ -117,6 +117,7 @@ class Checkpoints:
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._health.watch(self._task)
 
     async def stop(self) -> None:
         """A last checkpoint, so that the next start has nothing to replay, and close."""
@@ -132,13 +133,6 @@ class Checkpoints:
         self._store.close()
 
     async def _run(self) -> None:
-        try:
-            await self._run_for_ever()
-        except Exception as error:
-            self._events.defect(error)
-            self._health.fail(f"checkpointing failed: {type(error).__name__}: {error}")
-
-    async def _run_for_ever(self) -> None:
         interval_s = self._config.checkpoint_interval_s
         while True:
             await asyncio.sleep(interval_s)

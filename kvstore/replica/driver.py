@@ -90,7 +90,9 @@ class Driver:
 
     def start(self) -> None:
         """Begin to tick."""
+        self._health.turned(self._clock.monotonic())
         self._ticker = asyncio.get_running_loop().create_task(self._tick_for_ever())
+        self._health.watch(self._ticker)
 
     async def stop(self) -> None:
         """The last tick is over."""
@@ -135,12 +137,13 @@ class Driver:
     def on_link(self, peer: NodeId, up: bool) -> None:
         """The link from `peer` came or went."""
         if not up and self._membership.formed and not self._health.stopping:
-            self._node.suspect(peer)
+            self._health.guard(partial(self._node.suspect, peer))
         self._turns.wake()
 
     async def _tick_for_ever(self) -> None:
         while not self._health.failure:
             await asyncio.sleep(self._tick_s)
+            self._health.turned(self._clock.monotonic())
             self._health.guard(self._on_tick)
 
     def _on_tick(self) -> None:
@@ -166,7 +169,7 @@ class Driver:
         """All that the inputs since the last step ask for. `Turns` calls it."""
         if self._membership.formed and not self._health.failure:
             self._health.guard(self._step)
-            self._links.flush()
+            self._health.guard(self._links.flush)
         self._probe.stepped(self._node)
 
     def _step(self) -> None:

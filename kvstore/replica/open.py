@@ -306,6 +306,8 @@ def _view(ground: _Ground, sink: SnapshotSink) -> ReplicaView:
         membership=ground.membership,
         addresses=ground.config.members,
         links=ground.transport,
+        clock=ground.clock,
+        events=ground.events,
         health=ground.health,
         writes=ground.writes,
         reads=ground.reads,

@@ -173,6 +173,10 @@ class Replica:
         """Stop serving at once, and say why. Nothing is acknowledged from here on."""
         self._health.fail(reason)
 
+    def fail_by(self, error: BaseException) -> None:
+        """The same, by an error that nobody foresaw."""
+        self._health.fail_by(error)
+
     async def wait_failed(self) -> str:
         """Complete with the reason once this node had to stop by itself."""
         return await asyncio.shield(self._health.failed)
@@ -183,6 +187,8 @@ class Replica:
         parts.health.start(self._fail_waiting)
         parts.turns.start(parts.driver.step)
         await parts.transport.start(parts.driver)
+        for task in parts.transport.tasks:
+            parts.health.watch(task)
         parts.driver.start()
         parts.checkpoints.start()
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import msgspec
 
 from kvstore.config import Address
+from kvstore.event_log import EventLog
 from kvstore.peers.membership import Membership
 from kvstore.replica.health import Health
 from kvstore.replica.pending import PendingReads, PendingWrites
-from kvstore.replica.ports import PeerLinks
+from kvstore.replica.ports import Clock, PeerLinks
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
 from paxos.node import Node, Role
@@ -28,7 +29,8 @@ class MemberStatus(msgspec.Struct, frozen=True):
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
-    """One node's view. `ready` means: it can serve linearizable requests; if not, `reason`."""
+    """One node's view. `ready` means: it can serve linearizable requests; if not, `reason`.
+    `stalled` names what of the process does no longer turn, "" if all does."""
 
     id: int
     role: str
@@ -47,6 +49,11 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     cluster_id: str
     incarnation: str
     members: tuple[MemberStatus, ...]
+    stalled: str = ""
+
+
+STALLED_S = 10.0
+"""A part that does not turn for so long does not turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +67,8 @@ class ReplicaView:
     membership: Membership
     addresses: Mapping[NodeId, Address]
     links: PeerLinks
+    clock: Clock
+    events: EventLog
     health: Health
     writes: PendingWrites
     reads: PendingReads
@@ -87,6 +96,7 @@ class ReplicaView:
             cluster_id=self.membership.cluster_id,
             incarnation=self.membership.incarnation,
             members=tuple(self._member(member) for member in sorted(self.addresses)),
+            stalled=self.why_stalled(),
         )
 
     def why_not_ready(self) -> str:
@@ -105,6 +115,14 @@ class ReplicaView:
         if node.leader != node.id and not self.links.connected(node.leader):
             return f"no link to the leader, node {node.leader}"
         return self.why_behind()
+
+    def why_stalled(self) -> str:
+        """A sentence for /healthz; "" if the loop and its threads turn."""
+        if self.health.failure:
+            return f"failed: {self.health.failure}"
+        if (silent_s := self.health.turned_s_ago(self.clock.monotonic())) > STALLED_S:
+            return f"the ticker was last at work {silent_s:.0f} s ago"
+        return ""
 
     def _member(self, member: NodeId) -> MemberStatus:
         node = self.node
@@ -147,6 +165,7 @@ class ReplicaView:
             "writes_waiting": float(self.writes.requests),
             "reads_waiting": float(self.reads.reads),
             "overlay_bytes": float(state.unwritten_bytes),
+            "log_lines_dropped": float(self.events.dropped),
             "snapshot_needed": float(bool(self.why_behind())),
             "revision": float(state.revision),
             "compacted_revision": float(state.compacted_revision),
