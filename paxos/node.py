@@ -93,6 +93,8 @@ class Node:
         self._heartbeat_left = 0
         self._progress: dict[NodeId, Slot] = {}
         self._handing_over: tuple[NodeId, int] | None = None
+        self.fit_to_lead = True
+        """The caller's: whether this node may try to lead."""
 
     @staticmethod
     def _restored_prefix(restored: Restored | None) -> Slot:
@@ -239,7 +241,7 @@ class Node:
         """One tick of the caller's clock."""
         if self.proposer.leading:
             self._tick_leader()
-        elif self.election.tick():
+        elif self.election.tick() and self.fit_to_lead:
             self.proposer.stop()
             self._start_pre_vote()
         self.proposer.tick(self.chosen_through)
@@ -464,7 +466,8 @@ class Node:
         self._effects.send_first.extend((peer, message) for peer in self._peers)
 
     def _on_hand_over(self, sender: NodeId, message: HandOver) -> None:
-        if message.ballot == self.election.leader_ballot and sender == self.leader:
+        asked = message.ballot == self.election.leader_ballot and sender == self.leader
+        if asked and self.fit_to_lead:
             self._campaign(max(self.ballot, self.election.ballot_seen).next_for(self.id))
 
     # -- catching up ------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from kvstore.peers.frames import (
 from kvstore.peers.membership import Membership
 from kvstore.replica.applying import Applier
 from kvstore.replica.commits import Commits
+from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
 from kvstore.replica.leasing import Leasing
 from kvstore.replica.metrics import Counters
@@ -36,7 +37,7 @@ from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
 from paxos.effects import Effects
 from paxos.errors import PeerError
-from paxos.messages import AnyMessage
+from paxos.messages import Accept, AnyMessage, Fetch, Fetched, Prepare
 from paxos.node import Node
 
 
@@ -57,6 +58,7 @@ class Driver:
         health: Health,
         turns: Turns,
         commits: Commits,
+        watch: DiskWatch,
         *,
         applier: Applier,
         writes: PendingWrites,
@@ -78,6 +80,7 @@ class Driver:
         self._health = health
         self._turns = turns
         self._commits = commits
+        self._watch = watch
         self._applier = applier
         self._writes = writes
         self._reads = reads
@@ -127,6 +130,8 @@ class Driver:
                 self._leasing.on_ask(sender, message)
             case LeaseTold():
                 self._leasing.on_told(message)
+            case Accept() | Fetched() | Prepare() if self._watch.full:
+                pass  # as if it were lost: memory must not take what the disk does not
             case _:
                 self._node.receive(sender, message)
 
@@ -148,6 +153,7 @@ class Driver:
 
     def _on_tick(self) -> None:
         self._expire()
+        self._watch.tick()
         if self._membership.formed:
             self._node.tick()
             self._source.tick()
@@ -178,7 +184,9 @@ class Driver:
             self._node.read(token)
         while True:
             self._leasing.step()
-            if self._node.proposer.leading:
+            if self._watch.full and self._node.leading:
+                pass
+            elif self._node.proposer.leading:
                 applied_through = self._state.applied_through
                 self._outbox.propose(self._clock_ms, self._leasing.due, applied_through)
             elif (leader := present_leader(self._node, self._links.connected)) is not None:
@@ -213,7 +221,8 @@ class Driver:
     def _obey(self, effects: Effects) -> None:
         """In the order that `paxos.effects` demands."""
         for to, message in effects.send_first:
-            self._links.send(to, message)
+            if not (isinstance(message, Fetch) and self._watch.full):
+                self._links.send(to, message)
         if effects.persist or (effects.send and self._commits.under_way):
             # Messages without records still wait for the commits before them.
             self._commits.submit(effects.persist, partial(self._durable, effects.send))

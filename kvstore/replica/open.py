@@ -16,6 +16,7 @@ from kvstore.replica.admission import Admission
 from kvstore.replica.applying import Applier
 from kvstore.replica.checkpoints import Checkpoints, StateCopies
 from kvstore.replica.commits import Commits
+from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.driver import Driver
 from kvstore.replica.feed import Feed
 from kvstore.replica.health import Health
@@ -84,6 +85,7 @@ class _Ground:
     health: Health
     transport: PeerTransport
     commits: Commits
+    watch: DiskWatch
     feed: Feed
     writes: PendingWrites
     reads: PendingReads
@@ -94,7 +96,10 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
     transport = PeerTransport(
         config, opened.membership, events, sent=machine.probe.sent, failed=health.fail
     )
-    commits = Commits(machine.log_writer(opened.log, health.log_failed), health, counters)
+    commits = Commits(
+        machine.log_writer(opened.log, health.log_failed), health, counters, machine.clock
+    )
+    watch = DiskWatch(config, opened.node, opened.state, commits, machine.clock, events)
     writes = PendingWrites(
         origin=config.node_id,
         start=opened.node.config.start,
@@ -117,6 +122,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         health=health,
         transport=transport,
         commits=commits,
+        watch=watch,
         feed=Feed(opened.state),
         writes=writes,
         reads=PendingReads(config.pending_requests_max),
@@ -169,6 +175,7 @@ def _admission(ground: _Ground) -> Admission:
         writes=ground.writes,
         reads=ground.reads,
         health=ground.health,
+        watch=ground.watch,
         clock=ground.clock,
         counters=ground.counters,
         wake=ground.turns.wake,
@@ -255,6 +262,7 @@ def _checkpoints(
         ground.store,
         copies,
         source,
+        ground.watch,
         ground.commits,
         ground.turns,
         ground.health,
@@ -289,6 +297,7 @@ def _driver(
         ground.health,
         ground.turns,
         ground.commits,
+        ground.watch,
         applier=applier,
         writes=ground.writes,
         reads=ground.reads,
@@ -309,6 +318,7 @@ def _view(ground: _Ground, sink: SnapshotSink) -> ReplicaView:
         clock=ground.clock,
         events=ground.events,
         health=ground.health,
+        watch=ground.watch,
         writes=ground.writes,
         reads=ground.reads,
         why_behind=lambda: sink.why_behind,

@@ -8,6 +8,7 @@ import msgspec
 from kvstore.config import Address
 from kvstore.event_log import EventLog
 from kvstore.peers.membership import Membership
+from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, PeerLinks
@@ -53,7 +54,9 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
 
 
 STALLED_S = 10.0
-"""A part that does not turn for so long does not turn."""
+"""A ticker that was not at work for so long is not at work."""
+HANGING_S = 60.0
+"""The thread of the log is not at work if one commit takes so long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,7 @@ class ReplicaView:
     clock: Clock
     events: EventLog
     health: Health
+    watch: DiskWatch
     writes: PendingWrites
     reads: PendingReads
     why_behind: Callable[[], str]
@@ -104,6 +108,8 @@ class ReplicaView:
         node, membership = self.node, self.membership
         if self.health.failure:
             return f"failed: {self.health.failure}"
+        if self.watch.trouble:
+            return self.watch.trouble
         if not membership.formed:
             missing = sorted(membership.quorums.members - membership.agreed)
             reason = f"the cluster has not formed yet: waiting for nodes {missing}"
@@ -122,6 +128,8 @@ class ReplicaView:
             return f"failed: {self.health.failure}"
         if (silent_s := self.health.turned_s_ago(self.clock.monotonic())) > STALLED_S:
             return f"the ticker was last at work {silent_s:.0f} s ago"
+        if (age_s := self.watch.commit_age_s) > HANGING_S:
+            return f"a commit of the log is under way for {age_s:.0f} s"
         return ""
 
     def _member(self, member: NodeId) -> MemberStatus:
@@ -165,6 +173,9 @@ class ReplicaView:
             "writes_waiting": float(self.writes.requests),
             "reads_waiting": float(self.reads.reads),
             "overlay_bytes": float(state.unwritten_bytes),
+            "log_commit_age_seconds": self.watch.commit_age_s,
+            "log_waiting_bytes": float(self.watch.waiting_bytes),
+            "checkpoint_age_seconds": self.watch.checkpoint_age_s,
             "log_lines_dropped": float(self.events.dropped),
             "snapshot_needed": float(bool(self.why_behind())),
             "revision": float(state.revision),
