@@ -45,7 +45,8 @@ class HangingDisk:
         return ThreadedLogWriter(store, asyncio.get_running_loop().call_soon_threadsafe, failed)
 
     def told(self, event: str) -> int:
-        return self.events.getvalue().count(f" {event} ")
+        lines = self.events.getvalue().splitlines()
+        return sum(f" {event} " in f"{line} " for line in lines)
 
 
 Test = Callable[[list[Replica], list[HangingDisk]], Awaitable[None]]
