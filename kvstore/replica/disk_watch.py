@@ -124,6 +124,10 @@ class DiskWatch:
         if self.full and self._full_since_s is None:
             self._full_since_s = now_s
             self._events.event("disk queue full", waiting_bytes=self._commits.waiting_bytes)
-        elif not self.full and self._full_since_s is not None:
+        elif (
+            not self.full
+            and self._full_since_s is not None
+            and 2 * self._commits.waiting_bytes <= self._waiting_bytes_max
+        ):
             self._events.event("disk queue moves again")
             self._full_since_s = None
