@@ -17,6 +17,7 @@ from kvstore.errors import StorageError
 from kvstore.event_log import EventLog, ForwardedLog
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
+from kvstore_cli.descriptors import raise_limit
 from kvstore_cli.settings import ServeSettings
 
 FAILED = 74
@@ -37,6 +38,7 @@ def serve(settings: ServeSettings, *, exit_with_parent: bool = False) -> int:
     """
     # A thread back from fsync waits for the interpreter lock: 5 ms by default (DESIGN.md §7).
     sys.setswitchinterval(0.0005)
+    raise_limit()
     events = EventLog(settings.config.node_id, settings.log_format, queue_to=2)
     _forward(events)
     try:
@@ -108,7 +110,8 @@ async def _until_stopped(replica: Replica, stopping: asyncio.Event, events: Even
 
 
 def _stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set; the second one ends the process at once."""
+    """An event that SIGTERM, SIGINT and SIGHUP set; the second one ends the process at once. A
+    SIGHUP that is ignored from the start, by nohup, stays ignored."""
     stopping = asyncio.Event()
 
     def stop(number: signal.Signals) -> None:
@@ -117,7 +120,9 @@ def _stop_on_signals() -> asyncio.Event:
         stopping.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue
         loop.add_signal_handler(number, stop, number)
     return stopping
 

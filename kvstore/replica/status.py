@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from kvstore.config import Address
+from kvstore.config import Address, format_address
 from kvstore.event_log import EventLog
 from kvstore.peers.membership import Membership
 from kvstore.replica.disk_watch import DiskWatch
@@ -135,7 +135,6 @@ class ReplicaView:
     def _member(self, member: NodeId) -> MemberStatus:
         node = self.node
         own = member == node.id
-        host, port = self.addresses[member]
         leading = node.role is Role.LEADER
         chosen = node.chosen_through if own else node.progress.get(member) if leading else None
         lag: int | None = None
@@ -149,7 +148,7 @@ class ReplicaView:
             role = str(Role.FOLLOWER) if node.leader is not None else None
         return MemberStatus(
             id=member,
-            peer_address=f"{host}:{port}",
+            peer_address=format_address(self.addresses[member]),
             client_address=self.membership.client_addresses.get(member),
             role=role,
             connected=own or self.links.connected(member),

@@ -5,7 +5,9 @@ of a 20 kB record took the same time in both (0.38 against 0.41 ms) and so did r
 takes keys of up to 1,978 bytes where 0.9 stops at 511, too short for paths that users of etcd keep.
 """
 
+import errno
 import os
+import resource
 from pathlib import Path
 
 import lmdb
@@ -14,8 +16,23 @@ from kvstore.errors import StorageError
 from kvstore.storage.pages import PageError, bytes_in_use
 
 LIB_VERSION = 1
-MAP_BYTES_START = 1 << 30
-"""Address space reserved at first; the file itself grows only as it is used."""
+MAP_BYTES_START = 1 << 40
+"""Address space reserved at first; the file itself grows only as it is used. Large, because a map
+cannot grow while a copy of the file is made."""
+MAP_BYTES_MIN = 1 << 26
+_MAP_SHARE = 8
+"""Where the address space of the process is limited, a map takes this part of it at most."""
+
+LOCK_BYTES = 16 << 10
+"""Of the reader table that LMDB keeps beside each file, and maps; it needs half of it."""
+
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+)
 
 _RECOVER = (
     "Keep a copy of it for inspection. If the other members are healthy, this node's data can be "
@@ -30,21 +47,54 @@ def open_environment(path: Path, databases: int) -> lmdb.Environment:
     """
     try:
         size = path.stat().st_size if path.exists() else 0
+        _make_lock(path)
         environment = _open(path, databases, size)
         if size and size < (needed := used_bytes(environment)):
             environment.close()
             _complete(path, size, needed)
             environment = _open(path, databases, needed)
-    except (lmdb.Error, OSError) as error:
+    except _DAMAGE as error:
         raise StorageError(f"{path} cannot be opened ({error}). {_RECOVER}") from error
+    except (lmdb.Error, OSError) as error:
+        # Nothing says that the data is bad: no advice to give it up.
+        raise StorageError(f"{path} cannot be opened: {error}") from error
     return environment
 
 
+def _make_lock(path: Path) -> None:
+    """The reader table, with room on the disk. LMDB makes it as a hole and maps it: on a full disk
+    the first touch would kill the process by SIGBUS, without a word. Raises OSError."""
+    descriptor = os.open(f"{path}-lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size < LOCK_BYTES:
+            os.pwrite(descriptor, bytes(LOCK_BYTES - size), size)
+    finally:
+        os.close(descriptor)
+
+
 def _open(path: Path, databases: int, size: int) -> lmdb.Environment:
+    """With as large a map as the system gives."""
+    map_bytes, least = MAP_BYTES_START, max(2 * size, min(MAP_BYTES_MIN, MAP_BYTES_START))
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        map_bytes = min(map_bytes, limit // _MAP_SHARE)
+    while map_bytes > least:
+        try:
+            return _map(path, databases, map_bytes)
+        except (lmdb.MemoryError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+                raise
+            map_bytes //= 2
+    return _map(path, databases, least)
+
+
+def _map(path: Path, databases: int, map_bytes: int) -> lmdb.Environment:
     return lmdb.open(
         str(path),
         subdir=False,
-        map_size=max(MAP_BYTES_START, 2 * size),
+        # Whole pages of any size.
+        map_size=-(-map_bytes // (1 << 16)) << 16,
         max_dbs=databases,
         metasync=True,
         sync=True,

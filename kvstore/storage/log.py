@@ -46,7 +46,7 @@ class LogStore:
         """Everything that earlier starts made durable."""
         try:
             return self._restore()
-        except lmdb.Error as error:
+        except (lmdb.Error, struct.error) as error:
             raise damaged(self._path, str(error)) from error
 
     def _restore(self) -> Restored:
