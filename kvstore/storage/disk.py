@@ -68,8 +68,9 @@ class Disk(Protocol):
     def open(self, path: Path) -> File:
         """For reading."""
 
-    def environment(self, path: Path, databases: int) -> lmdb.Environment:
-        """Open or create the LMDB file at `path`. Raises StorageError with advice."""
+    def environment(self, path: Path, databases: int, walk: bool = False) -> lmdb.Environment:
+        """Open or create the LMDB file at `path`, after a `walk` through its pages if that is
+        asked for. Raises StorageError with advice."""
 
     def copy(self, environment: lmdb.Environment, path: Path) -> None:
         """A consistent, compacted, synced copy of the last commit. Raises lmdb.Error too."""
@@ -152,8 +153,8 @@ class SystemDisk:
     def open(self, path: Path) -> File:
         return _SystemFile(path, os.O_RDONLY)
 
-    def environment(self, path: Path, databases: int) -> lmdb.Environment:
-        return open_environment(path, databases)
+    def environment(self, path: Path, databases: int, walk: bool = False) -> lmdb.Environment:
+        return open_environment(path, databases, walk)
 
     def copy(self, environment: lmdb.Environment, path: Path) -> None:
         path.unlink(missing_ok=True)

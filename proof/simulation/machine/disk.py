@@ -123,7 +123,7 @@ class SimulatedDisk:
             raise FileNotFoundError(2, "no such file", str(path))
         return OpenFile(self, file)
 
-    def environment(self, path: Path, databases: int) -> Any:
+    def environment(self, path: Path, databases: int, walk: bool = False) -> Any:
         file = self.files.get(path)
         if file is None:
             file = self.files[path] = EnvironmentFile()

@@ -2,13 +2,16 @@
 
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from kvstore.errors import StorageError
-from kvstore.storage.environment import open_environment, used_bytes
+from kvstore.storage.environment import LOCK_BYTES, open_environment, used_bytes
 from kvstore.storage.pages import bytes_in_use
+from tests.support.paths import ROOT
 
 
 def short_file(path: Path, keys: int = 300, last: bytes = b"") -> dict[bytes, bytes]:
@@ -130,3 +133,49 @@ def test_a_file_that_was_cut_is_refused_and_left_as_it_is(tmp_path: Path, seed: 
         assert path.read_bytes() == before
     else:
         assert found == held, "what is missing was of no use"
+
+
+def test_a_disk_without_room_for_the_reader_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LMDB maps it: touching it on a full disk would end the process by SIGBUS, without a word."""
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(StorageError, match="No space left") as raised:
+        open_environment(tmp_path / "state.mdb", databases=1)
+    assert "given up" not in str(raised.value), "nothing says that the data is bad"
+
+
+def test_the_reader_table_is_no_hole(tmp_path: Path) -> None:
+    open_environment(tmp_path / "state.mdb", databases=1).close()
+    found = (tmp_path / "state.mdb-lock").stat()
+    assert found.st_size >= LOCK_BYTES and found.st_blocks * 512 >= LOCK_BYTES
+
+
+def test_advice_to_give_data_up_comes_with_damage_only(tmp_path: Path) -> None:
+    (tmp_path / "bad.mdb").write_bytes(b"no LMDB file" * 1000)
+    with pytest.raises(StorageError, match="given up"):
+        open_environment(tmp_path / "bad.mdb", databases=1)
+    with pytest.raises(StorageError) as raised:
+        open_environment(tmp_path / "nowhere" / "state.mdb", databases=1)
+    assert "given up" not in str(raised.value)
+
+
+_LIMITED = """
+import resource, sys
+from pathlib import Path
+from kvstore.storage.environment import MAP_BYTES_START, open_environment
+print(open_environment(Path(sys.argv[1]) / "a", 1).info()["map_size"] == MAP_BYTES_START)
+resource.setrlimit(resource.RLIMIT_AS, (2 << 40, 2 << 40))
+print(open_environment(Path(sys.argv[1]) / "b", 1).info()["map_size"] == 2 << 37)
+"""
+
+
+def test_the_map_is_large_from_the_start_as_far_as_the_system_allows(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("True\nTrue\n", "")
