@@ -74,11 +74,18 @@ class Replica:
         self._admission = parts.admission
         self.config = parts.config
         self.node = parts.node
-        self.state = parts.state
         self.membership = parts.membership
         self.leasing = parts.leasing
         self.feed = parts.feed
         self.metrics = parts.metrics
+
+    @property
+    def state(self) -> StateMachine:
+        """What is applied here now. Raises Stopping once this node has failed: it may have been in
+        the middle of a batch."""
+        if self._health.failure:
+            self._health.check()
+        return self._parts.state
 
     # -- requests ---------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ class Disk(Protocol):
     """All methods raise OSError unless they say otherwise."""
 
     def make_directory(self, path: Path) -> None:
-        """With its parents; it may exist."""
+        """With its parents, durably; it may exist."""
 
     def lock(self, path: Path) -> Callable[[], None]:
         """Lock the file at `path` for this process; what gives it back. BlockingIOError if held."""
@@ -115,7 +115,10 @@ class SystemDisk:
     """The machine's own file systems."""
 
     def make_directory(self, path: Path) -> None:
+        made = [each for each in (path, *path.parents) if not each.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for each in made:
+            _sync_directory(each.parent)
 
     def lock(self, path: Path) -> Callable[[], None]:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)

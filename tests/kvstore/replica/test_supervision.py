@@ -1,14 +1,18 @@
 """A part of the node that dies by an error that nobody foresaw ends the node."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from http_api.server import HttpServer
+from kvstore.commands.commands import Put
 from kvstore.errors import Stopping
 from kvstore.replica import status
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
+from tests.support.raw_http import connect
 from tests.support.replicas import configs_of, run
 
 
@@ -63,6 +67,30 @@ def test_a_ticker_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 while "ticker" not in replica.status().stalled:
                     await asyncio.sleep(0.05)
         finally:
+            await replica.stop()
+
+    run(test())
+
+
+def test_a_node_that_has_failed_answers_no_read(tmp_path: Path) -> None:
+    """Not even a serializable one: it may have failed in the middle of a batch."""
+
+    async def test() -> None:
+        [config] = configs_of(1, tmp_path)
+        replica = await open_replica(replace(config, listen_client=("127.0.0.1", 0)))
+        http = HttpServer(replica, replica.config)
+        await http.start()
+        try:
+            async with connect(http.address) as c:
+                await replica.execute(Put(b"k", b"v"), 5)
+                target = "/v1/kv/k?consistency=serializable"
+                assert (await c.call("GET", target)).body == b"v"
+                replica.fail("the disk is gone")
+                for path in (target, "/v1/kv?consistency=serializable", "/readyz", "/healthz"):
+                    reply = await c.call("GET", path)
+                    assert reply.status == 503 and b"the disk is gone" in reply.body
+        finally:
+            await http.stop()
             await replica.stop()
 
     run(test())

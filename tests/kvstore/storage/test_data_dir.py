@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kvstore.errors import StorageError
+from kvstore.storage import disk
 from kvstore.storage.data_dir import DataDir, backup_name
 from kvstore.storage.log import LogStore
 
@@ -118,3 +119,15 @@ def test_the_file_is_that_of_format_2(tmp_path: Path) -> None:
     assert (held.identity.starts, held.identity.incarnation) == (5, "abc")
     held.close()
     assert file.read_text() == written % 5
+
+
+def test_a_new_directory_and_its_parents_are_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(disk, "_sync_directory", synced.append)
+    disk.SYSTEM_DISK.make_directory(tmp_path / "a" / "b")
+    assert set(synced) == {tmp_path, tmp_path / "a"}
+    synced.clear()
+    disk.SYSTEM_DISK.make_directory(tmp_path / "a" / "b")
+    assert synced == []
