@@ -26,6 +26,7 @@ from kvstore.replica.commits import Commits
 from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
 from kvstore.replica.leasing import Leasing
+from kvstore.replica.log_clock import LogClock
 from kvstore.replica.metrics import Counters
 from kvstore.replica.outbox import Outbox, present_leader
 from kvstore.replica.pending import PendingReads, PendingWrites
@@ -81,6 +82,7 @@ class Driver:
         self._turns = turns
         self._commits = commits
         self._watch = watch
+        self._log_clock = LogClock(state, clock)
         self._applier = applier
         self._writes = writes
         self._reads = reads
@@ -120,8 +122,8 @@ class Driver:
         match message:
             case Relay(bundle):
                 self._outbox.take_relay(sender, bundle)
-            case DigestAt(slot, digest):
-                self._applier.compare(sender, slot, digest)
+            case DigestAt():
+                self._applier.on_digest(sender, message)
             case SnapshotAsk():
                 self._source.on_ask(sender, message, self._node.acceptor.first_slot)
             case SnapshotPiece():
@@ -153,6 +155,7 @@ class Driver:
 
     def _on_tick(self) -> None:
         self._expire()
+        self._log_clock.now_ms()  # so that it counts from when this node saw the clock
         self._watch.tick()
         if self._membership.formed:
             self._node.tick()
@@ -188,7 +191,7 @@ class Driver:
                 pass
             elif self._node.proposer.leading:
                 applied_through = self._state.applied_through
-                self._outbox.propose(self._clock_ms, self._leasing.due, applied_through)
+                self._outbox.propose(self._log_clock.now_ms, self._leasing.due, applied_through)
             elif (leader := present_leader(self._node, self._links.connected)) is not None:
                 self._outbox.relay(partial(self._links.send, leader))
             effects = self._node.take_effects()
@@ -196,10 +199,6 @@ class Driver:
                 break
             self._obey(effects)
             self._notice_leader()
-
-    def _clock_ms(self) -> int:
-        """The leader's time for a batch; replicas never let it go back."""
-        return max(self._clock.wall_ms(), self._state.clock_ms)
 
     def _notice_leader(self) -> None:
         """On a new leader everything unanswered is sent again; each is applied once."""

@@ -21,6 +21,7 @@ from kvstore.replica.driver import Driver
 from kvstore.replica.feed import Feed
 from kvstore.replica.health import Health
 from kvstore.replica.leasing import Leasing
+from kvstore.replica.log_clock import WallClocks
 from kvstore.replica.machine import Machine
 from kvstore.replica.metrics import Counters, Metrics
 from kvstore.replica.outbox import Outbox
@@ -86,6 +87,7 @@ class _Ground:
     transport: PeerTransport
     commits: Commits
     watch: DiskWatch
+    walls: WallClocks
     feed: Feed
     writes: PendingWrites
     reads: PendingReads
@@ -123,6 +125,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         transport=transport,
         commits=commits,
         watch=watch,
+        walls=WallClocks(machine.clock, events),
         feed=Feed(opened.state),
         writes=writes,
         reads=PendingReads(config.pending_requests_max),
@@ -208,6 +211,7 @@ def _applier(ground: _Ground) -> Applier:
         ground.events,
         ground.counters,
         ground.probe,
+        ground.walls,
         wake=ground.turns.wake,
         members=ground.config.members,
         digest_slots=ground.config.digest_slots,
@@ -321,5 +325,6 @@ def _view(ground: _Ground, sink: SnapshotSink) -> ReplicaView:
         watch=ground.watch,
         writes=ground.writes,
         reads=ground.reads,
+        walls=ground.walls,
         why_behind=lambda: sink.why_behind,
     )

@@ -10,6 +10,7 @@ from kvstore.event_log import EventLog
 from kvstore.peers.membership import Membership
 from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
+from kvstore.replica.log_clock import WallClocks
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, PeerLinks
 from kvstore.state.state_machine import StateMachine
@@ -76,6 +77,7 @@ class ReplicaView:
     watch: DiskWatch
     writes: PendingWrites
     reads: PendingReads
+    walls: WallClocks
     why_behind: Callable[[], str]
 
     def status(self) -> ReplicaStatus:
@@ -175,6 +177,7 @@ class ReplicaView:
             "log_commit_age_seconds": self.watch.commit_age_s,
             "log_waiting_bytes": float(self.watch.waiting_bytes),
             "checkpoint_age_seconds": self.watch.checkpoint_age_s,
+            "clock_difference_seconds": self.walls.difference_s,
             "log_lines_dropped": float(self.events.dropped),
             "snapshot_needed": float(bool(self.why_behind())),
             "revision": float(state.revision),
