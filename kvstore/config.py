@@ -25,6 +25,12 @@ def parse_address(text: str, parameter: str) -> Address:
     return host, number
 
 
+def format_address(address: Address) -> str:
+    """What `parse_address` reads: IPv6 goes into brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def parse_cluster(text: str) -> dict[int, Address]:
     """`1=host:port,2=host:port,...`: the members and their peer addresses."""
     members: dict[int, Address] = {}

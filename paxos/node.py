@@ -93,6 +93,8 @@ class Node:
         self._heartbeat_left = 0
         self._progress: dict[NodeId, Slot] = {}
         self._handing_over: tuple[NodeId, int] | None = None
+        self.fit_to_lead = True
+        """The caller's: whether this node may try to lead."""
 
     @staticmethod
     def _restored_prefix(restored: Restored | None) -> Slot:
@@ -164,11 +166,16 @@ class Node:
         """As leader: how far each follower said its log is chosen."""
         return self._progress
 
+    def progress_of(self, peer: NodeId) -> Slot | None:
+        """As leader: how far `peer` said its log is chosen; None if this node cannot know."""
+        return self._progress.get(peer) if self.proposer.leading else None
+
     # -- inputs -----------------------------------------------------------------------------
 
     def propose(self, value: bytes) -> Slot:
         """Propose `value` (not empty: that is the no-op). Requires `can_propose`."""
-        assert value, "an empty value is the no-op"
+        if not value:
+            raise ProtocolError("an empty value was proposed: that is the no-op")
         accept = self.proposer.propose(value, self.chosen_through)
         self._accept_own(accept)
         return accept.slot
@@ -202,11 +209,21 @@ class Node:
 
     def truncate(self, first_slot: Slot) -> None:
         """Drop the log before `first_slot`: the caller has it applied durably."""
-        assert first_slot <= self.chosen_through + 1, "only chosen slots may be dropped"
+        if first_slot > self.chosen_through + 1:
+            raise ProtocolError(
+                f"the log was to be dropped before slot {first_slot}, and is chosen through "
+                f"{self.chosen_through} only"
+            )
         self.acceptor.truncate(first_slot)
 
     def restart_from_snapshot(self, through: Slot) -> None:
-        """The caller installed a snapshot of the state as of `through`."""
+        """The caller installed a snapshot of the state as of `through`.
+
+        What was chosen up to there and is not drained yet is part of it. Failing schedule
+        otherwise: slots 5 to 9 become chosen and a snapshot as of 9 is installed in the same turn
+        of the caller's loop; the next drain has slot 5 applied to the state of slot 9.
+        """
+        self._effects.chosen = [one for one in self._effects.chosen if one[0] > through]
         if through > self.chosen_through:
             self.learner.restart_from(through)
             self.acceptor.truncate(through + 1)
@@ -224,7 +241,7 @@ class Node:
         """One tick of the caller's clock."""
         if self.proposer.leading:
             self._tick_leader()
-        elif self.election.tick():
+        elif self.election.tick() and self.fit_to_lead:
             self.proposer.stop()
             self._start_pre_vote()
         self.proposer.tick(self.chosen_through)
@@ -449,7 +466,8 @@ class Node:
         self._effects.send_first.extend((peer, message) for peer in self._peers)
 
     def _on_hand_over(self, sender: NodeId, message: HandOver) -> None:
-        if message.ballot == self.election.leader_ballot and sender == self.leader:
+        asked = message.ballot == self.election.leader_ballot and sender == self.leader
+        if asked and self.fit_to_lead:
             self._campaign(max(self.ballot, self.election.ballot_seen).next_for(self.id))
 
     # -- catching up ------------------------------------------------------------------------

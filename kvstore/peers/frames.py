@@ -49,10 +49,11 @@ class Relay(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class DigestAt(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The sender's state digest after it applied `slot`."""
+    """The sender's state digest after it applied `slot`, and its wall clock as it says so."""
 
     slot: Slot
     digest: bytes
+    wall_ms: int | None = None
 
 
 class SnapshotAsk(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -113,6 +113,11 @@ class PeerTransport:
         for incoming in list(self._accepted):
             incoming.close()
 
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """They end by `stop` only."""
+        return self._dialling
+
     def connected(self, peer: NodeId) -> bool:
         """Whether messages to `peer` leave at all."""
         link = self._links.get(peer)

@@ -7,6 +7,7 @@ from kvstore.commands.commands import AsUser, Command, Compact
 from kvstore.commands.results import Result
 from kvstore.config import Config
 from kvstore.errors import Overloaded
+from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
 from kvstore.replica.metrics import Counters
 from kvstore.replica.pending import PendingReads, PendingWrites
@@ -25,6 +26,7 @@ class Admission:
     writes: PendingWrites
     reads: PendingReads
     health: Health
+    watch: DiskWatch
     clock: Clock
     counters: Counters
     wake: Wake
@@ -36,6 +38,8 @@ class Admission:
         Raises Overloaded or Stopping at once: then it is certainly not applied.
         """
         self.health.check()
+        if self.watch.trouble:
+            raise Overloaded(self.watch.trouble)
         if self.state.unwritten_bytes > self.config.overlay_bytes_max:
             raise Overloaded("the disk does not keep up with checkpoints")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()

@@ -6,6 +6,7 @@ from kvstore.event_log import EventLog
 from kvstore.peers.frames import DigestAt
 from kvstore.replica.digests import DigestCheck
 from kvstore.replica.feed import Feed
+from kvstore.replica.log_clock import WallClocks
 from kvstore.replica.metrics import Counters
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import PeerLinks, Wake
@@ -33,6 +34,7 @@ class Applier:
         events: EventLog,
         counters: Counters,
         probe: Probe,
+        walls: WallClocks,
         *,
         wake: Wake,
         members: Iterable[NodeId],
@@ -47,6 +49,7 @@ class Applier:
         self._events = events
         self._counters = counters
         self._probe = probe
+        self._walls = walls
         self._wake = wake
         self._peers = [member for member in members if member != node.id]
         self._digest_slots = digest_slots
@@ -64,10 +67,15 @@ class Applier:
         counters.slots_applied += 1
         if slot % self._digest_slots == 0:
             digest = self._state.digest
-            message = DigestAt(slot, digest)
+            message = DigestAt(slot, digest, self._walls.now_ms())
             for peer in self._peers:
                 self._links.send(peer, message)
             self.compare(self._node.id, slot, digest)
+
+    def on_digest(self, sender: NodeId, message: DigestAt) -> None:
+        """A peer's digest. Raises DivergedState."""
+        self._walls.heard(sender, message.wall_ms)
+        self.compare(sender, message.slot, message.digest)
 
     def compare(self, node: NodeId, slot: Slot, digest: bytes) -> None:
         """`node`, this one or a peer, had `digest` after `slot`. Raises DivergedState."""
@@ -82,5 +90,6 @@ class Applier:
         self._events.event("snapshot installed", through=through, revision=self._state.revision)
         self._node.restart_from_snapshot(through)
         self._feed.reset()
+        self._writes.covered(self._state.bundle_over)
         self._reads.applied(through)
         self._wake()

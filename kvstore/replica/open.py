@@ -16,10 +16,12 @@ from kvstore.replica.admission import Admission
 from kvstore.replica.applying import Applier
 from kvstore.replica.checkpoints import Checkpoints, StateCopies
 from kvstore.replica.commits import Commits
+from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.driver import Driver
 from kvstore.replica.feed import Feed
 from kvstore.replica.health import Health
 from kvstore.replica.leasing import Leasing
+from kvstore.replica.log_clock import WallClocks
 from kvstore.replica.machine import Machine
 from kvstore.replica.metrics import Counters, Metrics
 from kvstore.replica.outbox import Outbox
@@ -84,6 +86,8 @@ class _Ground:
     health: Health
     transport: PeerTransport
     commits: Commits
+    watch: DiskWatch
+    walls: WallClocks
     feed: Feed
     writes: PendingWrites
     reads: PendingReads
@@ -94,7 +98,10 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
     transport = PeerTransport(
         config, opened.membership, events, sent=machine.probe.sent, failed=health.fail
     )
-    commits = Commits(machine.log_writer(opened.log, health.log_failed), health, counters)
+    commits = Commits(
+        machine.log_writer(opened.log, health.log_failed), health, counters, machine.clock
+    )
+    watch = DiskWatch(config, opened.node, opened.state, commits, machine.clock, events)
     writes = PendingWrites(
         origin=config.node_id,
         start=opened.node.config.start,
@@ -117,6 +124,8 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         health=health,
         transport=transport,
         commits=commits,
+        watch=watch,
+        walls=WallClocks(machine.clock, events),
         feed=Feed(opened.state),
         writes=writes,
         reads=PendingReads(config.pending_requests_max),
@@ -133,7 +142,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
     source = _source(ground, copies)
     checkpoints = _checkpoints(ground, copies, source, admission, applier)
     sink = _sink(ground, checkpoints)
-    view = _view(ground)
+    view = _view(ground, sink)
     return Parts(
         config=config,
         data_dir=opened.data_dir,
@@ -169,6 +178,7 @@ def _admission(ground: _Ground) -> Admission:
         writes=ground.writes,
         reads=ground.reads,
         health=ground.health,
+        watch=ground.watch,
         clock=ground.clock,
         counters=ground.counters,
         wake=ground.turns.wake,
@@ -201,6 +211,7 @@ def _applier(ground: _Ground) -> Applier:
         ground.events,
         ground.counters,
         ground.probe,
+        ground.walls,
         wake=ground.turns.wake,
         members=ground.config.members,
         digest_slots=ground.config.digest_slots,
@@ -226,6 +237,7 @@ def _source(ground: _Ground, copies: StateCopies) -> SnapshotSource:
         _send_now(ground.transport),
         ground.events,
         piece_bytes=config.snapshot_piece_bytes,
+        progress=ground.node.progress_of,
         disk=ground.disk,
     )
 
@@ -254,6 +266,7 @@ def _checkpoints(
         ground.store,
         copies,
         source,
+        ground.watch,
         ground.commits,
         ground.turns,
         ground.health,
@@ -288,6 +301,7 @@ def _driver(
         ground.health,
         ground.turns,
         ground.commits,
+        ground.watch,
         applier=applier,
         writes=ground.writes,
         reads=ground.reads,
@@ -298,14 +312,19 @@ def _driver(
     )
 
 
-def _view(ground: _Ground) -> ReplicaView:
+def _view(ground: _Ground, sink: SnapshotSink) -> ReplicaView:
     return ReplicaView(
         node=ground.node,
         state=ground.state,
         membership=ground.membership,
         addresses=ground.config.members,
         links=ground.transport,
+        clock=ground.clock,
+        events=ground.events,
         health=ground.health,
+        watch=ground.watch,
         writes=ground.writes,
         reads=ground.reads,
+        walls=ground.walls,
+        why_behind=lambda: sink.why_behind,
     )

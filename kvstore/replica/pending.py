@@ -7,6 +7,7 @@ applied; afterwards nobody knows.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvstore.commands.batches import Bundle
@@ -18,6 +19,7 @@ from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded
 from paxos.ballot import ZERO, Ballot
 
 _NOT_SENT = "no leader could reach a quorum in time; nothing was written"
+_COVERED = "the write was applied while this node caught up by a snapshot; its result is not known"
 _UNKNOWN = "not answered in time; the write may have been applied, or may yet be"
 
 COMMAND_BYTES = 64
@@ -110,6 +112,14 @@ class PendingWrites:
             self._forget(request)
             if not request.future.done():
                 request.future.set_result(result)
+
+    def covered(self, applied: Callable[[int, int, int], bool]) -> None:
+        """A snapshot has brought the state forward. What was `applied(origin, start, number)` by
+        it has a result that this node will never see: answer at once, and make room."""
+        for number in list(self.sealed):
+            if applied(self.origin, self.start, number):
+                for request in self.sealed.pop(number).requests:
+                    self._reject(request, OutcomeUnknown(_COVERED))
 
     def expire(self, now_s: float) -> None:
         """Answer the requests whose time is up. A bundle that nobody waits for is given up."""

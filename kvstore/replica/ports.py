@@ -65,5 +65,18 @@ class LeaderView(Protocol):
         """As leader: whether everything that earlier leaders got chosen is chosen here too."""
 
 
+class StandsForElection(Protocol):
+    """The consensus node as far as it can be kept from leading."""
+
+    fit_to_lead: bool
+
+    @property
+    def leading(self) -> bool:
+        """Whether this node leads."""
+
+    def hand_over(self, to: NodeId | None = None) -> NodeId | None:
+        """As leader, make another member lead; who was asked to."""
+
+
 Wake = Callable[[], None]
 """Asks for a step once this turn of the loop has delivered all its inputs."""

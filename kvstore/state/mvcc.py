@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from kvstore.commands.operations import KeyValue, only
-from kvstore.errors import RevisionCompacted, RevisionInFuture
+from kvstore.errors import DivergedState, RevisionCompacted, RevisionInFuture
 from kvstore.state.tables import CheckpointTransaction, Tables
 
 _RECORD = struct.Struct(">QQQq")
@@ -300,7 +300,8 @@ class Mvcc:
         if record is not None and _RECORD.unpack_from(record)[1] == revision:
             return KeyEvent(key_value(key, record), False, before)
         item = self._version(key, revision)
-        assert item is not None, "history names a version that is not there"
+        if item is None:
+            raise DivergedState(f"the history names revision {revision} of a key, and it is gone")
         return KeyEvent(item, False, before)
 
     def _version(self, key: bytes, mod_revision: int) -> KeyValue | None:

@@ -39,6 +39,7 @@ from kvstore.commands.results import (
     Revoked,
     Written,
 )
+from kvstore.errors import DivergedState
 from kvstore.state import transactions
 from kvstore.state.changes import Changes
 from kvstore.state.kept_answers import KeptAnswers
@@ -179,9 +180,13 @@ class StateMachine:
     def apply(self, slot: Slot, value: bytes) -> list[AppliedBundle]:
         """Apply the chosen value of the next slot; what came of each bundle that was admitted.
 
-        An empty value is the no-op that fills a gap.
+        An empty value is the no-op that fills a gap. Raises DivergedState unless it is the next
+        slot: each is applied once, in order.
         """
-        assert slot == self.applied_through + 1, "slots are applied in order, each once"
+        if slot != self.applied_through + 1:
+            raise DivergedState(
+                f"slot {slot} was to be applied to the state of slot {self.applied_through}"
+            )
         self.applied_through = slot
         if not value:
             return []
@@ -203,6 +208,10 @@ class StateMachine:
                 self._changes.bundle_refused()
         self.digest = self._changes.take_digest(self.digest)
         return applied
+
+    def bundle_over(self, origin: int, starts: int, number: int) -> bool:
+        """Whether the bundle of that name was applied, or will never be."""
+        return self._sessions.over(origin, starts, number)
 
     def _lead(self, ballot: Ballot) -> None:
         """From here on it is ignored what a leader of a lower ballot says has expired."""

@@ -63,7 +63,8 @@ class MemoryLeasing:
 
 
 class MemoryReplica:
-    """Set `fails_with` to make writes and barriers raise it, `reason` to be not ready."""
+    """Set `fails_with` to make writes and barriers raise it, `reason` to be not ready,
+    `stalled` to be no longer at work."""
 
     def __init__(self) -> None:
         self._directory = TemporaryDirectory(prefix="kvstore-memory-")
@@ -76,6 +77,7 @@ class MemoryReplica:
         self.clock_ms = 0
         self.fails_with: Exception | None = None
         self.reason = ""
+        self.stalled = ""
         self.timeouts: list[float] = []
 
     def close(self) -> None:
@@ -141,6 +143,7 @@ class MemoryReplica:
             cluster_id="0123456789abcdef",
             incarnation="1",
             members=MEMBERS,
+            stalled=self.stalled,
         )
 
     async def hand_over(self, to: int | None, timeout_s: float) -> int:
