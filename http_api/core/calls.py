@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from aiohttp import web
 
 from http_api.core import params
-from http_api.core.bodies import Bodies, parse_json
+from http_api.core.bodies import Bodies, check_elements, parse_json
 from http_api.core.session import Session
 from http_api.core.streams import Streams
 from kvstore.commands.commands import Once, StoreCommand
@@ -133,6 +133,7 @@ class Ask(Generic[M]):
         body = await self.body()
         if call.empty_body and not body.strip():
             body = b"{}"
+        await check_elements(body)
         return parse_json(call.message, body)
 
     def once(self, idempotency_key: bytes, command: StoreCommand) -> Once:

@@ -25,6 +25,7 @@ from http_api.etcd.calls import (
     UnaryCall,
     WaitingCall,
 )
+from http_api.etcd.decode import decode
 from http_api.etcd.errors import UNKNOWN, EtcdError
 from http_api.etcd.gateway import CORS, Gateway
 from http_api.etcd.maintenance import CLUSTER_VERSION, SERVER_VERSION
@@ -38,7 +39,7 @@ from http_api.etcd.sizes import (
 from http_api.etcd.snapshot import Snapshots
 from http_api.etcd.streams import HttpChannel, run
 from http_api.etcd.websocket import open_websocket
-from kvstore.errors import KvError, NoQuorum, RequestError, TooLarge
+from kvstore.errors import AuthError, KvError, NoQuorum, RequestError, TooLarge
 
 PREFIXES = (PREFIX, "/v3beta/")
 PAGES = ("/version", "/health")
@@ -136,11 +137,15 @@ class EtcdApi:
     ) -> web.StreamResponse:
         """A call that takes one message."""
         assert call.message is not None
-        message, body_bytes = await self._gateway.receive(
-            request, call.message, call.body_bytes_max
-        )
-        if body_bytes > REQUEST_BYTES_MAX:  # JSON is never shorter than protobuf
+        try:
+            await self._admission.check_sender(call, request)
+        except AuthError as error:
+            raise call.told(error) from None
+        body = await self._gateway.receive(request, call.body_bytes_max)
+        message = decode(call.message, body)
+        if len(body) > REQUEST_BYTES_MAX:  # JSON is never shorter than protobuf
             check_etcd_size(message, call.size)
+        del body
         try:
             session = await self._admission.session(call, request.headers, message)
             ask = EtcdAsk(self._gateway, session, message)

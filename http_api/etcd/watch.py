@@ -16,9 +16,8 @@ from http_api.etcd.calls import EtcdStream, stream
 from http_api.etcd.decode import ProtoEnum
 from http_api.etcd.encode import document
 from http_api.etcd.errors import status_of
-from http_api.etcd.kv import bounds
+from http_api.etcd.kv import NO_END, bounds
 from http_api.etcd.watch_events import event_bytes, event_document, fragments
-from kvstore.commands.operations import only
 from kvstore.errors import Overloaded, RequestError, RevisionCompacted
 from kvstore.replica.feed import REVISIONS_PER_READ, Interest, RevisionEvents, Watcher
 from kvstore.state.mvcc import KeyEvent
@@ -79,12 +78,10 @@ def interest(request: WatchCreateRequest) -> Interest | None:
 
     An empty key stands for the lowest one, an empty end for no range, one zero byte for no end.
     """
-    start = request.key or b"\0"
-    end: bytes | None = request.range_end or only(start)
-    if request.range_end == b"\0":
-        end = None
-    elif request.range_end and request.range_end <= start:
+    key = request.key or b"\0"
+    if request.range_end not in (b"", NO_END) and request.range_end <= key:
         return None
+    start, end = bounds(key, request.range_end)
     filters = request.filters
     return Interest(
         start, end, puts=FilterType.NOPUT not in filters, deletes=FilterType.NODELETE not in filters
