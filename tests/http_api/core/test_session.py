@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
-from kvstore.state.auth import Caller
 
 from http_api.core.session import CallerSessions, Session
 from kvstore.commands.accounts import (
@@ -18,10 +17,12 @@ from kvstore.commands.accounts import (
     Permission,
     Right,
 )
-from kvstore.commands.commands import Administer, AuthRefused, Grant, Put, Written
+from kvstore.commands.commands import Administer, Grant, Put
 from kvstore.commands.operations import Select, only
+from kvstore.commands.results import AuthRefused, Written
 from kvstore.errors import PermissionDenied, Unauthenticated
 from kvstore.replica.feed import Interest
+from kvstore.state.rights import Caller
 from tests.support.memory_replica import MemoryReplica
 
 LEASE = 7
