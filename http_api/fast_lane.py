@@ -15,6 +15,7 @@ from typing import Any
 
 from http_api.core import params
 from http_api.core.metrics import Meter
+from http_api.core.outgoing import Outgoing
 from http_api.core.problems import problem
 from http_api.core.responses import Answer
 from http_api.core.session import Session
@@ -72,6 +73,7 @@ class Lanes:
         timeout_s: float,
         idle_s: float,
         meters: dict[bytes, Meter],
+        outgoing: Outgoing,
         hand_over: Callable[[], asyncio.Protocol],
         unexpected: Callable[[str, str], Answer],
     ) -> None:
@@ -79,6 +81,7 @@ class Lanes:
         self.timeout_s = timeout_s
         self.idle_s = idle_s
         self.meters = meters
+        self.outgoing = outgoing
         self.hand_over = hand_over
         self.unexpected = unexpected
         self.open: set[FastLane] = set()
@@ -128,6 +131,7 @@ class FastLane(asyncio.Protocol):
         self._key = b""
         self._began = 0.0
         self._blocked = False
+        self._unread = 0
         self._paused = False
         self._taking = False
 
@@ -140,6 +144,7 @@ class FastLane(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle.cancel()
+        self._count_unread(0)
         self._lanes.closed(self)
 
     def eof_received(self) -> bool:
@@ -149,9 +154,11 @@ class FastLane(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read its answers: take no more requests."""
         self._blocked = True
+        self._count_unread(self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         self._blocked = False
+        self._count_unread(0)
         self._next()
 
     def data_received(self, data: bytes) -> None:
@@ -170,11 +177,18 @@ class FastLane(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
+    def _count_unread(self, size: int) -> None:
+        self._lanes.outgoing.bytes += size - self._unread
+        self._unread = size
+
     def _close_if_idle(self) -> None:
         lanes = self._lanes
         left_s = self._began + lanes.idle_s - perf_counter()
         if self._meter is None and left_s <= 0:
-            self._transport.close()
+            if self._blocked:  # closing would wait for the client to read
+                self._transport.abort()
+            else:
+                self._transport.close()
             return
         loop = asyncio.get_running_loop()
         self._idle = loop.call_later(max(left_s, 1.0), self._close_if_idle)
@@ -247,6 +261,7 @@ class FastLane(asyncio.Protocol):
             if found is None:
                 raise KeyNotFound(absent(0))
             answer = value_answer(found)
+            self._lanes.outgoing.check(answer.size)
         except Exception as error:
             answer = self._problem(error)
         self._answer(answer)

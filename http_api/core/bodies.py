@@ -34,7 +34,8 @@ T = TypeVar("T")
 
 
 class Bodies:
-    """Reads request bodies; those that come in pieces share `pending_bytes_max` of memory."""
+    """Reads request bodies; those that come in pieces share `pending_bytes_max` of memory. What
+    counts is what has come: to declare a length takes nothing from the others."""
 
     def __init__(self, pending_bytes_max: int) -> None:
         self._free_bytes = pending_bytes_max
@@ -65,15 +66,13 @@ class Bodies:
         chunks: list[bytes] = []
         size = 0
         try:
-            reserved += self._reserve(declared)
             _send_continue(request)
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 while chunk := await request.content.readany():
                     size += len(chunk)
                     if size > bytes_max:
                         raise _too_large(None, bytes_max)
-                    if size > reserved:
-                        reserved += self._reserve(size - reserved)
+                    reserved += self._reserve(len(chunk))
                     chunks.append(chunk)
         except TimeoutError:
             raise BodyTimeout(

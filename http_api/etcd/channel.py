@@ -207,11 +207,15 @@ class Channel(ABC):
 
     async def write(self, *messages: dict[str, Any]) -> None:
         """`send` for a caller that has the turn."""
-        self.link.check()
         for message in messages:
-            line = orjson.dumps({"result": message}, option=orjson.OPT_APPEND_NEWLINE)
-            await self._write(line)
+            await self.hand_over(message)
         await self.link.drained()
+
+    async def hand_over(self, message: dict[str, Any]) -> None:
+        """`write` without waiting for the client. Raises ConnectionResetError."""
+        self.link.check()
+        line = orjson.dumps({"result": message}, option=orjson.OPT_APPEND_NEWLINE)
+        await self._write(line)
 
     @abstractmethod
     async def _piece(self) -> bytes | None:

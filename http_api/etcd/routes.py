@@ -65,7 +65,7 @@ def etcd_calls(access: Access) -> tuple[AnyEtcdCall, ...]:
         *kv.CALLS,
         *lease.CALLS,
         *keepalive.CALLS,
-        *watch.CALLS,
+        *watch.WatchStreams().calls(),
         *lock.CALLS,
         *election.CALLS,
         *cluster.CALLS,
@@ -85,6 +85,7 @@ class EtcdApi:
         self._gateway = Gateway(self._node, facilities.config, facilities.bodies)
         self._admission = CallAdmission(access)
         self._streams = facilities.streams
+        self._outgoing = facilities.outgoing
         self._by_name = {call.name: call for call in self.calls}
         self._meters = {call.name: metrics.meter(call.path, call.method) for call in self.calls}
         self._meters |= {path: metrics.meter(path, "GET") for path in PAGES}
@@ -151,7 +152,10 @@ class EtcdApi:
             ask = EtcdAsk(self._gateway, session, message)
             match call:
                 case UnaryCall():
-                    return self._gateway.reply(await call.handler(ask))
+                    reply = self._gateway.reply(await call.handler(ask))
+                    if call.reads:
+                        self._outgoing.check(reply.size)
+                    return reply
                 case WaitingCall():
                     link = StreamLink(request)
                     return self._gateway.reply(await self._streams.run(link, call.handler(ask)))
