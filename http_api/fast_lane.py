@@ -33,15 +33,16 @@ HEADS_MAX = 512
 
 _REQUEST = re.compile(rb"(PUT|GET) /v1/kv/([A-Za-z0-9%._~!$&'()*+,;=:@/-]+) HTTP/1\.1")
 _HEADER = re.compile(rb"([A-Za-z0-9-]+):[ \t]*([\x20-\x7e]*)")
-_HARMLESS = frozenset((b"host", b"user-agent", b"accept", b"accept-encoding", b"content-type"))
+_HARMLESS = frozenset((b"user-agent", b"accept", b"accept-encoding", b"content-type"))
 _NOT_OURS = -2
 _NO_BODY = -1
 
 
 def body_length(headers: bytes) -> int:
     """Content-Length of a header block; _NO_BODY without one, _NOT_OURS if anything in it asks
-    for more than the plain answer (conditions, idempotency, Expect, chunks, closing, ...)."""
-    length = _NO_BODY
+    for more than the plain answer (conditions, idempotency, Expect, chunks, closing, ...), or if
+    it does not name one host, as every request must (RFC 9112, 3.2)."""
+    length, hosts = _NO_BODY, 0
     for line in headers.split(b"\r\n"):
         matched = _HEADER.fullmatch(line)
         if matched is None:
@@ -54,9 +55,11 @@ def body_length(headers: bytes) -> int:
         elif name == b"connection":
             if value.lower() != b"keep-alive":
                 return _NOT_OURS
+        elif name == b"host":
+            hosts += 1
         elif name not in _HARMLESS:
             return _NOT_OURS
-    return length
+    return length if hosts == 1 else _NOT_OURS
 
 
 class Lanes:

@@ -178,7 +178,9 @@ class Session:
             self._check_read(auth, start, end)
 
     def _check_read(self, auth: Auth, start: bytes, end: bytes | None) -> None:
-        reason = auth.denial(self.caller, (Demand(Right.READ, start, end),))
+        # No key is empty: from the beginning on is from the first key on, where a right on
+        # everything begins.
+        reason = auth.denial(self.caller, (Demand(Right.READ, start or b"\0", end),))
         if reason is not None:
             raise auth_error(reason)
 

@@ -212,7 +212,9 @@ def _lenient_base64(text: str) -> bytes:
     try:
         return a2b_base64(without, strict_mode=True)
     except (Base64Error, ValueError):
-        _refuse(f"illegal base64 data at input byte {_base64_fault(text.encode())}")
+        _refuse(
+            f"illegal base64 data at input byte {_base64_fault(text.encode('utf-8', 'replace'))}"
+        )
 
 
 def _base64_fault(data: bytes) -> int:
