@@ -103,6 +103,7 @@ class HttpServer:
             self._config.request_timeout_s,
             KEEPALIVE_S,
             meters,
+            self.facilities.outgoing,
             hand_over=self._server,
             unexpected=self._unexpected,
         )
@@ -147,6 +148,8 @@ class HttpServer:
                     session = await access.admit(call.need, partial(access.of_header, request))
                 ask = Ask(request, session, call, self.facilities, parameter, query)
                 response = await call.handler(ask)
+                if isinstance(response, Answer) and request.method in _READS:
+                    self.facilities.outgoing.check(response.size)
         except KvError as error:
             response = self._problem(request, path, error)
         except ConnectionError:
@@ -158,9 +161,11 @@ class HttpServer:
         except Exception:
             response = self._unexpected(request.method, request.raw_path)
         transport = request.transport
-        if isinstance(response, Answer) and request.writer.output_size and transport is not None:
-            # An error in the middle of a stream: its end must not look like a proper one.
-            transport.abort()
+        if isinstance(response, Answer):
+            response.counted_in(self.facilities.outgoing)
+            if request.writer.output_size and transport is not None:
+                # An error in the middle of a stream: its end must not look like a proper one.
+                transport.abort()
         if self._stopping:
             response.force_close()
         meter.observe(response.status, perf_counter() - began)

@@ -1,9 +1,10 @@
 """The door from a handler to the store: what is read or written is so on behalf of one caller.
 
 Rights on reads are checked here, on the very state that is read. Rights on writes are checked
-where a command is applied (`kvstore.state.auth`), so that no lagging node lets one through; the
-session only says whose command it is. While authentication is off everybody is served by one
-session without a caller, and a read costs one attribute test more than without a session.
+where a command is applied (`kvstore.state.rights`), so that no lagging node lets one through; the
+session says whose command it is, and keeps what will be refused out of the log. While
+authentication is off everybody is served by one session without a caller, and a read costs one
+attribute test more than without a session.
 """
 
 import asyncio
@@ -14,9 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from http_api.core.port import ReplicaPort
 from kvstore.commands.accounts import Permission, Right
-from kvstore.commands.commands import Administer, AsUser, Once, StoreCommand
+from kvstore.commands.commands import Administer, AsUser, Command, Once, StoreCommand
 from kvstore.commands.operations import KeyValue, Select, Selected, only
-from kvstore.commands.results import Result
+from kvstore.commands.results import AuthRefused, Result
 from kvstore.errors import auth_error
 from kvstore.replica.feed import Interest, Watcher
 from kvstore.replica.leasing import LeaseTime
@@ -48,14 +49,42 @@ class Session:
         """Replicate `command` in the caller's name; its result, once it is durable and applied
         here, or AuthRefused.
 
+        What the caller may not do takes no slot. The right is judged again where the command is
+        applied: it may be lost meanwhile. And one that this node does not know of yet may have
+        been given on another, so a refusal is as of a read barrier.
+
         Raises Overloaded or Stopping at once; NoQuorum, Overloaded, Stopping or OutcomeUnknown
         come with the future.
         """
         caller = self.caller
-        if caller is None:
-            return self._store.submit(command, timeout_s)
-        named = AsUser(caller.user, caller.auth_revision, command)
+        named: Command = command
+        if caller is not None:
+            named = AsUser(caller.user, caller.auth_revision, command)
+        auth = self._store.state.auth
+        if auth.enabled and auth.refusal(named) is not None:
+            return self._submit_later(named, timeout_s)
         return self._store.submit(named, timeout_s)
+
+    def _submit_later(self, command: Command, timeout_s: float) -> "asyncio.Future[Result]":
+        """`submit` for what is refused by what this node knows now."""
+        store = self._store
+        answered: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+        def judge(barrier: "asyncio.Future[None]") -> None:
+            if answered.done():  # cancelled
+                return
+            try:
+                barrier.result()
+                reason = store.state.auth.refusal(command)
+                if reason is None:
+                    _pass_on(store.submit(command, timeout_s), answered)
+                else:
+                    answered.set_result(AuthRefused(reason))
+            except Exception as error:
+                answered.set_exception(error)
+
+        store.barrier(timeout_s).add_done_callback(judge)
+        return answered
 
     async def execute(self, command: SessionCommand, timeout_s: float) -> Result:
         """`submit`, waited for."""
@@ -149,7 +178,9 @@ class Session:
             self._check_read(auth, start, end)
 
     def _check_read(self, auth: Auth, start: bytes, end: bytes | None) -> None:
-        reason = auth.denial(self.caller, (Demand(Right.READ, start, end),))
+        # No key is empty: from the beginning on is from the first key on, where a right on
+        # everything begins.
+        reason = auth.denial(self.caller, (Demand(Right.READ, start or b"\0", end),))
         if reason is not None:
             raise auth_error(reason)
 
@@ -282,6 +313,21 @@ class Session:
         """
         self._check_root()
         await self._store.copy_state(path)
+
+
+def _pass_on(source: "asyncio.Future[Result]", to: "asyncio.Future[Result]") -> None:
+    """What `source` gives is what `to` gives, unless nobody waits for that any more."""
+
+    def done(source: "asyncio.Future[Result]") -> None:
+        error = source.exception()
+        if to.done():
+            return
+        if error is None:
+            to.set_result(source.result())
+        else:
+            to.set_exception(error)
+
+    source.add_done_callback(done)
 
 
 class CallerSessions:

@@ -20,6 +20,9 @@ STREAMS_MAX = 10_000
 STUCK_S = 30.0
 """A client that takes nothing of what waits for it for so long is cut off."""
 
+SHARED_BYTES_MIN = 16 << 10
+"""Copying less is cheaper than handing the pieces over one by one."""
+
 T = TypeVar("T")
 
 
@@ -58,14 +61,30 @@ class StreamLink(asyncio.Protocol):
         if self.closed:
             raise ConnectionResetError("the client has gone")
 
-    async def send(self, data: bytes) -> None:
-        """Write to the response that is prepared for this request, and wait until the client has
-        taken enough of it. Raises like `drained`."""
+    async def send(self, *pieces: bytes) -> None:
+        """`write`, and wait until the client has taken enough of it. Raises like `drained`."""
+        await self.write(*pieces)
+        await self.drained()
+
+    async def write(self, *pieces: bytes) -> None:
+        """Write to the response that is prepared for this request, without waiting for anything.
+        Raises ConnectionResetError.
+
+        A large piece that comes alone is handed to the transport as it is, never copied: who does
+        not read holds the same bytes as all the others who were sent them. aiohttp's writer would
+        join it with its frame.
+        """
         self.check()
         writer = self._request.writer
         assert isinstance(writer, StreamWriter)
-        await writer.write(data, drain=False)
-        await self.drained()
+        if len(pieces) == 1 and len(pieces[0]) >= SHARED_BYTES_MIN:
+            (data,) = pieces
+            writer.send_headers()
+            frame = (b"%x\r\n" % len(data), b"\r\n") if writer.chunked else (b"", b"")
+            for part in (frame[0], data, frame[1]):
+                self._transport.write(part)
+        else:
+            await writer.write(b"".join(pieces), drain=False)
 
     async def drained(self) -> None:
         """Wait until the client has read enough for more to be written.

@@ -151,6 +151,9 @@ Serve = Callable[[EtcdStream], Coroutine[Any, Any, None]]
 class UnaryCall(EtcdCall[M, Unary[M]]):
     """One message, one answer."""
 
+    reads: bool = False
+    """It changes nothing, and its answer may be large: at a bound on those it is refused."""
+
 
 @dataclass(frozen=True)
 class WaitingCall(EtcdCall[M, Unary[M]]):
@@ -179,13 +182,14 @@ def unary(
     *,
     size: SizeRule = SizeRule.MESSAGE,
     at_apply: bool = False,
+    reads: bool = False,
     check: Callable[[M], None] = unchecked,
     told: Callable[[RequestError], RequestError] = as_it_is,
 ) -> UnaryCall[M]:
     """The row of a call with one answer; `name` is its path without the prefix."""
     return UnaryCall(
         "POST", PREFIX + name, handler, need, Doc(summary), BODY_BYTES_MAX, message,
-        size=size, at_apply=at_apply, check=check, told=told,
+        size=size, at_apply=at_apply, reads=reads, check=check, told=told,
     )  # fmt: skip
 
 

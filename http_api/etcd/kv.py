@@ -283,7 +283,7 @@ CALLS = (
     unary(
         "kv/range", RangeRequest, get_range, Need.CALLER,
         "Read a key or a range, now or at a revision.",
-        check=_has_key,
+        reads=True, check=_has_key,
     ),
     unary(
         "kv/put", PutRequest, put, Need.CALLER,

@@ -25,6 +25,7 @@ from http_api.etcd.calls import (
     UnaryCall,
     WaitingCall,
 )
+from http_api.etcd.decode import decode
 from http_api.etcd.errors import UNKNOWN, EtcdError
 from http_api.etcd.gateway import CORS, Gateway
 from http_api.etcd.maintenance import CLUSTER_VERSION, SERVER_VERSION
@@ -38,7 +39,7 @@ from http_api.etcd.sizes import (
 from http_api.etcd.snapshot import Snapshots
 from http_api.etcd.streams import HttpChannel, run
 from http_api.etcd.websocket import open_websocket
-from kvstore.errors import KvError, NoQuorum, RequestError, TooLarge
+from kvstore.errors import AuthError, KvError, NoQuorum, RequestError, TooLarge
 
 PREFIXES = (PREFIX, "/v3beta/")
 PAGES = ("/version", "/health")
@@ -64,7 +65,7 @@ def etcd_calls(access: Access) -> tuple[AnyEtcdCall, ...]:
         *kv.CALLS,
         *lease.CALLS,
         *keepalive.CALLS,
-        *watch.CALLS,
+        *watch.WatchStreams().calls(),
         *lock.CALLS,
         *election.CALLS,
         *cluster.CALLS,
@@ -84,6 +85,7 @@ class EtcdApi:
         self._gateway = Gateway(self._node, facilities.config, facilities.bodies)
         self._admission = CallAdmission(access)
         self._streams = facilities.streams
+        self._outgoing = facilities.outgoing
         self._by_name = {call.name: call for call in self.calls}
         self._meters = {call.name: metrics.meter(call.path, call.method) for call in self.calls}
         self._meters |= {path: metrics.meter(path, "GET") for path in PAGES}
@@ -136,17 +138,24 @@ class EtcdApi:
     ) -> web.StreamResponse:
         """A call that takes one message."""
         assert call.message is not None
-        message, body_bytes = await self._gateway.receive(
-            request, call.message, call.body_bytes_max
-        )
-        if body_bytes > REQUEST_BYTES_MAX:  # JSON is never shorter than protobuf
+        try:
+            await self._admission.check_sender(call, request)
+        except AuthError as error:
+            raise call.told(error) from None
+        body = await self._gateway.receive(request, call.body_bytes_max)
+        message = decode(call.message, body)
+        if len(body) > REQUEST_BYTES_MAX:  # JSON is never shorter than protobuf
             check_etcd_size(message, call.size)
+        del body
         try:
             session = await self._admission.session(call, request.headers, message)
             ask = EtcdAsk(self._gateway, session, message)
             match call:
                 case UnaryCall():
-                    return self._gateway.reply(await call.handler(ask))
+                    reply = self._gateway.reply(await call.handler(ask))
+                    if call.reads:
+                        self._outgoing.check(reply.size)
+                    return reply
                 case WaitingCall():
                     link = StreamLink(request)
                     return self._gateway.reply(await self._streams.run(link, call.handler(ask)))

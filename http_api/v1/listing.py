@@ -11,7 +11,7 @@ from http_api.core import params
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.params import ReadOptions
 from http_api.core.responses import Answer, json_answer
-from http_api.v1.documents import ITEM, item_document
+from http_api.v1.documents import ITEM, bounded, item_document
 from http_api.v1.kv import READ_PROBLEMS
 from kvstore.commands.operations import prefix_end
 from kvstore.errors import Contradiction, InvalidArgument
@@ -50,6 +50,8 @@ _decode_cursor = msgspec.msgpack.Decoder(PageCursor).decode
 
 def parse_range(found: dict[str, bytes]) -> Query:
     """`prefix`, or `start` and `end`; `order` and `keys_only`."""
+    for name in ("start", "end", "prefix"):
+        bounded(name, found.get(name, b""))
     start, end = found.get("start", b""), found.get("end")
     if "prefix" in found:
         if "start" in found or end is not None:

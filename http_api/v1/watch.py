@@ -6,6 +6,7 @@ standard, 9.2, so a browser's EventSource does this by itself.
 """
 
 import asyncio
+from collections import deque
 from typing import Any
 
 import orjson
@@ -17,15 +18,20 @@ from http_api.core.responses import stream_head
 from http_api.core.streams import StreamLink
 from http_api.v1.documents import bounds, event_document
 from kvstore.errors import Contradiction, InvalidArgument, Overloaded, RevisionCompacted, Stopping
-from kvstore.replica.feed import Interest, RevisionEvents, Watcher
+from kvstore.replica.feed import Interest, RevisionEvents, Watcher, change_bytes, event_identity
 
 QUERY = ("key", "prefix", "start", "end", "from_revision", "previous", "puts", "deletes")
 KEEP_ALIVE_S = 15.0
 """A stream on which nothing happens for so long says that it is alive."""
 REVISIONS_PER_WRITE = 64
-BYTES_PER_WRITE = 256 << 10
-ENCODED_MAX = 256
-"""Changes whose encoding is kept, for the other watchers that want the same."""
+BYTES_PER_WRITE = 64 << 10
+"""Small changes are sent together up to this; a larger one goes alone, and is not copied."""
+READ_BYTES = 256 << 10
+"""About so many bytes of changes are read at once."""
+REVISIONS_AT_FIRST = 2
+"""So many changes are read before their size is known."""
+ENCODED_BYTES_MAX = 16 << 20
+"""Of encoded changes that are kept for the other watchers that want the same."""
 
 EVENT_STREAM = "text/event-stream"
 LAST_EVENT_ID = "Last-Event-ID"
@@ -66,23 +72,27 @@ def encode_change(change: RevisionEvents, previous: bool) -> bytes:
 
 
 class EncodedChanges:
-    """The events of changes, encoded once for all who watch: watchers that want a change as a
-    whole are handed the same object."""
+    """The events of changes, encoded once for all who watch: watchers that want the same of a
+    change are handed the same object, and so are their connections, however slow they are."""
 
     def __init__(self) -> None:
-        self._encoded: dict[tuple[int, bool], tuple[RevisionEvents, bytes]] = {}
+        self.turn = asyncio.Lock()
+        """Taken to send a large change: to make it, and to copy it into hundreds of sockets at
+        once, would hold up everybody else."""
+        self._bytes = 0
+        self._encoded: dict[tuple[object, ...], bytes] = {}
 
     def of(self, change: RevisionEvents, previous: bool) -> bytes:
-        """What `encode_change` says."""
-        known = self._encoded.get((id(change), previous))
-        if known is not None and known[0] is change:
-            return known[1]
-        encoded = encode_change(change, previous)
-        if len(encoded) <= BYTES_PER_WRITE // 4:
-            if len(self._encoded) >= ENCODED_MAX:
-                del self._encoded[next(iter(self._encoded))]
-            # The change is kept along, so that its id stands for nothing else meanwhile.
-            self._encoded[id(change), previous] = change, encoded
+        """What `encode_change` says. Who catches up reads changes anew from the history, so they
+        are known by what they are."""
+        key = change.revision, previous, *map(event_identity, change.events)
+        known = self._encoded.get(key)
+        if known is not None:
+            return known
+        encoded = self._encoded[key] = encode_change(change, previous)
+        self._bytes += len(encoded)
+        while self._bytes > ENCODED_BYTES_MAX:
+            self._bytes -= len(self._encoded.pop(next(iter(self._encoded))))
         return encoded
 
 
@@ -96,6 +106,7 @@ class EventStream:
         self._watcher = watcher
         self._previous = previous
         self._encoded = encoded
+        self._revisions_max = REVISIONS_AT_FIRST
 
     async def run(self) -> None:
         """Until the history that it needs is gone; whoever ends it sooner cancels it."""
@@ -105,7 +116,7 @@ class EventStream:
         while True:
             try:
                 async with asyncio.timeout(KEEP_ALIVE_S):
-                    changes = await watcher.next(REVISIONS_PER_WRITE)
+                    changes = await watcher.next(self._revisions_max)
             except TimeoutError:
                 if watcher.seen_revision > seen:
                     seen = watcher.seen_revision
@@ -121,21 +132,30 @@ class EventStream:
                 await link.send(sse("compacted", data, None))
                 return
             else:
-                await self._send(changes)
                 seen = changes[-1].revision
+                await self._send(changes)
 
     async def _send(self, changes: list[RevisionEvents]) -> None:
-        waiting: list[bytes] = []
-        size = 0
-        for change in changes:
-            encoded = self._encoded.of(change, self._previous)
-            waiting.append(encoded)
-            size += len(encoded)
-            if size >= BYTES_PER_WRITE:
-                await self._link.send(b"".join(waiting))
-                waiting, size = [], 0
-        if waiting:
-            await self._link.send(b"".join(waiting))
+        """Send them in pieces. Who waits for its turn, or for a slow client, keeps what it is to
+        send, which is shared, and not the changes, which may have been read for it alone."""
+        size = sum(map(change_bytes, changes))
+        each = size // len(changes) + 1
+        self._revisions_max = max(1, min(REVISIONS_PER_WRITE, READ_BYTES // each))
+        waiting = deque(self._encoded.of(change, self._previous) for change in changes)
+        changes.clear()
+        while waiting:
+            if len(waiting[0]) > BYTES_PER_WRITE:
+                async with self._encoded.turn:
+                    await asyncio.sleep(0)  # the loop goes on between two of them
+                    await self._link.write(waiting.popleft())
+                await self._link.drained()
+                continue
+            small = [waiting.popleft()]
+            size = len(small[0])
+            while waiting and size + len(waiting[0]) <= BYTES_PER_WRITE:
+                small.append(waiting.popleft())
+                size += len(small[-1])
+            await self._link.send(*small)
 
 
 class WatchResource:

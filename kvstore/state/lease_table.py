@@ -57,6 +57,13 @@ class LeaseTable:
         end = prefix + b"\xff" * 2048  # longer than any key
         return [key[8:] for key, _ in self._keys.scan(prefix, end)]
 
+    def first_key(self, lease: int, start: bytes) -> bytes | None:
+        """The first of its keys from `start` on; None if there is none."""
+        prefix = _ID.pack(lease)
+        for key, _ in self._keys.scan(prefix + start, prefix + b"\xff" * 2048):
+            return key[8:]
+        return None
+
     def grant(self, lease: int, ttl_s: int, slot: Slot) -> None:
         """Begin a lease in `slot`. There must be none of that id."""
         data = _GRANT.pack(ttl_s, slot)

@@ -99,7 +99,7 @@ class StateMachine:
         self._mvcc = self._keyspace.mvcc
         self.leases = self._keyspace.leases
         self._accounts = Accounts(store.tables["auth"], self._changes)
-        self.auth = Auth(self._accounts, self.leases.keys)
+        self.auth = Auth(self._accounts, self.leases.first_key)
         self._kept_answers = KeptAnswers(store, self._changes)
         self._load_meta()
 
