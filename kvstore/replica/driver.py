@@ -134,8 +134,11 @@ class Driver:
 
     def on_link(self, peer: NodeId, up: bool) -> None:
         """The link from `peer` came or went."""
-        if not up and self._membership.formed and not self._health.stopping:
-            self._node.suspect(peer)
+        if self._membership.formed and not self._health.stopping:
+            if up:
+                self._node.reached(peer)
+            else:
+                self._node.suspect(peer)
         self._turns.wake()
 
     async def _tick_for_ever(self) -> None:

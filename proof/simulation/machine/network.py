@@ -257,7 +257,9 @@ class Endpoint(asyncio.Transport):
         assert not self._closing, "written to a closed transport"
         for payload in self._frames.feed(bytes(data)):
             frame = len(payload).to_bytes(4, "big") + payload
-            if self._greeted:
+            if not payload:
+                self._forward(frame, 0)
+            elif self._greeted:
                 self._send(frame)
             else:
                 self._greeted = True

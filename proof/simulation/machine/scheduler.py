@@ -267,6 +267,12 @@ class Process(_Loop):
             if not future.done():
                 future.set_result(result)
 
+    async def getaddrinfo(  # type: ignore[override]
+        self, host: str, port: int, **_: Any
+    ) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        """Every name is its own address."""
+        return [(0, 0, 0, "", (host, port))]
+
     async def create_server(  # type: ignore[override]
         self, protocol_factory: Callable[[], asyncio.Protocol], host: str, port: int
     ) -> Any:
