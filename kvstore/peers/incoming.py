@@ -118,7 +118,7 @@ class Door:
 
 
 class Incoming(asyncio.Protocol):
-    """The accepting side: expects Hello, answers Hello or Refusal, then receives and sends pings."""
+    """The accepting side: expects Hello, answers Hello or Refusal, then receives, and pings."""
 
     def __init__(self, door: Door) -> None:
         self._door = door

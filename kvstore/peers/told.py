@@ -6,7 +6,7 @@ from kvstore.event_log import EventLog
 from kvstore.peers.patience import Patience
 from paxos.ballot import NodeId
 
-BREAKS_MAX = 3
+BREAKS_TO_FLAP = 3
 """A link that broke so often within one trouble flaps, however short each break was."""
 CAUSES_MAX = 8
 CAUSE_CHARS_MAX = 300
@@ -71,13 +71,13 @@ class PeerTold:
         elif not self._told and self._lasting(now_s):
             self._told = True
             facts = {"peer": self.peer, "cause": self.cause or "no answer yet"}
-            if self.breaks >= BREAKS_MAX:
+            if self.breaks >= BREAKS_TO_FLAP:
                 facts["breaks"] = self.breaks
             self.log.event("peer down", **facts)
 
     def _lasting(self, now_s: float) -> bool:
         late = self.up_s is None and now_s - self.began_s >= self.patience.silence_s
-        return late or self.breaks >= BREAKS_MAX
+        return late or self.breaks >= BREAKS_TO_FLAP
 
     def _end(self, now_s: float) -> None:
         assert self.up_s is not None

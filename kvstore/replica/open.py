@@ -162,7 +162,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         sink=sink,
         driver=_driver(ground, applier, leasing, source, sink),
         view=view,
-        metrics=Metrics(ground.counters, view.gauges),
+        metrics=Metrics(ground.counters, view.gauges, view.peers),
     )
 
 

@@ -1,5 +1,6 @@
 """What a node says of itself and of the cluster, as far as it knows."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from kvstore.config import Address
 from kvstore.peers.membership import Membership
 from kvstore.replica.health import Health
 from kvstore.replica.pending import PendingReads, PendingWrites
-from kvstore.replica.ports import PeerLinks
+from kvstore.replica.ports import LinkView
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
 from paxos.node import Node, Role
@@ -25,6 +26,9 @@ class MemberStatus(msgspec.Struct, frozen=True):
     connected: bool
     chosen_through: int | None
     lag: int | None
+    link: str = ""
+    """"up", or since when there is no link to it, and why; "" for the node itself."""
+    silent_s: float | None = None
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
@@ -58,7 +62,7 @@ class ReplicaView:
     state: StateMachine
     membership: Membership
     addresses: Mapping[NodeId, Address]
-    links: PeerLinks
+    links: LinkView
     health: Health
     writes: PendingWrites
     reads: PendingReads
@@ -93,9 +97,7 @@ class ReplicaView:
         if self.health.failure:
             return f"failed: {self.health.failure}"
         if not membership.formed:
-            missing = sorted(membership.quorums.members - membership.agreed)
-            reason = f"the cluster has not formed yet: waiting for nodes {missing}"
-            return "; ".join([reason, *membership.refused_by.values()])
+            return f"the cluster has not formed yet: waiting for {self._missing()}"
         if node.leader is None:
             return "; ".join(["no leader is known", *membership.refused_by.values()])
         if node.role is Role.LEADER and not node.serves_reads:
@@ -103,6 +105,22 @@ class ReplicaView:
         if node.leader != node.id and not self.links.connected(node.leader):
             return f"no link to the leader, node {node.leader}"
         return ""
+
+    def _missing(self) -> str:
+        """Who keeps the cluster from forming, and why."""
+        membership = self.membership
+        told = []
+        for peer in sorted(membership.quorums.members - membership.agreed - {membership.node}):
+            if reason := membership.refused_by.get(peer):
+                why = f"refuses this node: {reason}"
+            elif peer in membership.pinned:
+                why = "met, it has not met all yet"
+                if not self.links.connected(peer):
+                    why = f"met, and {self.links.word(peer)}"
+            else:
+                why = self.links.word(peer)
+            told.append(f"node {peer} ({why})")
+        return ", ".join(told)
 
     def _member(self, member: NodeId) -> MemberStatus:
         node = self.node
@@ -127,7 +145,18 @@ class ReplicaView:
             connected=own or self.links.connected(member),
             chosen_through=chosen,
             lag=lag,
+            link="" if own else self.links.word(member),
+            silent_s=None if own else self.links.silent_s(member),
         )
+
+    def peers(self) -> dict[NodeId, tuple[bool, float]]:
+        """Of each peer: whether there is a link to it, and for how many seconds nothing was heard
+        (infinite: never)."""
+        told = {}
+        for peer in sorted(set(self.addresses) - {self.node.id}):
+            silent_s = self.links.silent_s(peer)
+            told[peer] = (self.links.connected(peer), math.inf if silent_s is None else silent_s)
+        return told
 
     def gauges(self) -> dict[str, float]:
         """The numbers for /metrics; names get the prefix `kvstore_`."""

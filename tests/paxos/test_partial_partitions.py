@@ -1,4 +1,4 @@
-"""Links that fail for some pairs only: whenever some member reaches a quorum, there is a leader soon.
+"""Links that fail for some pairs only: if some member reaches a quorum, there is a leader soon.
 
 The scenarios are those of Ng, Haridi and Carbone, "Omni-Paxos" (EuroSys 2023), section 2.
 """
