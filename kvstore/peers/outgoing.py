@@ -226,7 +226,7 @@ class OutgoingLink:
             self.transport = self._protocol = None
             self._outbox.clear()
             transport.abort()
-            self.told.broke(asyncio.get_running_loop().time(), protocol.cause)
+        self.told.broke(asyncio.get_running_loop().time(), protocol.cause)
 
 
 class _Dialled(asyncio.Protocol):

@@ -257,6 +257,12 @@ class Nemesis:
         self._process.post(LOOK_S, look)
         return undo
 
+    def _half_open(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:
+        """All connections that it has are dead, and neither end is told; new ones work."""
+        network = self.world.network
+        network.forget_streams([p for p in self._pairs() if p[0] in nodes or p[1] in nodes])
+        return lambda: None
+
     def _slow_links(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:
         network, delay_s = self.world.network, SLOW_LINK_S * fault.amount
         pairs = [p for p in self._pairs() if p[0] in nodes or p[1] in nodes]
