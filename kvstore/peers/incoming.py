@@ -45,6 +45,9 @@ class Inputs(Protocol):
     def on_link(self, peer: NodeId, up: bool) -> None:
         """The peer's link to here came or went."""
 
+    def on_reached(self, peer: NodeId) -> None:
+        """From now on messages to `peer` leave."""
+
 
 class Door:
     """All connections that others made to this node. `heard_anew(peer)` is called when a peer has

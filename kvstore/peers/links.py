@@ -59,6 +59,7 @@ class PeerTransport:
                 PeerTold(peer, log, self._patience, began_s),
                 self._patience,
                 config.peer_buffer_bytes_max,
+                self._reached,
             )
             for peer, address in config.members.items()
             if peer != config.node_id
@@ -160,6 +161,10 @@ class PeerTransport:
             door.watch(now_s)
             for link in self._links.values():
                 link.watch(now_s)
+
+    def _reached(self, peer: NodeId) -> None:
+        assert self._door is not None
+        self._door.inputs.on_reached(peer)
 
     def _alive(self, peer: NodeId) -> bool:
         now_s = asyncio.get_running_loop().time()

@@ -7,6 +7,7 @@ given, memory stays bounded, and nothing waits.
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -42,7 +43,9 @@ class OutgoingLink:
         told: PeerTold,
         patience: Patience,
         buffer_bytes_max: int,
+        reached: Callable[[NodeId], None],
     ) -> None:
+        """`reached(peer)` is called whenever a link is ready."""
         self.told = told
         self.dropped = 0
         self.transport: asyncio.Transport | None = None
@@ -51,6 +54,7 @@ class OutgoingLink:
         self._desk = desk
         self._patience = patience
         self._buffer_bytes_max = buffer_bytes_max
+        self._reached = reached
         self._protocol: _Dialled | None = None
         self._outbox: list[bytes] = []
         self._written_s = 0.0
@@ -220,6 +224,8 @@ class OutgoingLink:
             # Failing schedule otherwise: this node meets its last member while the handshake is
             # under way, the peer never sees the complete roster, and the cluster never forms.
             transport.close()
+        else:
+            self._reached(self._peer)
         try:
             await protocol.closed
         finally:

@@ -57,6 +57,7 @@ class Member:
     failures: list[str] = field(default_factory=list)
     heard: list[PeerMessage] = field(default_factory=list)
     ups: list[tuple[NodeId, bool]] = field(default_factory=list)
+    reached: list[NodeId] = field(default_factory=list)
 
     def on_message(self, sender: NodeId, message: PeerMessage) -> None:
         self.heard.append(message)
@@ -66,6 +67,9 @@ class Member:
 
     def on_link(self, peer: NodeId, up: bool) -> None:
         self.ups.append((peer, up))
+
+    def on_reached(self, peer: NodeId) -> None:
+        self.reached.append(peer)
 
 
 class Town:
@@ -193,6 +197,7 @@ def test_idle_links_stay() -> None:
                 assert one.transport.connected(2) and two.transport.connected(1)
                 assert (one.transport.silent_s(2) or 0) < SILENCE_S_MIN
             assert (2, False) not in one.ups and (1, False) not in two.ups
+            assert one.reached == [2] and two.reached == [1]
             one.transport.send(2, Relay(b"x"))
             one.transport.flush()
             await come(lambda: two.heard == [Relay(b"x")], "a message arrives, pings do not")
