@@ -147,6 +147,7 @@ class OutgoingLink:
                 transport, protocol = await self._dial()
             except TimeoutError:
                 self.told.failed(f"no answer from {self._host} to a call")
+                pause_s = first_s  # it has waited already
             except OSError as error:
                 self.told.failed(f"{self._host}: {error}")
             except (FrameError, HandshakeRefused) as error:

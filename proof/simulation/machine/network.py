@@ -185,7 +185,7 @@ class SimulatedNetwork:
             raise ConnectionRefusedError(111, f"nobody listens at {host}:{port}")
         server, server_factory = listening
         ours = Endpoint(self, process, (here, there), factory())
-        theirs = Endpoint(self, server, (there, here), server_factory())
+        theirs = Endpoint(self, server, (there, here), server.made(server_factory))
         ours.peer, theirs.peer = theirs, ours
         self._streams += [ours, theirs]
         server.post(0, theirs.protocol.connection_made, theirs)
@@ -274,8 +274,8 @@ class Endpoint(asyncio.Transport):
         assert not self._closing, "written to a closed transport"
         for payload in self._frames.feed(bytes(data)):
             frame = len(payload).to_bytes(4, "big") + payload
-            if not payload:
-                self._forward(frame, 0)
+            if not payload:  # a ping: were it to overtake the handshake, that would be no fault
+                self._forward(frame, 0, certain=True)
             elif self._greeted:
                 self._send(frame)
             else:

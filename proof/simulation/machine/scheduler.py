@@ -186,6 +186,15 @@ class Process(_Loop):
         """Begin a task in this program from outside."""
         return self.create_task(coroutine)
 
+    def made(self, factory: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
+        """What `factory` makes when it is called in this program, by whatever runs now."""
+        before = events._get_running_loop()
+        events._set_running_loop(self)
+        try:
+            return factory()
+        finally:
+            events._set_running_loop(before)
+
     # -- asyncio's side ---------------------------------------------------------------------
 
     def time(self) -> float:
