@@ -10,7 +10,7 @@ from paxos.ballot import NodeId
 from proof.simulation.cluster.member import SimulatedMember
 from proof.simulation.cluster.membership import SimulatedCluster
 from proof.simulation.cluster.scenario import LEADER, Fault
-from proof.simulation.machine.network import Pair
+from proof.simulation.machine.paths import Pair
 from proof.simulation.machine.scheduler import Process
 from proof.simulation.tell.trace import FaultBegan, FaultEnded
 

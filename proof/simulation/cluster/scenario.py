@@ -12,7 +12,7 @@ import msgspec
 
 from kvstore.errors import InvalidArgument
 from paxos.ballot import NodeId
-from proof.simulation.machine.network import Conditions
+from proof.simulation.machine.paths import Conditions
 
 LEADER: NodeId = 0
 """In a fault: whoever leads when it begins."""

@@ -15,50 +15,19 @@ import asyncio
 import math
 import random
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import Any
-
-import msgspec
 
 from kvstore.config import Address
 from kvstore.peers.frames import FrameReader
 from paxos.ballot import NodeId
+from proof.simulation.machine.paths import CALM, Conditions, Pair, Path
 from proof.simulation.machine.scheduler import Process
 from proof.simulation.tell.trace import Delivered, Lost, Trace
-
-Pair = tuple[NodeId, NodeId]
 
 RETRANSMIT_S = 0.2
 """The kernel repeats for the first time after this, and each time waits twice as long."""
 MOMENT_S = 50e-6
 """Arrivals are rounded up to this, so that several may fall into one turn of a loop."""
-
-
-class Conditions(msgspec.Struct, frozen=True):
-    """How the network behaves where no fault says otherwise. Delays are one way, in seconds."""
-
-    delay_s: tuple[float, float]
-    tail_probability: float
-    tail_factor: float
-    loss: float
-    repeat: float
-    overtake: float
-    hold_when_cut: bool
-
-
-CALM = Conditions((0.0002, 0.001), 0.0, 1.0, 0.0, 0.0, 0.0, False)
-
-
-@dataclass
-class _Path:
-    """One direction between two hosts."""
-
-    randomness: random.Random
-    cuts: int = 0
-    slow: list[float] = field(default_factory=list)
-    lossy: list[float] = field(default_factory=list)
-    held: list[Callable[[], None]] = field(default_factory=list)
-    stalled: list["Endpoint"] = field(default_factory=list)
 
 
 class SimulatedNetwork:
@@ -73,17 +42,17 @@ class SimulatedNetwork:
         self.reached: Callable[[str], None] = lambda name: None
         self.on_frame: Callable[[int, Pair, bytes], None] = lambda number, pair, frame: None
         self._randomness = randomness
-        self._paths: dict[Pair, _Path] = {}
+        self._paths: dict[Pair, Path] = {}
         self._listening: dict[Address, tuple[Process, Callable[[], asyncio.Protocol]]] = {}
         self._hosts_down: set[NodeId] = set()
         self._streams: list[Endpoint] = []
 
-    def path(self, pair: Pair) -> _Path:
+    def path(self, pair: Pair) -> Path:
         """The direction from `pair[0]` to `pair[1]`."""
         path = self._paths.get(pair)
         if path is None:
             name = f"path/{pair[0]}/{pair[1]}"
-            path = self._paths[pair] = _Path(self._randomness(name))
+            path = self._paths[pair] = Path(self._randomness(name))
         return path
 
     # -- faults -----------------------------------------------------------------------------
@@ -94,15 +63,7 @@ class SimulatedNetwork:
 
     def mend(self, pair: Pair) -> None:
         """Undo one `cut`; what was held leaves now, or with the kernel's next repetition."""
-        path = self.path(pair)
-        path.cuts -= 1
-        if path.cuts == 0:
-            held, path.held = path.held, []
-            for deliver in held:
-                deliver()
-            stalled, path.stalled = path.stalled, []
-            for endpoint in stalled:
-                endpoint.repeat_soon()
+        self.path(pair).mend()
 
     def forget_streams(self, pairs: Collection[Pair]) -> None:
         """Every stream that uses one of `pairs` carries nothing any more, and nobody is told."""
@@ -196,20 +157,11 @@ class SimulatedNetwork:
 
     def delay_s(self, pair: Pair) -> float:
         """Of the next packet in this direction."""
-        path, conditions = self.path(pair), self.conditions
-        low, high = conditions.delay_s
-        delay_s = low + (high - low) * path.randomness.random()
-        if path.randomness.random() < conditions.tail_probability:
-            delay_s *= conditions.tail_factor
-        for extra_s in path.slow:
-            delay_s += extra_s * path.randomness.random()
-        return delay_s
+        return self.path(pair).draw_delay_s(self.conditions)
 
     def lost(self, pair: Pair) -> bool:
         """Whether the next frame in this direction gets lost."""
-        path = self.path(pair)
-        chance = self.conditions.loss + sum(path.lossy)
-        return chance > 0 and path.randomness.random() < chance
+        return self.path(pair).loses(self.conditions)
 
     def blocked(self, pair: Pair, later: Callable[[], None]) -> bool:
         """Whether the way is cut; then `later` is called at healing, or never."""
@@ -355,7 +307,7 @@ class Endpoint(asyncio.Transport):
         if self._stalled_s is None:
             network.reached("messages held while cut")
             self._stalled_s = self.process.scheduler.now_s
-            network.path(self.pair).stalled.append(self)
+            network.path(self.pair).held.append(self.repeat_soon)
         self._stalled.append((frame, number, certain))
 
     def repeat_soon(self) -> None:
@@ -370,7 +322,7 @@ class Endpoint(asyncio.Transport):
     def _repeat(self) -> None:
         path = self._network.path(self.pair)
         if path.cuts:
-            path.stalled.append(self)
+            path.held.append(self.repeat_soon)
             return
         held, self._stalled, self._stalled_s = self._stalled, [], None
         for frame, number, certain in held:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from proof.simulation.machine.network import CALM, Conditions, SimulatedNetwork
+from proof.simulation.machine.network import SimulatedNetwork
+from proof.simulation.machine.paths import CALM, Conditions
 from proof.simulation.machine.scheduler import Process, Scheduler
 from proof.simulation.tell.trace import Lost, Trace
 
