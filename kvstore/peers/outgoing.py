@@ -133,7 +133,7 @@ class OutgoingLink:
         answer to nobody; the next one begins at once."""
         if self.transport is None:
             self._woken.set()
-            if self._connecting is not None:
+            if self._connecting is not None and not self._connecting.expired():
                 self._connecting.reschedule(asyncio.get_running_loop().time())
 
     # -- dialling ---------------------------------------------------------------------------
