@@ -77,7 +77,9 @@ def _print_status(views: list[tuple[str, ClusterStatus | KvError]]) -> None:
     rows_of_members = [("NODE", "ROLE", "PEER", "CLIENT", "CONNECTED", "LAG")]
     for member in members.members:
         connected = (
-            "itself" if member.id == members.node.id else ("yes" if member.connected else "no")
+            "itself"
+            if member.id == members.node.id
+            else ("yes" if member.connected else member.link or "no")
         )
         lag = "-" if member.lag is None else str(member.lag)
         peer, client = member.peer_address or "-", member.client_address or "-"

@@ -1,8 +1,9 @@
 """The node: composes the roles, and is the only thing that knows them all.
 
-Inputs are `receive`, `tick`, `propose`, `read`, `hand_over`, `suspect`, `truncate` and
-`restart_from_snapshot`; they mutate. `take_effects` drains what must now happen. Feeding many
-inputs and draining once is the batching: one commit, one probe, one announcement for all of them.
+Inputs are `receive`, `tick`, `propose`, `read`, `hand_over`, `suspect`, `reached`,
+`truncate` and `restart_from_snapshot`; they mutate. `take_effects` drains what must now happen.
+Feeding many inputs and draining once is the batching: one commit, one probe, one announcement for
+all of them.
 """
 
 from collections.abc import Callable
@@ -207,6 +208,11 @@ class Node:
         if self.election.suspect(peer):
             self.reads.leader_changed()
 
+    def reached(self, peer: NodeId) -> None:
+        """The caller saw a link to `peer` come up: a hint that an attempt may succeed now."""
+        if peer in self._peers and not self._busy:
+            self.election.reached()
+
     def truncate(self, first_slot: Slot) -> None:
         """Drop the log before `first_slot`: the caller has it applied durably."""
         if first_slot > self.chosen_through + 1:
@@ -377,13 +383,13 @@ class Node:
         if message.first_slot < self.acceptor.first_slot:
             self._send_first(sender, Truncated(self.acceptor.first_slot))
             return
+        # Granting costs this node none of its own time. Failing schedule otherwise: only this one
+        # reaches a quorum, the others ask it in turn, and it is always just giving somebody time.
         granted = (
             message.ballot > self.acceptor.promised
             and not self.proposer.leading
             and self.election.would_promise()
         )
-        if granted:
-            self.election.wait()
         self._send_first(sender, PreVoteReply(message.ballot, granted, self.ballot))
 
     def _on_pre_vote_reply(self, sender: NodeId, message: PreVoteReply) -> None:

@@ -43,7 +43,8 @@ from paxos.node import Node
 
 
 class Driver:
-    """Owns the steps and the ticks; the links call `on_message`, `on_input` and `on_link`."""
+    """Owns the steps and the ticks; the links call `on_message`, `on_input`, `on_link` and
+    `on_reached`."""
 
     def __init__(
         self,
@@ -145,6 +146,12 @@ class Driver:
         """The link from `peer` came or went."""
         if not up and self._membership.formed and not self._health.stopping:
             self._health.guard(partial(self._node.suspect, peer))
+        self._turns.wake()
+
+    def on_reached(self, peer: NodeId) -> None:
+        """From now on messages to `peer` leave."""
+        if self._membership.formed and not self._health.stopping:
+            self._node.reached(peer)
         self._turns.wake()
 
     async def _tick_for_ever(self) -> None:

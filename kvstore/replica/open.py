@@ -96,7 +96,12 @@ class _Ground:
 def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) -> _Ground:
     counters, health = Counters(), Health(events)
     transport = PeerTransport(
-        config, opened.membership, events, sent=machine.probe.sent, failed=health.fail
+        config,
+        opened.membership,
+        events,
+        f"{machine.randomness.getrandbits(64):016x}",
+        sent=machine.probe.sent,
+        failed=health.fail,
     )
     commits = Commits(
         machine.log_writer(opened.log, health.log_failed), health, counters, machine.clock
@@ -166,7 +171,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         sink=sink,
         driver=_driver(ground, applier, leasing, source, sink),
         view=view,
-        metrics=Metrics(ground.counters, view.gauges),
+        metrics=Metrics(ground.counters, view.gauges, view.peers),
     )
 
 

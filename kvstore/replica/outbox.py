@@ -11,6 +11,7 @@ import msgspec
 
 from kvstore.commands.batches import Batch
 from kvstore.commands.binary import decode_bundle, encode
+from kvstore.commands.sound import UnsoundCommand, check_sound
 from kvstore.peers.frames import Relay
 from kvstore.replica.metrics import Counters
 from kvstore.replica.pending import PendingWrites, Sealed
@@ -50,16 +51,22 @@ class Outbox:
     def take_relay(self, sender: NodeId, bundle: bytes) -> None:
         """A follower's bundle; dropped at the bound, or if this node does not lead.
 
-        Raises PeerError if it is not one: once chosen, it would stop every replica.
+        Raises PeerError if it is not one, or holds what no door for clients lets in: once chosen,
+        it would stop every replica.
         """
         fits = self._relayed_bytes + len(bundle) <= self._relayed_bytes_max
         if fits and self._node.proposer.leading:
             try:
-                origin = decode_bundle(bundle).origin
-            except msgspec.DecodeError as error:
+                decoded = decode_bundle(bundle)
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise PeerError(f"node {sender} relays what is no bundle: {error}") from None
-            if origin != sender:
-                raise PeerError(f"node {sender} relays a bundle of node {origin}")
+            if decoded.origin != sender:
+                raise PeerError(f"node {sender} relays a bundle of node {decoded.origin}")
+            try:
+                for command in decoded.commands:
+                    check_sound(command)
+            except UnsoundCommand as error:
+                raise PeerError(f"node {sender} relays what no client may ask: {error}") from None
             self._relayed.append(bundle)
             self._relayed_bytes += len(bundle)
 

@@ -30,7 +30,20 @@ class PeerLinks(Protocol):
         """Let what was queued leave."""
 
     def connected(self, peer: NodeId) -> bool:
-        """Whether messages to `peer` leave at all."""
+        """Whether messages to `peer` leave, on a link on which it was heard lately."""
+
+
+class LinkView(Protocol):
+    """What is known of the links."""
+
+    def connected(self, peer: NodeId) -> bool:
+        """Whether messages to `peer` leave, on a link on which it was heard lately."""
+
+    def word(self, peer: NodeId) -> str:
+        """ "up", or since when there is no link to `peer`, and why."""
+
+    def silent_s(self, peer: NodeId) -> float | None:
+        """For how long nothing was heard of `peer`; None if it never was."""
 
 
 class LeaderView(Protocol):

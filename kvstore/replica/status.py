@@ -1,5 +1,6 @@
 """What a node says of itself and of the cluster, as far as it knows."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
 from kvstore.replica.log_clock import WallClocks
 from kvstore.replica.pending import PendingReads, PendingWrites
-from kvstore.replica.ports import Clock, PeerLinks
+from kvstore.replica.ports import Clock, LinkView
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
 from paxos.node import Node, Role
@@ -28,6 +29,9 @@ class MemberStatus(msgspec.Struct, frozen=True):
     connected: bool
     chosen_through: int | None
     lag: int | None
+    link: str = ""
+    """"up", or since when there is no link to it, and why; "" for the node itself."""
+    silent_s: float | None = None
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
@@ -70,7 +74,7 @@ class ReplicaView:
     state: StateMachine
     membership: Membership
     addresses: Mapping[NodeId, Address]
-    links: PeerLinks
+    links: LinkView
     clock: Clock
     events: EventLog
     health: Health
@@ -113,9 +117,7 @@ class ReplicaView:
         if self.watch.trouble:
             return self.watch.trouble
         if not membership.formed:
-            missing = sorted(membership.quorums.members - membership.agreed)
-            reason = f"the cluster has not formed yet: waiting for nodes {missing}"
-            return "; ".join([reason, *membership.refused_by.values()])
+            return f"the cluster has not formed yet: waiting for {self._missing()}"
         if node.leader is None:
             return "; ".join(["no leader is known", *membership.refused_by.values()])
         if node.role is Role.LEADER and not node.serves_reads:
@@ -133,6 +135,22 @@ class ReplicaView:
         if (age_s := self.watch.commit_age_s) > HANGING_S:
             return f"a commit of the log is under way for {age_s:.0f} s"
         return ""
+
+    def _missing(self) -> str:
+        """Who keeps the cluster from forming, and why."""
+        membership = self.membership
+        told = []
+        for peer in sorted(membership.quorums.members - membership.agreed - {membership.node}):
+            if reason := membership.refused_by.get(peer):
+                why = f"refuses this node: {reason}"
+            elif peer in membership.pinned:
+                why = "met, it has not met all yet"
+                if not self.links.connected(peer):
+                    why = f"met, and {self.links.word(peer)}"
+            else:
+                why = self.links.word(peer)
+            told.append(f"node {peer} ({why})")
+        return ", ".join(told)
 
     def _member(self, member: NodeId) -> MemberStatus:
         node = self.node
@@ -156,7 +174,18 @@ class ReplicaView:
             connected=own or self.links.connected(member),
             chosen_through=chosen,
             lag=lag,
+            link="" if own else self.links.word(member),
+            silent_s=None if own else self.links.silent_s(member),
         )
+
+    def peers(self) -> dict[NodeId, tuple[bool, float]]:
+        """Of each peer: whether there is a link to it, and for how many seconds nothing was heard
+        (infinite: never)."""
+        told = {}
+        for peer in sorted(set(self.addresses) - {self.node.id}):
+            silent_s = self.links.silent_s(peer)
+            told[peer] = (self.links.connected(peer), math.inf if silent_s is None else silent_s)
+        return told
 
     def gauges(self) -> dict[str, float]:
         """The numbers for /metrics; names get the prefix `kvstore_`."""

@@ -72,7 +72,7 @@ class MemoryReplica:
         self.state = StateMachine(self._store)
         self.feed = Feed(self.state)
         self.leasing = MemoryLeasing(self)
-        self.metrics = Metrics(Counters(), dict)
+        self.metrics = Metrics(Counters(), dict, dict)
         self.failure = ""
         self.clock_ms = 0
         self.fails_with: Exception | None = None

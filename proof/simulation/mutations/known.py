@@ -149,4 +149,5 @@ KNOWN: dict[str, Known] = {
     "never fetch again": Known(2, ("liveness",)),
     "keep settled slots in the window": Known(8, ("liveness",)),
     "lead without heartbeats": Known(2, ("liveness",)),
+    "never give up a link": Known(11, ("liveness",)),
 }
