@@ -33,6 +33,7 @@ from kvstore.commands.results import (
     Deleted,
     Granted,
     LeaseTaken,
+    Limit,
     NoLease,
     NotHeld,
     Result,
@@ -40,12 +41,13 @@ from kvstore.commands.results import (
     Written,
 )
 from kvstore.state import transactions
+from kvstore.state.budget import OverBudget
 from kvstore.state.changes import Changes
 from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.key_space import Keyspace
 from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage, Mvcc
 from kvstore.state.rights import Auth
-from kvstore.state.selection import select
+from kvstore.state.selection import Selection, select
 from kvstore.state.sessions import Sessions
 from kvstore.state.tables import CheckpointTransaction, Housekeeping, Tables
 from kvstore.state.users import Accounts
@@ -105,6 +107,7 @@ class StateMachine:
     def load(self) -> None:
         """Start from what the store holds, which is another state now: a snapshot was installed."""
         self._load_meta()
+        self.leases.load()
         self.auth.load()
 
     def _load_meta(self) -> None:
@@ -155,7 +158,11 @@ class StateMachine:
 
     def select(self, wanted: Select) -> Selected:
         """See `kvstore.state.selection.select`."""
-        return select(self._mvcc, wanted, self._mvcc.revision)
+        return select(self._keyspace, wanted)
+
+    def selection(self, wanted: Select) -> Selection:
+        """The same in steps. Raises RevisionCompacted, RevisionInFuture."""
+        return Selection(self._keyspace, wanted)
 
     def history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
         """See `Mvcc.key_history`."""
@@ -256,6 +263,8 @@ class StateMachine:
                 self.leases.grant(lease, put.ttl_s, self.applied_through)
             elif not known:
                 return NoLease(lease)
+            elif not self._keyspace.lease_has_room(lease, put.key):
+                return OverBudget(Limit.LEASE_KEYS).result
         done = self._keyspace.put(put.key, put.value, lease)
         return Written(self._keyspace.commit(), done.version, done.create_revision)
 
@@ -285,7 +294,7 @@ class StateMachine:
         if kept is not None:
             return kept
         result = self._write(once.command)
-        self._kept_answers.keep(once, result, self.clock_ms)
+        self._kept_answers.keep(once, result, self._mvcc.revision, self.clock_ms)
         return result
 
     # -- checkpointing ----------------------------------------------------------------------
