@@ -16,7 +16,7 @@ from kvstore.commands.results import Result
 from kvstore.replica.feed import Feed
 from kvstore.replica.lease_timers import LeaseTimers
 from kvstore.replica.leasing import LeaseTime
-from kvstore.replica.metrics import Metrics
+from kvstore.replica.metrics import Counters, Metrics
 from kvstore.replica.status import MemberStatus, ReplicaStatus
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
@@ -71,7 +71,7 @@ class MemoryReplica:
         self.state = StateMachine(self._store)
         self.feed = Feed(self.state)
         self.leasing = MemoryLeasing(self)
-        self.metrics = Metrics(dict)
+        self.metrics = Metrics(Counters(), dict)
         self.failure = ""
         self.clock_ms = 0
         self.fails_with: Exception | None = None
