@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
+from kvstore.state.auth import Caller
 
 from http_api.core.session import CallerSessions, Session
 from kvstore.commands.accounts import (
@@ -21,7 +22,6 @@ from kvstore.commands.commands import Administer, AuthRefused, Grant, Put, Writt
 from kvstore.commands.operations import Select, only
 from kvstore.errors import PermissionDenied, Unauthenticated
 from kvstore.replica.feed import Interest
-from kvstore.state.auth import Caller
 from tests.support.memory_replica import MemoryReplica
 
 LEASE = 7
