@@ -201,6 +201,7 @@ def _applier(ground: _Ground) -> Applier:
         ground.events,
         ground.counters,
         ground.probe,
+        clock=ground.clock,
         wake=ground.turns.wake,
         members=ground.config.members,
         digest_slots=ground.config.digest_slots,

@@ -5,6 +5,7 @@ The bounds are part of the replicated format: a replica with others would decide
 """
 
 from kvstore.commands.results import Limit, OverLimit
+from kvstore.errors import WorkTooLarge
 
 KEYS_MAX = 10_000
 """Keys that one command looks at, in all its compares, ranges and inner transactions together."""
@@ -42,6 +43,11 @@ class OverBudget(Exception):
     def result(self) -> OverLimit:
         """What the command answers."""
         return OverLimit(self.limit, _MAXIMA[self.limit])
+
+    @property
+    def error(self) -> WorkTooLarge:
+        """What is told where it is found out before the log."""
+        return WorkTooLarge(self.limit.name.lower(), _MAXIMA[self.limit])
 
 
 class Budget:

@@ -230,6 +230,23 @@ class StateMachine:
             return self._apply_once(command)
         return self._write(command)
 
+    def work_of(self, command: Command) -> int:
+        """About how many keys applying `command` would look at now, writing nothing: 1 for most.
+
+        Raises WorkTooLarge if that is more than one command may. The state at apply decides; this
+        is for telling the client before anything is replicated.
+        """
+        if self._accounts.enabled and self.auth.refusal(command) is not None:
+            return 1
+        inner = command.command if isinstance(command, AsUser) else command
+        inner = inner.command if isinstance(inner, Once) else inner
+        try:
+            if isinstance(inner, Transaction):
+                return transactions.cost(self._keyspace, inner)
+        except OverBudget as over:
+            raise over.error from None
+        return 1 + self.leases.count(inner.lease) if isinstance(inner, Revoke) else 1
+
     def _write(self, command: StoreCommand) -> Result:
         match command:
             case Put():

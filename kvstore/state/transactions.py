@@ -27,7 +27,7 @@ from kvstore.commands.operations import (
     TxnPutDone,
     only,
 )
-from kvstore.commands.results import BadRevision, NoKey, NoLease, OverLimit, Result
+from kvstore.commands.results import BadRevision, NoKey, NoLease, Result
 from kvstore.errors import DuplicateKey, TooManyOperations
 from kvstore.state import transaction_cost
 from kvstore.state.budget import Budget, OverBudget
@@ -38,6 +38,8 @@ from kvstore.state.selection import select
 OPERATIONS_MAX = 128
 """Bound on compares, and on operations in either branch; an inner transaction may have what its
 outer one leaves of them, so nesting is bounded too."""
+SMALL_MAX = 16
+"""A transaction of so few parts, each of one key, is not looked into before it is replicated."""
 
 
 def check(transaction: Transaction, operations_max: int = OPERATIONS_MAX) -> None:
@@ -133,7 +135,7 @@ class _Branch(NamedTuple):
 def apply(keyspace: Keyspace, transaction: Transaction) -> Result:
     """Run a transaction that `check` let pass; nothing has happened unless the result is a
     TransactionDone."""
-    branch = _judge(keyspace, transaction, Budget())
+    branch = _judge(keyspace, transaction)
     if not isinstance(branch, _Branch):
         return branch
     done = _run(keyspace, branch)
@@ -141,29 +143,43 @@ def apply(keyspace: Keyspace, transaction: Transaction) -> Result:
     return done
 
 
-def cost(keyspace: Keyspace, transaction: Transaction) -> Budget | OverLimit:
-    """What a transaction would spend now, or what it would be refused with; nothing is written.
-    One that is refused for another reason costs what it took to find out."""
+def cost(keyspace: Keyspace, transaction: Transaction) -> int:
+    """What it would cost now (`Budget.work`); nothing is written. One that would be refused for
+    another reason costs what it takes to find out. Raises OverBudget."""
+    parts = (*transaction.compares, *transaction.success, *transaction.failure)
+    if len(parts) <= SMALL_MAX and all(map(_one_key, parts)):
+        return len(parts)
     budget = Budget()
-    refused = _judge(keyspace, transaction, budget)
-    return refused if isinstance(refused, OverLimit) else budget
+    _judge_within(keyspace, transaction, budget)
+    return budget.work
 
 
-def _judge(keyspace: Keyspace, transaction: Transaction, budget: Budget) -> _Branch | Result:
+def _one_key(part: Comparison | TxnOperation) -> bool:
+    if isinstance(part, TxnPut):
+        return True
+    return not isinstance(part, Transaction) and part.end == only(part.start)
+
+
+def _judge(keyspace: Keyspace, transaction: Transaction) -> _Branch | Result:
     """What is to run, or why nothing is; looks at no more than the budget allows."""
     try:
-        branch = _choose(keyspace, transaction, budget)
-        operations = list(_operations(branch))
-        budget.check_keys(len(operations))
-        for operation in operations:
-            if isinstance(operation, TxnPut) and (refused := _refused_put(keyspace, operation)):
-                return refused
-        for operation in operations:
-            if isinstance(operation, Select) and (bad := _refused_select(keyspace, operation)):
-                return bad
-        transaction_cost.measure(keyspace, operations, budget)
+        return _judge_within(keyspace, transaction, Budget())
     except OverBudget as over:
         return over.result
+
+
+def _judge_within(keyspace: Keyspace, transaction: Transaction, budget: Budget) -> _Branch | Result:
+    """Raises OverBudget."""
+    branch = _choose(keyspace, transaction, budget)
+    operations = list(_operations(branch))
+    budget.check_keys(len(operations))
+    for operation in operations:
+        if isinstance(operation, TxnPut) and (refused := _refused_put(keyspace, operation)):
+            return refused
+    for operation in operations:
+        if isinstance(operation, Select) and (bad := _refused_select(keyspace, operation)):
+            return bad
+    transaction_cost.measure(keyspace, operations, budget)
     return branch
 
 
