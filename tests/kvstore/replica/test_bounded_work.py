@@ -144,8 +144,6 @@ def test_too_much_is_refused_before_it_is_replicated(
 
     async def test() -> None:
         replicas = [await open_replica(c, EventLog(c.node_id)) for c in configs_of(3, tmp_path)]
-        for replica in replicas:
-            await replica.start()
         try:
             await settled(replicas)
             follower = next(replica for replica in replicas if not replica.leading)
