@@ -212,12 +212,14 @@ def download(
     need: Need,
     summary: str,
     *,
+    size: SizeRule = SizeRule.BODY,
+    check: Callable[[M], None] = unchecked,
     told: Callable[[RequestError], RequestError] = as_it_is,
 ) -> DownloadCall[M]:
     """The row of a call that sends much."""
     return DownloadCall(
         "POST", PREFIX + name, handler, need, Doc(summary), BODY_BYTES_MAX, message,
-        size=SizeRule.BODY, told=told,
+        size=size, check=check, told=told,
     )  # fmt: skip
 
 

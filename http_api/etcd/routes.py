@@ -12,7 +12,18 @@ from http_api.core.metrics import HttpMetrics, Meter
 from http_api.core.responses import JSON, Answer, answer
 from http_api.core.session import Session
 from http_api.core.streams import StreamLink
-from http_api.etcd import auth, cluster, election, keepalive, kv, lease, lock, maintenance, watch
+from http_api.etcd import (
+    auth,
+    cluster,
+    election,
+    keepalive,
+    kv,
+    lease,
+    lock,
+    maintenance,
+    ranges,
+    watch,
+)
 from http_api.etcd.admission import CallAdmission
 from http_api.etcd.calls import (
     PREFIX,
@@ -62,6 +73,7 @@ def etcd_calls(access: Access) -> tuple[AnyEtcdCall, ...]:
     """The rows of all calls."""
     return (
         *kv.CALLS,
+        *ranges.CALLS,
         *lease.CALLS,
         *keepalive.CALLS,
         *watch.CALLS,

@@ -17,8 +17,8 @@ ANSWER_KEPT_BYTES_MAX = 64 << 10
 """An answer that is larger is not kept for its idempotency key, only that there was one."""
 SORTED_BYTES_MAX = 64 << 20
 """What a read outside of the log must sort is held in memory first: so much of it."""
-ANSWER_BYTES_MAX = 16 << 20
-"""Keys and values in the answer to a transaction that only reads."""
+ANSWER_BYTES_MAX = 4 << 20
+"""Keys, values and what goes with them in the answer to a transaction that only reads."""
 
 _MAXIMA = {
     Limit.KEYS: KEYS_MAX,

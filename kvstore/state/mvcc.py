@@ -30,7 +30,7 @@ _POSITION = struct.Struct(">QI")
 _CHANGE = struct.Struct(">BQ")
 _PUT, _DELETE = 0, 1
 
-PAGE_BYTES_MAX = 4 << 20
+PAGE_BYTES_MAX = 1 << 20
 """A page ends once its values reach this many bytes, however many items were asked for."""
 
 VERSIONS_IN_A_ROW = 8
@@ -277,7 +277,7 @@ class Mvcc:
             newer = item.mod_revision
             if newer <= revision:
                 yield KeyEvent(item, False, None)
-        first, past = version_key(key, 0), version_key(key, self.revision + 1)
+        first, past = version_key(key, 0), version_key(key, revision + 1)
         for _, stored in self._versions.scan(first, past, reverse=True):
             item = key_value(key, stored[8:])
             ended = _REVISION.unpack_from(stored)[0]

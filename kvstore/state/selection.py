@@ -80,13 +80,16 @@ class RangeScan:
         self.done = True
 
 
-class Selection:
+class RangeSelection:
     """What a `Select` finds, in steps. `count` and `more` are right once it is `done`."""
 
-    def __init__(self, keyspace: Keyspace, wanted: Select) -> None:
-        """Raises RevisionCompacted or RevisionInFuture."""
-        self.revision = keyspace.revision
-        """The store's when it began; what is read is what was there then, or at an older one."""
+    def __init__(self, keyspace: Keyspace, wanted: Select, now: int | None = None) -> None:
+        """`now` is the revision that counts as the current one, by default what is.
+
+        Raises RevisionCompacted or RevisionInFuture.
+        """
+        self.revision = keyspace.revision if now is None else now
+        """What is read is what was there then, or at an older one."""
         at = max(0, wanted.revision) or self.revision
         if at != self.revision:
             keyspace.mvcc.check_revision(at)
@@ -192,7 +195,7 @@ class _Sorter:
 
 def select(keyspace: Keyspace, wanted: Select) -> Selected:
     """All of it at once. Raises RevisionCompacted, RevisionInFuture or OverBudget."""
-    selection = Selection(keyspace, wanted)
+    selection = RangeSelection(keyspace, wanted)
     items: list[KeyValue] = []
     while not selection.done:
         items += selection.step(_ALL, _ALL)

@@ -46,8 +46,9 @@ from kvstore.state.changes import Changes
 from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.key_space import Keyspace
 from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage, Mvcc
+from kvstore.state.reading import Reading
 from kvstore.state.rights import Auth
-from kvstore.state.selection import Selection, select
+from kvstore.state.selection import RangeSelection, select
 from kvstore.state.sessions import Sessions
 from kvstore.state.tables import CheckpointTransaction, Housekeeping, Tables
 from kvstore.state.users import Accounts
@@ -160,9 +161,17 @@ class StateMachine:
         """See `kvstore.state.selection.select`."""
         return select(self._keyspace, wanted)
 
-    def selection(self, wanted: Select) -> Selection:
+    def selection(self, wanted: Select) -> RangeSelection:
         """The same in steps. Raises RevisionCompacted, RevisionInFuture."""
-        return Selection(self._keyspace, wanted)
+        return RangeSelection(self._keyspace, wanted)
+
+    def reading(self, transaction: Transaction) -> Reading:
+        """A transaction that writes nothing, as of now, in steps."""
+        return Reading(self._keyspace, transaction)
+
+    def kept_answer(self, once: Once) -> Result | None:
+        """What was answered before under this key; None if nothing was."""
+        return self._kept_answers.find(once, self.clock_ms)
 
     def history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
         """See `Mvcc.key_history`."""

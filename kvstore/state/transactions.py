@@ -271,9 +271,19 @@ def _holds(keyspace: Keyspace, compare: Comparison, budget: Budget) -> bool:
     for key, record in keyspace.mvcc.records(compare.start, compare.end):
         budget.take(len(key) + len(record), int(found))
         found = True
-        if not _related(compare, _field(key_value(key, record), compare.field)):
+        if not holds_of(compare, key, record):
             return False
-    return found or (compare.field is not Field.VALUE and _related(compare, 0))
+    return found or holds_of_nothing(compare)
+
+
+def holds_of(compare: Comparison, key: bytes, record: bytes) -> bool:
+    """Whether a compare holds of one key of its range."""
+    return _related(compare, _field(key_value(key, record), compare.field))
+
+
+def holds_of_nothing(compare: Comparison) -> bool:
+    """Whether it holds if there is no key in its range."""
+    return compare.field is not Field.VALUE and _related(compare, 0)
 
 
 def _field(held: KeyValue, field: Field) -> int | bytes:
