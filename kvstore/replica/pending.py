@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from kvstore.commands.batches import Bundle
 from kvstore.commands.binary import encode
 from kvstore.commands.commands import AsUser, Command, Once, Put
-from kvstore.commands.operations import Transaction
 from kvstore.commands.results import Result
 from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded
 from paxos.ballot import ZERO, Ballot
@@ -50,14 +49,17 @@ class Sealed:
 
 
 def command_bytes(command: Command) -> int:
-    """About what `command` takes in a slot."""
-    inner = command.command if isinstance(command, AsUser) else command
-    inner = inner.command if isinstance(inner, Once) else inner
+    """What `command` takes in a slot, or a little more: whatever it carries counts."""
+    size, inner = COMMAND_BYTES, command
+    if isinstance(inner, AsUser):
+        size += len(inner.user.encode())
+        inner = inner.command
+    if isinstance(inner, Once):
+        size += len(inner.idempotency_key)
+        inner = inner.command
     if isinstance(inner, Put):
-        return len(inner.key) + len(inner.value) + COMMAND_BYTES
-    if isinstance(inner, Transaction):
-        return len(encode(inner)) + COMMAND_BYTES
-    return 2 * COMMAND_BYTES
+        return size + len(inner.key) + len(inner.value)
+    return size + len(encode(inner))
 
 
 @dataclass(slots=True)
