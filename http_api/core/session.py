@@ -7,7 +7,7 @@ session without a caller, and a read costs one attribute test more than without 
 """
 
 import asyncio
-from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -27,6 +27,7 @@ from kvstore.state.reading import reads_only
 from kvstore.state.rights import Auth, Caller, Demand
 from kvstore.state.users import User
 
+LEASES_PER_SLICE = 1000
 SessionCommand = StoreCommand | Once | Administer
 
 
@@ -196,9 +197,19 @@ class Session:
         """The seconds that it was granted for; None if there is none. Needs no right."""
         return self._store.state.leases.ttl_s(lease)
 
-    def leases(self) -> Iterable[tuple[int, int]]:
-        """(id, seconds granted) of all leases. Needs no right."""
-        return self._store.state.leases.all()
+    def leases(self, limit: int, after: int | None = None) -> list[tuple[int, int]]:
+        """(id, seconds granted) of the first leases behind `after`. Needs no right."""
+        return list(islice(self._store.state.leases.all(after), limit))
+
+    async def all_leases(self) -> list[int]:
+        """The ids of all leases, read in slices. Needs no right."""
+        found: list[int] = []
+        while True:
+            piece = self.leases(LEASES_PER_SLICE, found[-1] if found else None)
+            found += [lease for lease, _ in piece]
+            if len(piece) < LEASES_PER_SLICE:
+                return found
+            await self._turns.next()
 
     def lease_keys(self, lease: int) -> list[bytes]:
         """The keys that end with it, for who may read each of them."""

@@ -55,8 +55,10 @@ class LeaseTable:
         data = self._leases.get(_ID.pack(lease))
         return 0 if data is None else int(_GRANT.unpack(data)[1])
 
-    def all(self) -> Iterator[LeaseTtl]:
-        for key, data in self._leases.scan(b"", None):
+    def all(self, after: int | None = None) -> Iterator[LeaseTtl]:
+        """In the order of the table, in which negative ids come last; `after`: those behind it."""
+        start = b"" if after is None else _ID.pack(after) + b"\0"
+        for key, data in self._leases.scan(start, None):
             yield LeaseTtl(_ID.unpack(key)[0], _GRANT.unpack(data)[0])
 
     def keys(self, lease: int) -> list[bytes]:
