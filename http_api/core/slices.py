@@ -91,10 +91,14 @@ class SlicedSelection:
         while True:
             until_s = time.monotonic() + slice_s
             items: list[KeyValue] = []
+            size = 0
             try:
                 while True:
-                    items += selection.step(STEP_ENTRIES, STEP_BYTES)
-                    if selection.done or time.monotonic() >= until_s:
+                    found = selection.step(STEP_ENTRIES, STEP_BYTES)
+                    items += found
+                    # Whoever takes the piece encodes it, which large values make slow.
+                    size += sum(len(item.value) for item in found)
+                    if selection.done or size >= STEP_BYTES or time.monotonic() >= until_s:
                         break
             except OverBudget as over:
                 raise over.error from None
