@@ -151,9 +151,6 @@ Serve = Callable[[EtcdStream], Coroutine[Any, Any, None]]
 class UnaryCall(EtcdCall[M, Unary[M]]):
     """One message, one answer."""
 
-    reads: bool = False
-    """It changes nothing, and its answer may be large: at a bound on those it is refused."""
-
 
 @dataclass(frozen=True)
 class WaitingCall(EtcdCall[M, Unary[M]]):
@@ -162,7 +159,8 @@ class WaitingCall(EtcdCall[M, Unary[M]]):
 
 @dataclass(frozen=True)
 class DownloadCall(EtcdCall[M, Download[M]]):
-    """One message; the handler sends its own response."""
+    """One message that changes nothing; the handler sends its own response. One that it hands back
+    whole is refused at the bound on answers that nobody has taken yet."""
 
 
 @dataclass(frozen=True)
@@ -182,14 +180,13 @@ def unary(
     *,
     size: SizeRule = SizeRule.MESSAGE,
     at_apply: bool = False,
-    reads: bool = False,
     check: Callable[[M], None] = unchecked,
     told: Callable[[RequestError], RequestError] = as_it_is,
 ) -> UnaryCall[M]:
     """The row of a call with one answer; `name` is its path without the prefix."""
     return UnaryCall(
         "POST", PREFIX + name, handler, need, Doc(summary), BODY_BYTES_MAX, message,
-        size=size, at_apply=at_apply, reads=reads, check=check, told=told,
+        size=size, at_apply=at_apply, check=check, told=told,
     )  # fmt: skip
 
 
@@ -216,12 +213,14 @@ def download(
     need: Need,
     summary: str,
     *,
+    size: SizeRule = SizeRule.BODY,
+    check: Callable[[M], None] = unchecked,
     told: Callable[[RequestError], RequestError] = as_it_is,
 ) -> DownloadCall[M]:
     """The row of a call that sends much."""
     return DownloadCall(
         "POST", PREFIX + name, handler, need, Doc(summary), BODY_BYTES_MAX, message,
-        size=SizeRule.BODY, told=told,
+        size=size, check=check, told=told,
     )  # fmt: skip
 
 

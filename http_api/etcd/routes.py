@@ -12,7 +12,18 @@ from http_api.core.metrics import HttpMetrics, Meter
 from http_api.core.responses import JSON, Answer, answer
 from http_api.core.session import Session
 from http_api.core.streams import StreamLink
-from http_api.etcd import auth, cluster, election, keepalive, kv, lease, lock, maintenance, watch
+from http_api.etcd import (
+    auth,
+    cluster,
+    election,
+    keepalive,
+    kv,
+    lease,
+    lock,
+    maintenance,
+    ranges,
+    watch,
+)
 from http_api.etcd.admission import CallAdmission
 from http_api.etcd.calls import (
     PREFIX,
@@ -63,6 +74,7 @@ def etcd_calls(access: Access) -> tuple[AnyEtcdCall, ...]:
     """The rows of all calls."""
     return (
         *kv.CALLS,
+        *ranges.CALLS,
         *lease.CALLS,
         *keepalive.CALLS,
         *watch.WatchStreams().calls(),
@@ -152,15 +164,15 @@ class EtcdApi:
             ask = EtcdAsk(self._gateway, session, message)
             match call:
                 case UnaryCall():
-                    reply = self._gateway.reply(await call.handler(ask))
-                    if call.reads:
-                        self._outgoing.check(reply.size)
-                    return reply
+                    return self._gateway.reply(await call.handler(ask))
                 case WaitingCall():
                     link = StreamLink(request)
                     return self._gateway.reply(await self._streams.run(link, call.handler(ask)))
                 case DownloadCall():
-                    return await call.handler(ask, request)
+                    sent = await call.handler(ask, request)
+                    if isinstance(sent, Answer):
+                        self._outgoing.check(sent.size)
+                    return sent
         except RequestError as error:
             raise call.told(error) from None
 

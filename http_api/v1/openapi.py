@@ -17,6 +17,7 @@ from http_api.v1.listing import LIMIT_DEFAULT, LIMIT_MAX
 from http_api.v1.txn import TXN_DONE
 from kvstore.commands.commands import IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX
 from kvstore.errors import (
+    APPLIED,
     KINDS,
     NOT_APPLIED,
     UNKNOWN,
@@ -103,7 +104,7 @@ _PROBLEM = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
-        "outcome": {"type": "string", "enum": [NOT_APPLIED, UNKNOWN]},
+        "outcome": {"type": "string", "enum": [NOT_APPLIED, UNKNOWN, APPLIED]},
         "parameter": {"type": "string", "description": "The parameter at fault"},
         "mod_revision": {"type": "integer", "description": "The key's, 0 if it does not exist"},
         "compacted_revision": {"type": "integer"},

@@ -51,9 +51,11 @@ class Refusal(msgspec.Struct, frozen=True, tag=True):
 
 
 class Relay(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """A follower asks the leader to propose an encoded bundle."""
+    """A follower asks the leader to propose an encoded bundle. Applying it looks at about `work`
+    keys; 0: the sender does not say."""
 
     bundle: bytes
+    work: int = 0
 
 
 class DigestAt(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -35,15 +35,16 @@ class Admission:
         """Replicate `command`; the future has its result once it is durable on a quorum and
         applied here, or NoQuorum, OutcomeUnknown or Stopping.
 
-        Raises Overloaded or Stopping at once: then it is certainly not applied.
+        Raises Overloaded, Stopping or WorkTooLarge at once: then it is certainly not applied.
         """
         self.health.check()
         if self.watch.trouble:
             raise Overloaded(self.watch.trouble)
+        work = self.state.work_of(command)
         if self.state.unwritten_bytes > self.config.overlay_bytes_max:
             raise Overloaded("the disk does not keep up with checkpoints")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.writes.add(command, future, self.clock.monotonic() + timeout_s)
+        self.writes.add(command, future, self.clock.monotonic() + timeout_s, work)
         self.wake()
         return future
 

@@ -121,8 +121,8 @@ class Driver:
 
     def _dispatch(self, sender: NodeId, message: PeerMessage) -> None:
         match message:
-            case Relay(bundle):
-                self._outbox.take_relay(sender, bundle)
+            case Relay(bundle, work):
+                self._outbox.take_relay(sender, bundle, work)
             case DigestAt():
                 self._applier.on_digest(sender, message)
             case SnapshotAsk():
@@ -189,6 +189,8 @@ class Driver:
         self._probe.stepped(self._node)
 
     def _step(self) -> None:
+        self._applier.begin_turn()
+        self._apply()
         token = self._reads.take_token()
         if token is not None:
             self._node.read(token)
@@ -234,17 +236,20 @@ class Driver:
             self._commits.submit(effects.persist, partial(self._durable, effects.send))
         elif effects.send:
             self._deliver(effects.send)
-        for slot, value in effects.chosen:
-            self._applier.apply(slot, value)
+        self._applier.take(effects.chosen)
+        self._apply()
         for token, slot in effects.reads:
             self._reads.ready(token, slot, self._state.applied_through)
-        if effects.chosen:
-            self._leasing.applied()
-            self._reads.applied(self._state.applied_through)
         source = effects.fetch_snapshot_from
         if source is not None and self._sink.start(source):
             have = self._state.applied_through
             self._events.event("snapshot wanted", source=source, have=have)
+
+    def _apply(self) -> None:
+        """What is chosen, as far as this turn of the loop goes."""
+        if self._applier.run():
+            self._leasing.applied()
+            self._reads.applied(self._state.applied_through)
 
     def _durable(self, send: list[tuple[NodeId, AnyMessage]]) -> None:
         """What makes the messages of `send` true is on disk."""

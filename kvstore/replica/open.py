@@ -217,6 +217,7 @@ def _applier(ground: _Ground) -> Applier:
         ground.counters,
         ground.probe,
         ground.walls,
+        clock=ground.clock,
         wake=ground.turns.wake,
         members=ground.config.members,
         digest_slots=ground.config.digest_slots,
