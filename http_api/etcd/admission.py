@@ -21,6 +21,10 @@ TOKEN_HEADERS = ("Grpc-Metadata-Token", "Grpc-Metadata-Authorization", "Authoriz
 """In the order in which etcd's gateway looks for a token."""
 
 
+LEADER_HEADER = "Grpc-Metadata-Hasleader"
+"""What etcd's clients send who want to hear of a node without a leader (`WithRequireLeader`)."""
+
+
 class CallAdmission:
     """Shared by all requests of a server."""
 
@@ -45,6 +49,11 @@ class CallAdmission:
             return await self._access.of_token(token) if token else None
 
         return await self._access.admit(Need.CALLER if call.at_apply else call.need, prove)
+
+
+def needs_leader(headers: Mapping[str, str]) -> bool:
+    """Whether the sender wants no answer from a node that knows no leader."""
+    return headers.get(LEADER_HEADER) == "true"
 
 
 def token_of(headers: Mapping[str, str]) -> str:

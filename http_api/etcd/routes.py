@@ -13,7 +13,7 @@ from http_api.core.responses import JSON, Answer, answer
 from http_api.core.session import Session
 from http_api.core.streams import StreamLink
 from http_api.etcd import auth, cluster, election, keepalive, kv, lease, lock, maintenance, watch
-from http_api.etcd.admission import CallAdmission
+from http_api.etcd.admission import CallAdmission, needs_leader
 from http_api.etcd.calls import (
     PREFIX,
     AnyEtcdCall,
@@ -139,6 +139,9 @@ class EtcdApi:
         message, body_bytes = await self._gateway.receive(
             request, call.message, call.body_bytes_max
         )
+        absence = self._node.leader_absence
+        if needs_leader(request.headers) and absence.leaderless:
+            raise absence.error()
         if body_bytes > REQUEST_BYTES_MAX:  # JSON is never shorter than protobuf
             check_etcd_size(message, call.size)
         try:
@@ -162,8 +165,10 @@ class EtcdApi:
             return await self._admission.session(call, request.headers, message)
 
         by_post = request.method == call.method
+        absence = self._node.leader_absence if needs_leader(request.headers) else None
         channel = HttpChannel(request) if by_post else await open_websocket(request)
-        return await run(EtcdStream(self._gateway, channel, admit), call, self._streams)
+        opened = EtcdStream(self._gateway, channel, admit)
+        return await run(opened, call, self._streams, absence)
 
     # -- pages ------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from kvstore.peers.membership import Membership
 from kvstore.replica.applying import Applier
 from kvstore.replica.commits import Commits
 from kvstore.replica.health import Health
+from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import Leasing
 from kvstore.replica.metrics import Counters
 from kvstore.replica.outbox import Outbox, present_leader
@@ -63,6 +64,7 @@ class Driver:
         reads: PendingReads,
         outbox: Outbox,
         leasing: Leasing,
+        leader_absence: LeaderAbsence,
         source: SnapshotSource,
         sink: SnapshotSink,
     ) -> None:
@@ -83,6 +85,7 @@ class Driver:
         self._reads = reads
         self._outbox = outbox
         self._leasing = leasing
+        self._leader_absence = leader_absence
         self._source = source
         self._sink = sink
         self._led = (node.leader, node.leader_ballot)
@@ -152,6 +155,7 @@ class Driver:
             self._outbox.tick()
             self._leasing.tick()
             self._turns.step()
+        self._leader_absence.tick()
 
     def _expire(self) -> None:
         now_s = self._clock.monotonic()

@@ -19,6 +19,7 @@ from kvstore.replica.commits import Commits
 from kvstore.replica.driver import Driver
 from kvstore.replica.feed import Feed
 from kvstore.replica.health import Health
+from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import Leasing
 from kvstore.replica.machine import Machine
 from kvstore.replica.metrics import Counters, Metrics
@@ -85,6 +86,7 @@ class _Ground:
     transport: PeerTransport
     commits: Commits
     feed: Feed
+    leader_absence: LeaderAbsence
     writes: PendingWrites
     reads: PendingReads
 
@@ -118,6 +120,9 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         transport=transport,
         commits=commits,
         feed=Feed(opened.state),
+        leader_absence=LeaderAbsence(
+            opened.node, events, election_ticks=config.election_ticks, tick_s=config.tick_s
+        ),
         writes=writes,
         reads=PendingReads(config.pending_requests_max),
     )
@@ -149,6 +154,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         reads=ground.reads,
         leasing=leasing,
         feed=ground.feed,
+        leader_absence=ground.leader_absence,
         commits=ground.commits,
         transport=ground.transport,
         copies=copies,
@@ -293,6 +299,7 @@ def _driver(
         reads=ground.reads,
         outbox=outbox,
         leasing=leasing,
+        leader_absence=ground.leader_absence,
         source=source,
         sink=sink,
     )
