@@ -196,9 +196,10 @@ class BlockingLeadership(BlockingTurn):
 class BlockingWatch:
     """Events of the watched keys, one by one: `for event in client.watch(prefix="a/")`.
 
-    When the connection or its node fails, it goes on at another node with the revision after the
-    last whole one. Raises RevisionCompacted when that is gone: read the keys again, and watch
-    from after that read. Raises Unavailable if no node serves it for `resume_s` seconds.
+    When the connection or its node fails, is silent for 1.5 s, or knows no leader for long, it goes
+    on at another node with the revision after the last whole one. Raises RevisionCompacted when
+    that is gone: read the keys again, and watch from after that read. Raises Unavailable if no node
+    serves it for `resume_s` seconds.
 
     `with client.watch(...) as watch:` returns once the watch has begun, so that no later
     change is missed, and ends it at the end of the block. Without `from_revision` it begins

@@ -9,6 +9,7 @@ from kvstore.client.results import Selection
 from kvstore.errors import InvalidArgument
 
 Pairs = tuple[tuple[str, str], ...]
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 def octets(key: str | bytes) -> bytes:
@@ -28,7 +29,7 @@ def key_target(key: str | bytes) -> str:
 
 def once_header() -> Pairs:
     """A new idempotency key: the same on all attempts of one request."""
-    return (("Idempotency-Key", secrets.token_hex(16)),)
+    return ((IDEMPOTENCY_KEY, secrets.token_hex(16)),)
 
 
 def write_headers(if_revision: int | None, if_absent: bool, if_exists: bool) -> Pairs:
