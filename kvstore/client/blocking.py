@@ -281,7 +281,7 @@ class BlockingClient:
         attempt_timeout_s: float | None = None,
     ) -> None:
         self._async = Client(endpoints, timeout_s, attempt_timeout_s)
-        self._loop = LoopThread()
+        self._loop = LoopThread(self._async.close)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -300,11 +300,11 @@ class BlockingClient:
         trace: TracebackType | None,
     ) -> None:
         """Close the connections and end the thread; again: do nothing."""
-        self._loop.end(self._async.__aexit__(kind, error, trace))
+        self._loop.end()
 
     def close(self) -> None:
         """Close the connections and end the thread; again: do nothing."""
-        self._loop.end(self._async.close())
+        self._loop.end()
 
     def put(
         self,
