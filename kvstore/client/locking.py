@@ -85,10 +85,10 @@ class Turn:
         wait_s: float | None = None,
     ) -> None:
         self._client = client
-        self._name = octets(name)
+        self._name = octets(name, "name")
         if not self._name:
             raise InvalidArgument("name", "name: must not be empty")
-        self._value = octets(value)
+        self._value = octets(value, "value")
         self._wait_s = wait_s
         self._block = HeldBlock()
         self.lease: Lease = lease
@@ -224,7 +224,7 @@ class Leadership(Turn):
 async def leader(client: LockStore, name: str | bytes) -> tuple[Entry | None, int]:
     """The key of whoever leads `name`, and the revision of the reading."""
     done = await client.txn(
-        then=[get(prefix=octets(name) + b"/", sort_by="create_revision", limit=1)]
+        then=[get(prefix=octets(name, "name") + b"/", sort_by="create_revision", limit=1)]
     )
     return next(iter(_entries(done.results[0])), None), done.revision
 
@@ -238,7 +238,8 @@ async def observe(client: LockStore, name: str | bytes) -> AsyncIterator[Entry]:
             told = current
             yield current
         with suppress(RevisionCompacted):
-            async with client.watch(prefix=octets(name) + b"/", from_revision=revision + 1) as seen:
+            prefix = octets(name, "name") + b"/"
+            async with client.watch(prefix=prefix, from_revision=revision + 1) as seen:
                 async for _ in seen.changes():
                     break
 

@@ -12,7 +12,7 @@ import aiohttp
 from kvstore.client.answers import decode, decode_change
 from kvstore.client.attempts import Attempts, Request
 from kvstore.client.racing import STILL_TRYING_S, log
-from kvstore.client.requests import Pairs
+from kvstore.client.requests import Pairs, whole
 from kvstore.client.results import Change, Event
 from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, RevisionCompacted, Unavailable
 
@@ -88,7 +88,8 @@ class Watch:
     ) -> None:
         self._attempts = attempts
         self._query = query
-        self._seen: int | None = from_revision - 1 if from_revision else None
+        first = whole(from_revision, "from_revision")
+        self._seen: int | None = first - 1 if first else None
         self._resume_s = RESUME_S if resume_s is None else resume_s
         self._endpoint = attempts.preferred
         self._response: aiohttp.ClientResponse | None = None
