@@ -138,7 +138,7 @@ def test_get_of_nothing(capfdbinary: Capture) -> None:
         (problem(400), 2, "so it is"),
         (problem(401), 2, "so it is"),
         (problem(403), 2, "so it is"),
-        (problem(412), 3, "is at revision 9"),
+        (problem(412), 3, "so it is"),
         (problem(503), 4, "safe to try again"),
         (problem(504, "unknown"), 5, "may have been applied"),
         (web.Response(status=502, text="bad gateway"), 5, "may have been applied"),

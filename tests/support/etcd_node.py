@@ -133,7 +133,7 @@ async def etcd_node(path: Path, **settings: Any) -> AsyncIterator[EtcdNode]:
     await http.start()
     try:
         if len(config.members) == 1:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not replica.status().ready:
                     await asyncio.sleep(0.005)
         async with connect(http.address) as connection:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 class Event(NamedTuple):

@@ -54,7 +54,7 @@ class Guarded:
         head = f"POST /v3/watch HTTP/1.1\r\nHost: t\r\n{authorization}Content-Length: {len(body)}"
         async with connect(self.node.address) as connection:
             await connection.send(f"{head}\r\n\r\n".encode() + body)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 head = (await connection._reader.readuntil(b"\r\n\r\n")).decode()
                 assert head.startswith("HTTP/1.1 200 ")
                 await connection._reader.readuntil(b"\r\n")

@@ -30,7 +30,7 @@ def configs_of(count: int, directory: Path) -> list[Config]:
 
 async def settled(replicas: list[Replica]) -> None:
     """Until all are ready and have applied the same."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len({(r.state.applied_through, r.state.digest) for r in replicas}) > 1 or not all(
             r.status().ready for r in replicas
         ):

@@ -6,6 +6,7 @@ from kvstore.replica.applying import Applier
 from kvstore.replica.checkpoints import Checkpoints
 from kvstore.replica.driver import Driver
 from kvstore.replica.health import Health
+from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
 from kvstore.storage.log import LogStore
@@ -128,16 +129,16 @@ _CHECKPOINTS = (
     mutation(
         "lose the sessions in a checkpoint",
         "The sessions are part of the state: without them a second copy of a bundle is applied.",
-        edit(StateMachine, "load", ("if meta.sessions:", "if False:")),
+        edit(StateMachine, "_load_meta", ("if meta.sessions:", "if False:")),
     ),
     mutation(
         "lose the idempotency keys in a checkpoint",
         "Idempotency keys are part of the state until they expire.",
         edit(
-            StateMachine,
-            "_housekeeping",
-            ("if _EXPIRY.unpack_from(key)[0] > clock_ms:", "if False:"),
-            ("and _ONCE.unpack_from(held)[0] <= clock_ms", ""),
+            KeptAnswers,
+            "discard",
+            ("if _EXPIRES_MS.unpack_from(entry)[0] > clock_ms:", "if False:"),
+            ("and _KEPT.unpack_from(held)[0] <= clock_ms", ""),
         ),
     ),
     mutation(

@@ -233,7 +233,7 @@ async def cluster(path: Path) -> AsyncIterator[list[EtcdNode]]:
             await http.start()
             stack.push_async_callback(http.stop)
             replicas.append((replica, http))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not all(replica.status().ready for replica, _ in replicas):
                 await asyncio.sleep(0.005)
         yield [

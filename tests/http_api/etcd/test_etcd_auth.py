@@ -283,8 +283,8 @@ def test_compaction_takes_a_user(tmp_path: Path) -> None:
         assert await on.refused("kv/compaction", revision=2) == NO_USER
         await on.ok("kv/compaction", on.user, revision=2)
         replica = on.node.replica
-        replica.request_compaction(3)
-        async with asyncio.timeout(10):
+        replica._admission.compact(3)
+        async with asyncio.timeout(60):
             while replica.state.compacted_revision < 3:
                 await asyncio.sleep(0.005)
 

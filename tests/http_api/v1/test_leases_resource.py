@@ -230,7 +230,7 @@ async def one_node(directory):
     http = HttpServer(replica, config)
     await http.start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not replica.status().ready:
                 await asyncio.sleep(0.01)
         yield http

@@ -30,7 +30,7 @@ from tests.support.examples import TIMES
 
 EXAMPLES = 8 * TIMES
 """Of each operation, in each mode."""
-WAIT_S = 10.0
+WAIT_S = 60.0
 WATCH = "/v1/watch"
 LEASE = "7"
 

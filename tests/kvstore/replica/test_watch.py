@@ -1,7 +1,6 @@
 """The change feed: every event once, in order, whole; whatever watchers, rings and snapshots do."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,8 @@ from kvstore.commands.operations import Transaction, TxnDelete, TxnPut, only
 from kvstore.errors import Overloaded, RevisionCompacted, Stopping
 from kvstore.replica import feed as watch
 from kvstore.replica.feed import Feed, Interest, RevisionEvents, Watcher
-from tests.support.naive_store import Driven
+from tests.support.driven_state import Driven
 from tests.support.replicas import run
-
-
-@pytest.fixture
-def driven(tmp_path: Path) -> Iterator[Driven]:
-    driven = Driven(tmp_path / "state.mdb")
-    yield driven
-    driven.store.close()
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from kvstore.errors import DuplicateKey, RevisionCompacted, Stopping
 from kvstore.replica import feed as watch
 from kvstore.replica.feed import Feed, Interest, RevisionEvents
 from kvstore.state.transactions import check
-from tests.support.naive_store import COMMANDS, KEYS, Driven, NaiveStore, within
+from tests.support.driven_state import Driven
+from tests.support.naive_store import COMMANDS, KEYS, NaiveStore, within
 from tests.support.replicas import run
 
 

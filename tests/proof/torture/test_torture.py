@@ -29,6 +29,7 @@ MAIN = """
 import argparse, sys
 from proof.processes import namespaces
 from proof.torture import cli
+from proof.torture.arguments import add_arguments
 namespaces.DEVICE_PREFIX = sys.argv.pop(1)
 parser = argparse.ArgumentParser()
 add_arguments(parser)
