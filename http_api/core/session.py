@@ -21,6 +21,7 @@ from kvstore.commands.operations import KeyValue, Select, Selected, Transaction,
 from kvstore.commands.results import AuthRefused, Result
 from kvstore.errors import Overloaded, auth_error
 from kvstore.replica.feed import Interest, Watcher
+from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.status import ReplicaStatus
 from kvstore.state.mvcc import KeyHistory
@@ -303,6 +304,11 @@ class Session:
     def status(self) -> ReplicaStatus:
         """What this node knows of itself and of the cluster. Needs no right."""
         return self._store.status()
+
+    @property
+    def leader_absence(self) -> LeaderAbsence:
+        """Whether this node has been without a leader for long. Needs no right."""
+        return self._store.leader_absence
 
     @property
     def metrics(self) -> CollectorRegistry:

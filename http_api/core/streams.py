@@ -1,5 +1,5 @@
 """Answers without an end: what ends them is the client, the server's stop, or a client that
-does not read.
+does not read; and, for those that need one, a node without a leader.
 
 aiohttp tells a handler that its client has gone only when it reads or writes, and a watch may do
 neither for hours. Nor may a wait for aiohttp's flow control be given up: with some of its versions
@@ -9,12 +9,14 @@ protocol and listens.
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from aiohttp import web
 from aiohttp.http import StreamWriter
 
 from kvstore.errors import Overloaded, Stopping
+from kvstore.replica.leader_absence import LeaderAbsence
 
 STREAMS_MAX = 10_000
 STUCK_S = 30.0
@@ -86,6 +88,13 @@ class StreamLink(asyncio.Protocol):
         else:
             await writer.write(b"".join(pieces), drain=False)
 
+    def cut_if_behind(self) -> None:
+        """Cut a client off that has not read what it was sent: it would not read why either, and
+        the end of the answer would wait for it."""
+        _, high = self._transport.get_write_buffer_limits()
+        if self._transport.get_write_buffer_size() > high:
+            self._transport.abort()
+
     async def drained(self) -> None:
         """Wait until the client has read enough for more to be written.
 
@@ -142,12 +151,18 @@ class Streams:
         """Whether the server stops, and no stream may begin."""
         return self._stopping.is_set()
 
-    async def run(self, link: StreamLink, work: Coroutine[Any, Any, T]) -> T:
+    async def run(
+        self,
+        link: StreamLink,
+        work: Coroutine[Any, Any, T],
+        leader_absence: LeaderAbsence | None = None,
+    ) -> T:
         """Run `work` for as long as the client and the server stay; else it is cancelled, and has
-        ended when this returns. Releases the link.
+        ended when this returns. Releases the link. `leader_absence`: nor for longer than this
+        node has a leader, but for a few election time-outs.
 
-        Raises ConnectionResetError, Stopping, or Overloaded at the bound, besides what `work`
-        raises.
+        Raises ConnectionResetError, Stopping, NoQuorum, or Overloaded at the bound, besides what
+        `work` raises.
         """
         if self.stopping or self._open >= STREAMS_MAX:
             work.close()
@@ -158,11 +173,20 @@ class Streams:
         loop = asyncio.get_running_loop()
         task, stopping = loop.create_task(work), loop.create_task(self._stopping.wait())
         self._open += 1
+        noticed = nullcontext(None) if leader_absence is None else leader_absence.noticed()
         try:
-            await asyncio.wait((task, link.gone, stopping), return_when=asyncio.FIRST_COMPLETED)
+            with noticed as no_leader:
+                ends: list[asyncio.Future[Any]] = [task, link.gone, stopping]
+                if no_leader is not None:
+                    ends.append(no_leader)
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             link.check()
+            if leader_absence is not None and no_leader is not None and no_leader.done():
+                link.cut_if_behind()
+                link.check()
+                raise leader_absence.error()
             raise Stopping("this node is shutting down")
         finally:
             self._open -= 1

@@ -26,6 +26,10 @@ UNPROVED_BYTES_MAX = 16 << 10
 """A longer body, or one of unknown length, is read only for who has proved to be somebody."""
 
 
+LEADER_HEADER = "Grpc-Metadata-Hasleader"
+"""What etcd's clients send who want to hear of a node without a leader (`WithRequireLeader`)."""
+
+
 class CallAdmission:
     """Shared by all requests of a server."""
 
@@ -67,6 +71,11 @@ class CallAdmission:
             return await self._access.of_token(token) if token else None
 
         return await self._access.admit(Need.CALLER if call.at_apply else call.need, prove)
+
+
+def needs_leader(headers: Mapping[str, str]) -> bool:
+    """Whether the sender wants no answer from a node that knows no leader."""
+    return headers.get(LEADER_HEADER) == "true"
 
 
 def token_of(headers: Mapping[str, str]) -> str:

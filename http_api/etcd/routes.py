@@ -24,7 +24,7 @@ from http_api.etcd import (
     ranges,
     watch,
 )
-from http_api.etcd.admission import CallAdmission
+from http_api.etcd.admission import CallAdmission, needs_leader
 from http_api.etcd.calls import (
     PREFIX,
     AnyEtcdCall,
@@ -156,6 +156,9 @@ class EtcdApi:
             raise call.told(error) from None
         body = await self._gateway.receive(request, call.body_bytes_max)
         message = decode(call.message, body)
+        absence = self._node.leader_absence
+        if needs_leader(request.headers) and absence.leaderless:
+            raise absence.error()
         if len(body) > REQUEST_BYTES_MAX:  # JSON is never shorter than protobuf
             check_etcd_size(message, call.size)
         del body
@@ -183,8 +186,10 @@ class EtcdApi:
             return await self._admission.session(call, request.headers, message)
 
         by_post = request.method == call.method
+        absence = self._node.leader_absence if needs_leader(request.headers) else None
         channel = HttpChannel(request) if by_post else await open_websocket(request)
-        return await run(EtcdStream(self._gateway, channel, admit), call, self._streams)
+        opened = EtcdStream(self._gateway, channel, admit)
+        return await run(opened, call, self._streams, absence)
 
     # -- pages ------------------------------------------------------------------------------
 

@@ -16,10 +16,21 @@ from http_api.core.calls import Need
 from http_api.etcd.calls import EtcdStream, StreamCall, stream
 from http_api.etcd.decode import ProtoEnum
 from http_api.etcd.encode import document
-from http_api.etcd.errors import status_of
+from http_api.etcd.errors import (
+    INVALID_ARGUMENT,
+    PERMISSION_DENIED,
+    UNAUTHENTICATED,
+    status_of,
+)
 from http_api.etcd.kv import NO_END, bounds
 from http_api.etcd.watch_events import LARGE_BYTES_MIN, EncodedEvents, event_bytes, fragments
-from kvstore.errors import Overloaded, RequestError, RevisionCompacted
+from kvstore.errors import (
+    Overloaded,
+    PermissionDenied,
+    Reason,
+    RequestError,
+    RevisionCompacted,
+)
 from kvstore.replica.feed import REVISIONS_PER_READ, Interest, RevisionEvents, Watcher
 from kvstore.state.mvcc import KeyEvent
 
@@ -35,7 +46,11 @@ WATCHES_MAX = 1000
 """On one stream. Further ones belong on another, which may be refused or served elsewhere."""
 
 _NO_WATCH = -1
-_REFUSED = "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
+_CODE_NAMES = {
+    INVALID_ARGUMENT: "InvalidArgument",
+    PERMISSION_DENIED: "PermissionDenied",
+    UNAUTHENTICATED: "Unauthenticated",
+}
 
 
 class FilterType(ProtoEnum):
@@ -91,6 +106,15 @@ def interest(request: WatchCreateRequest) -> Interest | None:
     return Interest(
         start, end, puts=FilterType.NOPUT not in filters, deletes=FilterType.NODELETE not in filters
     )
+
+
+def _refusal(error: RequestError) -> str:
+    """Why a caller may not watch, as etcd since 3.5.9 says it: one whose token is bad logs in again
+    when it reads `Unauthenticated`, and gives up when it reads that it lacks a right."""
+    status = status_of(error)
+    if status.code not in _CODE_NAMES:
+        status = status_of(PermissionDenied(Reason.DENIED))
+    return f"rpc error: code = {_CODE_NAMES[status.code]} desc = {status.text}"
 
 
 class _Watch:
@@ -191,20 +215,21 @@ class _Watches:
         try:
             session = (await self._opened.ask(request)).session
             session.check_read(*bounds(request.key or b"\0", request.range_end))
-        except RequestError:
-            await self._refuse(0, header, _REFUSED)
+        except RequestError as error:
+            # With an id that no watch has: 0, as etcd 3.5.1 answers, may be that of another one.
+            await self._refuse(header, _refusal(error))
             return
         wanted = interest(request)
         if wanted is None:
-            await self._refuse(_NO_WATCH, header, "mvcc: watcher range is empty")
+            await self._refuse(header, "mvcc: watcher range is empty")
             return
         if request.watch_id in self._watches and request.watch_id:
             reason = "mvcc: duplicate watch ID provided on the WatchStream"
-            await self._refuse(_NO_WATCH, header, reason)
+            await self._refuse(header, reason)
             return
         if len(self._watches) >= WATCHES_MAX:
             reason = f"etcdserver: {WATCHES_MAX} watches are on this stream already"
-            await self._refuse(_NO_WATCH, header, reason)
+            await self._refuse(header, reason)
             return
         header = gateway.header()
         try:
@@ -216,7 +241,7 @@ class _Watches:
             )
             return
         except Overloaded as error:
-            await self._refuse(_NO_WATCH, header, status_of(error).text)
+            await self._refuse(header, status_of(error).text)
             return
         id = self._choose_id(request.watch_id)
         watch = self._watches[id] = _Watch(id, request, watcher)
@@ -231,10 +256,9 @@ class _Watches:
         self._next_id += 1
         return self._next_id - 1
 
-    async def _refuse(self, id: int, header: dict[str, Any], reason: str) -> None:
-        await self._channel.send(
-            document(header=header, watch_id=id, created=True, canceled=True, cancel_reason=reason)
-        )
+    async def _refuse(self, header: dict[str, Any], reason: str) -> None:
+        refused = {"watch_id": _NO_WATCH, "created": True, "canceled": True}
+        await self._channel.send(document(header=header, **refused, cancel_reason=reason))
 
     def _compacted(self, id: int, error: RevisionCompacted) -> dict[str, Any]:
         # Nothing has been compacted yet if this is 0, which would be left out: etcd says -1.

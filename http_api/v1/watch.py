@@ -7,6 +7,7 @@ standard, 9.2, so a browser's EventSource does this by itself.
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -17,12 +18,23 @@ from http_api.core.calls import Ask, Call, Doc, NativeCall, Need
 from http_api.core.responses import stream_head
 from http_api.core.streams import StreamLink
 from http_api.v1.documents import bounds, event_document
-from kvstore.errors import Contradiction, InvalidArgument, Overloaded, RevisionCompacted, Stopping
+from kvstore.errors import (
+    Contradiction,
+    InvalidArgument,
+    NoQuorum,
+    Overloaded,
+    RevisionCompacted,
+    Stopping,
+)
 from kvstore.replica.feed import Interest, RevisionEvents, Watcher, change_bytes, event_identity
 
 QUERY = ("key", "prefix", "start", "end", "from_revision", "previous", "puts", "deletes")
 KEEP_ALIVE_S = 15.0
-"""A stream on which nothing happens for so long says that it is alive."""
+"""A stream on which nothing happens for so long says that it is alive, unless its client asks for
+it more often: one that wants to know soon that its node has stopped."""
+KEEP_ALIVE_S_MIN = 0.1
+KEEP_ALIVES_PER_S_MAX = 2000
+"""Of all streams together, about: with many of them each speaks less often than was asked."""
 REVISIONS_PER_WRITE = 64
 BYTES_PER_WRITE = 64 << 10
 """Small changes are sent together up to this; a larger one goes alone, and is not copied."""
@@ -35,6 +47,7 @@ ENCODED_BYTES_MAX = 16 << 20
 
 EVENT_STREAM = "text/event-stream"
 LAST_EVENT_ID = "Last-Event-ID"
+KEEP_ALIVE = "X-Keep-Alive-S"
 
 
 def parse_interest(found: dict[str, bytes]) -> Interest:
@@ -57,6 +70,22 @@ def first_revision(request: web.BaseRequest, found: dict[str, bytes]) -> int:
     if "from_revision" not in found:
         return 0
     return params.integer(found["from_revision"], "from_revision", 1, params.REVISION_MAX)
+
+
+def asked_keep_alive_s(request: web.BaseRequest) -> float | None:
+    """How often the client wants to hear something, None if it does not care."""
+    text = request.headers.get(KEEP_ALIVE)
+    if text is None:
+        return None
+    try:
+        asked_s = float(text)
+    except ValueError:
+        asked_s = 0.0
+    if not KEEP_ALIVE_S_MIN <= asked_s <= KEEP_ALIVE_S:
+        raise InvalidArgument(
+            KEEP_ALIVE, f"{KEEP_ALIVE}: seconds from {KEEP_ALIVE_S_MIN} to {KEEP_ALIVE_S:g}"
+        )
+    return asked_s
 
 
 def sse(event: str, data: dict[str, Any], revision: int | None) -> bytes:
@@ -100,22 +129,32 @@ class EventStream:
     """One watch, from its first event to its last."""
 
     def __init__(
-        self, link: StreamLink, watcher: Watcher, previous: bool, encoded: EncodedChanges
+        self,
+        link: StreamLink,
+        watcher: Watcher,
+        previous: bool,
+        encoded: EncodedChanges,
+        keep_alive_s: float | None = None,
     ) -> None:
         self._link = link
         self._watcher = watcher
         self._previous = previous
         self._encoded = encoded
         self._revisions_max = REVISIONS_AT_FIRST
+        self._keep_alive_s = keep_alive_s
 
     async def run(self) -> None:
         """Until the history that it needs is gone; whoever ends it sooner cancels it."""
         link, watcher = self._link, self._watcher
         seen = watcher.next_revision - 1
-        await link.send(sse("ready", {"revision": seen}, seen))
+        ready: dict[str, Any] = {"revision": seen}
+        silence_s = KEEP_ALIVE_S
+        if self._keep_alive_s is not None:
+            ready["keep_alive_s"] = silence_s = self._keep_alive_s
+        await link.send(sse("ready", ready, seen))
         while True:
             try:
-                async with asyncio.timeout(KEEP_ALIVE_S):
+                async with asyncio.timeout(silence_s):
                     changes = await watcher.next(self._revisions_max)
             except TimeoutError:
                 if watcher.seen_revision > seen:
@@ -165,10 +204,14 @@ class WatchResource:
         self._encoded = EncodedChanges()
 
     async def get(self, ask: Ask[None]) -> web.StreamResponse:
-        """Stream until the client goes, the server stops, or the history needed is gone."""
+        """Stream until the client goes, the server stops, the history needed is gone, or this node
+        has known no leader for long, and so cannot tell what happens."""
         found = ask.options()
         interest = parse_interest(found)
         first = first_revision(ask.request, found)
+        keep_alive_s = asked_keep_alive_s(ask.request)
+        if keep_alive_s is not None:
+            keep_alive_s = max(keep_alive_s, len(ask.streams) / KEEP_ALIVES_PER_S_MAX)
         previous = params.flag(found["previous"], "previous") if "previous" in found else False
         if ask.request.method == hdrs.METH_HEAD:
             return stream_head(EVENT_STREAM)
@@ -180,17 +223,27 @@ class WatchResource:
             }
         )
         link = StreamLink(ask.request)
+        absence = ask.session.leader_absence
 
         async def serve() -> None:
             watcher = ask.session.watch(interest, first)
             try:
                 await response.prepare(ask.request)
-                await EventStream(link, watcher, previous, self._encoded).run()
+                if absence.lasts:
+                    raise absence.error()
+                await EventStream(link, watcher, previous, self._encoded, keep_alive_s).run()
             finally:
                 watcher.close()
 
         try:
-            await ask.streams.run(link, serve())
+            await ask.streams.run(link, serve(), absence)
+        except NoQuorum as error:
+            # An event even where nothing was sent yet: for a browser's EventSource an answer 503 is
+            # the end for good, and after this it comes back.
+            with suppress(ConnectionError):
+                if not response.prepared:
+                    await response.prepare(ask.request)
+                await link.write(sse("no-leader", {"detail": str(error)}, None))
         except ConnectionError:
             if not link.closed:
                 raise
@@ -208,15 +261,17 @@ class WatchResource:
 _DOC = Doc(
     "Watch a key, a prefix or a range",
     query=QUERY,
-    headers=(LAST_EVENT_ID,),
+    headers=(LAST_EVENT_ID, KEEP_ALIVE),
     answers={
         200: {
             "description": "Server-Sent Events whose `id` is a revision. `ready`: everything up "
             "to its revision counts as seen. `change`: all that one revision changed, "
             '`{"revision":…,"events":[{"type":"put" or "delete","key":…,…}]}`. `progress`: '
             "nothing wanted happened up to its revision. `compacted`: the changes from "
-            "`from_revision` to `compacted_revision` are lost, and the stream ends. A comment "
-            "comes when nothing else does. Come back with the last id as `Last-Event-ID`.",
+            "`from_revision` to `compacted_revision` are lost, and the stream ends. `no-leader`: "
+            "this node has known no leader for a few election time-outs, and the stream ends; go "
+            "on at another node. A comment comes when nothing else does, every 15 s or as often as "
+            "`X-Keep-Alive-S` asks. Come back with the last id as `Last-Event-ID`.",
             "type": EVENT_STREAM,
         }
     },

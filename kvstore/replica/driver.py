@@ -25,6 +25,7 @@ from kvstore.replica.applying import Applier
 from kvstore.replica.commits import Commits
 from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
+from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import Leasing
 from kvstore.replica.log_clock import LogClock
 from kvstore.replica.metrics import Counters
@@ -67,6 +68,7 @@ class Driver:
         reads: PendingReads,
         outbox: Outbox,
         leasing: Leasing,
+        leader_absence: LeaderAbsence,
         source: SnapshotSource,
         sink: SnapshotSink,
     ) -> None:
@@ -89,6 +91,7 @@ class Driver:
         self._reads = reads
         self._outbox = outbox
         self._leasing = leasing
+        self._leader_absence = leader_absence
         self._source = source
         self._sink = sink
         self._led = (node.leader, node.leader_ballot)
@@ -171,6 +174,7 @@ class Driver:
             self._outbox.tick()
             self._leasing.tick()
             self._turns.step()
+        self._leader_absence.tick()
 
     def _expire(self) -> None:
         now_s = self._clock.monotonic()

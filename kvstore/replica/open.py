@@ -20,6 +20,7 @@ from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.driver import Driver
 from kvstore.replica.feed import Feed
 from kvstore.replica.health import Health
+from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import Leasing
 from kvstore.replica.log_clock import WallClocks
 from kvstore.replica.machine import Machine
@@ -89,6 +90,7 @@ class _Ground:
     watch: DiskWatch
     walls: WallClocks
     feed: Feed
+    leader_absence: LeaderAbsence
     writes: PendingWrites
     reads: PendingReads
 
@@ -132,6 +134,9 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         watch=watch,
         walls=WallClocks(machine.clock, events),
         feed=Feed(opened.state),
+        leader_absence=LeaderAbsence(
+            opened.node, events, election_ticks=config.election_ticks, tick_s=config.tick_s
+        ),
         writes=writes,
         reads=PendingReads(config.pending_requests_max),
     )
@@ -163,6 +168,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         reads=ground.reads,
         leasing=leasing,
         feed=ground.feed,
+        leader_absence=ground.leader_absence,
         commits=ground.commits,
         transport=ground.transport,
         copies=copies,
@@ -313,6 +319,7 @@ def _driver(
         reads=ground.reads,
         outbox=outbox,
         leasing=leasing,
+        leader_absence=ground.leader_absence,
         source=source,
         sink=sink,
     )

@@ -23,6 +23,7 @@ from kvstore.replica.commits import Commits
 from kvstore.replica.driver import Driver
 from kvstore.replica.feed import Feed
 from kvstore.replica.health import Health
+from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import Leasing
 from kvstore.replica.metrics import Metrics
 from kvstore.replica.pending import PendingReads, PendingWrites
@@ -54,6 +55,7 @@ class Parts:
     reads: PendingReads
     leasing: Leasing
     feed: Feed
+    leader_absence: LeaderAbsence
     commits: Commits
     transport: PeerTransport
     copies: StateCopies
@@ -77,6 +79,7 @@ class Replica:
         self.membership = parts.membership
         self.leasing = parts.leasing
         self.feed = parts.feed
+        self.leader_absence = parts.leader_absence
         self.metrics = parts.metrics
 
     @property
