@@ -22,6 +22,7 @@ from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
 from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
+from http_api.pipelining import ConnectionServer
 from http_api.v1 import batch, cluster, dashboard, health, kv, leases, listing, txn
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
@@ -86,7 +87,7 @@ class HttpServer:
     async def start(self) -> None:
         """Bind and serve; `address` is then the bound one. Raises OSError."""
         loop = asyncio.get_running_loop()
-        self._server = web.Server(
+        self._server = ConnectionServer(
             self._handle,
             access_log=None,
             auto_decompress=False,
