@@ -64,7 +64,7 @@ def test_in_every_method(call: Callable[[Any, Any], Any]) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: type(wrong).__name__)
 @pytest.mark.parametrize("make", [
     lambda x: put(x, "v"), lambda x: put("k", x), lambda x: get(x), lambda x: get(prefix=x),
     lambda x: delete(x), lambda x: delete(start="a", end=x), lambda x: Value("k") == x,
