@@ -16,13 +16,13 @@ from http_api.core.authentication import Access
 from http_api.core.calls import Ask, Facilities, NativeCall
 from http_api.core.connections import ConnectionBound, room_for_clients
 from http_api.core.metrics import HttpMetrics
+from http_api.core.pipelining import ConnectionServer
 from http_api.core.port import ReplicaPort
 from http_api.core.problems import problem
 from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
 from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
-from http_api.pipelining import ConnectionServer
 from http_api.v1 import batch, cluster, dashboard, health, kv, leases, listing, txn
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
