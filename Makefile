@@ -34,7 +34,7 @@ demo: $(VENV)/.runtime ## three durable nodes on this machine; Ctrl-C stops them
 test: $(VENV)/.dev ## the tests, in minutes; `make proof` runs those that take longer
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-PROOF_SEEDS ?= 1200
+PROOF_SEEDS ?= 800
 PROOF_MINUTES ?= 2
 proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 minutes at most
 	$(BIN)/python -m pytest -m proof -n auto --dist worksteal
@@ -43,7 +43,7 @@ proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 min
 	EXAMPLES_TIMES=5 $(BIN)/python -m pytest -n auto tests/http_api/v1/test_schemathesis.py
 	$(BIN)/python -m proof.simulation.exhaustive
 	$(BIN)/python -m kvstore_cli.main simulate --seeds $(PROOF_SEEDS) --first-seed $$(date +%s)
-	$(BIN)/python -m proof.simulation.mutations --starts 1 --seeds-max 200
+	$(BIN)/python -m proof.simulation.mutations --starts 1 --seeds-max 100
 	$(BIN)/python -m kvstore_cli.main torture --minutes $(PROOF_MINUTES)
 
 SEEDS ?= 5000

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.mark.parametrize(
     ("watchers", "writes", "kills"),
-    [(9, 900, 1), pytest.param(90, 9000, 2, marks=pytest.mark.proof)],
+    [(9, 900, 1), pytest.param(60, 5000, 2, marks=pytest.mark.proof)],
 )
 def test_watchers_miss_nothing(
     new_cluster: Callable[..., Cluster], watchers: int, writes: int, kills: int
@@ -27,7 +27,7 @@ def test_watchers_miss_nothing(
     ("leases", "ttl_s", "seconds"),
     [
         pytest.param(60, 3, 9, marks=pytest.mark.proof),
-        pytest.param(3000, 8, 40, marks=pytest.mark.proof),
+        pytest.param(2000, 8, 25, marks=pytest.mark.proof),
     ],
 )
 def test_leases_last_their_time(
