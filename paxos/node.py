@@ -2,8 +2,7 @@
 
 Inputs are `receive`, `tick`, `propose`, `read`, `hand_over`, `suspect`, `reached`,
 `truncate` and `restart_from_snapshot`; they mutate. `take_effects` drains what must now happen.
-Feeding many inputs and draining once is the batching: one commit, one probe, one announcement for
-all of them.
+Feeding many inputs and draining once is the batching.
 """
 
 from collections.abc import Callable
@@ -130,10 +129,6 @@ class Node:
         return self.proposer.barrier
 
     @property
-    def _busy(self) -> bool:
-        return self.proposer.leading or self.proposer.preparing
-
-    @property
     def leader(self) -> NodeId | None:
         """Who leads, as far as this node knows."""
         return self.election.leader
@@ -210,7 +205,7 @@ class Node:
 
     def reached(self, peer: NodeId) -> None:
         """The caller saw a link to `peer` come up: a hint that an attempt may succeed now."""
-        if peer in self._peers and not self._busy:
+        if peer in self._peers and not self.proposer.busy:
             self.election.reached()
 
     def truncate(self, first_slot: Slot) -> None:
@@ -233,7 +228,7 @@ class Node:
         if through > self.chosen_through:
             self.learner.restart_from(through)
             self.acceptor.truncate(through + 1)
-            if self._busy:
+            if self.proposer.busy:
                 self._step_down()
 
     def record_chosen(self) -> Slot:
@@ -435,7 +430,7 @@ class Node:
 
     def _on_nack(self, message: Nack) -> None:
         self.election.saw(message.promised)
-        if self._busy and message.ballot == self.proposer.ballot:
+        if self.proposer.busy and message.ballot == self.proposer.ballot:
             self._marks.preempted(message.ballot)
             if message.promised > message.ballot:
                 self._step_down()
@@ -482,7 +477,7 @@ class Node:
         self._marks.fetched(any(entry.slot > self.chosen_through for entry in message.entries))
         highest = max((entry.ballot for entry in message.entries), default=ZERO)
         self.election.saw(highest)
-        if highest > self.proposer.ballot and self._busy:
+        if highest > self.proposer.ballot and self.proposer.busy:
             # Preempted without having heard of it. Failing schedule otherwise: this leader says
             # that the slot is chosen, and a follower takes the value it accepted in this ballot.
             self._step_down()

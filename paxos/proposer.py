@@ -86,6 +86,11 @@ class Proposer:
         self._in_flight: dict[Slot, _InFlight] = {}
 
     @property
+    def busy(self) -> bool:
+        """Whether it leads, or tries to."""
+        return self.leading or self.preparing
+
+    @property
     def preparing(self) -> bool:
         return self._phase1 is not None
 

@@ -50,7 +50,8 @@ class PeerTransport:
             alive=self._alive,
             more_to_show=self._show_more,
         )
-        began_s = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        began_s = self._loop.time()
         self._links = {
             peer: OutgoingLink(
                 peer,
@@ -116,7 +117,7 @@ class PeerTransport:
     def word(self, peer: NodeId) -> str:
         """ "up", or since when there is no link to `peer`, and why."""
         link = self._links.get(peer)
-        return "" if link is None else link.told.word(asyncio.get_running_loop().time())
+        return "" if link is None else link.told.word(self._loop.time())
 
     def silent_s(self, peer: NodeId) -> float | None:
         """For how long nothing was heard of `peer`; None if it never was."""
@@ -125,7 +126,7 @@ class PeerTransport:
             return None
         times = (link.told.heard_s, self._door.heard_s(peer))
         heard_s = max((time_s for time_s in times if time_s is not None), default=None)
-        return None if heard_s is None else asyncio.get_running_loop().time() - heard_s
+        return None if heard_s is None else self._loop.time() - heard_s
 
     def dropped(self) -> int:
         """How many messages were dropped because a link was full."""

@@ -16,6 +16,7 @@ from kvstore.event_log import EventLog
 from kvstore.peers.frames import Relay
 from kvstore.replica import applying
 from kvstore.replica.applying import WAITING_SLOTS_MAX, Applier
+from kvstore.replica.log_clock import WallClocks
 from kvstore.replica.metrics import Counters
 from kvstore.replica.open import open_replica
 from kvstore.replica.outbox import Outbox
@@ -67,6 +68,7 @@ def applier_of(driven: Driven, woken: list[int]) -> Applier:
     writes = PendingWrites(1, 1, requests_max=9, bytes_max=9, bundle_bytes_max=9)
     return Applier(
         nobody, driven.state, nobody, writes, nobody, nobody, EventLog(1), Counters(), SILENT,
+        WallClocks(SlowClock(), EventLog(1)),
         clock=SlowClock(), wake=lambda: woken.append(1), members=[1], digest_slots=10**9,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ import pytest
 from http_api.server import HttpServer
 from kvstore.commands.commands import Put
 from kvstore.errors import Stopping
+from kvstore.peers.outgoing import OutgoingLink
 from kvstore.replica import status
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
@@ -28,7 +29,7 @@ def test_a_part_that_dies_ends_the_node(
         if part == "ticker":
             monkeypatch.setattr(parts.health, "turned", dies)
         elif part == "dialler":
-            monkeypatch.setattr(parts.transport, "_dial_once", dies)
+            monkeypatch.setattr(OutgoingLink, "_dial", dies)
         elif part == "checkpoints":
             monkeypatch.setattr(parts.checkpoints, "checkpoint", dies)
         else:
