@@ -214,8 +214,8 @@ def test_large_reads_are_refused_while_too_much_is_unread(tmp_path: Path) -> Non
         await _fill(node, 12)
         outgoing = _outgoing(node)
         hot = request("GET", "/v1/kv/k1") * 12
-        async with deaf(node.address, hot, hot):
-            await until(lambda: outgoing.bytes > 2 * MIB)
+        async with deaf(node.address, *[hot] * 6):
+            await until(lambda: outgoing.bytes > MIB)
             outgoing._bytes_max = outgoing.bytes
             async with connect(node.address) as fast, connect(node.address) as other:
                 refused = await fast.call("GET", "/v1/kv/k1")
