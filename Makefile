@@ -43,7 +43,6 @@ proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 min
 	EXAMPLES_TIMES=5 $(BIN)/python -m pytest -n auto tests/http_api/v1/test_schemathesis.py
 	$(BIN)/python -m proof.simulation.exhaustive
 	$(BIN)/python -m kvstore_cli.main simulate --seeds $(PROOF_SEEDS) --first-seed $$(date +%s)
-	$(BIN)/python -m proof.simulation.mutations --starts 1 --seeds-max 100
 	$(BIN)/python -m kvstore_cli.main torture --minutes $(PROOF_MINUTES)
 
 SEEDS ?= 5000
