@@ -22,6 +22,9 @@ from kvstore.errors import (
 
 _BACK_OFF_S = 0.05
 _BACK_OFF_S_MAX = 1.0
+_ATTEMPT_S_MIN = 0.1
+"""With less time left no other attempt is made: it would end unanswered, and make doubtful what is
+certain until then."""
 _CONNECT_S_MAX = 2.0
 _SERVER_S_MAX = 60.0
 """The longest `?timeout=` that the API takes."""
@@ -145,7 +148,7 @@ class Attempts:
             failures += 1
             heard[self.endpoints[index]] = last
             pause_s = self.pause_s(failures, last)
-            if pause_s >= deadline_s - loop.time():
+            if pause_s + _ATTEMPT_S_MIN > deadline_s - loop.time():
                 raise _verdict(request, heard, last, unknown)
             await asyncio.sleep(pause_s)
 
