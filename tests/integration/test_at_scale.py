@@ -13,7 +13,10 @@ pytestmark = pytest.mark.integration
 
 @pytest.mark.parametrize(
     ("watchers", "writes", "kills"),
-    [(9, 900, 1), pytest.param(60, 5000, 2, marks=pytest.mark.proof)],
+    [
+        pytest.param(9, 900, 1, marks=pytest.mark.proof),
+        pytest.param(60, 5000, 2, marks=pytest.mark.proof),
+    ],
 )
 def test_watchers_miss_nothing(
     new_cluster: Callable[..., Cluster], watchers: int, writes: int, kills: int

@@ -111,6 +111,7 @@ def test_kills_pauses_and_cuts_over_proxies(environment, capsys):
     assert processes_of(environment) == [] and not devices()
 
 
+@pytest.mark.proof
 def test_links_of_packets(environment, capsys):
     """The same with namespaces: loss, delay and one-way cuts of packets."""
     if reason := namespaces.unavailable():
