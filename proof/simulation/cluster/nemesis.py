@@ -28,7 +28,7 @@ RESETS = 0.5
 
 
 class Nemesis:
-    """Runs in a program of its own, which nothing befalls."""
+    """Runs in a program of its own, which no fault touches."""
 
     def __init__(self, world: SimulatedCluster) -> None:
         self.world = world
