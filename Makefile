@@ -3,6 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# A checkout that was moved has an environment whose programs begin with the old path.
+ifneq ($(shell test -e $(BIN)/activate && ! grep -qF "$(CURDIR)/$(VENV)" $(BIN)/activate && echo moved),)
+$(info this checkout was moved: $(VENV) is made anew)
+$(shell rm -rf $(VENV))
+endif
+
 .PHONY: help demo test proof sim mutants check lint types client bench clean
 .DEFAULT_GOAL := help
 

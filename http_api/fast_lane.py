@@ -15,6 +15,7 @@ from typing import Any
 
 from http_api.core import params
 from http_api.core.metrics import Meter
+from http_api.core.outgoing import Outgoing
 from http_api.core.problems import problem
 from http_api.core.responses import Answer
 from http_api.core.session import Session
@@ -32,15 +33,16 @@ HEADS_MAX = 512
 
 _REQUEST = re.compile(rb"(PUT|GET) /v1/kv/([A-Za-z0-9%._~!$&'()*+,;=:@/-]+) HTTP/1\.1")
 _HEADER = re.compile(rb"([A-Za-z0-9-]+):[ \t]*([\x20-\x7e]*)")
-_HARMLESS = frozenset((b"host", b"user-agent", b"accept", b"accept-encoding", b"content-type"))
+_HARMLESS = frozenset((b"user-agent", b"accept", b"accept-encoding", b"content-type"))
 _NOT_OURS = -2
 _NO_BODY = -1
 
 
 def body_length(headers: bytes) -> int:
     """Content-Length of a header block; _NO_BODY without one, _NOT_OURS if anything in it asks
-    for more than the plain answer (conditions, idempotency, Expect, chunks, closing, ...)."""
-    length = _NO_BODY
+    for more than the plain answer (conditions, idempotency, Expect, chunks, closing, ...), or if
+    it does not name one host, as every request must (RFC 9112, 3.2)."""
+    length, hosts = _NO_BODY, 0
     for line in headers.split(b"\r\n"):
         matched = _HEADER.fullmatch(line)
         if matched is None:
@@ -53,9 +55,11 @@ def body_length(headers: bytes) -> int:
         elif name == b"connection":
             if value.lower() != b"keep-alive":
                 return _NOT_OURS
+        elif name == b"host":
+            hosts += 1
         elif name not in _HARMLESS:
             return _NOT_OURS
-    return length
+    return length if hosts == 1 else _NOT_OURS
 
 
 class Lanes:
@@ -72,6 +76,7 @@ class Lanes:
         timeout_s: float,
         idle_s: float,
         meters: dict[bytes, Meter],
+        outgoing: Outgoing,
         hand_over: Callable[[], asyncio.Protocol],
         unexpected: Callable[[str, str], Answer],
     ) -> None:
@@ -79,6 +84,7 @@ class Lanes:
         self.timeout_s = timeout_s
         self.idle_s = idle_s
         self.meters = meters
+        self.outgoing = outgoing
         self.hand_over = hand_over
         self.unexpected = unexpected
         self.open: set[FastLane] = set()
@@ -128,6 +134,7 @@ class FastLane(asyncio.Protocol):
         self._key = b""
         self._began = 0.0
         self._blocked = False
+        self._unread = 0
         self._paused = False
         self._taking = False
 
@@ -140,6 +147,7 @@ class FastLane(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle.cancel()
+        self._count_unread(0)
         self._lanes.closed(self)
 
     def eof_received(self) -> bool:
@@ -149,9 +157,11 @@ class FastLane(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read its answers: take no more requests."""
         self._blocked = True
+        self._count_unread(self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         self._blocked = False
+        self._count_unread(0)
         self._next()
 
     def data_received(self, data: bytes) -> None:
@@ -170,11 +180,18 @@ class FastLane(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
+    def _count_unread(self, size: int) -> None:
+        self._lanes.outgoing.bytes += size - self._unread
+        self._unread = size
+
     def _close_if_idle(self) -> None:
         lanes = self._lanes
         left_s = self._began + lanes.idle_s - perf_counter()
         if self._meter is None and left_s <= 0:
-            self._transport.close()
+            if self._blocked:  # closing would wait for the client to read
+                self._transport.abort()
+            else:
+                self._transport.close()
             return
         loop = asyncio.get_running_loop()
         self._idle = loop.call_later(max(left_s, 1.0), self._close_if_idle)
@@ -247,6 +264,7 @@ class FastLane(asyncio.Protocol):
             if found is None:
                 raise KeyNotFound(absent(0))
             answer = value_answer(found)
+            self._lanes.outgoing.check(answer.size)
         except Exception as error:
             answer = self._problem(error)
         self._answer(answer)

@@ -8,14 +8,15 @@ import asyncio
 import logging
 from functools import partial
 from time import perf_counter
-from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from http_api.core.authentication import Access
 from http_api.core.calls import Ask, Facilities, NativeCall
+from http_api.core.connections import ConnectionBound, room_for_clients
 from http_api.core.metrics import HttpMetrics
+from http_api.core.pipelining import ConnectionServer
 from http_api.core.port import ReplicaPort
 from http_api.core.problems import problem
 from http_api.core.responses import Answer, answer
@@ -26,7 +27,7 @@ from http_api.v1 import batch, cluster, dashboard, health, kv, leases, listing, 
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config
-from kvstore.errors import NOT_APPLIED, KvError, Malformed, Overloaded, Unexpected
+from kvstore.errors import NOT_APPLIED, KvError, Malformed, Unexpected
 
 KEEPALIVE_S = 75.0
 """Connections without a complete request for so long are closed, slow heads included."""
@@ -62,12 +63,14 @@ class HttpServer:
     """Serves the API of one replica on `config.listen_client`.
 
     One connection has at most one request in work, so `config.pending_requests_max` connections
-    bound both.
+    bound both; fewer if the file descriptors do not suffice (`http_api.core.connections`).
     """
 
     def __init__(self, replica: ReplicaPort, config: Config) -> None:
         self._config = config
-        self._metrics = HttpMetrics()
+        most = min(config.pending_requests_max, room_for_clients(len(config.members)))
+        self._bound = ConnectionBound(most, self._connections)
+        self._metrics = HttpMetrics(self._bound)
         self._metrics.register(replica.metrics.registry)
         self.facilities = Facilities(config)
         self._access = Access(replica, config.request_timeout_s)
@@ -84,7 +87,7 @@ class HttpServer:
     async def start(self) -> None:
         """Bind and serve; `address` is then the bound one. Raises OSError."""
         loop = asyncio.get_running_loop()
-        self._server = web.Server(
+        self._server = ConnectionServer(
             self._handle,
             access_log=None,
             auto_decompress=False,
@@ -101,6 +104,7 @@ class HttpServer:
             self._config.request_timeout_s,
             KEEPALIVE_S,
             meters,
+            self.facilities.outgoing,
             hand_over=self._server,
             unexpected=self._unexpected,
         )
@@ -121,12 +125,13 @@ class HttpServer:
 
     def _protocol(self) -> asyncio.Protocol:
         """The protocol of a new connection."""
-        assert self._server is not None and self._lanes is not None
-        connections = len(self._server.connections) + len(self._lanes.open)
-        if connections >= self._config.pending_requests_max:
-            self._metrics.connections_refused += 1
-            return _Refusal()
-        return FastLane(self._lanes)
+        assert self._lanes is not None
+        return self._bound.refuse() or FastLane(self._lanes)
+
+    def _connections(self) -> int:
+        if self._server is None or self._lanes is None:
+            return 0
+        return len(self._server.connections) + len(self._lanes.open)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Every request: find its handler, turn errors into problems, count it."""
@@ -144,6 +149,8 @@ class HttpServer:
                     session = await access.admit(call.need, partial(access.of_header, request))
                 ask = Ask(request, session, call, self.facilities, parameter, query)
                 response = await call.handler(ask)
+                if isinstance(response, Answer) and request.method in _READS:
+                    self.facilities.outgoing.check(response.size)
         except KvError as error:
             response = self._problem(request, path, error)
         except ConnectionError:
@@ -155,9 +162,11 @@ class HttpServer:
         except Exception:
             response = self._unexpected(request.method, request.raw_path)
         transport = request.transport
-        if isinstance(response, Answer) and request.writer.output_size and transport is not None:
-            # An error in the middle of a stream: its end must not look like a proper one.
-            transport.abort()
+        if isinstance(response, Answer):
+            response.counted_in(self.facilities.outgoing)
+            if request.writer.output_size and transport is not None:
+                # An error in the middle of a stream: its end must not look like a proper one.
+                transport.abort()
         if self._stopping:
             response.force_close()
         meter.observe(response.status, perf_counter() - began)
@@ -179,16 +188,6 @@ class HttpServer:
         _log.exception("unexpected error: %s %s", method, target[:200])
         error = Unexpected("an unexpected error; the log of the server has the details")
         return problem(error, NOT_APPLIED if method in _READS else None)
-
-
-class _Refusal(asyncio.Protocol):
-    """A connection over the bound: one answer, then the end."""
-
-    def connection_made(self, transport: Any) -> None:  # uvloop's is no asyncio.Transport
-        """Answer at once; closing right away could destroy the answer before it is read."""
-        transport.write(problem(Overloaded("too many connections are open")).closing())
-        transport.write_eof()
-        asyncio.get_running_loop().call_later(LINGER_S, transport.close)
 
 
 def _protocol_log() -> logging.Logger:

@@ -10,6 +10,11 @@ from pathlib import Path
 from kvstore.errors import InvalidArgument
 from paxos.quorum import QuorumSystem, flexible, majority
 
+COMMAND_BYTES_MAX = 4 << 20
+"""More than any command takes: the doors of both APIs take no larger body for one."""
+FRAME_HEAD_BYTES = 4096
+"""More than a message adds to the values that it carries."""
+
 Address = tuple[str, int]
 """Host and port."""
 
@@ -23,6 +28,12 @@ def parse_address(text: str, parameter: str) -> Address:
     if not colon or not host or (":" in host and not bracketed) or not 0 <= number <= 65535:
         raise InvalidArgument(parameter, f"{parameter}: expected host:port, got {text!r}")
     return host, number
+
+
+def format_address(address: Address) -> str:
+    """What `parse_address` reads: IPv6 goes into brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_cluster(text: str) -> dict[int, Address]:
@@ -95,7 +106,33 @@ class Config:
             raise InvalidArgument("id", f"id: node {self.node_id} is not in the initial cluster")
         if len(set(self.members.values())) != len(self.members):
             raise InvalidArgument("initial-cluster", "initial-cluster: two nodes share an address")
+        self._check_sizes()
+        if self.election_ticks <= 2 * self.heartbeat_ticks:
+            raise InvalidArgument(
+                "election-ticks",
+                f"election-ticks: {self.election_ticks} ticks are too few for heartbeats every "
+                f"{self.heartbeat_ticks}: one late heartbeat would cost the leader its place",
+            )
         self.quorums()
+
+    def _check_sizes(self) -> None:
+        """Every message fits into a frame: that of a slot, which one bundle or one command may
+        make larger than asked for, and that of a piece with one such slot at its end."""
+        slot = 2 * self.batch_bytes_max + COMMAND_BYTES_MAX
+        needed = max(slot + self.log_piece_bytes, self.snapshot_piece_bytes) + FRAME_HEAD_BYTES
+        if self.frame_bytes_max < needed:
+            raise InvalidArgument(
+                "frame-bytes-max",
+                f"frame-bytes-max: {self.frame_bytes_max} bytes are too few for batch-bytes-max "
+                f"({self.batch_bytes_max}), log-piece-bytes ({self.log_piece_bytes}) and "
+                f"snapshot-piece-bytes ({self.snapshot_piece_bytes}): at least {needed} are needed",
+            )
+        if self.peer_buffer_bytes_max < self.frame_bytes_max:
+            raise InvalidArgument(
+                "peer-buffer-bytes-max",
+                f"peer-buffer-bytes-max: {self.peer_buffer_bytes_max} bytes do not hold one frame "
+                f"of frame-bytes-max ({self.frame_bytes_max})",
+            )
 
     def quorums(self) -> QuorumSystem:
         """Majorities, or the sizes asked for; refused unless they always meet."""

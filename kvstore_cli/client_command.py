@@ -1,7 +1,10 @@
 """What the commands share that ask a cluster through `kvstore.client`."""
 
 import asyncio
+import logging
+import math
 import os
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
 
@@ -9,6 +12,9 @@ from kvstore.client import Client
 from kvstore_cli.command import Command, Flags, positive, seconds
 
 DEFAULT_ENDPOINTS = "http://127.0.0.1:2379,http://127.0.0.1:2389,http://127.0.0.1:2399"
+
+AGAIN_S = 30.0
+"""How often a command that waits says so."""
 
 ClientHandler = Callable[[Client, Namespace], Awaitable[int]]
 """Makes its calls and prints what they gave; the exit code. Raises KvError."""
@@ -26,6 +32,7 @@ def client_command(
     """A command that `handler` runs with a client, which it need not close."""
 
     async def call(options: Namespace) -> int:
+        _tell_what_takes_long()
         async with Client(options.endpoints, timeout_s=options.timeout) as client:
             return await handler(client, options)
 
@@ -38,6 +45,26 @@ def client_command(
         usage=usage,
         takes_words=takes_words,
     )
+
+
+class _StillTrying(logging.Handler):
+    """Says on stderr what the client waits for: once, and again after AGAIN_S."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._told_s = -math.inf
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.created - self._told_s >= AGAIN_S:
+            self._told_s = record.created
+            print(f"kvstore: {record.getMessage()}", file=sys.stderr, flush=True)
+
+
+def _tell_what_takes_long() -> None:
+    log = logging.getLogger("kvstore.client")
+    log.handlers = [_StillTrying()]
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def _client_flags(parser: ArgumentParser) -> None:

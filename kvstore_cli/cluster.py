@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 
 from kvstore.client import Client, ClusterStatus
-from kvstore.errors import KvError, NoQuorum
+from kvstore.errors import KvError, NoQuorum, RequestError
 from kvstore_cli.client_command import client_command
 from kvstore_cli.command import positive
 from kvstore_cli.output import OK, print_json, print_table
 
 _STATUS = """\
-Asks every endpoint for its own view. 4 if none answers, or none knows a leader.
+Asks every endpoint for its own view. 4 if none answers, or none knows a leader; 2 if those that
+answer refuse to tell.
 
 examples:
   kvstore status
@@ -36,10 +37,23 @@ async def _status(client: Client, options: Namespace) -> int:
         _print_status(views)
     seen = [view for _, view in views if isinstance(view, ClusterStatus)]
     if not seen:
-        raise NoQuorum("none of the endpoints answers: " + ", ".join(client.endpoints))
+        raise _why_none([(endpoint, view) for endpoint, view in views if isinstance(view, KvError)])
     if all(view.leader is None for view in seen):
         raise NoQuorum("no leader is known: is a majority of the members running?")
     return OK
+
+
+def _why_none(failures: list[tuple[str, KvError]]) -> KvError:
+    """No endpoint gave its view: none was reached, or those that answer refuse to tell."""
+    told = "; ".join(
+        f"{error}" if endpoint in str(error) else f"{endpoint} answers: {error}"
+        for endpoint, error in failures
+    )
+    refusal = next((error for _, error in failures if isinstance(error, RequestError)), None)
+    if refusal is None:
+        return NoQuorum(f"none of the endpoints tells its status: {told}")
+    refusal.args = (f"none of the endpoints tells its status: {told}",)
+    return refusal
 
 
 def _view_json(endpoint: str, view: ClusterStatus | KvError) -> dict[str, Any]:
@@ -77,7 +91,9 @@ def _print_status(views: list[tuple[str, ClusterStatus | KvError]]) -> None:
     rows_of_members = [("NODE", "ROLE", "PEER", "CLIENT", "CONNECTED", "LAG")]
     for member in members.members:
         connected = (
-            "itself" if member.id == members.node.id else ("yes" if member.connected else "no")
+            "itself"
+            if member.id == members.node.id
+            else ("yes" if member.connected else member.link or "no")
         )
         lag = "-" if member.lag is None else str(member.lag)
         peer, client = member.peer_address or "-", member.client_address or "-"

@@ -1,6 +1,7 @@
 """The command `kvstore`: all commands together, and one table from errors to exit codes."""
 
 import asyncio
+import io
 import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -19,6 +20,7 @@ from kvstore.errors import (
 )
 from kvstore_cli import changes, cluster, data, leases, locks, nodes, transactions
 from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
+from kvstore_cli.descriptors import open_standard
 
 _TEXT = f"""\
 A replicated key-value store on Multi-Paxos.
@@ -69,6 +71,10 @@ _PIPE_CLOSED = 141
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (default: this process's); the exit code."""
+    open_standard()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A key that the terminal cannot show is shown by its numbers.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parse(sys.argv[1:] if argv is None else argv)
     try:
         code: int = options.handler(options)

@@ -10,7 +10,8 @@ from kvstore_cli.settings import SETTINGS, default_text, load
 _SERVE = """\
 Every setting is taken from the first of: flag, environment variable KVSTORE_NAME (such as
 KVSTORE_LISTEN_CLIENT), key in the --config file (such as listen-client = "0.0.0.0:2379"), default.
-SIGTERM and SIGINT stop cleanly: leadership is handed over first. A second one stops at once.
+SIGTERM, SIGINT and SIGHUP stop cleanly: leadership is handed over first. A second one stops at
+once.
 
 example, a cluster of three on this machine (or simply: kvstore demo):
   C=1=127.0.0.1:2380,2=127.0.0.1:2390,3=127.0.0.1:2400

@@ -3,18 +3,21 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import uvloop
 
 from http_api.server import HttpServer
 from kvstore.errors import StorageError
-from kvstore.event_log import EventLog
+from kvstore.event_log import EventLog, ForwardedLog
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
+from kvstore_cli.descriptors import raise_limit
 from kvstore_cli.settings import ServeSettings
 
 FAILED = 74
@@ -22,6 +25,9 @@ FAILED = 74
 
 _STOP_S_MAX = 15.0
 """A stop that takes longer ends the process: what was acknowledged is durable anyway (D2)."""
+
+_LOG_S_MAX = 1.0
+"""How long the end waits for a log that nobody reads."""
 
 
 def serve(settings: ServeSettings, *, exit_with_parent: bool = False) -> int:
@@ -32,21 +38,50 @@ def serve(settings: ServeSettings, *, exit_with_parent: bool = False) -> int:
     """
     # A thread back from fsync waits for the interpreter lock: 5 ms by default (DESIGN.md §7).
     sys.setswitchinterval(0.0005)
+    raise_limit()
+    events = EventLog(settings.config.node_id, settings.log_format, queue_to=2)
+    _forward(events)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(settings, exit_with_parent))
+            return runner.run(_serve(settings, events, exit_with_parent))
     except StorageError as error:
-        return _fail(str(error))
+        return _fail(events, str(error))
     except OSError as error:
-        return _fail(f"cannot start: {error}")
+        return _fail(events, f"cannot start: {error}")
+    finally:
+        events.close(_LOG_S_MAX)
 
 
-async def _serve(settings: ServeSettings, exit_with_parent: bool) -> int:
+def _forward(events: EventLog) -> None:
+    """What else would be written to stderr, and could make the loop wait, goes into `events`."""
+
+    def unraisable(args: "sys.UnraisableHookArgs") -> None:
+        if args.exc_value is not None:
+            events.defect(args.exc_value)
+
+    logging.basicConfig(handlers=[ForwardedLog(events)], force=True)
+    logging.captureWarnings(True)
+    sys.unraisablehook = unraisable
+
+
+def _watch_threads(fail: Callable[[BaseException], None]) -> None:
+    """From now on `fail(error)` is told, on the running loop, of what ended a thread."""
+    loop = asyncio.get_running_loop()
+
+    def ended(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(fail, args.exc_value)
+
+    threading.excepthook = ended
+
+
+async def _serve(settings: ServeSettings, events: EventLog, exit_with_parent: bool) -> int:
     stopping = _stop_on_signals()
     if exit_with_parent:
         _stop_with_parent(stopping)
-    events = EventLog(settings.config.node_id, settings.log_format)
     replica = await open_replica(settings.config, events)
+    _watch_threads(replica.fail_by)
     try:
         http = HttpServer(replica, settings.config)
         await http.start()
@@ -54,7 +89,7 @@ async def _serve(settings: ServeSettings, exit_with_parent: bool) -> int:
         gc.collect()
         gc.freeze()
         try:
-            return await _until_stopped(replica, stopping)
+            return await _until_stopped(replica, stopping, events)
         finally:
             # New requests are refused before leadership goes; those under way are answered.
             await http.stop()
@@ -62,20 +97,21 @@ async def _serve(settings: ServeSettings, exit_with_parent: bool) -> int:
         await replica.stop()
 
 
-async def _until_stopped(replica: Replica, stopping: asyncio.Event) -> int:
+async def _until_stopped(replica: Replica, stopping: asyncio.Event, events: EventLog) -> int:
     stopped = asyncio.create_task(stopping.wait())
     failed = asyncio.create_task(replica.wait_failed())
     try:
         await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
         _end_after(_STOP_S_MAX)
-        return _fail(f"this node stops: {failed.result()}") if failed.done() else 0
+        return _fail(events, f"this node stops: {failed.result()}") if failed.done() else 0
     finally:
         stopped.cancel()
         failed.cancel()
 
 
 def _stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set; the second one ends the process at once."""
+    """An event that SIGTERM, SIGINT and SIGHUP set; the second one ends the process at once. A
+    SIGHUP that is ignored from the start, by nohup, stays ignored."""
     stopping = asyncio.Event()
 
     def stop(number: signal.Signals) -> None:
@@ -84,7 +120,9 @@ def _stop_on_signals() -> asyncio.Event:
         stopping.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue
         loop.add_signal_handler(number, stop, number)
     return stopping
 
@@ -110,6 +148,7 @@ def _end_after(limit_s: float) -> None:
     timer.start()
 
 
-def _fail(text: str) -> int:
-    print(f"kvstore: {text}", file=sys.stderr, flush=True)
+def _fail(events: EventLog, text: str) -> int:
+    """One line for people; the exit code."""
+    events.text(f"kvstore: {text}\n")
     return FAILED

@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from kvstore.config import Config, parse_address, parse_cluster
+from kvstore.config import Config, format_address, parse_address, parse_cluster
 from kvstore.errors import InvalidArgument
 from paxos.quorum import QuorumError
 
@@ -65,7 +65,12 @@ def _choice(*allowed: str) -> Callable[[str, str], str]:
 def _path(text: str, name: str) -> Path:
     if not text:
         raise InvalidArgument(name, f"{name}: must not be empty")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InvalidArgument(
+            name, f"{name}: {text!r}: there is no such home directory, or HOME is not set"
+        ) from None
 
 
 class Setting(NamedTuple):
@@ -179,7 +184,7 @@ def default_text(setting: Setting) -> str:
     if default is MISSING or default is None:
         return ""
     if isinstance(default, tuple):
-        return f"{default[0]}:{default[1]}"
+        return format_address(default)
     if setting.parse is _size and isinstance(default, int) and default % (1 << 20) == 0:
         return f"{default >> 20}MiB"
     return str(default)

@@ -82,6 +82,17 @@ class Election:
         self._ticks_left = min(self._ticks_left, 1 + self._jitter(SUSPECT_TICKS))
         return True
 
+    def reached(self) -> None:
+        """A link to a peer came up. Without a leader, what stood in the way may be gone: try soon.
+
+        Failing schedule otherwise: all links were cut for a minute, every member's attempts failed
+        and widened its range, and after healing nobody tries for seconds. Only a hint, too: the
+        pre-vote is refused by those that hear a leader.
+        """
+        if self.leader is None:
+            self._failures = 0
+            self._ticks_left = min(self._ticks_left, 1 + self._jitter(SUSPECT_TICKS))
+
     def would_promise(self) -> bool:
         """Whether this node hears no leader that works."""
         return self._silent_ticks >= self._election_ticks

@@ -1,8 +1,8 @@
 """The node: composes the roles, and is the only thing that knows them all.
 
-Inputs are `receive`, `tick`, `propose`, `read`, `hand_over`, `suspect`, `truncate` and
-`restart_from_snapshot`; they mutate. `take_effects` drains what must now happen. Feeding many
-inputs and draining once is the batching: one commit, one probe, one announcement for all of them.
+Inputs are `receive`, `tick`, `propose`, `read`, `hand_over`, `suspect`, `reached`,
+`truncate` and `restart_from_snapshot`; they mutate. `take_effects` drains what must now happen.
+Feeding many inputs and draining once is the batching.
 """
 
 from collections.abc import Callable
@@ -93,6 +93,8 @@ class Node:
         self._heartbeat_left = 0
         self._progress: dict[NodeId, Slot] = {}
         self._handing_over: tuple[NodeId, int] | None = None
+        self.fit_to_lead = True
+        """The caller's: whether this node may try to lead."""
 
     @staticmethod
     def _restored_prefix(restored: Restored | None) -> Slot:
@@ -125,10 +127,6 @@ class Node:
     def barrier(self) -> Slot:
         """As leader: the last slot that earlier leaders may have got chosen."""
         return self.proposer.barrier
-
-    @property
-    def _busy(self) -> bool:
-        return self.proposer.leading or self.proposer.preparing
 
     @property
     def leader(self) -> NodeId | None:
@@ -164,11 +162,16 @@ class Node:
         """As leader: how far each follower said its log is chosen."""
         return self._progress
 
+    def progress_of(self, peer: NodeId) -> Slot | None:
+        """As leader: how far `peer` said its log is chosen; None if this node cannot know."""
+        return self._progress.get(peer) if self.proposer.leading else None
+
     # -- inputs -----------------------------------------------------------------------------
 
     def propose(self, value: bytes) -> Slot:
         """Propose `value` (not empty: that is the no-op). Requires `can_propose`."""
-        assert value, "an empty value is the no-op"
+        if not value:
+            raise ProtocolError("an empty value was proposed: that is the no-op")
         accept = self.proposer.propose(value, self.chosen_through)
         self._accept_own(accept)
         return accept.slot
@@ -200,17 +203,32 @@ class Node:
         if self.election.suspect(peer):
             self.reads.leader_changed()
 
+    def reached(self, peer: NodeId) -> None:
+        """The caller saw a link to `peer` come up: a hint that an attempt may succeed now."""
+        if peer in self._peers and not self.proposer.busy:
+            self.election.reached()
+
     def truncate(self, first_slot: Slot) -> None:
         """Drop the log before `first_slot`: the caller has it applied durably."""
-        assert first_slot <= self.chosen_through + 1, "only chosen slots may be dropped"
+        if first_slot > self.chosen_through + 1:
+            raise ProtocolError(
+                f"the log was to be dropped before slot {first_slot}, and is chosen through "
+                f"{self.chosen_through} only"
+            )
         self.acceptor.truncate(first_slot)
 
     def restart_from_snapshot(self, through: Slot) -> None:
-        """The caller installed a snapshot of the state as of `through`."""
+        """The caller installed a snapshot of the state as of `through`.
+
+        What was chosen up to there and is not drained yet is part of it. Failing schedule
+        otherwise: slots 5 to 9 become chosen and a snapshot as of 9 is installed in the same turn
+        of the caller's loop; the next drain has slot 5 applied to the state of slot 9.
+        """
+        self._effects.chosen = [one for one in self._effects.chosen if one[0] > through]
         if through > self.chosen_through:
             self.learner.restart_from(through)
             self.acceptor.truncate(through + 1)
-            if self._busy:
+            if self.proposer.busy:
                 self._step_down()
 
     def record_chosen(self) -> Slot:
@@ -224,7 +242,7 @@ class Node:
         """One tick of the caller's clock."""
         if self.proposer.leading:
             self._tick_leader()
-        elif self.election.tick():
+        elif self.election.tick() and self.fit_to_lead:
             self.proposer.stop()
             self._start_pre_vote()
         self.proposer.tick(self.chosen_through)
@@ -360,13 +378,13 @@ class Node:
         if message.first_slot < self.acceptor.first_slot:
             self._send_first(sender, Truncated(self.acceptor.first_slot))
             return
+        # Granting costs this node none of its own time. Failing schedule otherwise: only this one
+        # reaches a quorum, the others ask it in turn, and it is always just giving somebody time.
         granted = (
             message.ballot > self.acceptor.promised
             and not self.proposer.leading
             and self.election.would_promise()
         )
-        if granted:
-            self.election.wait()
         self._send_first(sender, PreVoteReply(message.ballot, granted, self.ballot))
 
     def _on_pre_vote_reply(self, sender: NodeId, message: PreVoteReply) -> None:
@@ -412,7 +430,7 @@ class Node:
 
     def _on_nack(self, message: Nack) -> None:
         self.election.saw(message.promised)
-        if self._busy and message.ballot == self.proposer.ballot:
+        if self.proposer.busy and message.ballot == self.proposer.ballot:
             self._marks.preempted(message.ballot)
             if message.promised > message.ballot:
                 self._step_down()
@@ -449,7 +467,8 @@ class Node:
         self._effects.send_first.extend((peer, message) for peer in self._peers)
 
     def _on_hand_over(self, sender: NodeId, message: HandOver) -> None:
-        if message.ballot == self.election.leader_ballot and sender == self.leader:
+        asked = message.ballot == self.election.leader_ballot and sender == self.leader
+        if asked and self.fit_to_lead:
             self._campaign(max(self.ballot, self.election.ballot_seen).next_for(self.id))
 
     # -- catching up ------------------------------------------------------------------------
@@ -458,7 +477,7 @@ class Node:
         self._marks.fetched(any(entry.slot > self.chosen_through for entry in message.entries))
         highest = max((entry.ballot for entry in message.entries), default=ZERO)
         self.election.saw(highest)
-        if highest > self.proposer.ballot and self._busy:
+        if highest > self.proposer.ballot and self.proposer.busy:
             # Preempted without having heard of it. Failing schedule otherwise: this leader says
             # that the slot is chosen, and a follower takes the value it accepted in this ballot.
             self._step_down()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 from paxos.effects import Effects
+from paxos.errors import ProtocolError
 from paxos.marks import NO_MARKS, Marks
 from paxos.messages import NOOP, Accept, LogEntry, Prepare, Promise
 from paxos.quorum import QuorumSystem
@@ -85,6 +86,11 @@ class Proposer:
         self._in_flight: dict[Slot, _InFlight] = {}
 
     @property
+    def busy(self) -> bool:
+        """Whether it leads, or tries to."""
+        return self.leading or self.preparing
+
+    @property
     def preparing(self) -> bool:
         return self._phase1 is not None
 
@@ -141,7 +147,8 @@ class Proposer:
 
     def propose(self, value: bytes, chosen_through: Slot) -> Accept:
         """Phase 2a for a new value in the next free slot. Requires `can_propose`."""
-        assert self.can_propose, "propose() without can_propose"
+        if not self.can_propose:
+            raise ProtocolError("a value was proposed without a ballot that leads, or a free slot")
         slot = self.next_slot
         self.next_slot += 1
         return self._accept(slot, value, chosen_through)

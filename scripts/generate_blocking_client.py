@@ -154,7 +154,7 @@ class Twin:
     def _owner_init(self, node: Function) -> str:
         made = f"self._async = {self._name}({passed(node)})"
         return f"def __init__({ast.unparse(node.args)}) -> None:\n" + indented(
-            [made, "self._loop = LoopThread()"]
+            [made, "self._loop = LoopThread(self._async.close)"]
         )
 
     def _attributes(self, init: Function) -> Iterator[str]:
@@ -184,7 +184,7 @@ class Twin:
         target, arguments = f"self._async.{node.name}", passed(node)
         call = f"{target}({arguments})"
         if self._owner and node.name in ENDS:
-            return [f"self._loop.end({call})"]
+            return ["self._loop.end()"]
         if kind == "Self":
             first = [f"self._loop.run({call})"] if isinstance(node, ast.AsyncFunctionDef) else []
             return [*first, "return self"]

@@ -196,3 +196,28 @@ def test_files_and_functions_are_short(file: Path) -> None:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno + 1 <= FUNCTION_LINES_MAX, node.name
+
+
+def narrows_a_type(test: ast.expr) -> bool:
+    """`isinstance(...)`, `... is not None`, or several of these."""
+    match test:
+        case ast.BoolOp(ast.And(), values):
+            return all(map(narrows_a_type, values))
+        case ast.Call(ast.Name("isinstance")):
+            return True
+        case ast.Compare(_, [ast.IsNot()], [ast.Constant(None)]):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("package", PRODUCT)
+def test_what_guards_safety_does_not_vanish_with_a_flag(package: str) -> None:
+    """`python -O` removes assertions. So they tell the type checker what it cannot see, and
+    nothing more; what must hold is checked, and raises an error of its own."""
+    found = [
+        f"{name(file)}:{node.lineno}"
+        for file in sorted((ROOT / package).rglob("*.py"))
+        for node in ast.walk(parsed(file))
+        if isinstance(node, ast.Assert) and (node.msg is not None or not narrows_a_type(node.test))
+    ]
+    assert found == []

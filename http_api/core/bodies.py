@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from http_api.core.elements import few_elements
 from kvstore.errors import (
     BodyTimeout,
     ExpectationFailed,
@@ -19,6 +20,8 @@ from kvstore.errors import (
 )
 
 BODY_TIMEOUT_S = 30.0
+ELEMENTS_MAX = 16_384
+"""Fields and items of one JSON body; the largest batch within its limits has two thirds of them."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _AT = re.compile(r" - at `\$\.?([^`]*)`")
@@ -31,7 +34,8 @@ T = TypeVar("T")
 
 
 class Bodies:
-    """Reads request bodies; those that come in pieces share `pending_bytes_max` of memory."""
+    """Reads request bodies; those that come in pieces share `pending_bytes_max` of memory. What
+    counts is what has come: to declare a length takes nothing from the others."""
 
     def __init__(self, pending_bytes_max: int) -> None:
         self._free_bytes = pending_bytes_max
@@ -62,15 +66,13 @@ class Bodies:
         chunks: list[bytes] = []
         size = 0
         try:
-            reserved += self._reserve(declared)
             _send_continue(request)
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 while chunk := await request.content.readany():
                     size += len(chunk)
                     if size > bytes_max:
                         raise _too_large(None, bytes_max)
-                    if size > reserved:
-                        reserved += self._reserve(size - reserved)
+                    reserved += self._reserve(len(chunk))
                     chunks.append(chunk)
         except TimeoutError:
             raise BodyTimeout(
@@ -114,6 +116,12 @@ def _send_continue(request: web.BaseRequest) -> None:
         request.transport.write(_CONTINUE)
 
 
+async def check_elements(body: bytes) -> None:
+    """Raise InvalidArgument if it holds more than a body of any call may, before it is decoded."""
+    if not await few_elements(body, ELEMENTS_MAX):
+        raise InvalidArgument("body", f"the body has more than {ELEMENTS_MAX} fields and items")
+
+
 def parse_json(kind: type[T], body: bytes, what: str = "the body") -> T:
     """The body as `kind`. Raises Malformed or InvalidArgument, which names the field."""
     decoder = _decoders.get(kind)
@@ -124,7 +132,8 @@ def parse_json(kind: type[T], body: bytes, what: str = "the body") -> T:
     except msgspec.ValidationError as error:
         text = str(error)
         raise InvalidArgument(_field(text), f"{what}: {text}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, ValueError) as error:
+        # A ValueError is bytes that are no UTF-8, or a number of thousands of digits.
         raise Malformed(f"{what} is not valid JSON: {error}") from None
     except RecursionError:
         raise Malformed(f"{what} is nested too deeply") from None

@@ -13,7 +13,8 @@ from typing import Any, Generic, TypeVar
 from aiohttp import web
 
 from http_api.core import params
-from http_api.core.bodies import Bodies, parse_json
+from http_api.core.bodies import Bodies, check_elements, parse_json
+from http_api.core.outgoing import Outgoing
 from http_api.core.session import Session
 from http_api.core.streams import Streams
 from kvstore.commands.commands import Once, StoreCommand
@@ -83,6 +84,7 @@ class Facilities:
         self.config = config
         self.bodies = Bodies(config.pending_bytes_max)
         self.streams = Streams()
+        self.outgoing = Outgoing(config.pending_bytes_max)
         self.idempotency_ttl_ms = int(config.idempotency_ttl_s * 1000)
 
 
@@ -133,6 +135,7 @@ class Ask(Generic[M]):
         body = await self.body()
         if call.empty_body and not body.strip():
             body = b"{}"
+        await check_elements(body)
         return parse_json(call.message, body)
 
     def once(self, idempotency_key: bytes, command: StoreCommand) -> Once:

@@ -4,8 +4,15 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
+
+from http_api.core.connections import ConnectionBound
 
 BOUNDS_S = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
@@ -45,9 +52,9 @@ class Meter:
 class HttpMetrics(Collector):
     """All meters of a server. Scrapes and requests share one thread, so nothing is locked."""
 
-    def __init__(self) -> None:
+    def __init__(self, bound: ConnectionBound) -> None:
         self._meters: list[Meter] = []
-        self.connections_refused = 0
+        self._bound = bound
 
     def meter(self, route: str, method: str) -> Meter:
         """A new meter."""
@@ -75,7 +82,15 @@ class HttpMetrics(Collector):
         yield CounterMetricFamily(
             "kvstore_http_connections_refused",
             "Connections refused because too many were open",
-            value=self.connections_refused,
+            value=self._bound.refused,
+        )
+        yield GaugeMetricFamily(
+            "kvstore_http_connections", "Connections that are open", value=self._bound.count()
+        )
+        yield GaugeMetricFamily(
+            "kvstore_http_connections_max",
+            "Connections that may be open, as far as the file descriptors suffice",
+            value=self._bound.most,
         )
 
     def describe(self) -> Iterator[Metric]:

@@ -8,6 +8,7 @@ from typing import Protocol
 from kvstore.commands.commands import Command
 from kvstore.commands.results import Result
 from kvstore.replica.feed import Feed
+from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.metrics import Metrics
 from kvstore.replica.status import ReplicaStatus
@@ -38,6 +39,11 @@ class ReplicaPort(Protocol):
     @property
     def feed(self) -> Feed:
         """What this node applies, as it applies it."""
+        ...
+
+    @property
+    def leader_absence(self) -> LeaderAbsence:
+        """Whether this node has been without a leader for long."""
         ...
 
     @property

@@ -11,6 +11,7 @@ import orjson
 
 from http_api.core.responses import Answer, answer
 from kvstore.commands.results import (
+    AnswerDropped,
     AuthRefused,
     BadRevision,
     LeaseTaken,
@@ -18,12 +19,14 @@ from kvstore.commands.results import (
     NoKey,
     NoLease,
     NotHeld,
+    OverLimit,
     Result,
 )
 from kvstore.errors import (
     KINDS,
     NOT_APPLIED,
     UNKNOWN,
+    AnswerNotKept,
     BodyTimeout,
     ConditionFailed,
     Contradiction,
@@ -43,6 +46,7 @@ from kvstore.errors import (
     Unauthenticated,
     Unexpected,
     UnsupportedMedia,
+    WorkTooLarge,
     auth_error,
 )
 
@@ -122,6 +126,10 @@ def refusal(result: Result) -> KvError:
         return LeaseExists(result.lease)
     if isinstance(result, NoKey):
         return KeyNotFound()
+    if isinstance(result, OverLimit):
+        return WorkTooLarge(result.limit.name.lower(), result.maximum)
+    if isinstance(result, AnswerDropped):
+        return AnswerNotKept(result.revision)
     if isinstance(result, BadRevision):
         if result.revision > result.current_revision:
             return RevisionInFuture(result.revision, result.current_revision)

@@ -5,6 +5,7 @@ that costs as much as the rest of its server does. An Answer has its head format
 adds only what is known late: the date, the fate of the connection, whether the body goes out.
 """
 
+import asyncio
 import time
 from email.utils import formatdate
 from http import HTTPStatus
@@ -13,6 +14,9 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+
+from http_api.core.outgoing import Outgoing
+from http_api.core.streams import StreamLink
 
 DRAIN_BYTES_MAX = 65_536
 """An unread request body up to this long is read and dropped to keep the connection; a longer
@@ -51,6 +55,17 @@ class Answer(web.StreamResponse):
         self._head = head
         self._data = body
 
+    _outgoing: Outgoing | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self._data)
+
+    def counted_in(self, outgoing: Outgoing) -> None:
+        """What the client leaves unread of it counts there."""
+        self._outgoing = outgoing
+
     def keeping(self) -> bytes:
         """All its bytes, for an HTTP/1.1 connection that stays open."""
         return self._head + _date() + self._data
@@ -79,9 +94,25 @@ class Answer(web.StreamResponse):
             transport.write(head + _date())
         else:
             transport.write(head + _date() + self._data)
+        await self._taken(request, transport)
         writer: AbstractStreamWriter = request.writer
-        await writer.drain()
         return writer
+
+    async def _taken(self, request: web.BaseRequest, transport: asyncio.Transport) -> None:
+        """Wait until the client has read most of it. Raises ConnectionResetError if it goes, or is
+        cut off because it reads nothing."""
+        left = transport.get_write_buffer_size()
+        if left <= transport.get_write_buffer_limits()[1]:
+            return
+        link = StreamLink(request)
+        if self._outgoing is not None:
+            self._outgoing.bytes += left
+        try:
+            await link.drained()
+        finally:
+            if self._outgoing is not None:
+                self._outgoing.bytes -= left
+            link.release()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to send."""

@@ -1,30 +1,35 @@
 """The door from a handler to the store: what is read or written is so on behalf of one caller.
 
 Rights on reads are checked here, on the very state that is read. Rights on writes are checked
-where a command is applied (`kvstore.state.auth`), so that no lagging node lets one through; the
-session only says whose command it is. While authentication is off everybody is served by one
-session without a caller, and a read costs one attribute test more than without a session.
+where a command is applied (`kvstore.state.rights`), so that no lagging node lets one through; the
+session says whose command it is, and keeps what will be refused out of the log. While
+authentication is off everybody is served by one session without a caller, and a read costs one
+attribute test more than without a session.
 """
 
 import asyncio
-from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from http_api.core.port import ReplicaPort
+from http_api.core.slices import ReadTurns, SlicedSelection
 from kvstore.commands.accounts import Permission, Right
-from kvstore.commands.commands import Administer, AsUser, Once, StoreCommand
-from kvstore.commands.operations import KeyValue, Select, Selected, only
-from kvstore.commands.results import Result
-from kvstore.errors import auth_error
+from kvstore.commands.commands import Administer, AsUser, Command, Once, StoreCommand
+from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
+from kvstore.commands.results import AuthRefused, Result
+from kvstore.errors import Overloaded, auth_error
 from kvstore.replica.feed import Interest, Watcher
+from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.status import ReplicaStatus
-from kvstore.state.mvcc import KeyHistory, KeyPage
+from kvstore.state.mvcc import KeyHistory
+from kvstore.state.reading import reads_only
 from kvstore.state.rights import Auth, Caller, Demand
 from kvstore.state.users import User
 
+LEASES_PER_SLICE = 1000
 SessionCommand = StoreCommand | Once | Administer
 
 
@@ -36,10 +41,11 @@ class Session:
     Unauthenticated or PermissionDenied unless the caller may read all that was asked for.
     """
 
-    __slots__ = ("_store", "caller")
+    __slots__ = ("_store", "_turns", "caller")
 
-    def __init__(self, store: ReplicaPort, caller: Caller | None) -> None:
+    def __init__(self, store: ReplicaPort, caller: Caller | None, turns: ReadTurns) -> None:
         self._store = store
+        self._turns = turns
         self.caller = caller
 
     # -- writes -----------------------------------------------------------------------------
@@ -48,18 +54,67 @@ class Session:
         """Replicate `command` in the caller's name; its result, once it is durable and applied
         here, or AuthRefused.
 
+        What the caller may not do takes no slot. The right is judged again where the command is
+        applied: it may be lost meanwhile. And one that this node does not know of yet may have
+        been given on another, so a refusal is as of a read barrier.
+
         Raises Overloaded or Stopping at once; NoQuorum, Overloaded, Stopping or OutcomeUnknown
         come with the future.
         """
         caller = self.caller
-        if caller is None:
-            return self._store.submit(command, timeout_s)
-        named = AsUser(caller.user, caller.auth_revision, command)
+        named: Command = command
+        if caller is not None:
+            named = AsUser(caller.user, caller.auth_revision, command)
+        auth = self._store.state.auth
+        if auth.enabled and auth.refusal(named) is not None:
+            return self._submit_later(named, timeout_s)
         return self._store.submit(named, timeout_s)
 
+    def _submit_later(self, command: Command, timeout_s: float) -> "asyncio.Future[Result]":
+        """`submit` for what is refused by what this node knows now."""
+        store = self._store
+        answered: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+        def judge(barrier: "asyncio.Future[None]") -> None:
+            if answered.done():  # cancelled
+                return
+            try:
+                barrier.result()
+                reason = store.state.auth.refusal(command)
+                if reason is None:
+                    _pass_on(store.submit(command, timeout_s), answered)
+                else:
+                    answered.set_result(AuthRefused(reason))
+            except Exception as error:
+                answered.set_exception(error)
+
+        store.barrier(timeout_s).add_done_callback(judge)
+        return answered
+
     async def execute(self, command: SessionCommand, timeout_s: float) -> Result:
-        """`submit`, waited for."""
+        """`submit`, waited for. A transaction that writes nothing is no entry of the log: it reads
+        this node's state behind a barrier, and what it answers is not kept."""
+        inner = command.command if isinstance(command, Once) else command
+        if isinstance(inner, Transaction) and reads_only(inner):
+            return await self._read(inner, command, timeout_s)
         return await self.submit(command, timeout_s)
+
+    async def _read(
+        self, transaction: Transaction, command: SessionCommand, timeout_s: float
+    ) -> Result:
+        """Raises Unavailable, RevisionCompacted, WorkTooLarge."""
+        await self._store.barrier(timeout_s)
+        state, caller = self._store.state, self.caller
+        reason = state.auth.refusal(transaction if caller is None else AsUser(*caller, transaction))
+        if reason is not None:
+            return AuthRefused(reason)
+        if isinstance(command, Once) and (kept := state.kept_answer(command)) is not None:
+            return kept
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._turns.read(state.reading(transaction))
+        except TimeoutError:
+            raise Overloaded("what the transaction reads was not read in time") from None
 
     # -- waiting ----------------------------------------------------------------------------
 
@@ -100,26 +155,15 @@ class Session:
             self._check_read(state.auth, key, only(key))
         return state.get(key, revision)
 
-    def range(
-        self,
-        start: bytes,
-        end: bytes | None,
-        *,
-        revision: int = 0,
-        limit: int,
-        reverse: bool = False,
-        keys_only: bool = False,
-    ) -> KeyPage:
-        """See `Mvcc.range`. Raises RevisionCompacted, RevisionInFuture."""
+    def selection(self, wanted: Select) -> SlicedSelection:
+        """A range that may be long, read in slices. Raises RevisionCompacted, RevisionInFuture."""
         state = self._store.state
         if state.auth.enabled:
-            self._check_read(state.auth, start, end)
-        return state.range(
-            start, end, revision=revision, limit=limit, reverse=reverse, keys_only=keys_only
-        )
+            self._check_read(state.auth, wanted.start, wanted.end)
+        return SlicedSelection(state.selection(wanted), self._turns)
 
     def select(self, wanted: Select) -> Selected:
-        """Raises RevisionCompacted, RevisionInFuture."""
+        """What is known to be short, at once. Raises RevisionCompacted, RevisionInFuture."""
         state = self._store.state
         if state.auth.enabled:
             self._check_read(state.auth, wanted.start, wanted.end)
@@ -149,7 +193,9 @@ class Session:
             self._check_read(auth, start, end)
 
     def _check_read(self, auth: Auth, start: bytes, end: bytes | None) -> None:
-        reason = auth.denial(self.caller, (Demand(Right.READ, start, end),))
+        # No key is empty: from the beginning on is from the first key on, where a right on
+        # everything begins.
+        reason = auth.denial(self.caller, (Demand(Right.READ, start or b"\0", end),))
         if reason is not None:
             raise auth_error(reason)
 
@@ -183,9 +229,19 @@ class Session:
         """The seconds that it was granted for; None if there is none. Needs no right."""
         return self._store.state.leases.ttl_s(lease)
 
-    def leases(self) -> Iterable[tuple[int, int]]:
-        """(id, seconds granted) of all leases. Needs no right."""
-        return self._store.state.leases.all()
+    def leases(self, limit: int, after: int | None = None) -> list[tuple[int, int]]:
+        """(id, seconds granted) of the first leases behind `after`. Needs no right."""
+        return list(islice(self._store.state.leases.all(after), limit))
+
+    async def all_leases(self) -> list[int]:
+        """The ids of all leases, read in slices. Needs no right."""
+        found: list[int] = []
+        while True:
+            piece = self.leases(LEASES_PER_SLICE, found[-1] if found else None)
+            found += [lease for lease, _ in piece]
+            if len(piece) < LEASES_PER_SLICE:
+                return found
+            await self._turns.next()
 
     def lease_keys(self, lease: int) -> list[bytes]:
         """The keys that end with it, for who may read each of them."""
@@ -250,6 +306,11 @@ class Session:
         return self._store.status()
 
     @property
+    def leader_absence(self) -> LeaderAbsence:
+        """Whether this node has been without a leader for long. Needs no right."""
+        return self._store.leader_absence
+
+    @property
     def metrics(self) -> CollectorRegistry:
         """What Prometheus sees of this process. Needs no right."""
         return self._store.metrics.registry
@@ -284,14 +345,30 @@ class Session:
         await self._store.copy_state(path)
 
 
+def _pass_on(source: "asyncio.Future[Result]", to: "asyncio.Future[Result]") -> None:
+    """What `source` gives is what `to` gives, unless nobody waits for that any more."""
+
+    def done(source: "asyncio.Future[Result]") -> None:
+        error = source.exception()
+        if to.done():
+            return
+        if error is None:
+            to.set_result(source.result())
+        else:
+            to.set_exception(error)
+
+    source.add_done_callback(done)
+
+
 class CallerSessions:
     """Makes the sessions of one replica."""
 
     def __init__(self, store: ReplicaPort) -> None:
         self._store = store
-        self.anonymous = Session(store, None)
+        self._turns = ReadTurns()
+        self.anonymous = Session(store, None, self._turns)
         """Shared by all who are served without a caller."""
 
     def of(self, caller: Caller | None) -> Session:
         """The session of a caller."""
-        return self.anonymous if caller is None else Session(self._store, caller)
+        return self.anonymous if caller is None else Session(self._store, caller, self._turns)

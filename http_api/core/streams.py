@@ -1,5 +1,5 @@
 """Answers without an end: what ends them is the client, the server's stop, or a client that
-does not read.
+does not read; and, for those that need one, a node without a leader.
 
 aiohttp tells a handler that its client has gone only when it reads or writes, and a watch may do
 neither for hours. Nor may a wait for aiohttp's flow control be given up: with some of its versions
@@ -9,16 +9,21 @@ protocol and listens.
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from aiohttp import web
 from aiohttp.http import StreamWriter
 
 from kvstore.errors import Overloaded, Stopping
+from kvstore.replica.leader_absence import LeaderAbsence
 
 STREAMS_MAX = 10_000
 STUCK_S = 30.0
 """A client that takes nothing of what waits for it for so long is cut off."""
+
+SHARED_BYTES_MIN = 16 << 10
+"""Copying less is cheaper than handing the pieces over one by one."""
 
 T = TypeVar("T")
 
@@ -58,14 +63,37 @@ class StreamLink(asyncio.Protocol):
         if self.closed:
             raise ConnectionResetError("the client has gone")
 
-    async def send(self, data: bytes) -> None:
-        """Write to the response that is prepared for this request, and wait until the client has
-        taken enough of it. Raises like `drained`."""
+    async def send(self, *pieces: bytes) -> None:
+        """`write`, and wait until the client has taken enough of it. Raises like `drained`."""
+        await self.write(*pieces)
+        await self.drained()
+
+    async def write(self, *pieces: bytes) -> None:
+        """Write to the response that is prepared for this request, without waiting for anything.
+        Raises ConnectionResetError.
+
+        A large piece that comes alone is handed to the transport as it is, never copied: who does
+        not read holds the same bytes as all the others who were sent them. aiohttp's writer would
+        join it with its frame.
+        """
         self.check()
         writer = self._request.writer
         assert isinstance(writer, StreamWriter)
-        await writer.write(data, drain=False)
-        await self.drained()
+        if len(pieces) == 1 and len(pieces[0]) >= SHARED_BYTES_MIN:
+            (data,) = pieces
+            writer.send_headers()
+            frame = (b"%x\r\n" % len(data), b"\r\n") if writer.chunked else (b"", b"")
+            for part in (frame[0], data, frame[1]):
+                self._transport.write(part)
+        else:
+            await writer.write(b"".join(pieces), drain=False)
+
+    def cut_if_behind(self) -> None:
+        """Cut a client off that has not read what it was sent: it would not read why either, and
+        the end of the answer would wait for it."""
+        _, high = self._transport.get_write_buffer_limits()
+        if self._transport.get_write_buffer_size() > high:
+            self._transport.abort()
 
     async def drained(self) -> None:
         """Wait until the client has read enough for more to be written.
@@ -123,12 +151,18 @@ class Streams:
         """Whether the server stops, and no stream may begin."""
         return self._stopping.is_set()
 
-    async def run(self, link: StreamLink, work: Coroutine[Any, Any, T]) -> T:
+    async def run(
+        self,
+        link: StreamLink,
+        work: Coroutine[Any, Any, T],
+        leader_absence: LeaderAbsence | None = None,
+    ) -> T:
         """Run `work` for as long as the client and the server stay; else it is cancelled, and has
-        ended when this returns. Releases the link.
+        ended when this returns. Releases the link. `leader_absence`: nor for longer than this
+        node has a leader, but for a few election time-outs.
 
-        Raises ConnectionResetError, Stopping, or Overloaded at the bound, besides what `work`
-        raises.
+        Raises ConnectionResetError, Stopping, NoQuorum, or Overloaded at the bound, besides what
+        `work` raises.
         """
         if self.stopping or self._open >= STREAMS_MAX:
             work.close()
@@ -139,11 +173,20 @@ class Streams:
         loop = asyncio.get_running_loop()
         task, stopping = loop.create_task(work), loop.create_task(self._stopping.wait())
         self._open += 1
+        noticed = nullcontext(None) if leader_absence is None else leader_absence.noticed()
         try:
-            await asyncio.wait((task, link.gone, stopping), return_when=asyncio.FIRST_COMPLETED)
+            with noticed as no_leader:
+                ends: list[asyncio.Future[Any]] = [task, link.gone, stopping]
+                if no_leader is not None:
+                    ends.append(no_leader)
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             link.check()
+            if leader_absence is not None and no_leader is not None and no_leader.done():
+                link.cut_if_behind()
+                link.check()
+                raise leader_absence.error()
             raise Stopping("this node is shutting down")
         finally:
             self._open -= 1

@@ -10,15 +10,24 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from aiohttp import web
 
 from http_api.core.authentication import Access
 from http_api.core.calls import Need
 from http_api.core.session import Session
 from http_api.etcd.calls import EtcdCall
+from kvstore.errors import Reason, auth_error
 from kvstore.state.rights import Caller
 
 TOKEN_HEADERS = ("Grpc-Metadata-Token", "Grpc-Metadata-Authorization", "Authorization")
 """In the order in which etcd's gateway looks for a token."""
+
+UNPROVED_BYTES_MAX = 16 << 10
+"""A longer body, or one of unknown length, is read only for who has proved to be somebody."""
+
+
+LEADER_HEADER = "Grpc-Metadata-Hasleader"
+"""What etcd's clients send who want to hear of a node without a leader (`WithRequireLeader`)."""
 
 
 class CallAdmission:
@@ -26,6 +35,23 @@ class CallAdmission:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+
+    async def check_sender(self, call: EtcdCall[Any, Any], request: web.BaseRequest) -> None:
+        """Raise AuthError if a large body comes from nobody: it is not read, let alone decoded.
+
+        A small one is, because etcd tells everybody what is wrong with a message. Raises
+        Unavailable.
+        """
+        if not self._access.enabled or call.need in (Need.OPEN, Need.SHOWN):
+            return
+        length = request.content_length
+        if length is None and request.content.is_eof():
+            return
+        if length is None or length > UNPROVED_BYTES_MAX:
+            token = token_of(request.headers)
+            if not token:
+                raise auth_error(Reason.NO_USER)
+            await self._access.of_token(token)
 
     async def session(
         self, call: EtcdCall[Any, Any], headers: Mapping[str, str], message: msgspec.Struct
@@ -45,6 +71,11 @@ class CallAdmission:
             return await self._access.of_token(token) if token else None
 
         return await self._access.admit(Need.CALLER if call.at_apply else call.need, prove)
+
+
+def needs_leader(headers: Mapping[str, str]) -> bool:
+    """Whether the sender wants no answer from a node that knows no leader."""
+    return headers.get(LEADER_HEADER) == "true"
 
 
 def token_of(headers: Mapping[str, str]) -> str:

@@ -3,6 +3,8 @@
 import secrets
 from typing import Any
 
+import msgspec
+
 from http_api.core.authentication import Access
 from http_api.core.calls import Need
 from http_api.etcd.calls import EtcdAsk, UnaryCall, unary
@@ -23,7 +25,7 @@ from http_api.etcd.messages import (
 )
 from kvstore.commands import accounts
 from kvstore.commands.accounts import NAME_BYTES_MAX, AuthChange, Permission, Right
-from kvstore.commands.commands import Administer
+from kvstore.commands.commands import KEY_BYTES_MAX, Administer
 from kvstore.commands.results import Administered
 from kvstore.errors import Reason, auth_error
 
@@ -38,10 +40,31 @@ async def _change(ask: EtcdAsk[Any], change: AuthChange) -> dict[str, Any]:
     return document(header=ask.header())
 
 
-def _check_name(name: str) -> None:
-    if len(name.encode()) > NAME_BYTES_MAX:
-        text = f"etcdserver: a name has at most {NAME_BYTES_MAX} bytes"
-        raise EtcdError(INVALID_ARGUMENT, text)
+PASSWORD_BYTES_MAX = 1024
+_BOUNDS = {
+    "name": ("a name", NAME_BYTES_MAX),
+    "user": ("a name", NAME_BYTES_MAX),
+    "role": ("a name", NAME_BYTES_MAX),
+    "password": ("a password", PASSWORD_BYTES_MAX),
+    "key": ("a key", KEY_BYTES_MAX),
+    "range_end": ("the end of a range", KEY_BYTES_MAX + 1),
+}
+"""Of the fields in all messages here: what is in them goes into the log, or costs time."""
+
+
+def _check_bounds(message: msgspec.Struct) -> None:
+    """Raise EtcdError for a name, a password or a key that is longer than any can be."""
+    for name in message.__struct_fields__:
+        value = getattr(message, name)
+        if isinstance(value, msgspec.Struct):
+            _check_bounds(value)
+        elif name in _BOUNDS and len(_octets(value)) > _BOUNDS[name][1]:
+            what, bytes_max = _BOUNDS[name]
+            raise EtcdError(INVALID_ARGUMENT, f"etcdserver: {what} has at most {bytes_max} bytes")
+
+
+def _octets(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()
 
 
 async def enable(ask: EtcdAsk[Empty]) -> dict[str, Any]:
@@ -93,7 +116,6 @@ async def user_revoke(ask: EtcdAsk[UserRevokeRequest]) -> dict[str, Any]:
 
 async def role_add(ask: EtcdAsk[NamedRequest]) -> dict[str, Any]:
     """auth/role/add."""
-    _check_name(ask.message.name)
     return await _change(ask, accounts.AddRole(ask.message.name))
 
 
@@ -158,16 +180,17 @@ class Passwords:
             unary(
                 "auth/authenticate", CredentialsRequest, self.authenticate, Need.OPEN,
                 "A token, for a name and its password.",
+                check=_check_bounds,
             ),
             unary(
                 "auth/user/add", UserAddRequest, self.user_add, Need.ROOT,
                 "Add a user, with a password or without.",
-                at_apply=True,
+                at_apply=True, check=_check_bounds,
             ),
             unary(
                 "auth/user/changepw", ChangePasswordRequest, self.change_password, Need.ROOT,
                 "Give a user another password; its tokens end.",
-                at_apply=True,
+                at_apply=True, check=_check_bounds,
             ),
         )  # fmt: skip
 
@@ -179,7 +202,6 @@ class Passwords:
     async def user_add(self, ask: EtcdAsk[UserAddRequest]) -> dict[str, Any]:
         """auth/user/add."""
         message = ask.message
-        _check_name(message.name)
         without = message.options is not None and message.options.no_password
         password = None if without else await self._hash(ask)
         return await _change(ask, accounts.AddUser(message.name, password))
@@ -208,47 +230,49 @@ CALLS = (
     unary(
         "auth/user/get", NamedRequest, user_get, Need.CALLER,
         "The roles of a user: one's own, or as an administrator anybody's.",
+        check=_check_bounds,
     ),
     unary("auth/user/list", Empty, user_list, Need.ROOT, "The names of all users."),
     unary(
         "auth/user/delete", NamedRequest, user_delete, Need.ROOT,
         "Delete a user; its tokens end.",
-        at_apply=True,
+        at_apply=True, check=_check_bounds,
     ),
     unary(
         "auth/user/grant", UserGrantRequest, user_grant, Need.ROOT,
         "Give a user a role.",
-        at_apply=True,
+        at_apply=True, check=_check_bounds,
     ),
     unary(
         "auth/user/revoke", UserRevokeRequest, user_revoke, Need.ROOT,
         "Take a role from a user.",
-        at_apply=True,
+        at_apply=True, check=_check_bounds,
     ),
     unary(
         "auth/role/add", NamedRequest, role_add, Need.ROOT,
         "Add a role that permits nothing yet.",
-        at_apply=True,
+        at_apply=True, check=_check_bounds,
     ),
     unary(
         "auth/role/get", RoleRequest, role_get, Need.CALLER,
         "What a role permits: one's own, or as an administrator any.",
+        check=_check_bounds,
     ),
     unary("auth/role/list", Empty, role_list, Need.ROOT, "The names of all roles."),
     unary(
         "auth/role/delete", RoleRequest, role_delete, Need.ROOT,
         "Delete a role, and take it from all users.",
-        at_apply=True,
+        at_apply=True, check=_check_bounds,
     ),
     unary(
         "auth/role/grant", RoleGrantRequest, role_grant, Need.ROOT,
         "Let a role read or write a key or a range.",
-        at_apply=True,
+        at_apply=True, check=_check_bounds,
     ),
     unary(
         "auth/role/revoke", RoleRevokeRequest, role_revoke, Need.ROOT,
         "Take a key or a range from a role.",
-        at_apply=True,
+        at_apply=True, check=_check_bounds,
     ),
 )  # fmt: skip
 """The calls of users and roles that need no password."""

@@ -159,7 +159,8 @@ class WaitingCall(EtcdCall[M, Unary[M]]):
 
 @dataclass(frozen=True)
 class DownloadCall(EtcdCall[M, Download[M]]):
-    """One message; the handler sends its own response."""
+    """One message that changes nothing; the handler sends its own response. One that it hands back
+    whole is refused at the bound on answers that nobody has taken yet."""
 
 
 @dataclass(frozen=True)
@@ -212,12 +213,14 @@ def download(
     need: Need,
     summary: str,
     *,
+    size: SizeRule = SizeRule.BODY,
+    check: Callable[[M], None] = unchecked,
     told: Callable[[RequestError], RequestError] = as_it_is,
 ) -> DownloadCall[M]:
     """The row of a call that sends much."""
     return DownloadCall(
         "POST", PREFIX + name, handler, need, Doc(summary), BODY_BYTES_MAX, message,
-        size=SizeRule.BODY, told=told,
+        size=size, check=check, told=told,
     )  # fmt: skip
 
 

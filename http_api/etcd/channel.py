@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from http_api.core.streams import StreamLink
-from http_api.etcd.decode import decode
+from http_api.etcd.decode import ELEMENTS_MAX, decode
 from http_api.etcd.errors import (
     INVALID_ARGUMENT,
     RESOURCE_EXHAUSTED,
@@ -35,7 +35,11 @@ STOPPED = GrpcStatus(UNAVAILABLE, "error reading from server: EOF")
 _STRUCTURE = re.compile(rb'["{}\[\]]')
 _STRING_END = re.compile(rb'["\\]')
 _SCALAR = re.compile(rb'[^\s{}\[\]",]+')
-_SPACE = b" \t\r\n"
+_NO_SPACE = re.compile(rb"[^ \t\r\n]")
+_MARKS_MAX = ELEMENTS_MAX
+"""Brackets, quotes and backslashes in one document. A message of a stream has some dozens."""
+_DOCUMENTS_PER_TURN = 64
+"""However many come at once, others get their turn after so many."""
 
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 
@@ -60,6 +64,7 @@ class Documents:
         self._buffer = bytearray()
         self._at = 0
         self._depth = 0
+        self._marks = 0
         self._in_string = False
         self.finished = False
         """Set it when there are no more pieces: what is left is a document, or part of one."""
@@ -71,11 +76,12 @@ class Documents:
     def take(self) -> bytes | None:
         """The next document, or None if none is complete.
 
-        Raises EtcdError if it is over DOCUMENT_BYTES_MAX.
+        Raises EtcdError if it is over DOCUMENT_BYTES_MAX, or holds too much.
         """
         buffer = self._buffer
         if not self._at:
-            del buffer[: len(buffer) - len(buffer.lstrip(_SPACE))]
+            found = _NO_SPACE.search(buffer)
+            del buffer[: found.start() if found else len(buffer)]
         if not buffer:
             return None
         end = self._end() if buffer[0] in b'{["' else self._end_of_scalar()
@@ -91,7 +97,7 @@ class Documents:
             end = len(buffer)
         document = bytes(buffer[:end])
         del buffer[:end]
-        self._at = self._depth = 0
+        self._at = self._depth = self._marks = 0
         self._in_string = False
         return document
 
@@ -103,6 +109,9 @@ class Documents:
             if found is None:
                 self._at = len(buffer)
                 return 0
+            self._marks += 1
+            if self._marks > _MARKS_MAX:
+                raise EtcdError(INVALID_ARGUMENT, "etcdserver: too much in one message")
             mark = found[0]
             if mark == b"\\":
                 if found.end() == len(buffer):
@@ -162,6 +171,8 @@ class Channel(ABC):
                 else:
                     self._documents.feed(piece)
             self._received += 1
+            if self._received % _DOCUMENTS_PER_TURN == 0:
+                await asyncio.sleep(0)
             return decode(struct, document)
         except EtcdError as error:
             self._over = True
@@ -196,11 +207,15 @@ class Channel(ABC):
 
     async def write(self, *messages: dict[str, Any]) -> None:
         """`send` for a caller that has the turn."""
-        self.link.check()
         for message in messages:
-            line = orjson.dumps({"result": message}, option=orjson.OPT_APPEND_NEWLINE)
-            await self._write(line)
+            await self.hand_over(message)
         await self.link.drained()
+
+    async def hand_over(self, message: dict[str, Any]) -> None:
+        """`write` without waiting for the client. Raises ConnectionResetError."""
+        self.link.check()
+        line = orjson.dumps({"result": message}, option=orjson.OPT_APPEND_NEWLINE)
+        await self._write(line)
 
     @abstractmethod
     async def _piece(self) -> bytes | None:

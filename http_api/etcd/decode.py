@@ -18,6 +18,7 @@ from typing import Any, NewType, NoReturn, TypeVar, get_args, get_origin, get_ty
 import msgspec
 import orjson
 
+from http_api.core.elements import few_marks
 from http_api.etcd.errors import INVALID_ARGUMENT, EtcdError
 
 Struct = TypeVar("Struct", bound=msgspec.Struct)
@@ -35,6 +36,12 @@ class ProtoEnum(IntEnum):
         """Its full name in the protocol files, which the texts of errors show."""
         raise NotImplementedError
 
+
+ELEMENTS_MAX = 8192
+"""Fields and items of one document: thrice what a transaction of 128 operations in each list has.
+To build so many takes some 10 ms."""
+DIGITS_MAX = 40
+"""Of an integer; one that is longer is out of every field's range by its first ones."""
 
 _VALUE_EXPECTED = "looking for beginning of value"
 _KEY_EXPECTED = "looking for beginning of object key string"
@@ -63,14 +70,24 @@ def _constant(name: str) -> NoReturn:
     _refuse(f"invalid character {name[0]!r} {_VALUE_EXPECTED}")
 
 
-_decoder = json.JSONDecoder(parse_constant=_constant)
+def _number(digits: str) -> int:
+    return int(digits[:DIGITS_MAX])
+
+
+_decoder = json.JSONDecoder(parse_constant=_constant, parse_int=_number)
+
+
+def _check_elements(body: bytes) -> None:
+    if not few_marks(body, ELEMENTS_MAX):
+        _refuse(f"etcdserver: the message has more than {ELEMENTS_MAX} fields and items")
 
 
 def parse(body: bytes) -> Any:
     """The first JSON value in `body`; None if there is nothing but white space.
 
-    Raises EtcdError (code 3).
+    Raises EtcdError (code 3), also if there is too much in it.
     """
+    _check_elements(body)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -195,7 +212,9 @@ def _lenient_base64(text: str) -> bytes:
     try:
         return a2b_base64(without, strict_mode=True)
     except (Base64Error, ValueError):
-        _refuse(f"illegal base64 data at input byte {_base64_fault(text.encode())}")
+        _refuse(
+            f"illegal base64 data at input byte {_base64_fault(text.encode('utf-8', 'replace'))}"
+        )
 
 
 def _base64_fault(data: bytes) -> int:

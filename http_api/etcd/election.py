@@ -24,6 +24,9 @@ from kvstore.commands.operations import KeyValue, only
 from kvstore.errors import RevisionCompacted
 from kvstore.replica.feed import Interest
 
+LOST = "election: session is expired"
+"""To a candidate whose own key is gone. etcd 3.5 lets it win, or wait for ever."""
+
 
 class CampaignRequest(msgspec.Struct):
     """`lease` 0: one of 60 seconds is granted. `value`: what is proclaimed."""
@@ -63,7 +66,7 @@ async def campaign(ask: EtcdAsk[CampaignRequest]) -> dict[str, Any]:
     place = await take_place(ask, name, ask.message.lease, value)
     if place.value is not None and place.value != value:
         await _proclaim(ask, place.key, place.revision, place.lease, value)
-    await wait_for_turn(ask, name, place)
+    await wait_for_turn(ask, name, place, LOST)
     leader = document(name=name, key=place.key, rev=place.revision, lease=place.lease)
     return document(header=ask.header(place.shown), leader=leader)
 

@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from kvstore.errors import (
+    AnswerNotKept,
     AuthError,
     BodyTimeout,
     DuplicateKey,
@@ -26,6 +27,7 @@ from kvstore.errors import (
     TooManyOperations,
     Unexpected,
     UnsupportedMedia,
+    WorkTooLarge,
 )
 
 # gRPC's status codes.
@@ -147,6 +149,8 @@ _CODES: dict[type[KvError], int] = {
     UnsupportedMedia: INVALID_ARGUMENT,
     ExpectationFailed: INVALID_ARGUMENT,
     BodyTimeout: CANCELLED,
+    WorkTooLarge: RESOURCE_EXHAUSTED,
+    AnswerNotKept: FAILED_PRECONDITION,
     Unexpected: UNKNOWN,
 }
 """Errors that keep their own text."""

@@ -1,15 +1,13 @@
 """What all handlers of etcd's API share: the ids of the cluster, headers, documents in and out."""
 
 import hashlib
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from http_api.core.bodies import Bodies
 from http_api.core.responses import JSON, Answer, answer
 from http_api.core.session import Session
-from http_api.etcd.decode import decode
 from http_api.etcd.encode import document, to_json
 from http_api.etcd.errors import status_of
 from http_api.etcd.sizes import message_too_large
@@ -31,8 +29,6 @@ CORS_HEADERS = dict(line.split(": ", 1) for line in CORS.decode().splitlines())
 
 TIMEOUT_S_MAX = 5.0
 """etcd gives up after 7 s; clients that try the next node then want to know sooner."""
-
-Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 
 class Gateway:
@@ -101,21 +97,14 @@ class Gateway:
 
     # -- documents --------------------------------------------------------------------------
 
-    async def receive(
-        self, request: web.BaseRequest, struct: type[Struct], bytes_max: int
-    ) -> tuple[Struct, int]:
-        """The first JSON document of the whole body, and the body's size in bytes. An empty body
-        is an empty message.
-
-        Raises EtcdError, code 3 if the document cannot be read and 8 if the body is longer than
-        `bytes_max`, and otherwise like `Bodies.read`.
-        """
+    async def receive(self, request: web.BaseRequest, bytes_max: int) -> bytes:
+        """The whole body. Raises EtcdError, code 8, if it is longer than `bytes_max`, and otherwise
+        like `Bodies.read`."""
         try:
-            body = await self._bodies.read(request, bytes_max)
+            return await self._bodies.read(request, bytes_max)
         except TooLarge:
             size = (request.content_length or bytes_max) * 3 // 4
             raise message_too_large(size) from None
-        return decode(struct, body), len(body)
 
     def reply(self, document: dict[str, Any]) -> Answer:
         """200 with a finished document (see `encode.document`)."""

@@ -1,4 +1,5 @@
-"""`kv/...`: etcd's requests become selections, transactions and plain commands."""
+"""`kv/...`: etcd's requests become selections, transactions and plain commands. `kv/range` itself
+is in `http_api.etcd.ranges`."""
 
 from typing import Any
 
@@ -222,15 +223,6 @@ def _response(result: TxnOperationResult) -> dict[str, Any]:
 # -- handlers -------------------------------------------------------------------------------
 
 
-async def get_range(ask: EtcdAsk[RangeRequest]) -> dict[str, Any]:
-    """kv/range, linearizable unless it asks not to be."""
-    wanted = select_of(ask.message)
-    if not ask.message.serializable:
-        await ask.barrier()
-    selected = ask.session.select(wanted)
-    return range_document(ask.header(selected.revision), selected)
-
-
 async def put(ask: EtcdAsk[PutRequest]) -> dict[str, Any]:
     """kv/put."""
     write = write_of(ask.message)
@@ -274,26 +266,21 @@ async def compaction(ask: EtcdAsk[CompactionRequest]) -> dict[str, Any]:
     return document(header=ask.header())
 
 
-def _has_key(message: RangeRequest | PutRequest | DeleteRangeRequest) -> None:
+def has_key(message: RangeRequest | PutRequest | DeleteRangeRequest) -> None:
     """That the key is missing is told to everybody, as by etcd."""
     _check_key(message.key)
 
 
 CALLS = (
     unary(
-        "kv/range", RangeRequest, get_range, Need.CALLER,
-        "Read a key or a range, now or at a revision.",
-        check=_has_key,
-    ),
-    unary(
         "kv/put", PutRequest, put, Need.CALLER,
         "Write a key.",
-        size=SizeRule.LOGGED, check=_has_key,
+        size=SizeRule.LOGGED, check=has_key,
     ),
     unary(
         "kv/deleterange", DeleteRangeRequest, delete_range, Need.CALLER,
         "Delete a key or a range.",
-        size=SizeRule.LOGGED, check=_has_key,
+        size=SizeRule.LOGGED, check=has_key,
     ),
     unary(
         "kv/txn", TxnRequest, txn, Need.CALLER,

@@ -73,7 +73,7 @@ async def time_to_live(ask: EtcdAsk[LeaseTimeToLiveRequest]) -> dict[str, Any]:
 
 async def leases(ask: EtcdAsk[LeaseLeasesRequest]) -> dict[str, Any]:
     """lease/leases, as this node knows them, so that it works without a quorum."""
-    known = [document(ID=lease) for lease, _ in ask.session.leases()]
+    known = [document(ID=lease) for lease in await ask.session.all_leases()]
     return document(header=ask.header(), leases=known)
 
 

@@ -7,10 +7,12 @@ import msgspec
 from http_api.core.calls import Need
 from http_api.etcd.calls import EtcdAsk, in_one_code, unary, waiting
 from http_api.etcd.encode import document
-from http_api.etcd.errors import UNKNOWN, EtcdError
 from http_api.etcd.kv import delete_range
 from http_api.etcd.messages import DeleteRangeRequest
 from http_api.etcd.queueing import take_place, wait_for_turn
+
+LOST = "mutex: session is expired"
+"""To a waiter whose own key is gone."""
 
 
 class LockRequest(msgspec.Struct):
@@ -31,11 +33,7 @@ async def lock(ask: EtcdAsk[LockRequest]) -> dict[str, Any]:
     name = ask.message.name
     place = await take_place(ask, name, ask.message.lease, b"")
     revision = place.shown
-    if await wait_for_turn(ask, name, place):
-        await ask.barrier()
-        held = ask.session.queue_get(place.key)
-        if held is None or held.create_revision != place.revision:
-            raise EtcdError(UNKNOWN, "mutex: session is expired")
+    if await wait_for_turn(ask, name, place, LOST):
         revision = ask.session.revision
     return document(header=ask.header(revision), key=place.key)
 

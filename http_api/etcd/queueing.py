@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 from http_api.etcd.calls import EtcdAsk
+from http_api.etcd.errors import UNKNOWN, EtcdError
 from http_api.etcd.kv import bounds, remove_of, write_of
 from http_api.etcd.lease import grant_lease
 from http_api.etcd.messages import DeleteRangeRequest, PutRequest
@@ -29,7 +30,7 @@ from kvstore.commands.operations import (
     only,
 )
 from kvstore.errors import KvError, RevisionCompacted, Unavailable
-from kvstore.replica.feed import Interest
+from kvstore.replica.feed import Interest, Watcher
 
 LEASE_TTL_S = 60
 """Of a lease that is granted because the request names none."""
@@ -114,17 +115,28 @@ async def leave(ask: EtcdAsk[Any], place: Place) -> None:
         await if_still(ask, place.key, place.revision, removal(place.key))
 
 
-async def wait_for_turn(ask: EtcdAsk[Any], name: bytes, place: Place) -> bool:
+async def wait_for_turn(ask: EtcdAsk[Any], name: bytes, place: Place, lost: str) -> bool:
     """Until no key of the queue is older; whether one was. Cancelling gives the place back.
 
-    The lease is kept alive meanwhile: the client is here, waiting.
+    The lease is kept alive meanwhile: the client is here, waiting. Raises EtcdError with the text
+    `lost` as soon as one's own key is gone, with its lease or by anybody's hand: it would have the
+    turn that the next one has too, or wait for ever. Raises NoQuorum once this node has known no
+    leader for long, whether or not the client asked for that, unlike etcd: whoever waits at a node
+    that is cut off, with a lease that is kept alive elsewhere, would get the turn without hearing
+    of it, and hold up all behind it. It does not leave the queue then: the client comes back with
+    the same lease at another node and finds its place, or the lease ends.
     """
     waited = False
     try:
         async with _kept_alive(ask, place.lease):
             while (older := _before(ask, name, place.revision)) is not None:
+                _check_place(ask, place, lost)
                 waited = True
-                await _gone(ask, older)
+                await _one_gone(ask, (older.key, place.key))
+            if waited:
+                # This node may lag: its key, the last it saw of the queue, may have gone since.
+                await ask.barrier()
+            _check_place(ask, place, lost)
     except asyncio.CancelledError:
         await leave(ask, place)
         raise
@@ -157,16 +169,38 @@ def _only(selected: Selected) -> KeyValue | None:
     return selected.items[0] if selected.items else None
 
 
-async def _gone(ask: EtcdAsk[Any], item: KeyValue) -> None:
-    """Until `item`, which is there now, is deleted."""
-    interest = Interest(item.key, only(item.key), puts=False)
-    watcher = ask.session.queue_watch(interest)
+def _check_place(ask: EtcdAsk[Any], place: Place, lost: str) -> None:
+    own = ask.session.queue_get(place.key)
+    if own is None or own.create_revision != place.revision:
+        raise EtcdError(UNKNOWN, lost)
+
+
+async def _one_gone(ask: EtcdAsk[Any], keys: tuple[bytes, ...]) -> None:
+    """Until one of `keys`, which are there now, is deleted, or may have been.
+
+    Raises NoQuorum if this node has known no leader for long, and Stopping.
+    """
+    absence = ask.session.leader_absence
+    watchers: list[Watcher] = []
+    tasks: list[asyncio.Task[Any]] = []
     try:
-        await watcher.next()
-    except RevisionCompacted:
-        return  # too slow; the caller looks again
+        for key in keys:
+            watchers.append(ask.session.queue_watch(Interest(key, only(key), puts=False)))
+            tasks.append(asyncio.create_task(watchers[-1].next()))
+        with absence.noticed() as no_leader:
+            await asyncio.wait((*tasks, no_leader), return_when=asyncio.FIRST_COMPLETED)
+            if no_leader.done():
+                raise absence.error()
+        for task in tasks:
+            if task.done():
+                with suppress(RevisionCompacted):  # too slow; the caller looks again
+                    task.result()
     finally:
-        watcher.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for watcher in watchers:
+            watcher.close()
 
 
 @asynccontextmanager

@@ -12,8 +12,19 @@ from http_api.core.metrics import HttpMetrics, Meter
 from http_api.core.responses import JSON, Answer, answer
 from http_api.core.session import Session
 from http_api.core.streams import StreamLink
-from http_api.etcd import auth, cluster, election, keepalive, kv, lease, lock, maintenance, watch
-from http_api.etcd.admission import CallAdmission
+from http_api.etcd import (
+    auth,
+    cluster,
+    election,
+    keepalive,
+    kv,
+    lease,
+    lock,
+    maintenance,
+    ranges,
+    watch,
+)
+from http_api.etcd.admission import CallAdmission, needs_leader
 from http_api.etcd.calls import (
     PREFIX,
     AnyEtcdCall,
@@ -25,6 +36,7 @@ from http_api.etcd.calls import (
     UnaryCall,
     WaitingCall,
 )
+from http_api.etcd.decode import decode
 from http_api.etcd.errors import UNKNOWN, EtcdError
 from http_api.etcd.gateway import CORS, Gateway
 from http_api.etcd.maintenance import CLUSTER_VERSION, SERVER_VERSION
@@ -38,7 +50,7 @@ from http_api.etcd.sizes import (
 from http_api.etcd.snapshot import Snapshots
 from http_api.etcd.streams import HttpChannel, run
 from http_api.etcd.websocket import open_websocket
-from kvstore.errors import KvError, NoQuorum, RequestError, TooLarge
+from kvstore.errors import AuthError, KvError, NoQuorum, RequestError, TooLarge
 
 PREFIXES = (PREFIX, "/v3beta/")
 PAGES = ("/version", "/health")
@@ -62,9 +74,10 @@ def etcd_calls(access: Access) -> tuple[AnyEtcdCall, ...]:
     """The rows of all calls."""
     return (
         *kv.CALLS,
+        *ranges.CALLS,
         *lease.CALLS,
         *keepalive.CALLS,
-        *watch.CALLS,
+        *watch.WatchStreams().calls(),
         *lock.CALLS,
         *election.CALLS,
         *cluster.CALLS,
@@ -84,6 +97,7 @@ class EtcdApi:
         self._gateway = Gateway(self._node, facilities.config, facilities.bodies)
         self._admission = CallAdmission(access)
         self._streams = facilities.streams
+        self._outgoing = facilities.outgoing
         self._by_name = {call.name: call for call in self.calls}
         self._meters = {call.name: metrics.meter(call.path, call.method) for call in self.calls}
         self._meters |= {path: metrics.meter(path, "GET") for path in PAGES}
@@ -136,11 +150,18 @@ class EtcdApi:
     ) -> web.StreamResponse:
         """A call that takes one message."""
         assert call.message is not None
-        message, body_bytes = await self._gateway.receive(
-            request, call.message, call.body_bytes_max
-        )
-        if body_bytes > REQUEST_BYTES_MAX:  # JSON is never shorter than protobuf
+        try:
+            await self._admission.check_sender(call, request)
+        except AuthError as error:
+            raise call.told(error) from None
+        body = await self._gateway.receive(request, call.body_bytes_max)
+        message = decode(call.message, body)
+        absence = self._node.leader_absence
+        if needs_leader(request.headers) and absence.leaderless:
+            raise absence.error()
+        if len(body) > REQUEST_BYTES_MAX:  # JSON is never shorter than protobuf
             check_etcd_size(message, call.size)
+        del body
         try:
             session = await self._admission.session(call, request.headers, message)
             ask = EtcdAsk(self._gateway, session, message)
@@ -151,7 +172,10 @@ class EtcdApi:
                     link = StreamLink(request)
                     return self._gateway.reply(await self._streams.run(link, call.handler(ask)))
                 case DownloadCall():
-                    return await call.handler(ask, request)
+                    sent = await call.handler(ask, request)
+                    if isinstance(sent, Answer):
+                        self._outgoing.check(sent.size)
+                    return sent
         except RequestError as error:
             raise call.told(error) from None
 
@@ -162,8 +186,10 @@ class EtcdApi:
             return await self._admission.session(call, request.headers, message)
 
         by_post = request.method == call.method
+        absence = self._node.leader_absence if needs_leader(request.headers) else None
         channel = HttpChannel(request) if by_post else await open_websocket(request)
-        return await run(EtcdStream(self._gateway, channel, admit), call, self._streams)
+        opened = EtcdStream(self._gateway, channel, admit)
+        return await run(opened, call, self._streams, absence)
 
     # -- pages ------------------------------------------------------------------------------
 

@@ -1,11 +1,11 @@
 """`maintenance/snapshot`: a copy of this node's state, as a client stores it."""
 
 import asyncio
-import contextlib
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from typing import BinaryIO
 
 import lmdb
 import orjson
@@ -13,21 +13,26 @@ from aiohttp import web
 
 from http_api.core.calls import Need
 from http_api.core.session import Session
+from http_api.core.streams import StreamLink
 from http_api.etcd.calls import DownloadCall, EtcdAsk, download, without_code
 from http_api.etcd.encode import document
 from http_api.etcd.errors import UNKNOWN, EtcdError, status_of
 from http_api.etcd.gateway import CORS_HEADERS
 from http_api.etcd.messages import Empty
-from kvstore.errors import NoQuorum
+from kvstore.errors import NoQuorum, Overloaded
+from kvstore.storage.data_dir import backup_name
 
 BLOB_BYTES = 32 << 10
+COPIES_MAX = 4
+"""Copies that are made or sent at a time, each as large as the state; more are refused. One that
+its client does not read holds up no other, and is cut off (`http_api.core.streams`)."""
 
 
 class Snapshots:
-    """Makes and sends copies, one at a time."""
+    """Makes and sends copies."""
 
     def __init__(self) -> None:
-        self._copying = asyncio.Lock()
+        self._free = list(range(COPIES_MAX))
 
     def calls(self) -> tuple[DownloadCall[Empty], ...]:
         """The rows."""
@@ -44,38 +49,55 @@ class Snapshots:
 
         It shows at least every write acknowledged before the request.
         """
-        async with self._copying, _copy(ask) as path:
-            response = web.StreamResponse(headers=CORS_HEADERS)
-            response.content_type = "application/json"
-            response.enable_chunked_encoding()
+        if not self._free:
+            raise Overloaded(f"{COPIES_MAX} snapshots are being sent already")
+        number = self._free.pop()
+        try:
+            async with _copy(ask, number) as file:
+                return await self._stream(request, file)
+        finally:
+            self._free.append(number)
+
+    async def _stream(self, request: web.BaseRequest, file: BinaryIO) -> web.StreamResponse:
+        response = web.StreamResponse(headers=CORS_HEADERS)
+        response.content_type = "application/json"
+        response.enable_chunked_encoding()
+        link = StreamLink(request)
+        try:
             await response.prepare(request)
             try:
-                await _send(path, response)
+                await _send(file, link)
             except OSError as error:
                 if isinstance(error, ConnectionError):
                     raise
                 failed = status_of(EtcdError(UNKNOWN, str(error)))
-                await response.write(orjson.dumps(failed.stream_document()) + b"\n")
+                await link.send(orjson.dumps(failed.stream_document()) + b"\n")
             await response.write_eof()
+        finally:
+            link.release()
         return response
 
 
 @asynccontextmanager
-async def _copy(ask: EtcdAsk[Empty]) -> AsyncIterator[Path]:
-    """A consistent copy of the state, for the length of the block. Raises KvError."""
+async def _copy(ask: EtcdAsk[Empty], number: int) -> AsyncIterator[BinaryIO]:
+    """A consistent copy of the state, open for the length of the block. Raises KvError.
+
+    Its name goes before the first byte is sent: however this process ends, the file goes with it.
+    """
     session, config = ask.session, ask.gateway.config
     await ask.barrier()
     await _checkpointed(session, ask.gateway.timeout_s, config.tick_s)
-    path = config.data_dir / "snapshot.backup"
+    path = config.data_dir / backup_name(number)
     try:
         try:
             await session.copy_state(path)
-        except (OSError, lmdb.Error) as error:
-            raise EtcdError(UNKNOWN, f"the copy failed: {error}") from error
-        yield path
-    finally:
-        with contextlib.suppress(OSError):
+            file = path.open("rb")
+        finally:
             path.unlink(missing_ok=True)
+    except (OSError, lmdb.Error) as error:
+        raise EtcdError(UNKNOWN, f"the copy failed: {error}") from error
+    with file:
+        yield file
 
 
 async def _checkpointed(session: Session, timeout_s: float, tick_s: float) -> None:
@@ -90,17 +112,16 @@ async def _checkpointed(session: Session, timeout_s: float, tick_s: float) -> No
         raise NoQuorum("the state was not written to the disk in time") from None
 
 
-async def _send(path: Path, response: web.StreamResponse) -> None:
+async def _send(file: BinaryIO, link: StreamLink) -> None:
     digest = hashlib.sha256()
-    left = path.stat().st_size
-    with path.open("rb") as file:
-        while blob := await asyncio.to_thread(file.read, BLOB_BYTES):
-            digest.update(blob)
-            left -= len(blob)
-            await _send_blob(response, blob, left)
-    await _send_blob(response, digest.digest(), 0)
+    left = os.fstat(file.fileno()).st_size
+    while blob := await asyncio.to_thread(file.read, BLOB_BYTES):
+        digest.update(blob)
+        left -= len(blob)
+        await _send_blob(link, blob, left)
+    await _send_blob(link, digest.digest(), 0)
 
 
-async def _send_blob(response: web.StreamResponse, blob: bytes, left: int) -> None:
+async def _send_blob(link: StreamLink, blob: bytes, left: int) -> None:
     result = document(remaining_bytes=left, blob=blob)
-    await response.write(orjson.dumps({"result": result}) + b"\n")
+    await link.send(orjson.dumps({"result": result}) + b"\n")

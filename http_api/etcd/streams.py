@@ -14,6 +14,7 @@ from http_api.etcd.channel import STOPPED, BadDocument, Channel
 from http_api.etcd.errors import status_of
 from http_api.etcd.gateway import CORS, CORS_HEADERS, Gateway
 from kvstore.errors import AuthError, KvError, Stopping
+from kvstore.replica.leader_absence import LeaderAbsence
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -66,15 +67,28 @@ class HttpChannel(Channel):
         return self._response
 
 
-async def run(opened: EtcdStream, call: StreamCall[Any], streams: Streams) -> web.StreamResponse:
+async def run(
+    opened: EtcdStream,
+    call: StreamCall[Any],
+    streams: Streams,
+    leader_absence: LeaderAbsence | None,
+) -> web.StreamResponse:
     """Serve one stream to its end. A refusal of its caller is told as the row says; other errors
-    are told as they are."""
+    are told as they are. `leader_absence`: its client asks for a node that has a leader."""
     channel = opened.channel
     try:
         try:
-            await streams.run(channel.link, call.handler(opened))
+            await streams.run(channel.link, _served(opened, call, leader_absence), leader_absence)
         except AuthError as error:
             raise call.told(error) from None
     except KvError as error:
         return await channel.fail(opened.gateway, error)
     return await channel.finish()
+
+
+async def _served(
+    opened: EtcdStream, call: StreamCall[Any], leader_absence: LeaderAbsence | None
+) -> None:
+    if leader_absence is not None and leader_absence.leaderless:
+        raise leader_absence.error()
+    await call.handler(opened)

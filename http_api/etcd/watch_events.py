@@ -1,13 +1,21 @@
 """What a watch sends of a change: its events as JSON, and how large they are."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
+
 from http_api.etcd.encode import key_value
+from kvstore.replica.feed import event_identity
 from kvstore.state.mvcc import KeyEvent
 
 FRAGMENT_BYTES_MAX = 2 << 20
 """The changes of one revision are cut beyond this, for clients that allow it."""
+LARGE_BYTES_MIN = 64 << 10
+"""Events of a message for which `EncodedEvents.turn` is taken."""
+ENCODED_BYTES_MAX = 16 << 20
+"""Of encoded events that are kept for other watches."""
 
 
 def event_bytes(event: KeyEvent) -> int:
@@ -35,3 +43,27 @@ def event_document(event: KeyEvent, previous: bool) -> dict[str, Any]:
     if previous and event.previous is not None:
         message["prev_kv"] = key_value(event.previous)
     return message
+
+
+class EncodedEvents:
+    """The JSON of recent events, made once for all the watches of a node that want them."""
+
+    def __init__(self, bytes_max: int = ENCODED_BYTES_MAX) -> None:
+        self.turn = asyncio.Lock()
+        """Taken to send a large message: to copy it into hundreds of sockets at once would hold up
+        everybody else."""
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._encoded: dict[tuple[object, ...], bytes] = {}
+
+    def of(self, event: KeyEvent, previous: bool) -> orjson.Fragment:
+        """What stands for the event in a message. Who catches up reads events anew from the
+        history, so they are known by what they are."""
+        key = previous, *event_identity(event)
+        encoded = self._encoded.get(key)
+        if encoded is None:
+            encoded = self._encoded[key] = orjson.dumps(event_document(event, previous))
+            self._bytes += len(encoded)
+            while self._bytes > self._bytes_max:
+                self._bytes -= len(self._encoded.pop(next(iter(self._encoded))))
+        return orjson.Fragment(encoded)

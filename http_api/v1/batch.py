@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from msgspec import Meta
 
 from http_api.core import params
-from http_api.core.bodies import parse_json
+from http_api.core.bodies import ELEMENTS_MAX, check_elements, parse_json
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.problems import problem_document, refusal
 from http_api.core.responses import JSON, answer
@@ -122,6 +122,8 @@ def steps(body: bytes, lines: bool, once: bytes | None) -> list[_Step]:
     Raises Malformed, InvalidArgument or TooManyOperations if the body as a whole cannot be.
     """
     if lines:
+        if body.count(b"\n") + body.count(b"\r") > ELEMENTS_MAX:
+            raise TooManyOperations(OPERATIONS_MAX)
         pieces = [line for line in body.splitlines() if line.strip()]
     else:
         pieces = [bytes(raw) for raw in parse_json(list[msgspec.Raw], body)]
@@ -190,6 +192,7 @@ async def post(ask: Ask[None]) -> web.StreamResponse:
     content_type = ask.request.headers.get(hdrs.CONTENT_TYPE, "")
     lines = content_type.partition(";")[0].strip() == NDJSON
     body = await ask.body()
+    await check_elements(body)
     found = steps(body, lines, once)
     del body
     if not found:

@@ -73,6 +73,8 @@ def _member_document(member: MemberStatus) -> dict[str, Any]:
         "peer_address": member.peer_address,
         "client_address": member.client_address,
         "connected": member.connected,
+        "link": member.link,
+        "silent_s": None if member.silent_s is None else round(member.silent_s, 3),
         "chosen_through": member.chosen_through,
         "lag": member.lag,
     }
@@ -132,7 +134,12 @@ _MEMBER = {
         "role": {"type": ["string", "null"], "description": "null: not known to this node"},
         "peer_address": _TEXT,
         "client_address": _MAYBE_TEXT,
-        "connected": {"type": "boolean"},
+        "connected": {"type": "boolean", "description": "Heard lately"},
+        "link": {"type": "string", "description": "up, or since when it is not, and why"},
+        "silent_s": {
+            "type": ["number", "null"],
+            "description": "Seconds since it was heard; null: never",
+        },
         "chosen_through": _MAYBE_INTEGER,
         "lag": {"type": ["integer", "null"], "description": "Slots behind the leader"},
     },

@@ -21,6 +21,7 @@ from kvstore.errors import Contradiction, InvalidArgument
 from kvstore.state.mvcc import KeyEvent
 
 LEASE_MAX = (1 << 63) - 1
+LOWEST_KEY = b"\0"
 LEASE_PATTERN = "^-?[0-9]{1,19}$"
 Revision = Annotated[int, Meta(ge=0, le=LEASE_MAX)]
 Text = str | None
@@ -54,7 +55,7 @@ def checked_key(key: bytes | None) -> bytes:
     """A key of a length that can be."""
     if not key:
         raise InvalidArgument("key", f"key: missing or empty; keys have 1 to {KEY_BYTES_MAX} bytes")
-    return _bounded("key", key)
+    return bounded("key", key)
 
 
 def checked_value(value: bytes) -> bytes:
@@ -66,7 +67,8 @@ def checked_value(value: bytes) -> bytes:
     return value
 
 
-def _bounded(name: str, key: bytes) -> bytes:
+def bounded(name: str, key: bytes) -> bytes:
+    """A key, or a bound of a range, of a length that the tables can look up."""
     if len(key) > KEY_BYTES_MAX + (name != "key"):
         raise InvalidArgument(
             name, f"{name}: {len(key)} bytes; keys have 1 to {KEY_BYTES_MAX} bytes"
@@ -98,7 +100,10 @@ class KeyRange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 def bounds(
     key: bytes | None, prefix: bytes | None, start: bytes | None, end: bytes | None
 ) -> tuple[bytes, bytes | None]:
-    """The range that exactly one of key, prefix, and start with or without end gives."""
+    """The range that exactly one of key, prefix, and start with or without end gives.
+
+    It begins with the lowest key, never with the empty one, which no right can name.
+    """
     if sum((key is not None, prefix is not None, start is not None or end is not None)) != 1:
         raise Contradiction(
             "name the keys by one of: key; prefix (empty for all); start, end or both"
@@ -106,11 +111,11 @@ def bounds(
     if key is not None:
         return checked_key(key), only(key)
     if prefix is not None:
-        return _bounded("prefix", prefix), prefix_end(prefix)
-    start = _bounded("start", start or b"")
-    if end is not None and _bounded("end", end) <= start:
+        return bounded("prefix", prefix) or LOWEST_KEY, prefix_end(prefix)
+    start = bounded("start", start or b"")
+    if end is not None and bounded("end", end) <= start:
         raise Contradiction("the range is empty: end must be greater than start")
-    return start, end
+    return start or LOWEST_KEY, end
 
 
 # -- leases ---------------------------------------------------------------------------------

@@ -22,8 +22,10 @@ def server_version() -> str:
 
 
 async def alive(ask: Ask[None]) -> Answer:
-    """200 as long as the process can answer at all."""
+    """200 while the loop and its threads turn, else 503 and what does not."""
     ask.options()
+    if stalled := ask.session.status().stalled:
+        raise NotReady(stalled)
     return json_answer({"status": "ok"})
 
 
@@ -52,9 +54,9 @@ async def show_version(ask: Ask[None]) -> Answer:
 
 _STATUS = {"status": {"type": "string"}}
 _ALIVE = Doc(
-    "Whether the process answers",
+    "Whether the process is at work: its loop and its threads turn",
     answers={200: {"description": "It does", "properties": _STATUS}},
-    problems=(InvalidArgument,),
+    problems=(InvalidArgument, NotReady),
 )
 _READY = Doc(
     "Whether the node serves reads and writes",

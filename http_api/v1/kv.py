@@ -31,6 +31,7 @@ from kvstore.errors import (
     Stopping,
     TooLarge,
     UnsupportedMedia,
+    WorkTooLarge,
 )
 from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 
@@ -229,6 +230,7 @@ _PUT = Doc(
         ConditionFailed,
         LeaseNotFound,
         LeaseExists,
+        WorkTooLarge,
         *WRITE_PROBLEMS,
         *BODY_PROBLEMS,
     ),

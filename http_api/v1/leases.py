@@ -1,7 +1,7 @@
 """`/v1/leases`: keys that are deleted unless somebody keeps them alive."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -74,16 +74,9 @@ async def page(ask: Ask[None]) -> Answer:
     if "cursor" in found:
         after = lease_id(found["cursor"].decode("utf-8", "replace"), "cursor")
     await ask.session.readable(*params.read_options(found, ask.config))
-    leases: list[dict[str, Any]] = []
-    cursor = None
-    for lease, ttl_s in ask.session.leases():
-        # The table orders negative ids behind all others.
-        if after is not None and (lease < 0, lease) <= (after < 0, after):
-            continue
-        if len(leases) == limit:
-            cursor = leases[-1]["id"]
-            break
-        leases.append({"id": str(lease), "ttl_s": ttl_s})
+    found_leases = ask.session.leases(limit + 1, after)
+    leases = [{"id": str(lease), "ttl_s": ttl_s} for lease, ttl_s in found_leases[:limit]]
+    cursor = leases[-1]["id"] if len(found_leases) > limit else None
     return json_answer({"leases": leases, "cursor": cursor})
 
 

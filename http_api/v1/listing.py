@@ -11,9 +11,9 @@ from http_api.core import params
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.params import ReadOptions
 from http_api.core.responses import Answer, json_answer
-from http_api.v1.documents import ITEM, item_document
+from http_api.v1.documents import ITEM, bounded, item_document
 from http_api.v1.kv import READ_PROBLEMS
-from kvstore.commands.operations import prefix_end
+from kvstore.commands.operations import Order, Select, prefix_end
 from kvstore.errors import Contradiction, InvalidArgument
 
 QUERY = (
@@ -50,6 +50,8 @@ _decode_cursor = msgspec.msgpack.Decoder(PageCursor).decode
 
 def parse_range(found: dict[str, bytes]) -> Query:
     """`prefix`, or `start` and `end`; `order` and `keys_only`."""
+    for name in ("start", "end", "prefix"):
+        bounded(name, found.get(name, b""))
     start, end = found.get("start", b""), found.get("end")
     if "prefix" in found:
         if "start" in found or end is not None:
@@ -83,7 +85,7 @@ def resume(text: bytes, query: Query) -> tuple[Query, int]:
 
 
 async def get(ask: Ask[None]) -> Answer:
-    """One page, and the cursor of the next. Large values make a page shorter, see `Mvcc.range`."""
+    """One page, and the cursor of the next. Large values make a page shorter."""
     found = ask.options()
     query = parse_range(found)
     limit = LIMIT_DEFAULT
@@ -97,14 +99,9 @@ async def get(ask: Ask[None]) -> Answer:
             raise Contradiction(f"the cursor pins revision {pinned}; send it without revision")
         options = ReadOptions(pinned, options.serializable, options.timeout_s)
     await ask.session.readable(*options)
-    page = ask.session.range(
-        rest.start,
-        rest.end,
-        revision=options.revision,
-        limit=limit,
-        reverse=rest.reverse,
-        keys_only=rest.keys_only,
-    )
+    order = Order.DESCEND if rest.reverse else Order.ASCEND
+    wanted = Select(rest.start, rest.end, options.revision, order=order, keys_only=rest.keys_only)
+    page = await ask.session.selection(wanted).page(limit)
     # A page of the current state says the revision to stay with; a page at an older one
     # must not move on, whatever revision the store has reached since.
     revision = options.revision or page.revision

@@ -17,6 +17,7 @@ from http_api.v1.listing import LIMIT_DEFAULT, LIMIT_MAX
 from http_api.v1.txn import TXN_DONE
 from kvstore.commands.commands import IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX
 from kvstore.errors import (
+    APPLIED,
     KINDS,
     NOT_APPLIED,
     UNKNOWN,
@@ -76,6 +77,8 @@ _HEADERS = {
     "If-Match": 'A revision in double quotes, as in "42", or * for any: the key must be there',
     "If-None-Match": "On reads, entity tags that need no answer; on writes *: no such key yet",
     "Last-Event-ID": "The last revision seen: go on after it. Wins over from_revision",
+    "X-Keep-Alive-S": "Seconds after which a stream without events says that it is alive; `ready` "
+    "says how many it will be, which is more while there are many streams",
     "Idempotency-Key": "Apply the write once, however often it is sent, to whichever node: "
     f"1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters",
 }
@@ -83,6 +86,7 @@ _HEADER_SCHEMAS: dict[str, dict[str, Any]] = {
     "If-Match": {"type": "string", "examples": ['"42"', "*"]},
     "If-None-Match": {"type": "string", "examples": ["*", '"42"']},
     "Last-Event-ID": {"type": "integer", "minimum": 0},
+    "X-Keep-Alive-S": {"type": "number", "minimum": 0.1, "maximum": 15},
     "Idempotency-Key": {
         "type": "string",
         "pattern": "^[!-~]+$",
@@ -103,7 +107,7 @@ _PROBLEM = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
-        "outcome": {"type": "string", "enum": [NOT_APPLIED, UNKNOWN]},
+        "outcome": {"type": "string", "enum": [NOT_APPLIED, UNKNOWN, APPLIED]},
         "parameter": {"type": "string", "description": "The parameter at fault"},
         "mod_revision": {"type": "integer", "description": "The key's, 0 if it does not exist"},
         "compacted_revision": {"type": "integer"},

@@ -43,6 +43,7 @@ from kvstore.commands.operations import (
     TxnPutDone,
 )
 from kvstore.errors import (
+    AnswerNotKept,
     Contradiction,
     DuplicateKey,
     InvalidArgument,
@@ -51,6 +52,7 @@ from kvstore.errors import (
     RevisionCompacted,
     RevisionInFuture,
     TooManyOperations,
+    WorkTooLarge,
 )
 from kvstore.state.transactions import OPERATIONS_MAX, check
 
@@ -327,6 +329,8 @@ _DOC = Doc(
         LeaseNotFound,
         RevisionInFuture,
         RevisionCompacted,
+        WorkTooLarge,
+        AnswerNotKept,
         *WRITE_PROBLEMS,
         *BODY_PROBLEMS,
     ),

@@ -6,6 +6,8 @@ standard, 9.2, so a browser's EventSource does this by itself.
 """
 
 import asyncio
+from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -16,19 +18,36 @@ from http_api.core.calls import Ask, Call, Doc, NativeCall, Need
 from http_api.core.responses import stream_head
 from http_api.core.streams import StreamLink
 from http_api.v1.documents import bounds, event_document
-from kvstore.errors import Contradiction, InvalidArgument, Overloaded, RevisionCompacted, Stopping
-from kvstore.replica.feed import Interest, RevisionEvents, Watcher
+from kvstore.errors import (
+    Contradiction,
+    InvalidArgument,
+    NoQuorum,
+    Overloaded,
+    RevisionCompacted,
+    Stopping,
+)
+from kvstore.replica.feed import Interest, RevisionEvents, Watcher, change_bytes, event_identity
 
 QUERY = ("key", "prefix", "start", "end", "from_revision", "previous", "puts", "deletes")
 KEEP_ALIVE_S = 15.0
-"""A stream on which nothing happens for so long says that it is alive."""
+"""A stream on which nothing happens for so long says that it is alive, unless its client asks for
+it more often: one that wants to know soon that its node has stopped."""
+KEEP_ALIVE_S_MIN = 0.1
+KEEP_ALIVES_PER_S_MAX = 2000
+"""Of all streams together, about: with many of them each speaks less often than was asked."""
 REVISIONS_PER_WRITE = 64
-BYTES_PER_WRITE = 256 << 10
-ENCODED_MAX = 256
-"""Changes whose encoding is kept, for the other watchers that want the same."""
+BYTES_PER_WRITE = 64 << 10
+"""Small changes are sent together up to this; a larger one goes alone, and is not copied."""
+READ_BYTES = 256 << 10
+"""About so many bytes of changes are read at once."""
+REVISIONS_AT_FIRST = 2
+"""So many changes are read before their size is known."""
+ENCODED_BYTES_MAX = 16 << 20
+"""Of encoded changes that are kept for the other watchers that want the same."""
 
 EVENT_STREAM = "text/event-stream"
 LAST_EVENT_ID = "Last-Event-ID"
+KEEP_ALIVE = "X-Keep-Alive-S"
 
 
 def parse_interest(found: dict[str, bytes]) -> Interest:
@@ -53,6 +72,22 @@ def first_revision(request: web.BaseRequest, found: dict[str, bytes]) -> int:
     return params.integer(found["from_revision"], "from_revision", 1, params.REVISION_MAX)
 
 
+def asked_keep_alive_s(request: web.BaseRequest) -> float | None:
+    """How often the client wants to hear something, None if it does not care."""
+    text = request.headers.get(KEEP_ALIVE)
+    if text is None:
+        return None
+    try:
+        asked_s = float(text)
+    except ValueError:
+        asked_s = 0.0
+    if not KEEP_ALIVE_S_MIN <= asked_s <= KEEP_ALIVE_S:
+        raise InvalidArgument(
+            KEEP_ALIVE, f"{KEEP_ALIVE}: seconds from {KEEP_ALIVE_S_MIN} to {KEEP_ALIVE_S:g}"
+        )
+    return asked_s
+
+
 def sse(event: str, data: dict[str, Any], revision: int | None) -> bytes:
     """One event. orjson writes no line ends, so the data is one line."""
     identity = b"" if revision is None else b"id: %d\n" % revision
@@ -66,23 +101,27 @@ def encode_change(change: RevisionEvents, previous: bool) -> bytes:
 
 
 class EncodedChanges:
-    """The events of changes, encoded once for all who watch: watchers that want a change as a
-    whole are handed the same object."""
+    """The events of changes, encoded once for all who watch: watchers that want the same of a
+    change are handed the same object, and so are their connections, however slow they are."""
 
     def __init__(self) -> None:
-        self._encoded: dict[tuple[int, bool], tuple[RevisionEvents, bytes]] = {}
+        self.turn = asyncio.Lock()
+        """Taken to send a large change: to make it, and to copy it into hundreds of sockets at
+        once, would hold up everybody else."""
+        self._bytes = 0
+        self._encoded: dict[tuple[object, ...], bytes] = {}
 
     def of(self, change: RevisionEvents, previous: bool) -> bytes:
-        """What `encode_change` says."""
-        known = self._encoded.get((id(change), previous))
-        if known is not None and known[0] is change:
-            return known[1]
-        encoded = encode_change(change, previous)
-        if len(encoded) <= BYTES_PER_WRITE // 4:
-            if len(self._encoded) >= ENCODED_MAX:
-                del self._encoded[next(iter(self._encoded))]
-            # The change is kept along, so that its id stands for nothing else meanwhile.
-            self._encoded[id(change), previous] = change, encoded
+        """What `encode_change` says. Who catches up reads changes anew from the history, so they
+        are known by what they are."""
+        key = change.revision, previous, *map(event_identity, change.events)
+        known = self._encoded.get(key)
+        if known is not None:
+            return known
+        encoded = self._encoded[key] = encode_change(change, previous)
+        self._bytes += len(encoded)
+        while self._bytes > ENCODED_BYTES_MAX:
+            self._bytes -= len(self._encoded.pop(next(iter(self._encoded))))
         return encoded
 
 
@@ -90,22 +129,33 @@ class EventStream:
     """One watch, from its first event to its last."""
 
     def __init__(
-        self, link: StreamLink, watcher: Watcher, previous: bool, encoded: EncodedChanges
+        self,
+        link: StreamLink,
+        watcher: Watcher,
+        previous: bool,
+        encoded: EncodedChanges,
+        keep_alive_s: float | None = None,
     ) -> None:
         self._link = link
         self._watcher = watcher
         self._previous = previous
         self._encoded = encoded
+        self._revisions_max = REVISIONS_AT_FIRST
+        self._keep_alive_s = keep_alive_s
 
     async def run(self) -> None:
         """Until the history that it needs is gone; whoever ends it sooner cancels it."""
         link, watcher = self._link, self._watcher
         seen = watcher.next_revision - 1
-        await link.send(sse("ready", {"revision": seen}, seen))
+        ready: dict[str, Any] = {"revision": seen}
+        silence_s = KEEP_ALIVE_S
+        if self._keep_alive_s is not None:
+            ready["keep_alive_s"] = silence_s = self._keep_alive_s
+        await link.send(sse("ready", ready, seen))
         while True:
             try:
-                async with asyncio.timeout(KEEP_ALIVE_S):
-                    changes = await watcher.next(REVISIONS_PER_WRITE)
+                async with asyncio.timeout(silence_s):
+                    changes = await watcher.next(self._revisions_max)
             except TimeoutError:
                 if watcher.seen_revision > seen:
                     seen = watcher.seen_revision
@@ -121,21 +171,30 @@ class EventStream:
                 await link.send(sse("compacted", data, None))
                 return
             else:
-                await self._send(changes)
                 seen = changes[-1].revision
+                await self._send(changes)
 
     async def _send(self, changes: list[RevisionEvents]) -> None:
-        waiting: list[bytes] = []
-        size = 0
-        for change in changes:
-            encoded = self._encoded.of(change, self._previous)
-            waiting.append(encoded)
-            size += len(encoded)
-            if size >= BYTES_PER_WRITE:
-                await self._link.send(b"".join(waiting))
-                waiting, size = [], 0
-        if waiting:
-            await self._link.send(b"".join(waiting))
+        """Send them in pieces. Who waits for its turn, or for a slow client, keeps what it is to
+        send, which is shared, and not the changes, which may have been read for it alone."""
+        size = sum(map(change_bytes, changes))
+        each = size // len(changes) + 1
+        self._revisions_max = max(1, min(REVISIONS_PER_WRITE, READ_BYTES // each))
+        waiting = deque(self._encoded.of(change, self._previous) for change in changes)
+        changes.clear()
+        while waiting:
+            if len(waiting[0]) > BYTES_PER_WRITE:
+                async with self._encoded.turn:
+                    await asyncio.sleep(0)  # the loop goes on between two of them
+                    await self._link.write(waiting.popleft())
+                await self._link.drained()
+                continue
+            small = [waiting.popleft()]
+            size = len(small[0])
+            while waiting and size + len(waiting[0]) <= BYTES_PER_WRITE:
+                small.append(waiting.popleft())
+                size += len(small[-1])
+            await self._link.send(*small)
 
 
 class WatchResource:
@@ -145,10 +204,14 @@ class WatchResource:
         self._encoded = EncodedChanges()
 
     async def get(self, ask: Ask[None]) -> web.StreamResponse:
-        """Stream until the client goes, the server stops, or the history needed is gone."""
+        """Stream until the client goes, the server stops, the history needed is gone, or this node
+        has known no leader for long, and so cannot tell what happens."""
         found = ask.options()
         interest = parse_interest(found)
         first = first_revision(ask.request, found)
+        keep_alive_s = asked_keep_alive_s(ask.request)
+        if keep_alive_s is not None:
+            keep_alive_s = max(keep_alive_s, len(ask.streams) / KEEP_ALIVES_PER_S_MAX)
         previous = params.flag(found["previous"], "previous") if "previous" in found else False
         if ask.request.method == hdrs.METH_HEAD:
             return stream_head(EVENT_STREAM)
@@ -160,17 +223,27 @@ class WatchResource:
             }
         )
         link = StreamLink(ask.request)
+        absence = ask.session.leader_absence
 
         async def serve() -> None:
             watcher = ask.session.watch(interest, first)
             try:
                 await response.prepare(ask.request)
-                await EventStream(link, watcher, previous, self._encoded).run()
+                if absence.lasts:
+                    raise absence.error()
+                await EventStream(link, watcher, previous, self._encoded, keep_alive_s).run()
             finally:
                 watcher.close()
 
         try:
-            await ask.streams.run(link, serve())
+            await ask.streams.run(link, serve(), absence)
+        except NoQuorum as error:
+            # An event even where nothing was sent yet: for a browser's EventSource an answer 503 is
+            # the end for good, and after this it comes back.
+            with suppress(ConnectionError):
+                if not response.prepared:
+                    await response.prepare(ask.request)
+                await link.write(sse("no-leader", {"detail": str(error)}, None))
         except ConnectionError:
             if not link.closed:
                 raise
@@ -188,15 +261,17 @@ class WatchResource:
 _DOC = Doc(
     "Watch a key, a prefix or a range",
     query=QUERY,
-    headers=(LAST_EVENT_ID,),
+    headers=(LAST_EVENT_ID, KEEP_ALIVE),
     answers={
         200: {
             "description": "Server-Sent Events whose `id` is a revision. `ready`: everything up "
             "to its revision counts as seen. `change`: all that one revision changed, "
             '`{"revision":…,"events":[{"type":"put" or "delete","key":…,…}]}`. `progress`: '
             "nothing wanted happened up to its revision. `compacted`: the changes from "
-            "`from_revision` to `compacted_revision` are lost, and the stream ends. A comment "
-            "comes when nothing else does. Come back with the last id as `Last-Event-ID`.",
+            "`from_revision` to `compacted_revision` are lost, and the stream ends. `no-leader`: "
+            "this node has known no leader for a few election time-outs, and the stream ends; go "
+            "on at another node. A comment comes when nothing else does, every 15 s or as often as "
+            "`X-Keep-Alive-S` asks. Come back with the last id as `Last-Event-ID`.",
             "type": EVENT_STREAM,
         }
     },

@@ -72,6 +72,7 @@ from kvstore.client.results import (
 )
 from kvstore.client.watching import Watch
 from kvstore.errors import (
+    AnswerNotKept,
     AuthChangeRefused,
     AuthError,
     BadRequest,
@@ -105,9 +106,11 @@ from kvstore.errors import (
     Unavailable,
     Unexpected,
     UnsupportedMedia,
+    WorkTooLarge,
 )
 
 __all__ = [
+    "AnswerNotKept",
     "AuthChangeRefused",
     "AuthError",
     "BadRequest",
@@ -182,6 +185,7 @@ __all__ = [
     "Value",
     "Version",
     "Watch",
+    "WorkTooLarge",
     "absent",
     "delete",
     "exists",

@@ -8,7 +8,7 @@ from kvstore.client.attempts import Request
 from kvstore.client.keys import PAGE_ITEMS, Keys
 from kvstore.client.leasing import Lease, LeaseCalls
 from kvstore.client.locking import LOCK_TTL_S, Leadership, Lock
-from kvstore.client.requests import watch_query
+from kvstore.client.requests import watch_query, whole
 from kvstore.client.results import (
     ClusterStatus,
     CompactResult,
@@ -155,7 +155,9 @@ class Client(Keys):
 
     async def compact(self, revision: int) -> CompactResult:
         """Give up history below `revision`, on all nodes."""
-        answer = await self._post("/v1/compact", {"revision": revision}, once=True)
+        answer = await self._post(
+            "/v1/compact", {"revision": whole(revision, "revision")}, once=True
+        )
         return decode(answer.body, CompactResult)
 
     async def hand_over(self, to: int | None = None) -> HandOverResult:
@@ -165,5 +167,7 @@ class Client(Keys):
         """
         if to is not None and (leader := (await self.status()).leader) and leader.id == to:
             return HandOverResult(to)
-        answer = await self._post("/v1/cluster/handover", {} if to is None else {"to": to})
+        answer = await self._post(
+            "/v1/cluster/handover", {} if to is None else {"to": whole(to, "to")}
+        )
         return decode(answer.body, HandOverResult)

@@ -10,21 +10,13 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from kvstore.client.racing import HEDGE_S, Race
+from kvstore.client.requests import IDEMPOTENCY_KEY
 from kvstore.client.verdict import HttpReply, error_of, error_of_failure, says_key_not_found
-from kvstore.errors import (
-    InvalidArgument,
-    KvError,
-    NoQuorum,
-    OutcomeUnknown,
-    Overloaded,
-    Unavailable,
-)
+from kvstore.errors import InvalidArgument, KvError, OutcomeUnknown, Overloaded, Unavailable
 
 _BACK_OFF_S = 0.05
 _BACK_OFF_S_MAX = 1.0
-_ATTEMPT_S_MIN = 0.1
-"""With less time left no other attempt is made: it would end unanswered, and make doubtful what is
-certain until then."""
 _CONNECT_S_MAX = 2.0
 _SERVER_S_MAX = 60.0
 """The longest `?timeout=` that the API takes."""
@@ -55,6 +47,11 @@ class Request(NamedTuple):
         """Whether an attempt without an answer may have changed something."""
         return self.method != "GET" and not self.only_reads
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether it does no harm if it arrives at two nodes."""
+        return not self.writes or any(name == IDEMPOTENCY_KEY for name, _ in self.headers)
+
 
 def parse_endpoints(endpoints: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
     """Base addresses without a trailing slash; `host:port` alone means http."""
@@ -81,7 +78,7 @@ class Attempts:
     """Sends requests to one of several endpoints. Belongs to the event loop that uses it first.
 
     It stays with an endpoint that answers. After a failure it goes to the next one at once, and
-    waits only when all have failed in a row.
+    waits only when all have failed in a row; one that is silent gets company, see `Race`.
     """
 
     def __init__(
@@ -121,36 +118,32 @@ class Attempts:
         `timeout_s` replaces the deadline, and shortens attempts so that several fit in. `check` may
         raise for an answer, as if the attempt had failed so.
         """
-        loop = asyncio.get_running_loop()
         attempt_s = self._attempt_s
         if timeout_s is not None:
             attempt_s = min(attempt_s, timeout_s / min(len(self.endpoints), 3))
-        deadline_s = loop.time() + (self._timeout_s if timeout_s is None else timeout_s)
-        unknown: OutcomeUnknown | None = None
-        heard: dict[str, KvError] = {}
-        failures = 0
-        while True:
-            index = self._preferred
-            # Never 0, which aiohttp takes for "no limit".
-            limit_s = max(min(attempt_s, deadline_s - loop.time()), 0.001)
-            try:
-                answer = await self.send_once(self.endpoints[index], request, limit_s)
-                if check is not None:
-                    check(answer)
-                return answer
-            except OutcomeUnknown as error:
-                last: KvError = error
-                unknown = unknown or error
-            except Unavailable as error:
-                last = error
-            if self._preferred == index:
-                self._preferred = (index + 1) % len(self.endpoints)
-            failures += 1
-            heard[self.endpoints[index]] = last
-            pause_s = self.pause_s(failures, last)
-            if pause_s + _ATTEMPT_S_MIN > deadline_s - loop.time():
-                raise _verdict(request, heard, last, unknown)
-            await asyncio.sleep(pause_s)
+        now_s = asyncio.get_running_loop().time()
+        race = Race(
+            self.endpoints,
+            self._preferred,
+            lambda endpoint, limit_s: self.send_once(endpoint, request, limit_s),
+            pause_s=self.pause_s,
+            failed=self._turn_from,
+            check=check,
+            writes=request.writes,
+            hedged=request.repeatable,
+            attempt_s=attempt_s,
+            deadline_s=now_s + (self._timeout_s if timeout_s is None else timeout_s),
+        )
+        try:
+            return await race.run()
+        finally:
+            if race.winner is not None:
+                self._preferred = race.winner
+
+    def _turn_from(self, index: int) -> None:
+        """That endpoint failed: another may do better."""
+        if self._preferred == index:
+            self._preferred = (index + 1) % len(self.endpoints)
 
     async def send_once(self, endpoint: str, request: Request, limit_s: float) -> HttpReply:
         """One attempt at one endpoint, ended after `limit_s`; the same errors, no retry."""
@@ -160,7 +153,7 @@ class Attempts:
             query.append(("timeout", f"{server_s:.3f}"))
         joined = "&".join(f"{name}={value}" for name, value in query)
         url = URL(f"{endpoint}{request.target}{'?' if joined else ''}{joined}", encoded=True)
-        sent = SimpleNamespace(sent=False)
+        sent = SimpleNamespace(times=0)
         time_out = aiohttp.ClientTimeout(total=limit_s, sock_connect=min(limit_s, _CONNECT_S_MAX))
         try:
             async with self._open().request(
@@ -174,22 +167,36 @@ class Attempts:
             ) as response:
                 answer = HttpReply(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, OSError) as error:
-            raise error_of_failure(error, endpoint, sent=sent.sent) from error
+            raise error_of_failure(error, endpoint, sent=sent.times > 0) from error
         missing = request.method == "GET" and says_key_not_found(answer)
         if 200 <= answer.status < 300 or missing:
             return answer
-        raise error_of(answer)
+        refusal = error_of(answer)
+        if sent.times > 1 and request.writes and isinstance(refusal, Unavailable):
+            # aiohttp sent it once more by itself when a connection that it had kept broke.
+            raise OutcomeUnknown(f"the connection to {endpoint} was lost before the answer")
+        raise refusal
 
-    async def stream(self, endpoint: str, request: Request) -> aiohttp.ClientResponse:
+    def stream_limit_s(self, failures: int) -> float:
+        """How long a stream may take to begin after so many failures: where there are others to
+        ask, as long as an answer to a call before the next one is asked; more after each round."""
+        rounds = failures // len(self.endpoints)
+        if len(self.endpoints) == 1:
+            return self._attempt_s
+        return min(self._attempt_s, HEDGE_S * 2.0 ** min(rounds, 10))
+
+    async def stream(
+        self, endpoint: str, request: Request, limit_s: float
+    ) -> aiohttp.ClientResponse:
         """One attempt at an answer without an end; the caller reads it and closes it.
 
-        The head must come within an attempt's time, and later something at least every
-        STREAM_SILENCE_S. Raises like `send_once`.
+        The head must come within `limit_s`, and later something at least every STREAM_SILENCE_S.
+        Raises like `send_once`.
         """
         query = "&".join(f"{name}={value}" for name, value in request.query)
         url = URL(f"{endpoint}{request.target}{'?' if query else ''}{query}", encoded=True)
         try:
-            async with asyncio.timeout(self._attempt_s):
+            async with asyncio.timeout(limit_s):
                 response = await self._open_streams().request(
                     request.method, url, headers=request.headers, allow_redirects=False
                 )
@@ -247,16 +254,4 @@ class Attempts:
 async def _mark_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
     # Never taken back: aiohttp sends an idempotent method once more when the connection breaks, and
     # a refused connection of that second attempt says nothing about the first.
-    context.trace_request_ctx.sent = True
-
-
-def _verdict(
-    request: Request, heard: dict[str, KvError], last: KvError, unknown: OutcomeUnknown | None
-) -> KvError:
-    """What to raise in the end, with what each endpoint said last."""
-    text = "; ".join(dict.fromkeys(str(error) for error in heard.values()))
-    if unknown is not None and request.writes:
-        return OutcomeUnknown(text)
-    if isinstance(last, OutcomeUnknown):
-        return NoQuorum(text)  # a read has no outcome to doubt
-    return type(last)(text)
+    context.trace_request_ctx.times += 1

@@ -196,9 +196,10 @@ class BlockingLeadership(BlockingTurn):
 class BlockingWatch:
     """Events of the watched keys, one by one: `for event in client.watch(prefix="a/")`.
 
-    When the connection or its node fails, it goes on at another node with the revision after the
-    last whole one. Raises RevisionCompacted when that is gone: read the keys again, and watch
-    from after that read. Raises Unavailable if no node serves it for `resume_s` seconds.
+    When the connection or its node fails, is silent for 1.5 s, or knows no leader for long, it goes
+    on at another node with the revision after the last whole one. Raises RevisionCompacted when
+    that is gone: read the keys again, and watch from after that read. Raises Unavailable if no node
+    serves it for `resume_s` seconds.
 
     `with client.watch(...) as watch:` returns once the watch has begun, so that no later
     change is missed, and ends it at the end of the block. Without `from_revision` it begins
@@ -280,7 +281,7 @@ class BlockingClient:
         attempt_timeout_s: float | None = None,
     ) -> None:
         self._async = Client(endpoints, timeout_s, attempt_timeout_s)
-        self._loop = LoopThread()
+        self._loop = LoopThread(self._async.close)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -299,11 +300,11 @@ class BlockingClient:
         trace: TracebackType | None,
     ) -> None:
         """Close the connections and end the thread; again: do nothing."""
-        self._loop.end(self._async.__aexit__(kind, error, trace))
+        self._loop.end()
 
     def close(self) -> None:
         """Close the connections and end the thread; again: do nothing."""
-        self._loop.end(self._async.close())
+        self._loop.end()
 
     def put(
         self,

@@ -24,6 +24,7 @@ from kvstore.client.requests import (
     once_header,
     read_query,
     selection_query,
+    whole,
     write_headers,
 )
 from kvstore.client.results import (
@@ -105,11 +106,11 @@ class Keys:
         """
         headers = write_headers(if_revision, if_absent, if_exists)
         target = key_target(key)
-        body = value.encode() if isinstance(value, str) else bytes(value)
+        body = octets(value, "value")
         if ttl_s is not None and lease:
             raise InvalidArgument("ttl_s", "give ttl_s or lease, not both")
-        query: Pairs = () if ttl_s is None else (("ttl", str(ttl_s)),)
-        query += (("lease", str(lease)),) if lease else ()
+        query: Pairs = () if ttl_s is None else (("ttl", str(whole(ttl_s, "ttl_s"))),)
+        query += (("lease", str(lease)),) if whole(lease, "lease") else ()
         answer = await self._attempts.send(Request("PUT", target, query, headers, body))
         return decode_put(answer.body)
 
@@ -129,7 +130,7 @@ class Keys:
             return None
         try:
             return Entry(
-                octets(key),
+                octets(key, "key"),
                 answer.body,
                 int(answer.headers["X-Create-Revision"]),
                 int(answer.headers["ETag"].strip('"')),
@@ -158,7 +159,7 @@ class Keys:
 
         Repeat the same selection with a cursor; see `list` for all pages at once.
         """
-        query = (*selection_query(selection), ("limit", str(limit)))
+        query = (*selection_query(selection), ("limit", str(whole(limit, "limit"))))
         if cursor is not None:
             query += (("cursor", quote(cursor, safe="")),)
         return decode_page((await self._attempts.send(Request("GET", "/v1/kv", query))).body)
@@ -264,11 +265,12 @@ class Keys:
         self, key: str | bytes, *, limit: int = HISTORY_ITEMS, revision: int = 0
     ) -> History:
         """Up to `limit` of the key's changes, newest first, those after `revision` left out."""
-        query: Pairs = (("history", ""), ("limit", str(limit)), *read_query(revision, False))
+        items = str(whole(limit, "limit"))
+        query: Pairs = (("history", ""), ("limit", items), *read_query(revision, False))
         answer = await self._attempts.send(Request("GET", key_target(key), query))
         if answer.status == 404:
-            return History(octets(key), (), False, 0)
-        return decode_history(answer.body, octets(key))
+            return History(octets(key, "key"), (), False, 0)
+        return decode_history(answer.body, octets(key, "key"))
 
     async def history(self, key: str | bytes, *, limit: int | None = None) -> AsyncIterator[Event]:
         """The key's changes, newest first, as far as they are not compacted.

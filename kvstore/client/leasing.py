@@ -11,7 +11,7 @@ import msgspec
 
 from kvstore.client.answers import decode, decode_lease, decode_leases
 from kvstore.client.attempts import Attempts, Request
-from kvstore.client.requests import Pairs, once_header
+from kvstore.client.requests import Pairs, once_header, whole
 from kvstore.client.results import DeleteResult, LeaseStatus
 from kvstore.errors import (
     InvalidArgument,
@@ -45,10 +45,10 @@ class LeaseCalls:
 
     async def grant(self, ttl_s: int, lease_id: int | None) -> LeaseStatus:
         """Begin a lease. Raises LeaseExists if the caller chose an id that is taken."""
-        if ttl_s < 1:
+        if whole(ttl_s, "ttl_s") < 1:
             raise InvalidArgument("ttl_s", f"ttl_s: at least 1, got {ttl_s}")
         # Chosen here, so that every attempt asks for the same lease.
-        chosen = lease_id or secrets.randbits(62) + 1
+        chosen = (lease_id and whole(lease_id, "lease_id")) or secrets.randbits(62) + 1
         body = msgspec.json.encode({"ttl_s": ttl_s, "id": str(chosen)})
         headers = (*_JSON, *once_header())
         try:
@@ -89,7 +89,7 @@ class LeaseCalls:
 
 
 def _path(lease: int) -> str:
-    return f"/v1/leases/{lease}"
+    return f"/v1/leases/{whole(lease, 'lease')}"
 
 
 class Lease:

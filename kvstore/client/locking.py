@@ -53,6 +53,8 @@ class LockStore(Protocol):
         key: str | bytes | None = None,
         *,
         prefix: str | bytes | None = None,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
         from_revision: int = 0,
         puts: bool = True,
     ) -> Watch:
@@ -83,10 +85,10 @@ class Turn:
         wait_s: float | None = None,
     ) -> None:
         self._client = client
-        self._name = octets(name)
+        self._name = octets(name, "name")
         if not self._name:
             raise InvalidArgument("name", "name: must not be empty")
-        self._value = octets(value)
+        self._value = octets(value, "value")
         self._wait_s = wait_s
         self._block = HeldBlock()
         self.lease: Lease = lease
@@ -164,10 +166,10 @@ class Turn:
         while True:
             before, own, revision = await self._look(prefix)
             if own is None or own.create_revision != self.revision:
-                raise LeaseLost(f"the lease {self.lease.id} ended while it waited")
+                raise LeaseLost(f"the key of the lease {self.lease.id} went while it waited")
             if before is None:
                 return
-            await self._deleted(before.key, revision)
+            await self._one_deleted({before.key, self.key}, revision)
 
     async def _look(self, prefix: bytes) -> tuple[Entry | None, Entry | None, int]:
         """The key just before this turn's, this turn's own, and the revision of the reading."""
@@ -187,12 +189,18 @@ class Turn:
         before, own = map(_entries, done.results)
         return next(iter(before), None), next(iter(own), None), done.revision
 
-    async def _deleted(self, key: bytes, revision: int) -> None:
-        """Wait until `key`, which existed at `revision`, is deleted."""
+    async def _one_deleted(self, keys: set[bytes], revision: int) -> None:
+        """Wait until one of `keys`, which existed at `revision`, is deleted: the one before, or
+        this turn's own, which would never have its turn. One stream for both, over what lies
+        between them: the deletions of some others come too, and are passed over."""
+        first, last = min(keys), max(keys)
         with suppress(RevisionCompacted):  # then look again
-            async with self._client.watch(key, from_revision=revision + 1, puts=False) as watch:
-                async for _ in watch:
-                    return
+            async with self._client.watch(
+                start=first, end=last + b"\0", from_revision=revision + 1, puts=False
+            ) as watch:
+                async for event in watch:
+                    if event.key in keys:
+                        return
 
 
 class Lock(Turn):
@@ -216,7 +224,7 @@ class Leadership(Turn):
 async def leader(client: LockStore, name: str | bytes) -> tuple[Entry | None, int]:
     """The key of whoever leads `name`, and the revision of the reading."""
     done = await client.txn(
-        then=[get(prefix=octets(name) + b"/", sort_by="create_revision", limit=1)]
+        then=[get(prefix=octets(name, "name") + b"/", sort_by="create_revision", limit=1)]
     )
     return next(iter(_entries(done.results[0])), None), done.revision
 
@@ -230,7 +238,8 @@ async def observe(client: LockStore, name: str | bytes) -> AsyncIterator[Entry]:
             told = current
             yield current
         with suppress(RevisionCompacted):
-            async with client.watch(prefix=octets(name) + b"/", from_revision=revision + 1) as seen:
+            prefix = octets(name, "name") + b"/"
+            async with client.watch(prefix=prefix, from_revision=revision + 1) as seen:
                 async for _ in seen.changes():
                     break
 

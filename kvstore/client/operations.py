@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kvstore.client.requests import named, range_fields
+from kvstore.client.requests import named, range_fields, whole
 
 SortBy = Literal["key", "value", "version", "create_revision", "mod_revision"]
 
@@ -50,9 +50,8 @@ class _Field:
     ) -> None:
         self._range = range_fields(key, prefix, start, end)
 
-    def _compare(self, relation: str, operand: str | bytes | int) -> Compare:
-        written = {"operand": operand} if isinstance(operand, int) else named("operand", operand)
-        return Compare({**self._range, "field": self._name, "op": relation, **written})
+    def _compare(self, relation: str, operand: dict[str, Any]) -> Compare:
+        return Compare({**self._range, "field": self._name, "op": relation, **operand})
 
 
 class Value(_Field):
@@ -62,16 +61,16 @@ class Value(_Field):
     __slots__ = ()
 
     def __eq__(self, operand: str | bytes) -> Compare:  # type: ignore[override]
-        return self._compare("=", operand)
+        return self._compare("=", named("operand", operand))
 
     def __ne__(self, operand: str | bytes) -> Compare:  # type: ignore[override]
-        return self._compare("!=", operand)
+        return self._compare("!=", named("operand", operand))
 
     def __lt__(self, operand: str | bytes) -> Compare:
-        return self._compare("<", operand)
+        return self._compare("<", named("operand", operand))
 
     def __gt__(self, operand: str | bytes) -> Compare:
-        return self._compare(">", operand)
+        return self._compare(">", named("operand", operand))
 
 
 class _Number(_Field):
@@ -80,22 +79,26 @@ class _Number(_Field):
     __slots__ = ()
 
     def __eq__(self, operand: int) -> Compare:  # type: ignore[override]
-        return self._compare("=", operand)
+        return self._compare("=", _number(operand))
 
     def __ne__(self, operand: int) -> Compare:  # type: ignore[override]
-        return self._compare("!=", operand)
+        return self._compare("!=", _number(operand))
 
     def __lt__(self, operand: int) -> Compare:
-        return self._compare("<", operand)
+        return self._compare("<", _number(operand))
 
     def __gt__(self, operand: int) -> Compare:
-        return self._compare(">", operand)
+        return self._compare(">", _number(operand))
 
     def __le__(self, operand: int) -> Compare:
-        return self._compare("<", operand + 1)
+        return self._compare("<", _number(operand, 1))
 
     def __ge__(self, operand: int) -> Compare:
-        return self._compare(">", operand - 1)
+        return self._compare(">", _number(operand, -1))
+
+
+def _number(operand: int, more: int = 0) -> dict[str, Any]:
+    return {"operand": whole(operand, "operand") + more}
 
 
 class Version(_Number):
@@ -178,13 +181,13 @@ def put(
     else:
         fields |= named("value", value)
     if lease:
-        fields["lease"] = str(lease)
+        fields["lease"] = str(whole(lease, "lease"))
     if keep_lease:
         fields["keep_lease"] = True
     if previous:
         fields["previous"] = True
     if ttl_s is not None:
-        fields["ttl_s"] = ttl_s
+        fields["ttl_s"] = whole(ttl_s, "ttl_s")
     return Operation("put", fields | _conditions(if_revision, if_absent, if_exists))
 
 
@@ -206,17 +209,20 @@ def get(
     max_create_revision: int = 0,
 ) -> Operation:
     """Read a key or a range: filtered by revisions, then sorted, then cut at `limit`."""
-    options = {
+    numbers = {
         "revision": revision,
         "limit": limit,
-        "sort_by": sort_by,
-        "descending": descending,
-        "keys_only": keys_only,
-        "count_only": count_only,
         "min_mod_revision": min_mod_revision,
         "max_mod_revision": max_mod_revision,
         "min_create_revision": min_create_revision,
         "max_create_revision": max_create_revision,
+    }
+    options: dict[str, Any] = {
+        **{name: whole(number, name) for name, number in numbers.items()},
+        "sort_by": sort_by,
+        "descending": descending,
+        "keys_only": keys_only,
+        "count_only": count_only,
     }
     given = {name: option for name, option in options.items() if option}
     return Operation("get", {**range_fields(key, prefix, start, end), **given})
@@ -243,7 +249,9 @@ def delete(
 def _conditions(if_revision: int | None, if_absent: bool, if_exists: bool) -> dict[str, Any]:
     given: dict[str, Any] = {"if_absent": if_absent, "if_exists": if_exists}
     found = {name: condition for name, condition in given.items() if condition}
-    return found if if_revision is None else {**found, "if_revision": if_revision}
+    if if_revision is not None:
+        found["if_revision"] = whole(if_revision, "if_revision")
+    return found
 
 
 def txn(

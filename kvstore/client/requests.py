@@ -9,16 +9,34 @@ from kvstore.client.results import Selection
 from kvstore.errors import InvalidArgument
 
 Pairs = tuple[tuple[str, str], ...]
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
-def octets(key: str | bytes) -> bytes:
-    """Text is encoded as UTF-8."""
-    return key.encode() if isinstance(key, str) else bytes(key)
+def octets(content: str | bytes, name: str) -> bytes:
+    """Text is encoded as UTF-8. Nothing but text and bytes is taken, of which `bytes()` would make
+    something else: so many zeros of a number. Raises TypeError, and InvalidArgument for text that
+    is none (lone surrogates); both name the parameter.
+    """
+    if isinstance(content, str):
+        try:
+            return content.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(name, f"{name}: not text that UTF-8 has: {error}") from None
+    if isinstance(content, bytes | bytearray | memoryview):
+        return bytes(content)
+    raise TypeError(f"{name}: expected str or bytes, got {type(content).__name__}")
+
+
+def whole(number: int, name: str) -> int:
+    """A whole number as it is. Raises TypeError for anything else, True and False included."""
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{name}: expected int, got {type(number).__name__}")
+    return number
 
 
 def key_target(key: str | bytes) -> str:
     """The path of a key. Raises InvalidArgument for the empty one."""
-    name = octets(key)
+    name = octets(key, "key")
     if not name:
         raise InvalidArgument("key", "key: must not be empty")
     encoded = quote(name, safe="")
@@ -28,7 +46,7 @@ def key_target(key: str | bytes) -> str:
 
 def once_header() -> Pairs:
     """A new idempotency key: the same on all attempts of one request."""
-    return (("Idempotency-Key", secrets.token_hex(16)),)
+    return ((IDEMPOTENCY_KEY, secrets.token_hex(16)),)
 
 
 def write_headers(if_revision: int | None, if_absent: bool, if_exists: bool) -> Pairs:
@@ -37,7 +55,7 @@ def write_headers(if_revision: int | None, if_absent: bool, if_exists: bool) -> 
     if (if_revision is not None) + if_absent + if_exists > 1:
         raise InvalidArgument("condition", "give at most one of if_revision, if_absent, if_exists")
     if if_revision is not None:
-        if if_revision < 1:
+        if whole(if_revision, "if_revision") < 1:
             raise InvalidArgument("if_revision", "if_revision: at least 1; see if_absent")
         headers += (("If-Match", f'"{if_revision}"'),)
     elif if_exists:
@@ -50,7 +68,7 @@ def write_headers(if_revision: int | None, if_absent: bool, if_exists: bool) -> 
 def read_query(revision: int, serializable: bool) -> Pairs:
     """How a read says which state it wants."""
     query: Pairs = ()
-    if revision:
+    if whole(revision, "revision"):
         query += (("revision", str(revision)),)
     if serializable:
         query += (("consistency", "serializable"),)
@@ -65,7 +83,8 @@ def selection_query(selection: Selection) -> Pairs:
         ("start", selection.get("start")),
         ("end", selection.get("end")),
     )
-    query += tuple((name, quote(octets(key), safe="")) for name, key in bounds if key)
+    given = ((name, octets(key, name)) for name, key in bounds if key is not None)
+    query += tuple((name, quote(key, safe="")) for name, key in given if key)
     if selection.get("descending"):
         query += (("order", "desc"),)
     if selection.get("keys_only"):
@@ -74,11 +93,12 @@ def selection_query(selection: Selection) -> Pairs:
 
 
 def named(name: str, content: str | bytes) -> dict[str, str]:
-    """A JSON field: as it is if that is text, `name_base64` otherwise."""
+    """A JSON field: as it is if that is text, `name_base64` otherwise. Raises like `octets`."""
+    encoded = octets(content, name)
     try:
-        return {name: content if isinstance(content, str) else content.decode()}
+        return {name: encoded.decode()}
     except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(content).decode()}  # type: ignore[arg-type]
+        return {f"{name}_base64": base64.b64encode(encoded).decode()}
 
 
 def range_fields(
@@ -108,7 +128,7 @@ def watch_query(
     given = {name: content for name, content in bounds.items() if content is not None}
     given = given or {"prefix": b""}
     _check_range(given)
-    return tuple((name, quote(octets(content), safe="")) for name, content in given.items())
+    return tuple((name, quote(octets(content, name), safe="")) for name, content in given.items())
 
 
 def _check_range(given: dict[str, Any]) -> None:

@@ -183,6 +183,8 @@ class Member(msgspec.Struct, frozen=True):
     connected: bool = False
     chosen_through: int | None = None
     lag: int | None = None
+    link: str = ""
+    silent_s: float | None = None
 
 
 class NodeStatus(msgspec.Struct, frozen=True):

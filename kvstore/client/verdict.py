@@ -1,5 +1,6 @@
 """What an answer or a failure of one attempt means, in the words of `kvstore.errors`."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -79,14 +80,20 @@ def error_of_failure(error: Exception, endpoint: str, *, sent: bool) -> KvError:
     if sent and isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return OutcomeUnknown(f"the connection to {endpoint} was lost before the answer")
     if isinstance(error, aiohttp.ClientConnectorError):
-        cause = error.os_error.strerror or error.os_error
-        return NoQuorum(f"cannot reach {endpoint}: {cause}")
+        return NoQuorum(f"cannot reach {endpoint}: {_cause(error.os_error)}")
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return NoQuorum(f"cannot reach {endpoint} in time")
     if isinstance(error, TimeoutError):
         return OutcomeUnknown(f"{endpoint} did not answer in time")
     cause = str(error) or type(error).__name__
     return OutcomeUnknown(f"the connection to {endpoint} was lost before the answer: {cause}")
+
+
+def _cause(error: OSError) -> str:
+    """As the system says it: asyncio puts the address in its place."""
+    if isinstance(error.errno, int) and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error.strerror or error)
 
 
 def _class_of(status: int, problem: dict[str, Any]) -> type[KvError]:

@@ -1,6 +1,7 @@
 """A watch that goes on at another node after a failure: every event once, and in order."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
@@ -10,10 +11,15 @@ import aiohttp
 
 from kvstore.client.answers import decode, decode_change
 from kvstore.client.attempts import Attempts, Request
-from kvstore.client.requests import Pairs
+from kvstore.client.racing import STILL_TRYING_S, log
+from kvstore.client.requests import Pairs, whole
 from kvstore.client.results import Change, Event
-from kvstore.errors import KvError, OutcomeUnknown, RevisionCompacted, Unavailable
+from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, RevisionCompacted, Unavailable
 
+KEEP_ALIVE_S = 0.5
+"""How often the node is asked to say something, so that its end is noticed soon."""
+SILENT_KEEP_ALIVES = 3
+"""So many that do not come mean that it is frozen, or cut off."""
 RESUME_S = 60.0
 """Seconds that a watch looks for a node that serves it before it gives up."""
 
@@ -67,9 +73,10 @@ class EventStreamParser:
 class Watch:
     """Events of the watched keys, one by one: `async for event in client.watch(prefix="a/")`.
 
-    When the connection or its node fails, it goes on at another node with the revision after the
-    last whole one. Raises RevisionCompacted when that is gone: read the keys again, and watch
-    from after that read. Raises Unavailable if no node serves it for `resume_s` seconds.
+    When the connection or its node fails, is silent for 1.5 s, or knows no leader for long, it goes
+    on at another node with the revision after the last whole one. Raises RevisionCompacted when
+    that is gone: read the keys again, and watch from after that read. Raises Unavailable if no node
+    serves it for `resume_s` seconds.
 
     `async with client.watch(...) as watch:` returns once the watch has begun, so that no later
     change is missed, and ends it at the end of the block. Without `from_revision` it begins with
@@ -81,17 +88,19 @@ class Watch:
     ) -> None:
         self._attempts = attempts
         self._query = query
-        self._seen: int | None = from_revision - 1 if from_revision else None
+        first = whole(from_revision, "from_revision")
+        self._seen: int | None = first - 1 if first else None
         self._resume_s = RESUME_S if resume_s is None else resume_s
         self._endpoint = attempts.preferred
         self._response: aiohttp.ClientResponse | None = None
         self._parser = EventStreamParser()
+        self._silence_s: float | None = None
         self._changes: deque[Change] = deque()
         self._events: deque[Event] = deque()
         self._begun = False
         self._closed = False
         self._failures = 0
-        self._give_up_s = 0.0
+        self._give_up_s = self._tell_s = 0.0
 
     @property
     def seen_revision(self) -> int:
@@ -170,15 +179,21 @@ class Watch:
                 self._disconnect()
                 return
         try:
-            piece = await response.content.readany()
+            async with asyncio.timeout(self._silence_s):
+                piece = await response.content.readany()
         except (aiohttp.ClientError, OSError):
             piece = b""
         if not piece:  # the node stops, or the connection is gone
             self._disconnect()
             if not self._closed:
-                await self._failed(Unavailable("the node ended the stream"))
+                await self._failed(Unavailable("the node ended the stream, or fell silent"))
             return
         for event in self._parser.feed(piece):
+            if event.name == "no-leader":
+                self._disconnect()
+                told = decode(event.data, dict[str, str], Unavailable)
+                await self._failed(NoQuorum(told.get("detail", "the node knows no leader")))
+                return
             self._take(event)
 
     async def _connect(self) -> aiohttp.ClientResponse:
@@ -187,22 +202,34 @@ class Watch:
             query = self._query
             if self._seen is not None:
                 query += (("from_revision", str(self._seen + 1)),)
-            request = Request("GET", "/v1/watch", query, (("Accept", "text/event-stream"),))
+            headers = (("Accept", "text/event-stream"), ("X-Keep-Alive-S", str(KEEP_ALIVE_S)))
+            request = Request("GET", "/v1/watch", query, headers)
+            limit_s = self._attempts.stream_limit_s(self._failures)
+            telling = asyncio.get_running_loop().call_later(
+                STILL_TRYING_S, log.info, "still trying to watch: no answer yet from %s", endpoint
+            )
             try:
-                response = await self._attempts.stream(endpoint, request)
+                response = await self._attempts.stream(endpoint, request, limit_s)
             except (Unavailable, OutcomeUnknown) as error:
                 await self._failed(error)
             else:
                 self._parser = EventStreamParser()
+                self._silence_s = limit_s  # until `ready` says more
                 return response
+            finally:
+                telling.cancel()
 
     async def _failed(self, error: KvError) -> None:
         """Turn to the next endpoint, after a pause if all had a turn. Raises Unavailable."""
         now_s = asyncio.get_running_loop().time()
         if not self._failures:
+            self._tell_s = now_s + STILL_TRYING_S
             self._give_up_s = now_s + (self._resume_s if self._begun else self._attempts.timeout_s)
         self._endpoint += 1
         self._failures += 1
+        if now_s >= self._tell_s:
+            self._tell_s = math.inf
+            log.info("still trying to watch: %s", error)
         pause_s = self._attempts.pause_s(self._failures, error)
         if now_s + pause_s >= self._give_up_s:
             raise Unavailable(f"no node serves this watch: {error}")
@@ -211,6 +238,10 @@ class Watch:
     def _take(self, event: ServerSentEvent) -> None:
         self._begun = True
         self._failures = 0
+        if event.name == "ready":
+            told_s = decode(event.data, dict[str, float], Unavailable).get("keep_alive_s")
+            # A node of an earlier release does not say; then what aiohttp's session allows holds.
+            self._silence_s = None if told_s is None else SILENT_KEEP_ALIVES * told_s
         if event.name == "compacted":
             told = decode(event.data, dict[str, int], Unavailable)
             first = told.get("from_revision", self.seen_revision + 1)

@@ -1,5 +1,7 @@
 """Results: what applying a command answers. Each node computes its own; no result is replicated."""
 
+from enum import IntEnum
+
 import msgspec
 
 from kvstore.commands.operations import TransactionDone
@@ -89,6 +91,35 @@ class AuthRefused(msgspec.Struct, frozen=True, array_like=True, tag="A"):
     reason: Reason
 
 
+class Limit(IntEnum):
+    """What is bounded of one command."""
+
+    KEYS = 0
+    """The keys that it looks at."""
+    BYTES = 1
+    """The bytes that it reads and writes."""
+    LEASE_KEYS = 2
+    """The keys that a lease holds."""
+    SORTED_BYTES = 3
+    """The bytes of an answer that must be sorted, which is outside of the log."""
+    ANSWER_BYTES = 4
+    """The bytes of the answer to a transaction that only reads, which is outside of the log."""
+
+
+class OverLimit(msgspec.Struct, frozen=True, array_like=True, tag="O"):
+    """The command would cost more than one command may, `maximum`; nothing changed."""
+
+    limit: Limit
+    maximum: int
+
+
+class AnswerDropped(msgspec.Struct, frozen=True, array_like=True, tag="T"):
+    """The command was applied before, once, and its answer was too large to be kept. `revision`
+    was the store's after it."""
+
+    revision: int
+
+
 Result = (
     Written
     | Deleted
@@ -104,4 +135,6 @@ Result = (
     | NoKey
     | Administered
     | AuthRefused
+    | OverLimit
+    | AnswerDropped
 )

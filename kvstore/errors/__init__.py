@@ -18,6 +18,8 @@
     │   ├── DuplicateKey          a transaction that may write a key twice
     │   ├── LeaseNotFound         no such lease, or it has ended
     │   ├── LeaseExists           a lease of that id is there already
+    │   ├── WorkTooLarge          more than one command, lease or answer may hold
+    │   ├── AnswerNotKept         done before, and the answer is not there any more
     │   ├── KeyNotFound           no such key, or nothing of it that could be kept
     │   └── AuthError             who asks, or what they may do
     │       ├── Unauthenticated       nobody, or somebody who cannot prove it
@@ -48,6 +50,7 @@ from kvstore.errors.auth import (
     auth_error,
 )
 from kvstore.errors.base import (
+    APPLIED,
     NOT_APPLIED,
     UNEXPECTED,
     UNKNOWN,
@@ -58,11 +61,14 @@ from kvstore.errors.base import (
     WireField,
 )
 from kvstore.errors.local import DivergedState, StorageError, StorageFailed
+from kvstore.errors.work import AnswerNotKept, WorkTooLarge
 
 __all__ = [
+    "APPLIED",
     "KINDS",
     "NOT_APPLIED",
     "UNKNOWN",
+    "AnswerNotKept",
     "AuthChangeRefused",
     "AuthError",
     "BadRequest",
@@ -102,6 +108,7 @@ __all__ = [
     "Unexpected",
     "UnsupportedMedia",
     "WireField",
+    "WorkTooLarge",
     "auth_error",
 ]
 

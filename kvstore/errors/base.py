@@ -10,6 +10,9 @@ NOT_APPLIED = "not-applied"
 UNKNOWN = "unknown"
 """The outcome of a write that was proposed, or of which nobody can tell."""
 
+APPLIED = "applied"
+"""The outcome of a request that was carried out before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:

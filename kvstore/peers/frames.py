@@ -1,7 +1,7 @@
 """What crosses a link between two members: frames, the handshake, and the messages beside Paxos.
 
 A frame is 4 bytes of length (big endian) and that many bytes of msgpack. The first frame of each
-side is its Hello, or a Refusal; everything after it is a PeerMessage.
+side is its Hello, or a Refusal; everything after it is a PeerMessage, or empty: a ping.
 """
 
 import struct
@@ -13,6 +13,8 @@ from paxos.ballot import NodeId, Slot
 from paxos.messages import AnyMessage
 
 PROTOCOL_VERSION = 2
+HELLO_BYTES_MAX = 8 << 10
+"""Of the frames that a stranger may send: a handshake names each member once."""
 _LENGTH = struct.Struct(">I")
 
 
@@ -23,7 +25,10 @@ class FrameError(ValueError):
 class Hello(msgspec.Struct, frozen=True, tag=True):
     """Who calls whom. `roster` is empty until the sender has met every member, and `formed` says
     that all of them hold it (kvstore.peers.membership). `configuration` describes members and
-    quorum sizes, which must agree.
+    quorum sizes, which must agree. `instance` is drawn by each process when it starts.
+
+    `silence_ms`: the sender gives up a link on which it hears nothing for so long, and sends pings
+    itself. 0: it does not, as releases before it did not; then no ping may be sent to it.
     """
 
     protocol: int
@@ -34,25 +39,31 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     roster: dict[NodeId, str]
     formed: bool
     client_address: str
+    instance: str = ""
+    silence_ms: int = 0
 
 
 class Refusal(msgspec.Struct, frozen=True, tag=True):
-    """Why the link is not taken up. The sender closes it."""
+    """Why the link is not taken up; `kind` is for programs. The sender closes it."""
 
     reason: str
+    kind: str = ""
 
 
 class Relay(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """A follower asks the leader to propose an encoded bundle."""
+    """A follower asks the leader to propose an encoded bundle. Applying it looks at about `work`
+    keys; 0: the sender does not say."""
 
     bundle: bytes
+    work: int = 0
 
 
 class DigestAt(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The sender's state digest after it applied `slot`."""
+    """The sender's state digest after it applied `slot`, and its wall clock as it says so."""
 
     slot: Slot
     digest: bytes
+    wall_ms: int | None = None
 
 
 class SnapshotAsk(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -92,6 +103,9 @@ class LeaseTold(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 PeerMessage = AnyMessage | Relay | DigestAt | SnapshotAsk | SnapshotPiece | LeaseAsk | LeaseTold
 
+PING = _LENGTH.pack(0)
+"""An empty frame: the sender is there, and has nothing to say."""
+
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder = msgspec.msgpack.Decoder(PeerMessage)
 _hello_decoder = msgspec.msgpack.Decoder(Hello | Refusal)
@@ -122,10 +136,10 @@ def decode_hello(payload: bytes) -> Hello | Refusal:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames of at most `bytes_max`."""
+    """Cuts a stream of bytes into frames of at most `bytes_max`, which may be changed."""
 
     def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -135,8 +149,8 @@ class FrameReader:
         try:
             while len(self._buffer) - start >= 4:
                 (length,) = _LENGTH.unpack_from(self._buffer, start)
-                if length > self._bytes_max:
-                    raise FrameError(f"a frame of {length} bytes; the limit is {self._bytes_max}")
+                if length > self.bytes_max:
+                    raise FrameError(f"a frame of {length} bytes; the limit is {self.bytes_max}")
                 if len(self._buffer) - start - 4 < length:
                     return
                 payload = bytes(memoryview(self._buffer)[start + 4 : start + 4 + length])

@@ -1,67 +1,30 @@
 """Links between members over TCP. Each node dials every other, and sends on the link it dialled.
 
-Losing messages is allowed: Paxos sends again. So a link that is down or full drops what it is
-given, memory stays bounded, and nothing waits.
+Both ends of a connection say something now and then, and give it up if they hear nothing: a link
+that is there was heard lately (docs/decisions/0016-links.md).
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol, cast
 
-from kvstore.config import Address, Config
+from kvstore.config import Config
 from kvstore.event_log import EventLog
-from kvstore.peers.frames import (
-    FrameError,
-    FrameReader,
-    Hello,
-    PeerMessage,
-    Refusal,
-    decode_hello,
-    decode_message,
-    encode_frame,
-)
-from kvstore.peers.membership import HandshakeRefused, Membership
+from kvstore.peers.desk import Desk
+from kvstore.peers.frames import PeerMessage, encode_frame
+from kvstore.peers.incoming import Door, Incoming, Inputs
+from kvstore.peers.membership import Membership
+from kvstore.peers.outgoing import OutgoingLink
+from kvstore.peers.patience import patience
+from kvstore.peers.told import PeerTold, StrangersTold
 from paxos.ballot import NodeId
-from paxos.errors import PeerError
-
-HELLO_BYTES_MAX = 64 << 10
-HANDSHAKE_TIMEOUT_S = 5.0
-REFUSALS_MAX = 64
-BACK_OFF_S = (0.02, 0.5)
-"""First and longest pause between two attempts to dial."""
-
-
-class Inputs(Protocol):
-    """Who takes what comes over the links."""
-
-    def on_message(self, sender: NodeId, message: PeerMessage) -> None:
-        """A message of a member of the formed cluster. Raises PeerError if no correct member sends
-        it; then the link is dropped."""
-
-    def on_input(self) -> None:
-        """A group of messages is through."""
-
-    def on_link(self, peer: NodeId, up: bool) -> None:
-        """The peer's link to here came or went."""
-
-
-@dataclass(slots=True)
-class _Link:
-    """The outgoing side to one peer."""
-
-    address: Address
-    transport: asyncio.Transport | None = None
-    outbox: list[bytes] = field(default_factory=list)
-    last_refusal: str = ""
-    dropped: int = 0
 
 
 class PeerTransport:
-    """All links of one node.
+    """All links of one node. Made on the loop that it lives on.
 
-    `sent(to, message)` is called before each message is queued or dropped. `failed(reason)` is
-    called if what a handshake showed cannot be saved: then this node must stop.
+    `instance` tells this process from all others. `sent(to, message)` is called before each message
+    is queued or dropped. `failed(reason)` is called if this node must stop: what a handshake showed
+    cannot be saved, or another process has its identity.
     """
 
     def __init__(
@@ -69,25 +32,43 @@ class PeerTransport:
         config: Config,
         membership: Membership,
         log: EventLog,
+        instance: str,
         *,
         sent: Callable[[NodeId, PeerMessage], None],
         failed: Callable[[str], None],
     ) -> None:
-        self.config = config
-        self.membership = membership
-        self.log = log
+        self._config = config
+        self._log = log
         self._sent = sent
-        self._failed = failed
+        self._patience = patience(config)
+        self._desk = Desk(
+            membership,
+            log,
+            self._patience,
+            instance,
+            failed=failed,
+            alive=self._alive,
+            more_to_show=self._show_more,
+        )
+        self._loop = asyncio.get_running_loop()
+        began_s = self._loop.time()
         self._links = {
-            peer: _Link(address)
+            peer: OutgoingLink(
+                peer,
+                address,
+                self._desk,
+                PeerTold(peer, log, self._patience, began_s),
+                self._patience,
+                config.peer_buffer_bytes_max,
+                self._reached,
+            )
             for peer, address in config.members.items()
             if peer != config.node_id
         }
-        self._accepted: dict[_Incoming, None] = {}
+        self._door: Door | None = None
         self._server: asyncio.Server | None = None
-        self._dialling: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
         self._last: tuple[PeerMessage, bytes] | None = None
-        self._refusals: set[str] = set()
 
     async def start(self, inputs: Inputs) -> None:
         """Listen, and dial every peer for as long as this runs; what comes goes to `inputs`.
@@ -95,28 +76,57 @@ class PeerTransport:
         Raises OSError if the address is taken.
         """
         loop = asyncio.get_running_loop()
-        host, port = self.config.listen_peer
-        self._server = await loop.create_server(lambda: _Incoming(self, inputs), host, port)
-        self._dialling = [
-            loop.create_task(self._dial_for_ever(peer, link)) for peer, link in self._links.items()
-        ]
+        host, port = self._config.listen_peer
+        door = self._door = Door(
+            self._desk,
+            inputs,
+            StrangersTold(self._log),
+            self._patience,
+            self._config.frame_bytes_max,
+            lambda peer: self._links[peer].redial(),
+        )
+        self._server = await loop.create_server(lambda: Incoming(door), host, port)
+        for link in self._links.values():
+            link.start()
+        self._watching = loop.create_task(self._watch_for_ever(door))
 
     async def stop(self) -> None:
-        for task in self._dialling:
-            task.cancel()
-        await asyncio.gather(*self._dialling, return_exceptions=True)
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         for link in self._links.values():
-            if link.transport is not None:
-                link.transport.close()
+            await link.stop()
         if self._server is not None:
             self._server.close()
-        for incoming in list(self._accepted):
-            incoming.close()
+        if self._door is not None:
+            self._door.close()
+
+    # -- what is known of the peers ---------------------------------------------------------
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """They end by `stop` only."""
+        watching = [] if self._watching is None else [self._watching]
+        return watching + [link.task for link in self._links.values() if link.task is not None]
 
     def connected(self, peer: NodeId) -> bool:
-        """Whether messages to `peer` leave at all."""
+        """Whether messages to `peer` leave, on a link on which it was heard lately."""
         link = self._links.get(peer)
         return link is not None and link.transport is not None
+
+    def word(self, peer: NodeId) -> str:
+        """ "up", or since when there is no link to `peer`, and why."""
+        link = self._links.get(peer)
+        return "" if link is None else link.told.word(self._loop.time())
+
+    def silent_s(self, peer: NodeId) -> float | None:
+        """For how long nothing was heard of `peer`; None if it never was."""
+        link = self._links.get(peer)
+        if link is None or self._door is None:
+            return None
+        times = (link.told.heard_s, self._door.heard_s(peer))
+        heard_s = max((time_s for time_s in times if time_s is not None), default=None)
+        return None if heard_s is None else self._loop.time() - heard_s
 
     def dropped(self) -> int:
         """How many messages were dropped because a link was full."""
@@ -133,229 +143,47 @@ class PeerTransport:
         if self._last is None or self._last[0] is not message:
             # A broadcast is the same object again: it is encoded once.
             self._last = (message, encode_frame(message))
-        link.outbox.append(self._last[1])
+        link.queue(self._last[1])
 
     def flush(self) -> None:
         """Hand what was queued to the sockets: one write for each peer."""
         self._last = None
         for link in self._links.values():
-            if not link.outbox:
-                continue
-            # uvloop raises on a closed transport, which `transport` may be for one more turn.
-            if link.transport is not None and not link.transport.is_closing():
-                if link.transport.get_write_buffer_size() > self.config.peer_buffer_bytes_max:
-                    link.dropped += len(link.outbox)
-                else:
-                    link.transport.write(b"".join(link.outbox))
-            link.outbox.clear()
+            link.flush()
 
-    # -- dialling ---------------------------------------------------------------------------
+    # -- watching ---------------------------------------------------------------------------
 
-    async def _dial_for_ever(self, peer: NodeId, link: _Link) -> None:
-        pause_s = BACK_OFF_S[0]
+    async def _watch_for_ever(self, door: Door) -> None:
+        loop, period_s = asyncio.get_running_loop(), self._patience.ping_s
+        looked_s = loop.time()
         while True:
-            try:
-                if await self._dial_once(peer, link):
-                    pause_s = BACK_OFF_S[0]
-            except (OSError, TimeoutError):
-                pass
-            except (FrameError, HandshakeRefused) as error:
-                self.refused(peer, str(error), link)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, BACK_OFF_S[1])
+            await asyncio.sleep(period_s)
+            now_s = loop.time()
+            if now_s - looked_s > self._patience.silence_s / 2:
+                # This program was stopped, or busy: what came meanwhile is not read yet.
+                door.excuse(now_s)
+                for link in self._links.values():
+                    link.excuse(now_s)
+            looked_s = now_s
+            door.watch(now_s)
+            for link in self._links.values():
+                link.watch(now_s)
 
-    async def _dial_once(self, peer: NodeId, link: _Link) -> bool:
-        """One connection, for as long as it lasts; whether it was ever ready."""
-        loop = asyncio.get_running_loop()
-        host, port = link.address
-        outgoing = _Outgoing(self, peer)
-        async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
-            transport, _ = await loop.create_connection(lambda: outgoing, host, port)
-            try:
-                await outgoing.ready
-            except BaseException:
-                transport.abort()
-                raise
-        link.transport = transport
-        link.last_refusal = ""
-        if outgoing.shown != self.membership.hello(peer):
-            # Failing schedule otherwise: this node meets its last member while the handshake is
-            # under way, the peer never sees the complete roster, and the cluster never forms.
-            transport.close()
-        try:
-            await outgoing.closed
-        finally:
-            link.transport = None
-            link.outbox.clear()
-            transport.abort()
-        return True
+    def _reached(self, peer: NodeId) -> None:
+        assert self._door is not None
+        self._door.inputs.on_reached(peer)
 
-    def refused(self, peer: NodeId, reason: str, link: _Link | None = None) -> None:
-        """One log line for each new reason, not for each attempt."""
-        if link is not None:
-            if link.last_refusal == reason:
-                return
-            link.last_refusal = reason
-        self.log.event("link refused", peer=peer, reason=reason)
+    def _alive(self, peer: NodeId) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        link = self._links.get(peer)
+        incoming = self._door is not None and self._door.alive(peer, now_s)
+        return incoming or (link is not None and link.alive(now_s))
 
-    def refused_incoming(self, reason: str) -> None:
-        """The same for those who dial here; the memory of reasons is bounded."""
-        if reason not in self._refusals:
-            if len(self._refusals) >= REFUSALS_MAX:
-                self._refusals.clear()
-            self._refusals.add(reason)
-            self.log.event("link refused", reason=reason)
-
-    # -- handshakes -------------------------------------------------------------------------
-
-    def check(self, hello: Hello) -> NodeId:
-        """Who it is. Raises HandshakeRefused. When this node has more to show than before, it drops
-        its links, and shows it to every peer as it dials them anew."""
-        formed = self.membership.formed
-        try:
-            more_to_show = self.membership.check(hello)
-        except OSError as error:
-            # What was not saved must not count: the node stops, and answers nothing any more.
-            self._failed(f"writing identity.json failed: {error}")
-            raise HandshakeRefused("this node's disk has failed") from error
-        if more_to_show:
-            if self.membership.formed and not formed:
-                self.log.event("formed", cluster=self.membership.cluster_id)
-            asyncio.get_running_loop().call_soon(self._drop_links)
-        return hello.node
+    def _show_more(self) -> None:
+        """Every peer sees it as it is dialled anew."""
+        asyncio.get_running_loop().call_soon(self._drop_links)
 
     def _drop_links(self) -> None:
         for link in self._links.values():
             if link.transport is not None:
                 link.transport.close()
-
-    def accepted(self, incoming: "_Incoming", present: bool) -> None:
-        if present:
-            self._accepted[incoming] = None
-        else:
-            self._accepted.pop(incoming, None)
-
-    @property
-    def crowded(self) -> bool:
-        """Whether more strangers are connected than a cluster of this size can explain."""
-        return len(self._accepted) > 16 + 4 * len(self._links)
-
-    def replace_older(self, newest: "_Incoming") -> None:
-        """A peer dials anew because its old link is dead to it: close this end too."""
-        for incoming in list(self._accepted):
-            if incoming is not newest and incoming.peer == newest.peer:
-                incoming.peer = None
-                incoming.close()
-
-    def has_incoming(self, peer: NodeId) -> bool:
-        return any(incoming.peer == peer for incoming in self._accepted)
-
-
-class _Outgoing(asyncio.Protocol):
-    """The dialling side: sends Hello, expects Hello, then only sends."""
-
-    def __init__(self, owner: PeerTransport, peer: NodeId) -> None:
-        loop = asyncio.get_running_loop()
-        self._owner = owner
-        self._peer = peer
-        self._reader = FrameReader(HELLO_BYTES_MAX)
-        self.ready: asyncio.Future[None] = loop.create_future()
-        self.closed: asyncio.Future[None] = loop.create_future()
-        self.shown: Hello | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.shown = self._owner.membership.hello(self._peer)
-        cast("asyncio.Transport", transport).write(encode_frame(self.shown))
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for payload in self._reader.feed(data):
-                hello = decode_hello(payload)
-                if isinstance(hello, Refusal):
-                    self._owner.membership.refused_by[self._peer] = hello.reason
-                    raise HandshakeRefused(f"refused by node {self._peer}: {hello.reason}")
-                if self._owner.check(hello) != self._peer:
-                    raise HandshakeRefused(
-                        f"node {hello.node} answers at the address of node {self._peer}"
-                    )
-                self._owner.membership.refused_by.pop(self._peer, None)
-                if not self.ready.done():
-                    self.ready.set_result(None)
-        except (FrameError, HandshakeRefused) as error:
-            self._fail(error)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(ConnectionResetError("closed"))
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def _fail(self, error: Exception) -> None:
-        if not self.ready.done():
-            self.ready.set_exception(error)
-        elif not self.closed.done():
-            self.closed.set_result(None)
-
-
-class _Incoming(asyncio.Protocol):
-    """The accepting side: expects Hello, answers Hello or Refusal, then only receives."""
-
-    def __init__(self, owner: PeerTransport, inputs: Inputs) -> None:
-        self._owner = owner
-        self._inputs = inputs
-        self._reader = FrameReader(owner.config.frame_bytes_max)
-        self._transport: asyncio.Transport | None = None
-        self.peer: NodeId | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._owner.accepted(self, True)
-        loop = asyncio.get_running_loop()
-        if self._owner.crowded:
-            self.close()
-        self._handshake = loop.call_later(HANDSHAKE_TIMEOUT_S, self._handshake_late)
-
-    def _handshake_late(self) -> None:
-        if self.peer is None:
-            self.close()
-
-    def data_received(self, data: bytes) -> None:
-        owner = self._owner
-        if self._transport is None or self._transport.is_closing():
-            return
-        try:
-            for payload in self._reader.feed(data):
-                if self.peer is None:
-                    self._on_hello(payload)
-                elif owner.membership.formed:
-                    self._inputs.on_message(self.peer, decode_message(payload))
-        except HandshakeRefused as error:
-            owner.refused_incoming(str(error))
-            if self._transport is not None:
-                self._transport.write(encode_frame(Refusal(str(error))))
-            self.close()
-        except (FrameError, PeerError) as error:
-            owner.log.event("link dropped", peer=self.peer or "unknown", reason=error)
-            self.close()
-        else:
-            self._inputs.on_input()
-
-    def _on_hello(self, payload: bytes) -> None:
-        assert self._transport is not None
-        hello = decode_hello(payload)
-        if isinstance(hello, Refusal):
-            raise FrameError("a refusal instead of a handshake")
-        self.peer = self._owner.check(hello)
-        self._owner.replace_older(self)
-        self._handshake.cancel()
-        self._transport.write(encode_frame(self._owner.membership.hello(self.peer)))
-        self._inputs.on_link(self.peer, True)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._handshake.cancel()
-        self._owner.accepted(self, False)
-        if self.peer is not None and not self._owner.has_incoming(self.peer):
-            self._inputs.on_link(self.peer, False)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()

@@ -86,8 +86,8 @@ class Membership:
         text = repr((self.configuration, sorted(self.pinned.items())))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
-    def hello(self, to: NodeId) -> Hello:
-        """What this node shows now."""
+    def hello(self, to: NodeId, instance: str = "", silence_ms: int = 0) -> Hello:
+        """What this node shows now; `instance` and `silence_ms` are those of its process."""
         return Hello(
             PROTOCOL_VERSION,
             self.node,
@@ -97,6 +97,8 @@ class Membership:
             self.roster,
             self.formed,
             self.client_address,
+            instance,
+            silence_ms,
         )
 
     def check(self, hello: Hello) -> bool:

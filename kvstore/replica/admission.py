@@ -7,6 +7,7 @@ from kvstore.commands.commands import AsUser, Command, Compact
 from kvstore.commands.results import Result
 from kvstore.config import Config
 from kvstore.errors import Overloaded
+from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
 from kvstore.replica.metrics import Counters
 from kvstore.replica.pending import PendingReads, PendingWrites
@@ -25,6 +26,7 @@ class Admission:
     writes: PendingWrites
     reads: PendingReads
     health: Health
+    watch: DiskWatch
     clock: Clock
     counters: Counters
     wake: Wake
@@ -33,13 +35,16 @@ class Admission:
         """Replicate `command`; the future has its result once it is durable on a quorum and
         applied here, or NoQuorum, OutcomeUnknown or Stopping.
 
-        Raises Overloaded or Stopping at once: then it is certainly not applied.
+        Raises Overloaded, Stopping or WorkTooLarge at once: then it is certainly not applied.
         """
         self.health.check()
+        if self.watch.trouble:
+            raise Overloaded(self.watch.trouble)
+        work = self.state.work_of(command)
         if self.state.unwritten_bytes > self.config.overlay_bytes_max:
             raise Overloaded("the disk does not keep up with checkpoints")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.writes.add(command, future, self.clock.monotonic() + timeout_s)
+        self.writes.add(command, future, self.clock.monotonic() + timeout_s, work)
         self.wake()
         return future
 

@@ -1,22 +1,30 @@
 """What is chosen reaches the state, its results reach who waits, and digests are compared."""
 
+from collections import deque
 from collections.abc import Iterable
 
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import DigestAt
 from kvstore.replica.digests import DigestCheck
 from kvstore.replica.feed import Feed
+from kvstore.replica.log_clock import WallClocks
 from kvstore.replica.metrics import Counters
 from kvstore.replica.pending import PendingReads, PendingWrites
-from kvstore.replica.ports import PeerLinks, Wake
+from kvstore.replica.ports import Clock, PeerLinks, Wake
 from kvstore.replica.probe import Probe
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId, Slot
 from paxos.node import Node
 
+TURN_S = 0.010
+"""In one turn of the loop no further slot is begun after this long: others have work, too."""
+WAITING_SLOTS_MAX = 64
+"""So many chosen slots wait for a later turn; more are applied at once, whatever it takes."""
+
 
 class Applier:
-    """Applies chosen slots in order, and goes on behind a snapshot.
+    """Applies chosen slots in order, over several turns of the loop if need be, and goes on behind
+    a snapshot.
 
     `members` are all nodes of the cluster, this one included; digests are compared at each slot
     that `digest_slots` divides.
@@ -33,7 +41,9 @@ class Applier:
         events: EventLog,
         counters: Counters,
         probe: Probe,
+        walls: WallClocks,
         *,
+        clock: Clock,
         wake: Wake,
         members: Iterable[NodeId],
         digest_slots: int,
@@ -47,13 +57,41 @@ class Applier:
         self._events = events
         self._counters = counters
         self._probe = probe
+        self._walls = walls
+        self._clock = clock
         self._wake = wake
+        self._chosen: deque[tuple[Slot, bytes]] = deque()
+        self._until_s = 0.0
         self._peers = [member for member in members if member != node.id]
         self._digest_slots = digest_slots
         self._digests = DigestCheck(node.id, len(self._peers) + 1)
 
-    def apply(self, slot: Slot, value: bytes) -> None:
-        """Raises DivergedState if this node's state cannot be right."""
+    def begin_turn(self) -> None:
+        """A turn of the loop begins."""
+        self._until_s = self._clock.monotonic() + TURN_S
+
+    def take(self, chosen: Iterable[tuple[Slot, bytes]]) -> None:
+        """These slots, in order, are to be applied."""
+        self._chosen.extend(chosen)
+
+    def run(self) -> bool:
+        """Apply what was taken, for as long as this turn may last, and ask for another turn if
+        something is left; whether anything was applied.
+
+        Raises DivergedState if this node's state cannot be right.
+        """
+        chosen = self._chosen
+        if not chosen:
+            return False
+        while chosen:
+            self._apply(*chosen.popleft())
+            if len(chosen) <= WAITING_SLOTS_MAX and self._clock.monotonic() >= self._until_s:
+                break
+        if chosen:
+            self._wake()
+        return True
+
+    def _apply(self, slot: Slot, value: bytes) -> None:
         counters, writes = self._counters, self._writes
         applied = self._state.apply(slot, value)
         self._probe.applied(self._state, slot, value, applied)
@@ -64,10 +102,15 @@ class Applier:
         counters.slots_applied += 1
         if slot % self._digest_slots == 0:
             digest = self._state.digest
-            message = DigestAt(slot, digest)
+            message = DigestAt(slot, digest, self._walls.now_ms())
             for peer in self._peers:
                 self._links.send(peer, message)
             self.compare(self._node.id, slot, digest)
+
+    def on_digest(self, sender: NodeId, message: DigestAt) -> None:
+        """A peer's digest. Raises DivergedState."""
+        self._walls.heard(sender, message.wall_ms)
+        self.compare(sender, message.slot, message.digest)
 
     def compare(self, node: NodeId, slot: Slot, digest: bytes) -> None:
         """`node`, this one or a peer, had `digest` after `slot`. Raises DivergedState."""
@@ -81,6 +124,9 @@ class Applier:
         through = self._state.applied_through
         self._events.event("snapshot installed", through=through, revision=self._state.revision)
         self._node.restart_from_snapshot(through)
+        while self._chosen and self._chosen[0][0] <= through:
+            self._chosen.popleft()
         self._feed.reset()
+        self._writes.covered(self._state.bundle_over)
         self._reads.applied(through)
         self._wake()

@@ -17,6 +17,7 @@ from kvstore.config import Config
 from kvstore.errors import StorageFailed
 from kvstore.event_log import EventLog
 from kvstore.replica.commits import Commits
+from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
 from kvstore.replica.metrics import Counters
 from kvstore.replica.probe import Probe
@@ -28,10 +29,6 @@ from paxos.node import Node
 
 RETRY_S = 1.0
 """Pause after a checkpoint failed, on a full disk say."""
-
-OVERLAY_TIMES_MAX = 4
-"""At `overlay_bytes_max` a node refuses its own clients; a follower must go on applying, and at
-this many times the bound it stops rather than fill the memory."""
 
 COMPACT_SLACK = 0.1
 """Automatic compaction waits until this share of the history it keeps has piled up beyond it."""
@@ -87,6 +84,7 @@ class Checkpoints:
         store: StateStore,
         copies: StateCopies,
         hold: LogHold,
+        watch: DiskWatch,
         commits: Commits,
         turns: Turns,
         health: Health,
@@ -103,6 +101,7 @@ class Checkpoints:
         self._store = store
         self._copies = copies
         self._hold = hold
+        self._watch = watch
         self._commits = commits
         self._turns = turns
         self._health = health
@@ -117,6 +116,7 @@ class Checkpoints:
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._health.watch(self._task)
 
     async def stop(self) -> None:
         """A last checkpoint, so that the next start has nothing to replay, and close."""
@@ -132,13 +132,6 @@ class Checkpoints:
         self._store.close()
 
     async def _run(self) -> None:
-        try:
-            await self._run_for_ever()
-        except Exception as error:
-            self._events.defect(error)
-            self._health.fail(f"checkpointing failed: {type(error).__name__}: {error}")
-
-    async def _run_for_ever(self) -> None:
         interval_s = self._config.checkpoint_interval_s
         while True:
             await asyncio.sleep(interval_s)
@@ -162,6 +155,7 @@ class Checkpoints:
             return True
         through, housekeeping = frozen
         await self._chosen_durable()
+        self._watch.checkpoint_begins()
         try:
             await asyncio.get_running_loop().run_in_executor(
                 self._writer, lambda: self._store.write_frozen(housekeeping)
@@ -170,9 +164,9 @@ class Checkpoints:
             self._counters.checkpoint_failures += 1
             self._events.event("checkpoint failed", reason=error, retry_s=RETRY_S)
             self._store.fail(grow=isinstance(error, lmdb.MapFullError))
-            if self._store.unwritten_bytes > OVERLAY_TIMES_MAX * self._config.overlay_bytes_max:
-                self._health.fail(f"the state cannot be written, and memory is full: {error}")
             return False
+        finally:
+            self._watch.checkpoint_ends()
         self._counters.checkpoints += 1
         self._state.checkpointed(through)
         self._probe.checkpointed(through)

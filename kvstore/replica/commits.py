@@ -1,6 +1,7 @@
 """Groups of records on their way to the log's disk."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -8,18 +9,35 @@ from typing import Any
 from kvstore.errors import StorageFailed
 from kvstore.replica.health import Health
 from kvstore.replica.metrics import Counters
+from kvstore.replica.ports import Clock
 from kvstore.storage.log import LogWriter
+from paxos.messages import LogEntry
 from paxos.records import Record
 
 
 class Commits:
-    """Counts the commits under way: messages without records still wait for those before them."""
+    """Counts the commits under way: messages without records still wait for those before them.
 
-    def __init__(self, log: LogWriter, health: Health, counters: Counters) -> None:
+    `waiting_bytes` are those of their values, and `age_s` is that of the oldest.
+    """
+
+    def __init__(self, log: LogWriter, health: Health, counters: Counters, clock: Clock) -> None:
         self._log = log
         self._health = health
         self._counters = counters
-        self.under_way = 0
+        self._clock = clock
+        self._waiting: deque[tuple[float, int]] = deque()
+        self.waiting_bytes = 0
+
+    @property
+    def under_way(self) -> int:
+        """How many."""
+        return len(self._waiting)
+
+    @property
+    def age_s(self) -> float:
+        """Of the oldest one under way; 0 if there is none."""
+        return self._clock.monotonic() - self._waiting[0][0] if self._waiting else 0.0
 
     def submit(self, records: list[Record], then: Callable[[], None]) -> None:
         """Commit `records`; later, and in order of submission, call `then`."""
@@ -28,11 +46,13 @@ class Commits:
         self._submit(records, then)
 
     def _submit(self, records: list[Record], then: Callable[[], None]) -> None:
-        self.under_way += 1
+        size = sum(len(record.value) for record in records if isinstance(record, LogEntry))
+        self._waiting.append((self._clock.monotonic(), size))
+        self.waiting_bytes += size
         self._log.submit(records, partial(self._durable, then))
 
     def _durable(self, then: Callable[[], None]) -> None:
-        self.under_way -= 1
+        self.waiting_bytes -= self._waiting.popleft()[1]
         then()
 
     async def settled(self) -> None:

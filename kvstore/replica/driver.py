@@ -23,8 +23,11 @@ from kvstore.peers.frames import (
 from kvstore.peers.membership import Membership
 from kvstore.replica.applying import Applier
 from kvstore.replica.commits import Commits
+from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
+from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import Leasing
+from kvstore.replica.log_clock import LogClock
 from kvstore.replica.metrics import Counters
 from kvstore.replica.outbox import Outbox, present_leader
 from kvstore.replica.pending import PendingReads, PendingWrites
@@ -36,12 +39,13 @@ from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
 from paxos.effects import Effects
 from paxos.errors import PeerError
-from paxos.messages import AnyMessage
+from paxos.messages import Accept, AnyMessage, Fetch, Fetched, Prepare
 from paxos.node import Node
 
 
 class Driver:
-    """Owns the steps and the ticks; the links call `on_message`, `on_input` and `on_link`."""
+    """Owns the steps and the ticks; the links call `on_message`, `on_input`, `on_link` and
+    `on_reached`."""
 
     def __init__(
         self,
@@ -57,12 +61,14 @@ class Driver:
         health: Health,
         turns: Turns,
         commits: Commits,
+        watch: DiskWatch,
         *,
         applier: Applier,
         writes: PendingWrites,
         reads: PendingReads,
         outbox: Outbox,
         leasing: Leasing,
+        leader_absence: LeaderAbsence,
         source: SnapshotSource,
         sink: SnapshotSink,
     ) -> None:
@@ -78,11 +84,14 @@ class Driver:
         self._health = health
         self._turns = turns
         self._commits = commits
+        self._watch = watch
+        self._log_clock = LogClock(state, clock)
         self._applier = applier
         self._writes = writes
         self._reads = reads
         self._outbox = outbox
         self._leasing = leasing
+        self._leader_absence = leader_absence
         self._source = source
         self._sink = sink
         self._led = (node.leader, node.leader_ballot)
@@ -90,7 +99,9 @@ class Driver:
 
     def start(self) -> None:
         """Begin to tick."""
+        self._health.turned(self._clock.monotonic())
         self._ticker = asyncio.get_running_loop().create_task(self._tick_for_ever())
+        self._health.watch(self._ticker)
 
     async def stop(self) -> None:
         """The last tick is over."""
@@ -113,10 +124,10 @@ class Driver:
 
     def _dispatch(self, sender: NodeId, message: PeerMessage) -> None:
         match message:
-            case Relay(bundle):
-                self._outbox.take_relay(sender, bundle)
-            case DigestAt(slot, digest):
-                self._applier.compare(sender, slot, digest)
+            case Relay(bundle, work):
+                self._outbox.take_relay(sender, bundle, work)
+            case DigestAt():
+                self._applier.on_digest(sender, message)
             case SnapshotAsk():
                 self._source.on_ask(sender, message, self._node.acceptor.first_slot)
             case SnapshotPiece():
@@ -125,6 +136,8 @@ class Driver:
                 self._leasing.on_ask(sender, message)
             case LeaseTold():
                 self._leasing.on_told(message)
+            case Accept() | Fetched() | Prepare() if self._watch.full:
+                pass  # as if it were lost: memory must not take what the disk does not
             case _:
                 self._node.receive(sender, message)
 
@@ -135,16 +148,25 @@ class Driver:
     def on_link(self, peer: NodeId, up: bool) -> None:
         """The link from `peer` came or went."""
         if not up and self._membership.formed and not self._health.stopping:
-            self._node.suspect(peer)
+            self._health.guard(partial(self._node.suspect, peer))
+        self._turns.wake()
+
+    def on_reached(self, peer: NodeId) -> None:
+        """From now on messages to `peer` leave."""
+        if self._membership.formed and not self._health.stopping:
+            self._node.reached(peer)
         self._turns.wake()
 
     async def _tick_for_ever(self) -> None:
         while not self._health.failure:
             await asyncio.sleep(self._tick_s)
+            self._health.turned(self._clock.monotonic())
             self._health.guard(self._on_tick)
 
     def _on_tick(self) -> None:
         self._expire()
+        self._log_clock.now_ms()  # so that it counts from when this node saw the clock
+        self._watch.tick()
         if self._membership.formed:
             self._node.tick()
             self._source.tick()
@@ -152,6 +174,7 @@ class Driver:
             self._outbox.tick()
             self._leasing.tick()
             self._turns.step()
+        self._leader_absence.tick()
 
     def _expire(self) -> None:
         now_s = self._clock.monotonic()
@@ -166,18 +189,22 @@ class Driver:
         """All that the inputs since the last step ask for. `Turns` calls it."""
         if self._membership.formed and not self._health.failure:
             self._health.guard(self._step)
-            self._links.flush()
+            self._health.guard(self._links.flush)
         self._probe.stepped(self._node)
 
     def _step(self) -> None:
+        self._applier.begin_turn()
+        self._apply()
         token = self._reads.take_token()
         if token is not None:
             self._node.read(token)
         while True:
             self._leasing.step()
-            if self._node.proposer.leading:
+            if self._watch.full and self._node.leading:
+                pass
+            elif self._node.proposer.leading:
                 applied_through = self._state.applied_through
-                self._outbox.propose(self._clock_ms, self._leasing.due, applied_through)
+                self._outbox.propose(self._log_clock.now_ms, self._leasing.due, applied_through)
             elif (leader := present_leader(self._node, self._links.connected)) is not None:
                 self._outbox.relay(partial(self._links.send, leader))
             effects = self._node.take_effects()
@@ -185,10 +212,6 @@ class Driver:
                 break
             self._obey(effects)
             self._notice_leader()
-
-    def _clock_ms(self) -> int:
-        """The leader's time for a batch; replicas never let it go back."""
-        return max(self._clock.wall_ms(), self._state.clock_ms)
 
     def _notice_leader(self) -> None:
         """On a new leader everything unanswered is sent again; each is applied once."""
@@ -210,23 +233,27 @@ class Driver:
     def _obey(self, effects: Effects) -> None:
         """In the order that `paxos.effects` demands."""
         for to, message in effects.send_first:
-            self._links.send(to, message)
+            if not (isinstance(message, Fetch) and self._watch.full):
+                self._links.send(to, message)
         if effects.persist or (effects.send and self._commits.under_way):
             # Messages without records still wait for the commits before them.
             self._commits.submit(effects.persist, partial(self._durable, effects.send))
         elif effects.send:
             self._deliver(effects.send)
-        for slot, value in effects.chosen:
-            self._applier.apply(slot, value)
+        self._applier.take(effects.chosen)
+        self._apply()
         for token, slot in effects.reads:
             self._reads.ready(token, slot, self._state.applied_through)
-        if effects.chosen:
-            self._leasing.applied()
-            self._reads.applied(self._state.applied_through)
         source = effects.fetch_snapshot_from
         if source is not None and self._sink.start(source):
             have = self._state.applied_through
             self._events.event("snapshot wanted", source=source, have=have)
+
+    def _apply(self) -> None:
+        """What is chosen, as far as this turn of the loop goes."""
+        if self._applier.run():
+            self._leasing.applied()
+            self._reads.applied(self._state.applied_through)
 
     def _durable(self, send: list[tuple[NodeId, AnyMessage]]) -> None:
         """What makes the messages of `send` true is on disk."""

@@ -87,6 +87,11 @@ class Watcher:
         current = self._feed.revision
         return current if self.woken is not None else min(self.next_revision - 1, current)
 
+    @property
+    def recent(self) -> bool:
+        """Whether what comes next is still in memory, and need not be read from the history."""
+        return self._feed.holds(self.next_revision)
+
     async def next(self, revisions_max: int = REVISIONS_PER_READ) -> list[RevisionEvents]:
         """The next wanted changes, each whole, at least one; waits for it. One call at a time; a
         call that is cancelled loses nothing.
@@ -94,16 +99,27 @@ class Watcher:
         Raises RevisionCompacted if this watcher was too slow, or began too early, and Stopping
         if it was closed, or if the node stops.
         """
-        feed = self._feed
         while True:
-            feed.check(self)
-            if self.next_revision > feed.revision:
-                await feed.wait(self)
-            elif feed.holds(self.next_revision):
-                if found := feed.read(self, revisions_max):
-                    return found
-            elif found := await feed.read_history(self, revisions_max):
+            await self.ready()
+            if found := await self.take(revisions_max):
                 return found
+
+    async def ready(self) -> None:
+        """Until there are changes to look at; nothing is read yet. Who waits for its turn to send
+        them holds nothing meanwhile but its position. Raises like `next`."""
+        feed = self._feed
+        feed.check(self)
+        while self.next_revision > feed.revision:
+            await feed.wait(self)
+            feed.check(self)
+
+    async def take(self, revisions_max: int = REVISIONS_PER_READ) -> list[RevisionEvents]:
+        """The wanted ones of the next changes, once `ready`; perhaps none. Raises like `next`."""
+        feed = self._feed
+        feed.check(self)
+        if feed.holds(self.next_revision):
+            return feed.read(self, revisions_max)
+        return await feed.read_history(self, revisions_max)
 
     def close(self) -> None:
         """Nothing is kept for it any more."""
@@ -290,11 +306,11 @@ class Feed:
         change = RevisionEvents(revision, tuple(events))
         self._told_through = revision
         self._recent.append(change)
-        self._recent_bytes += _size(change)
+        self._recent_bytes += change_bytes(change)
         while (
             len(self._recent) > RECENT_REVISIONS_MAX or self._recent_bytes > RECENT_BYTES_MAX
         ) and len(self._recent) > 1:
-            self._recent_bytes -= _size(self._recent.popleft())
+            self._recent_bytes -= change_bytes(self._recent.popleft())
         for watcher in self._waiting.of(change):
             self._wake(watcher, revision)
 
@@ -318,10 +334,18 @@ def _wants(watcher: Watcher, change: RevisionEvents) -> bool:
     return change.revision >= watcher.next_revision and watcher.interest.of(change) is not None
 
 
-def _size(change: RevisionEvents) -> int:
+def change_bytes(change: RevisionEvents) -> int:
+    """About what it takes in memory."""
     size = 0
     for item, _, previous in change.events:
         size += EVENT_BYTES + len(item.key) + len(item.value)
         if previous is not None:
             size += len(previous.value)
     return size
+
+
+def event_identity(event: KeyEvent) -> tuple[object, ...]:
+    """Equal for equal events of one revision, however they were read: what was before an event may
+    be compacted for who reads it later."""
+    item = event.item
+    return item.key, item.mod_revision, item.version, event.previous is not None

@@ -16,6 +16,7 @@ class Health:
         self.stopping = False
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._fail_waiting: Callable[[KvError], None] = _nobody_waits
+        self._turned_s: float | None = None
 
     def start(self, fail_waiting: Callable[[KvError], None]) -> None:
         """From now on `fail_waiting(error)` answers everybody who waits when the node fails."""
@@ -38,7 +39,27 @@ class Health:
         if not self.failed.done():
             self.failed.set_result(reason)
 
-    def fail_by(self, error: Exception) -> None:
+    def turned(self, now_s: float) -> None:
+        """The ticker is at work."""
+        self._turned_s = now_s
+
+    def turned_s_ago(self, now_s: float) -> float:
+        """How long ago the ticker was last at work; 0 before the start."""
+        return 0.0 if self._turned_s is None else now_s - self._turned_s
+
+    def watch(self, task: "asyncio.Task[None]") -> None:
+        """A part that runs as long as the node does: if `task` ends by an error, so does the node.
+
+        Failing schedule otherwise: the ticker dies of a log that cannot be written, and the node
+        neither leads nor follows for ever, while its process answers that it is well.
+        """
+        task.add_done_callback(self._part_ended)
+
+    def _part_ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail_by(error)
+
+    def fail_by(self, error: BaseException) -> None:
         """A state that cannot be, or a bug: the node's memory is not to be trusted."""
         self._events.defect(error)
         self.fail(f"{type(error).__name__}: {error}")

@@ -4,7 +4,7 @@ A new leader starts all of them in full, so a lease may last longer than promise
 changes, and never shorter. Time is the leader's monotonic clock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 
 _ENDED_MAX = 1000
@@ -61,11 +61,20 @@ class LeaseTimers:
         deadline_s = self._deadline_s.get(lease)
         return None if deadline_s is None else (self._ttl_s[lease], max(0.0, deadline_s - now_s))
 
-    def due(self, now_s: float, leases_max: int) -> tuple[int, ...]:
-        """Leases whose time is up; the caller proposes their end, and they are not due again."""
+    def due(
+        self,
+        now_s: float,
+        leases_max: int,
+        keys_of: Callable[[int], int] = lambda lease: 0,
+        keys_max: int = 1,
+    ) -> tuple[int, ...]:
+        """Leases whose time is up; the caller proposes their end, and they are not due again.
+
+        No more once those found hold `keys_max` keys by `keys_of`: the others come the next time.
+        """
         found: list[int] = []
-        heap = self._heap
-        while heap and heap[0][0] <= now_s and len(found) < leases_max:
+        heap, keys = self._heap, 0
+        while heap and heap[0][0] <= now_s and len(found) < leases_max and keys < keys_max:
             _, lease = heappop(heap)
             deadline_s = self._deadline_s.get(lease)
             if deadline_s is None:
@@ -75,6 +84,7 @@ class LeaseTimers:
             else:
                 del self._deadline_s[lease]
                 found.append(lease)
+                keys += keys_of(lease)
         return tuple(found)
 
     def _rebuild(self) -> None:

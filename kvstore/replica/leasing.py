@@ -26,6 +26,8 @@ from paxos.ballot import ZERO, Ballot, NodeId, Slot
 
 EXPIRED_MAX = 1000
 """Leases that end with one batch; more follow with the next."""
+EXPIRED_KEYS_MAX = 10_000
+"""No more leases end with a batch once those that do hold so many keys."""
 ASKS_MAX = 1000
 """Leases in one message."""
 UNDER_WAY_MAX = 4
@@ -51,6 +53,9 @@ class AppliedLeases(Protocol):
 
     def all(self) -> Iterator[LeaseTtl]:
         """(lease, seconds granted) of each."""
+
+    def count(self, lease: int) -> int:
+        """How many keys it holds."""
 
 
 class LeaseState(Protocol):
@@ -207,7 +212,8 @@ class Leasing:
         An empty batch is needed once, so that everybody hears of this leader's ballot.
         """
         if self.timers.running:
-            return self.timers.due(self._clock.monotonic(), EXPIRED_MAX) or None
+            now_s, keys_of = self._clock.monotonic(), self._state.leases.count
+            return self.timers.due(now_s, EXPIRED_MAX, keys_of, EXPIRED_KEYS_MAX) or None
         ballot = self._node.own_ballot
         if self._announced_in == ballot or not self._knows_all or not self._announcement_wanted:
             return None

@@ -28,9 +28,15 @@ class Counters:
 class Metrics(Collector):
     """A registry of its own: the process, the counters, and gauges computed on demand."""
 
-    def __init__(self, counters: Counters, gauges: Callable[[], dict[str, float]]) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        gauges: Callable[[], dict[str, float]],
+        peers: Callable[[], dict[int, tuple[bool, float]]],
+    ) -> None:
         self.counters = counters
         self._gauges = gauges
+        self._peers = peers
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -45,6 +51,14 @@ class Metrics(Collector):
             yield CounterMetricFamily(name, text, value=getattr(self.counters, field.name))
         for name, value in self._gauges().items():
             yield GaugeMetricFamily(f"kvstore_{name}", name.replace("_", " "), value=value)
+        up = GaugeMetricFamily("kvstore_peer_up", "1: there is a link to it", labels=["peer"])
+        silent = GaugeMetricFamily(
+            "kvstore_peer_silent_seconds", "since it was heard last", labels=["peer"]
+        )
+        for peer, (connected, silent_s) in self._peers().items():
+            up.add_metric([str(peer)], float(connected))
+            silent.add_metric([str(peer)], silent_s)
+        yield from (up, silent)
 
     def describe(self) -> Iterator[Metric]:
         """Nothing beforehand: gauges need a running replica."""

@@ -16,10 +16,13 @@ from kvstore.replica.admission import Admission
 from kvstore.replica.applying import Applier
 from kvstore.replica.checkpoints import Checkpoints, StateCopies
 from kvstore.replica.commits import Commits
+from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.driver import Driver
 from kvstore.replica.feed import Feed
 from kvstore.replica.health import Health
+from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import Leasing
+from kvstore.replica.log_clock import WallClocks
 from kvstore.replica.machine import Machine
 from kvstore.replica.metrics import Counters, Metrics
 from kvstore.replica.outbox import Outbox
@@ -84,7 +87,10 @@ class _Ground:
     health: Health
     transport: PeerTransport
     commits: Commits
+    watch: DiskWatch
+    walls: WallClocks
     feed: Feed
+    leader_absence: LeaderAbsence
     writes: PendingWrites
     reads: PendingReads
 
@@ -92,9 +98,17 @@ class _Ground:
 def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) -> _Ground:
     counters, health = Counters(), Health(events)
     transport = PeerTransport(
-        config, opened.membership, events, sent=machine.probe.sent, failed=health.fail
+        config,
+        opened.membership,
+        events,
+        f"{machine.randomness.getrandbits(64):016x}",
+        sent=machine.probe.sent,
+        failed=health.fail,
     )
-    commits = Commits(machine.log_writer(opened.log, health.log_failed), health, counters)
+    commits = Commits(
+        machine.log_writer(opened.log, health.log_failed), health, counters, machine.clock
+    )
+    watch = DiskWatch(config, opened.node, opened.state, commits, machine.clock, events)
     writes = PendingWrites(
         origin=config.node_id,
         start=opened.node.config.start,
@@ -117,7 +131,12 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         health=health,
         transport=transport,
         commits=commits,
+        watch=watch,
+        walls=WallClocks(machine.clock, events),
         feed=Feed(opened.state),
+        leader_absence=LeaderAbsence(
+            opened.node, events, election_ticks=config.election_ticks, tick_s=config.tick_s
+        ),
         writes=writes,
         reads=PendingReads(config.pending_requests_max),
     )
@@ -133,7 +152,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
     source = _source(ground, copies)
     checkpoints = _checkpoints(ground, copies, source, admission, applier)
     sink = _sink(ground, checkpoints)
-    view = _view(ground)
+    view = _view(ground, sink)
     return Parts(
         config=config,
         data_dir=opened.data_dir,
@@ -149,6 +168,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         reads=ground.reads,
         leasing=leasing,
         feed=ground.feed,
+        leader_absence=ground.leader_absence,
         commits=ground.commits,
         transport=ground.transport,
         copies=copies,
@@ -157,7 +177,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         sink=sink,
         driver=_driver(ground, applier, leasing, source, sink),
         view=view,
-        metrics=Metrics(ground.counters, view.gauges),
+        metrics=Metrics(ground.counters, view.gauges, view.peers),
     )
 
 
@@ -169,6 +189,7 @@ def _admission(ground: _Ground) -> Admission:
         writes=ground.writes,
         reads=ground.reads,
         health=ground.health,
+        watch=ground.watch,
         clock=ground.clock,
         counters=ground.counters,
         wake=ground.turns.wake,
@@ -201,6 +222,8 @@ def _applier(ground: _Ground) -> Applier:
         ground.events,
         ground.counters,
         ground.probe,
+        ground.walls,
+        clock=ground.clock,
         wake=ground.turns.wake,
         members=ground.config.members,
         digest_slots=ground.config.digest_slots,
@@ -226,6 +249,7 @@ def _source(ground: _Ground, copies: StateCopies) -> SnapshotSource:
         _send_now(ground.transport),
         ground.events,
         piece_bytes=config.snapshot_piece_bytes,
+        progress=ground.node.progress_of,
         disk=ground.disk,
     )
 
@@ -254,6 +278,7 @@ def _checkpoints(
         ground.store,
         copies,
         source,
+        ground.watch,
         ground.commits,
         ground.turns,
         ground.health,
@@ -288,24 +313,31 @@ def _driver(
         ground.health,
         ground.turns,
         ground.commits,
+        ground.watch,
         applier=applier,
         writes=ground.writes,
         reads=ground.reads,
         outbox=outbox,
         leasing=leasing,
+        leader_absence=ground.leader_absence,
         source=source,
         sink=sink,
     )
 
 
-def _view(ground: _Ground) -> ReplicaView:
+def _view(ground: _Ground, sink: SnapshotSink) -> ReplicaView:
     return ReplicaView(
         node=ground.node,
         state=ground.state,
         membership=ground.membership,
         addresses=ground.config.members,
         links=ground.transport,
+        clock=ground.clock,
+        events=ground.events,
         health=ground.health,
+        watch=ground.watch,
         writes=ground.writes,
         reads=ground.reads,
+        walls=ground.walls,
+        why_behind=lambda: sink.why_behind,
     )

@@ -11,9 +11,10 @@ import msgspec
 
 from kvstore.commands.batches import Batch
 from kvstore.commands.binary import decode_bundle, encode
+from kvstore.commands.sound import UnsoundCommand, check_sound
 from kvstore.peers.frames import Relay
 from kvstore.replica.metrics import Counters
-from kvstore.replica.pending import PendingWrites, Sealed
+from kvstore.replica.pending import WORK_MAX, PendingWrites, Sealed
 from paxos.ballot import ZERO, NodeId, Slot
 from paxos.errors import PeerError
 from paxos.node import Node
@@ -42,25 +43,31 @@ class Outbox:
         self._counters = counters
         self._batch_bytes_max = batch_bytes_max
         self._relayed_bytes_max = relayed_bytes_max
-        self._relayed: deque[bytes] = deque()
+        self._relayed: deque[tuple[bytes, int]] = deque()
         self._relayed_bytes = 0
         self._unsent: deque[Sealed] = deque()
         self._tick = 0
 
-    def take_relay(self, sender: NodeId, bundle: bytes) -> None:
+    def take_relay(self, sender: NodeId, bundle: bytes, work: int = 0) -> None:
         """A follower's bundle; dropped at the bound, or if this node does not lead.
 
-        Raises PeerError if it is not one: once chosen, it would stop every replica.
+        Raises PeerError if it is not one, or holds what no door for clients lets in: once chosen,
+        it would stop every replica.
         """
         fits = self._relayed_bytes + len(bundle) <= self._relayed_bytes_max
         if fits and self._node.proposer.leading:
             try:
-                origin = decode_bundle(bundle).origin
-            except msgspec.DecodeError as error:
+                decoded = decode_bundle(bundle)
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise PeerError(f"node {sender} relays what is no bundle: {error}") from None
-            if origin != sender:
-                raise PeerError(f"node {sender} relays a bundle of node {origin}")
-            self._relayed.append(bundle)
+            if decoded.origin != sender:
+                raise PeerError(f"node {sender} relays a bundle of node {decoded.origin}")
+            try:
+                for command in decoded.commands:
+                    check_sound(command)
+            except UnsoundCommand as error:
+                raise PeerError(f"node {sender} relays what no client may ask: {error}") from None
+            self._relayed.append((bundle, work))
             self._relayed_bytes += len(bundle)
 
     def propose(
@@ -86,7 +93,7 @@ class Outbox:
         while self._unsent or (writes.open and len(writes.sealed) < RELAYS_MAX):
             sealed = self._next_sealed()
             if sealed is not None:
-                send(Relay(sealed.encoded))
+                send(Relay(sealed.encoded, sealed.work))
                 self._counters.bundles_relayed += 1
 
     def leader_changed(self) -> None:
@@ -110,21 +117,23 @@ class Outbox:
                 self._unsent.append(sealed)
 
     def _take_bundles(self) -> list[bytes]:
-        """What goes into the next slot, relayed bundles and own ones, up to a batch's size."""
+        """What goes into the next slot, relayed bundles and own ones, up to a batch's size, and
+        until applying it costs enough."""
         bundles: list[bytes] = []
-        size = 0
-        while size < self._batch_bytes_max:
+        size = total = 0
+        while size < self._batch_bytes_max and total < WORK_MAX:
             if self._relayed:
-                encoded = self._relayed.popleft()
+                encoded, work = self._relayed.popleft()
                 self._relayed_bytes -= len(encoded)
             elif (sealed := self._next_sealed()) is not None:
-                encoded = sealed.encoded
+                encoded, work = sealed.encoded, sealed.work
             elif not self._unsent and not self._writes.open:
                 break
             else:
                 continue
             bundles.append(encoded)
             size += len(encoded)
+            total += work
         return bundles
 
     def _next_sealed(self) -> Sealed | None:

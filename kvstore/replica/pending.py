@@ -7,18 +7,22 @@ applied; afterwards nobody knows.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kvstore.commands.batches import Bundle
 from kvstore.commands.binary import encode
 from kvstore.commands.commands import AsUser, Command, Once, Put
-from kvstore.commands.operations import Transaction
 from kvstore.commands.results import Result
 from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded
 from paxos.ballot import ZERO, Ballot
 
 _NOT_SENT = "no leader could reach a quorum in time; nothing was written"
+_COVERED = "the write was applied while this node caught up by a snapshot; its result is not known"
 _UNKNOWN = "not answered in time; the write may have been applied, or may yet be"
+
+WORK_MAX = 10_000
+"""Keys that the commands of one bundle look at, or one command that alone may look at more."""
 
 COMMAND_BYTES = 64
 """What a command costs beside its key and value."""
@@ -30,28 +34,34 @@ class _Request:
     future: "asyncio.Future[Result]"
     deadline_s: float
     size: int
+    work: int
 
 
 @dataclass(slots=True)
 class Sealed:
-    """A numbered bundle. `sent_in` is the leader's ballot it was last sent under, ZERO if never."""
+    """A numbered bundle. `work` is about how many keys applying it looks at; `sent_in` is the
+    leader's ballot it was last sent under, ZERO if never."""
 
     number: int
     encoded: bytes
     requests: list[_Request]
+    work: int
     sent_in: Ballot = ZERO
     sent_tick: int = 0
 
 
 def command_bytes(command: Command) -> int:
-    """About what `command` takes in a slot."""
-    inner = command.command if isinstance(command, AsUser) else command
-    inner = inner.command if isinstance(inner, Once) else inner
+    """What `command` takes in a slot, or a little more: whatever it carries counts."""
+    size, inner = COMMAND_BYTES, command
+    if isinstance(inner, AsUser):
+        size += len(inner.user.encode())
+        inner = inner.command
+    if isinstance(inner, Once):
+        size += len(inner.idempotency_key)
+        inner = inner.command
     if isinstance(inner, Put):
-        return len(inner.key) + len(inner.value) + COMMAND_BYTES
-    if isinstance(inner, Transaction):
-        return len(encode(inner)) + COMMAND_BYTES
-    return 2 * COMMAND_BYTES
+        return size + len(inner.key) + len(inner.value)
+    return size + len(encode(inner))
 
 
 @dataclass(slots=True)
@@ -72,8 +82,15 @@ class PendingWrites:
     bytes: int = 0
     _next_number: int = 1
 
-    def add(self, command: Command, future: "asyncio.Future[Result]", deadline_s: float) -> None:
-        """Join the open bundle. Raises Overloaded at a bound."""
+    def add(
+        self,
+        command: Command,
+        future: "asyncio.Future[Result]",
+        deadline_s: float,
+        work: int = 1,
+    ) -> None:
+        """Join the open bundle; applying the command looks at about `work` keys. Raises Overloaded
+        at a bound."""
         size = command_bytes(command)
         if self.requests >= self.requests_max or self.bytes + size > self.bytes_max:
             raise Overloaded(
@@ -81,24 +98,31 @@ class PendingWrites:
             )
         self.requests += 1
         self.bytes += size
-        self.open.append(_Request(command, future, deadline_s, size))
+        self.open.append(_Request(command, future, deadline_s, size, work))
 
     def seal(self) -> Sealed | None:
-        """Number what is open, up to a bundle's size; None if nothing is."""
+        """Number what is open, up to a bundle's size and work; None if nothing is."""
         if not self.open:
             return None
         taken: list[_Request] = []
-        size = 0
-        while self.open and (not taken or size + self.open[0].size <= self.bundle_bytes_max):
+        size = work = 0
+        while self.open and (
+            not taken
+            or (
+                size + self.open[0].size <= self.bundle_bytes_max
+                and work + self.open[0].work <= WORK_MAX
+            )
+        ):
             request = self.open.popleft()
             size += request.size
+            work += request.work
             taken.append(request)
         number = self._next_number
         self._next_number += 1
         floor = min(self.sealed, default=number)
         commands = tuple(request.command for request in taken)
         bundle = Bundle(self.origin, self.start, number, floor, commands)
-        sealed = self.sealed[number] = Sealed(number, encode(bundle), taken)
+        sealed = self.sealed[number] = Sealed(number, encode(bundle), taken, work)
         return sealed
 
     def resolve(self, number: int, results: list[Result]) -> None:
@@ -110,6 +134,14 @@ class PendingWrites:
             self._forget(request)
             if not request.future.done():
                 request.future.set_result(result)
+
+    def covered(self, applied: Callable[[int, int, int], bool]) -> None:
+        """A snapshot has brought the state forward. What was `applied(origin, start, number)` by
+        it has a result that this node will never see: answer at once, and make room."""
+        for number in list(self.sealed):
+            if applied(self.origin, self.start, number):
+                for request in self.sealed.pop(number).requests:
+                    self._reject(request, OutcomeUnknown(_COVERED))
 
     def expire(self, now_s: float) -> None:
         """Answer the requests whose time is up. A bundle that nobody waits for is given up."""

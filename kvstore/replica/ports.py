@@ -30,7 +30,20 @@ class PeerLinks(Protocol):
         """Let what was queued leave."""
 
     def connected(self, peer: NodeId) -> bool:
-        """Whether messages to `peer` leave at all."""
+        """Whether messages to `peer` leave, on a link on which it was heard lately."""
+
+
+class LinkView(Protocol):
+    """What is known of the links."""
+
+    def connected(self, peer: NodeId) -> bool:
+        """Whether messages to `peer` leave, on a link on which it was heard lately."""
+
+    def word(self, peer: NodeId) -> str:
+        """ "up", or since when there is no link to `peer`, and why."""
+
+    def silent_s(self, peer: NodeId) -> float | None:
+        """For how long nothing was heard of `peer`; None if it never was."""
 
 
 class LeaderView(Protocol):
@@ -63,6 +76,19 @@ class LeaderView(Protocol):
     @property
     def serves_reads(self) -> bool:
         """As leader: whether everything that earlier leaders got chosen is chosen here too."""
+
+
+class StandsForElection(Protocol):
+    """The consensus node as far as it can be kept from leading."""
+
+    fit_to_lead: bool
+
+    @property
+    def leading(self) -> bool:
+        """Whether this node leads."""
+
+    def hand_over(self, to: NodeId | None = None) -> NodeId | None:
+        """As leader, make another member lead; who was asked to."""
 
 
 Wake = Callable[[], None]

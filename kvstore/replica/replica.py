@@ -23,6 +23,7 @@ from kvstore.replica.commits import Commits
 from kvstore.replica.driver import Driver
 from kvstore.replica.feed import Feed
 from kvstore.replica.health import Health
+from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import Leasing
 from kvstore.replica.metrics import Metrics
 from kvstore.replica.pending import PendingReads, PendingWrites
@@ -54,6 +55,7 @@ class Parts:
     reads: PendingReads
     leasing: Leasing
     feed: Feed
+    leader_absence: LeaderAbsence
     commits: Commits
     transport: PeerTransport
     copies: StateCopies
@@ -74,11 +76,19 @@ class Replica:
         self._admission = parts.admission
         self.config = parts.config
         self.node = parts.node
-        self.state = parts.state
         self.membership = parts.membership
         self.leasing = parts.leasing
         self.feed = parts.feed
+        self.leader_absence = parts.leader_absence
         self.metrics = parts.metrics
+
+    @property
+    def state(self) -> StateMachine:
+        """What is applied here now. Raises Stopping once this node has failed: it may have been in
+        the middle of a batch."""
+        if self._health.failure:
+            self._health.check()
+        return self._parts.state
 
     # -- requests ---------------------------------------------------------------------------
 
@@ -173,6 +183,10 @@ class Replica:
         """Stop serving at once, and say why. Nothing is acknowledged from here on."""
         self._health.fail(reason)
 
+    def fail_by(self, error: BaseException) -> None:
+        """The same, by an error that nobody foresaw."""
+        self._health.fail_by(error)
+
     async def wait_failed(self) -> str:
         """Complete with the reason once this node had to stop by itself."""
         return await asyncio.shield(self._health.failed)
@@ -183,6 +197,8 @@ class Replica:
         parts.health.start(self._fail_waiting)
         parts.turns.start(parts.driver.step)
         await parts.transport.start(parts.driver)
+        for task in parts.transport.tasks:
+            parts.health.watch(task)
         parts.driver.start()
         parts.checkpoints.start()
 

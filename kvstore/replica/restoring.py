@@ -1,14 +1,19 @@
 """What a data directory holds at a start, and where its log and its state meet."""
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvstore.config import Config
+import lmdb
+import msgspec
+
+from kvstore.config import Config, format_address
 from kvstore.errors import StorageError
 from kvstore.peers.membership import Membership, configuration
 from kvstore.replica.machine import Machine
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
+from kvstore.storage.environment import damaged
 from kvstore.storage.log import LogStore
 from kvstore.storage.state import StateStore
 from paxos.marks import Marks
@@ -41,7 +46,10 @@ def open_directory(config: Config, machine: Machine) -> Opened:
     try:
         log = LogStore(data_dir.log_path, machine.disk)
         store = StateStore(data_dir.state_path, machine.disk)
-        state = StateMachine(store)
+        try:
+            state = StateMachine(store)
+        except (lmdb.Error, msgspec.MsgspecError, struct.error, ValueError) as error:
+            raise damaged(data_dir.state_path, str(error)) from error
         restored = reconcile(log, state.applied_through)
         for entry in restored.entries:
             if state.applied_through < entry.slot <= restored.chosen_through:
@@ -57,12 +65,11 @@ def open_directory(config: Config, machine: Machine) -> Opened:
 
 def _membership(config: Config, data_dir: DataDir) -> Membership:
     identity = data_dir.identity
-    host, port = config.listen_client
     return Membership(
         node=config.node_id,
         incarnation=identity.incarnation,
         quorums=config.quorums(),
-        client_address=f"http://{host}:{port}",
+        client_address=f"http://{format_address(config.listen_client)}",
         pinned=identity.pinned,
         formed=identity.formed,
         save=data_dir.set_members,

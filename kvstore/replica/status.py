@@ -1,15 +1,19 @@
 """What a node says of itself and of the cluster, as far as it knows."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
-from kvstore.config import Address
+from kvstore.config import Address, format_address
+from kvstore.event_log import EventLog
 from kvstore.peers.membership import Membership
+from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
+from kvstore.replica.log_clock import WallClocks
 from kvstore.replica.pending import PendingReads, PendingWrites
-from kvstore.replica.ports import PeerLinks
+from kvstore.replica.ports import Clock, LinkView
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
 from paxos.node import Node, Role
@@ -25,10 +29,14 @@ class MemberStatus(msgspec.Struct, frozen=True):
     connected: bool
     chosen_through: int | None
     lag: int | None
+    link: str = ""
+    """"up", or since when there is no link to it, and why; "" for the node itself."""
+    silent_s: float | None = None
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
-    """One node's view. `ready` means: it can serve linearizable requests; if not, `reason`."""
+    """One node's view. `ready` means: it can serve linearizable requests; if not, `reason`.
+    `stalled` names what of the process does no longer turn, "" if all does."""
 
     id: int
     role: str
@@ -47,21 +55,34 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     cluster_id: str
     incarnation: str
     members: tuple[MemberStatus, ...]
+    stalled: str = ""
+
+
+STALLED_S = 10.0
+"""A ticker that was not at work for so long is not at work."""
+HANGING_S = 60.0
+"""The thread of the log is not at work if one commit takes so long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaView:
     """Looks at the parts of one replica, and changes nothing. `addresses` are the peer addresses of
-    all members."""
+    all members; `why_behind()` says why the log alone does not bring it up to date, "" if it does.
+    """
 
     node: Node
     state: StateMachine
     membership: Membership
     addresses: Mapping[NodeId, Address]
-    links: PeerLinks
+    links: LinkView
+    clock: Clock
+    events: EventLog
     health: Health
+    watch: DiskWatch
     writes: PendingWrites
     reads: PendingReads
+    walls: WallClocks
+    why_behind: Callable[[], str]
 
     def status(self) -> ReplicaStatus:
         """A consistent picture, taken between two steps."""
@@ -85,6 +106,7 @@ class ReplicaView:
             cluster_id=self.membership.cluster_id,
             incarnation=self.membership.incarnation,
             members=tuple(self._member(member) for member in sorted(self.addresses)),
+            stalled=self.why_stalled(),
         )
 
     def why_not_ready(self) -> str:
@@ -92,22 +114,47 @@ class ReplicaView:
         node, membership = self.node, self.membership
         if self.health.failure:
             return f"failed: {self.health.failure}"
+        if self.watch.trouble:
+            return self.watch.trouble
         if not membership.formed:
-            missing = sorted(membership.quorums.members - membership.agreed)
-            reason = f"the cluster has not formed yet: waiting for nodes {missing}"
-            return "; ".join([reason, *membership.refused_by.values()])
+            return f"the cluster has not formed yet: waiting for {self._missing()}"
         if node.leader is None:
             return "; ".join(["no leader is known", *membership.refused_by.values()])
         if node.role is Role.LEADER and not node.serves_reads:
             return "leading, and not yet through with what earlier leaders left"
         if node.leader != node.id and not self.links.connected(node.leader):
             return f"no link to the leader, node {node.leader}"
+        return self.why_behind()
+
+    def why_stalled(self) -> str:
+        """A sentence for /healthz; "" if the loop and its threads turn."""
+        if self.health.failure:
+            return f"failed: {self.health.failure}"
+        if (silent_s := self.health.turned_s_ago(self.clock.monotonic())) > STALLED_S:
+            return f"the ticker was last at work {silent_s:.0f} s ago"
+        if (age_s := self.watch.commit_age_s) > HANGING_S:
+            return f"a commit of the log is under way for {age_s:.0f} s"
         return ""
+
+    def _missing(self) -> str:
+        """Who keeps the cluster from forming, and why."""
+        membership = self.membership
+        told = []
+        for peer in sorted(membership.quorums.members - membership.agreed - {membership.node}):
+            if reason := membership.refused_by.get(peer):
+                why = f"refuses this node: {reason}"
+            elif peer in membership.pinned:
+                why = "met, it has not met all yet"
+                if not self.links.connected(peer):
+                    why = f"met, and {self.links.word(peer)}"
+            else:
+                why = self.links.word(peer)
+            told.append(f"node {peer} ({why})")
+        return ", ".join(told)
 
     def _member(self, member: NodeId) -> MemberStatus:
         node = self.node
         own = member == node.id
-        host, port = self.addresses[member]
         leading = node.role is Role.LEADER
         chosen = node.chosen_through if own else node.progress.get(member) if leading else None
         lag: int | None = None
@@ -121,13 +168,24 @@ class ReplicaView:
             role = str(Role.FOLLOWER) if node.leader is not None else None
         return MemberStatus(
             id=member,
-            peer_address=f"{host}:{port}",
+            peer_address=format_address(self.addresses[member]),
             client_address=self.membership.client_addresses.get(member),
             role=role,
             connected=own or self.links.connected(member),
             chosen_through=chosen,
             lag=lag,
+            link="" if own else self.links.word(member),
+            silent_s=None if own else self.links.silent_s(member),
         )
+
+    def peers(self) -> dict[NodeId, tuple[bool, float]]:
+        """Of each peer: whether there is a link to it, and for how many seconds nothing was heard
+        (infinite: never)."""
+        told = {}
+        for peer in sorted(set(self.addresses) - {self.node.id}):
+            silent_s = self.links.silent_s(peer)
+            told[peer] = (self.links.connected(peer), math.inf if silent_s is None else silent_s)
+        return told
 
     def gauges(self) -> dict[str, float]:
         """The numbers for /metrics; names get the prefix `kvstore_`."""
@@ -145,6 +203,12 @@ class ReplicaView:
             "writes_waiting": float(self.writes.requests),
             "reads_waiting": float(self.reads.reads),
             "overlay_bytes": float(state.unwritten_bytes),
+            "log_commit_age_seconds": self.watch.commit_age_s,
+            "log_waiting_bytes": float(self.watch.waiting_bytes),
+            "checkpoint_age_seconds": self.watch.checkpoint_age_s,
+            "clock_difference_seconds": self.walls.difference_s,
+            "log_lines_dropped": float(self.events.dropped),
+            "snapshot_needed": float(bool(self.why_behind())),
             "revision": float(state.revision),
             "compacted_revision": float(state.compacted_revision),
         }

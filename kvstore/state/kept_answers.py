@@ -9,7 +9,8 @@ import struct
 
 from kvstore.commands.binary import decode_result, encode
 from kvstore.commands.commands import Once
-from kvstore.commands.results import Mismatched, Result
+from kvstore.commands.results import AnswerDropped, Mismatched, Result
+from kvstore.state.budget import ANSWER_KEPT_BYTES_MAX
 from kvstore.state.changes import Changes
 from kvstore.state.tables import CheckpointTransaction, Tables
 
@@ -38,10 +39,15 @@ class KeptAnswers:
                 return decode_result(held[_KEPT.size :])
         return None
 
-    def keep(self, once: Once, result: Result, clock_ms: int) -> None:
+    def keep(self, once: Once, result: Result, revision: int, clock_ms: int) -> None:
+        """Remember the answer; of one over the bound only that there was one, and `revision`, the
+        store's now."""
         expires_ms = clock_ms + once.ttl_ms
         key = once.idempotency_key
-        self._answers.put(key, _KEPT.pack(expires_ms, _fingerprint(once)) + encode(result))
+        answer = encode(result)
+        if len(answer) > ANSWER_KEPT_BYTES_MAX:
+            answer = encode(AnswerDropped(revision))
+        self._answers.put(key, _KEPT.pack(expires_ms, _fingerprint(once)) + answer)
         self._expiry.put(_EXPIRES_MS.pack(expires_ms) + key, b"")
         self._changes.answer_kept(key)
 

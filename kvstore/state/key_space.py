@@ -7,6 +7,7 @@ It takes one revision, in which its parts are numbered.
 from collections.abc import Callable
 
 from kvstore.commands.operations import KeyValue
+from kvstore.state.budget import LEASE_KEYS_MAX
 from kvstore.state.changes import Changes
 from kvstore.state.lease_table import LeaseTable
 from kvstore.state.mvcc import KeyEvent, KeyPut, Mvcc, key_value, lease_of
@@ -29,6 +30,14 @@ class Keyspace:
         """The store's, as reads inside a change see it: the new one after its first write."""
         return self.mvcc.revision + (1 if self._writes else 0)
 
+    def lease_has_room(self, lease: int, key: bytes) -> bool:
+        """Whether `key` may be put on `lease`: it is there already, or the lease holds fewer keys
+        than it may."""
+        if self.leases.count(lease) < LEASE_KEYS_MAX:
+            return True
+        record = self.mvcc.record(key)
+        return record is not None and lease_of(record) == lease
+
     def put(self, key: bytes, value: bytes, lease: int) -> KeyPut:
         """Put a key; it leaves the lease it was on, if that is another."""
         mvcc = self.mvcc
@@ -50,19 +59,23 @@ class Keyspace:
 
     def delete(self, key: bytes) -> bytes | None:
         """Delete a key; the record that was there, or None."""
+        record = self.mvcc.record(key)
+        if record is not None:
+            self.delete_record(key, record)
+        return record
+
+    def delete_record(self, key: bytes, record: bytes) -> None:
+        """`delete` of a key whose record is known."""
         mvcc = self.mvcc
-        deleted = mvcc.delete(key, mvcc.revision + 1, self._writes)
-        if deleted is None:
-            return None
+        change = mvcc.delete(key, record, mvcc.revision + 1, self._writes)
         self._writes += 1
-        self._changes.key_deleted(deleted.change)
-        held_by = lease_of(deleted.previous)
+        self._changes.key_deleted(change)
+        held_by = lease_of(record)
         if held_by:
             self.leases.detach(held_by, key)
         if self.on_change is not None:
             gone = KeyValue(key, b"", 0, mvcc.revision + 1, 0, 0)
-            self._events.append(KeyEvent(gone, True, key_value(key, deleted.previous)))
-        return deleted.previous
+            self._events.append(KeyEvent(gone, True, key_value(key, record)))
 
     def end_lease(self, lease: int) -> int:
         """Delete the keys of a lease, in order, and the lease; how many keys it held."""

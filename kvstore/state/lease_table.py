@@ -19,6 +19,8 @@ LEASE_TTL_S_MAX = 9_000_000_000
 
 _ID = struct.Struct(">q")
 _GRANT = struct.Struct(">qQ")
+_PAST_ALL_KEYS = b"\xff" * 2048
+"""Longer than any key."""
 
 
 class LeaseTtl(NamedTuple):
@@ -36,6 +38,12 @@ class LeaseTable:
         self._leases = store.tables["leases"]
         self._keys = store.tables["lease_keys"]
         self.changed: list[LeaseTtl] = []
+        self._counts: dict[int, int] = {}
+        """How many keys a lease holds; counted when first asked for, and kept up from then on."""
+
+    def load(self) -> None:
+        """The tables were replaced: a snapshot was installed."""
+        self._counts.clear()
 
     def ttl_s(self, lease: int) -> int | None:
         """Seconds it was granted for, or None if there is no such lease."""
@@ -47,15 +55,32 @@ class LeaseTable:
         data = self._leases.get(_ID.pack(lease))
         return 0 if data is None else int(_GRANT.unpack(data)[1])
 
-    def all(self) -> Iterator[LeaseTtl]:
-        for key, data in self._leases.scan(b"", None):
+    def all(self, after: int | None = None) -> Iterator[LeaseTtl]:
+        """In the order of the table, in which negative ids come last; `after`: those behind it."""
+        start = b"" if after is None else _ID.pack(after) + b"\0"
+        for key, data in self._leases.scan(start, None):
             yield LeaseTtl(_ID.unpack(key)[0], _GRANT.unpack(data)[0])
 
     def keys(self, lease: int) -> list[bytes]:
         """The keys it holds, in order."""
         prefix = _ID.pack(lease)
-        end = prefix + b"\xff" * 2048  # longer than any key
-        return [key[8:] for key, _ in self._keys.scan(prefix, end)]
+        return [key[8:] for key, _ in self._keys.scan(prefix, prefix + _PAST_ALL_KEYS)]
+
+    def count(self, lease: int) -> int:
+        """How many keys it holds."""
+        found = self._counts.get(lease)
+        if found is None:
+            prefix = _ID.pack(lease)
+            found = sum(1 for _ in self._keys.scan(prefix, prefix + _PAST_ALL_KEYS))
+            self._counts[lease] = found
+        return found
+
+    def first_key(self, lease: int, start: bytes) -> bytes | None:
+        """The first of its keys from `start` on; None if there is none."""
+        prefix = _ID.pack(lease)
+        for key, _ in self._keys.scan(prefix + start, prefix + b"\xff" * 2048):
+            return key[8:]
+        return None
 
     def grant(self, lease: int, ttl_s: int, slot: Slot) -> None:
         """Begin a lease in `slot`. There must be none of that id."""
@@ -67,11 +92,18 @@ class LeaseTable:
     def end(self, lease: int) -> None:
         """Delete a lease that holds no keys any more."""
         self._leases.delete(_ID.pack(lease))
+        self._counts.pop(lease, None)
         self.changed.append(LeaseTtl(lease, 0))
         self._changes.lease_ended(lease)
 
     def attach(self, lease: int, key: bytes) -> None:
+        """It holds `key`, which it did not before."""
+        if lease in self._counts:
+            self._counts[lease] += 1
         self._keys.put(_ID.pack(lease) + key, b"")
 
     def detach(self, lease: int, key: bytes) -> None:
+        """It does not hold `key` any more."""
+        if lease in self._counts:
+            self._counts[lease] -= 1
         self._keys.delete(_ID.pack(lease) + key)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from kvstore.commands.operations import KeyValue, only
-from kvstore.errors import RevisionCompacted, RevisionInFuture
+from kvstore.errors import DivergedState, RevisionCompacted, RevisionInFuture
 from kvstore.state.tables import CheckpointTransaction, Tables
 
 _RECORD = struct.Struct(">QQQq")
@@ -30,8 +30,11 @@ _POSITION = struct.Struct(">QI")
 _CHANGE = struct.Struct(">BQ")
 _PUT, _DELETE = 0, 1
 
-PAGE_BYTES_MAX = 4 << 20
+PAGE_BYTES_MAX = 1 << 20
 """A page ends once its values reach this many bytes, however many items were asked for."""
+
+VERSIONS_IN_A_ROW = 8
+"""So many versions of one key are walked through before the wanted one is looked up."""
 
 
 class KeyEvent(NamedTuple):
@@ -52,13 +55,6 @@ class KeyPut(msgspec.Struct, frozen=True, gc=False):
     create_revision: int
     record: bytes
     previous: bytes | None
-
-
-class KeyDeletion(NamedTuple):
-    """What a deletion wrote to `history`, and the record that was there."""
-
-    change: bytes
-    previous: bytes
 
 
 class KeyPage(NamedTuple):
@@ -129,17 +125,15 @@ class Mvcc:
         self._history.put(_POSITION.pack(revision, sub), _CHANGE.pack(_PUT, superseded) + key)
         return KeyPut(version, create, record, old)
 
-    def delete(self, key: bytes, revision: int, sub: int = 0) -> KeyDeletion | None:
-        """Delete at `revision`, as part `sub` of its change; None if there is no such key."""
-        old = self._keys.get(key)
-        if old is None:
-            return None
-        superseded = _RECORD.unpack_from(old)[1]
-        self._versions.put(version_key(key, superseded), _REVISION.pack(revision) + old)
+    def delete(self, key: bytes, record: bytes, revision: int, sub: int = 0) -> bytes:
+        """Delete a key that holds `record`, at `revision`, as part `sub` of its change; what that
+        wrote to `history`."""
+        superseded = _RECORD.unpack_from(record)[1]
+        self._versions.put(version_key(key, superseded), _REVISION.pack(revision) + record)
         self._keys.delete(key)
         change = _CHANGE.pack(_DELETE, superseded) + key
         self._history.put(_POSITION.pack(revision, sub), change)
-        return KeyDeletion(change, old)
+        return change
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -161,12 +155,8 @@ class Mvcc:
         self.check_revision(revision)
         if record is not None and _RECORD.unpack_from(record)[1] <= revision:
             return key_value(key, record)
-        first, past = version_key(key, 0), version_key(key, revision + 1)
-        for _, stored in self._versions.scan(first, past, reverse=True):
-            if _REVISION.unpack_from(stored)[0] > revision:
-                return key_value(key, stored[8:])
-            return None
-        return None
+        found = self._superseded(version_key(key, 0)[:-8], revision)
+        return None if found is None else key_value(key, found)
 
     def range(
         self,
@@ -194,9 +184,9 @@ class Mvcc:
             items.append(key_value(key, record[:32] if keys_only else record))
         return KeyPage(items, False, revision or self.revision)
 
-    def current(self, start: bytes, end: bytes | None) -> list[KeyValue]:
-        """All keys with start <= key < end now, in order."""
-        return [key_value(key, record) for key, record in self.records(start, end)]
+    def record(self, key: bytes) -> bytes | None:
+        """The current record of `key`, as the tables hold it."""
+        return self._keys.get(key)
 
     def records(
         self, start: bytes, end: bytes | None, revision: int = 0, reverse: bool = False
@@ -207,26 +197,59 @@ class Mvcc:
         if revision == 0 and end == only(start):
             record = self._keys.get(start)
             return iter(() if record is None else ((start, record),))
-        current = self._keys.scan(start, end, reverse)
         if revision == 0:
-            return current
-        alive = (
-            (key, record) for key, record in current if _RECORD.unpack_from(record)[1] <= revision
+            return self._keys.scan(start, end, reverse)
+        found = self.looked_at(start, end, revision, reverse)
+        return ((key, record) for key, record, there in found if there)
+
+    def looked_at(
+        self, start: bytes, end: bytes | None, revision: int = 0, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes, bool]]:
+        """All that `records` has to look at, in the order of keys: key, record, and whether that
+        is what the key held as of `revision`. Of each key some follow each other."""
+        if revision == 0 or (end is not None and end <= start):
+            for key, record in self.records(start, end, 0, reverse):
+                yield key, record, True
+            return
+        current = (
+            (key, record, _RECORD.unpack_from(record)[1] <= revision)
+            for key, record in self._keys.scan(start, end, reverse)
         )
-        # A key is in at most one of the two: what is current was written after all its versions.
-        return merge(
-            alive, self._old(start, end, revision, reverse), key=itemgetter(0), reverse=reverse
+        # A key held at most one of them: what is current was written after all its versions.
+        yield from merge(
+            current, self._old(start, end, revision, reverse), key=itemgetter(0), reverse=reverse
         )
 
     def _old(
         self, start: bytes, end: bytes | None, revision: int, reverse: bool
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Records superseded since `revision`, as they were then."""
-        past = None if end is None else version_key(end, 0)
-        for encoded, stored in self._versions.scan(version_key(start, 0), past, reverse):
-            written = _REVISION.unpack_from(encoded, len(encoded) - 8)[0]
-            if written <= revision < _REVISION.unpack_from(stored)[0]:
-                yield _key_of_version(encoded), stored[8:]
+    ) -> Iterator[tuple[bytes, bytes, bool]]:
+        """Superseded records, as `looked_at` shows them. Of a key with many versions the one that
+        is wanted is looked up: a key that was written 100,000 times costs no more than ten."""
+        first, past = version_key(start, 0), None if end is None else version_key(end, 0)
+        while True:
+            last, steps, found = b"", 0, False
+            for encoded, stored in self._versions.scan(first, past, reverse):
+                if encoded[:-8] != last:
+                    last, steps, found = encoded[:-8], 0, False
+                elif steps == VERSIONS_IN_A_ROW:
+                    break
+                steps += 1
+                written = _REVISION.unpack_from(encoded, len(encoded) - 8)[0]
+                there = written <= revision < _REVISION.unpack_from(stored)[0]
+                found = found or there
+                yield _key_of_version(encoded), stored[8:], there
+            else:
+                return
+            if not found and (record := self._superseded(last, revision)) is not None:
+                yield _key_of_version(last + b"\0" * 8), record, True
+            first, past = (first, last) if reverse else (last + b"\xff" * 8, past)
+
+    def _superseded(self, prefix: bytes, revision: int) -> bytes | None:
+        """Of the versions below `prefix`, a `version_key` without revision, that of `revision`."""
+        first, past = prefix + _REVISION.pack(0), prefix + _REVISION.pack(revision + 1)
+        for _, stored in self._versions.scan(first, past, reverse=True):
+            return stored[8:] if _REVISION.unpack_from(stored)[0] > revision else None
+        return None
 
     def key_history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
         """Puts and deletions of `key` up to `revision` (0: now), as far as compaction left them.
@@ -254,7 +277,7 @@ class Mvcc:
             newer = item.mod_revision
             if newer <= revision:
                 yield KeyEvent(item, False, None)
-        first, past = version_key(key, 0), version_key(key, self.revision + 1)
+        first, past = version_key(key, 0), version_key(key, revision + 1)
         for _, stored in self._versions.scan(first, past, reverse=True):
             item = key_value(key, stored[8:])
             ended = _REVISION.unpack_from(stored)[0]
@@ -300,7 +323,8 @@ class Mvcc:
         if record is not None and _RECORD.unpack_from(record)[1] == revision:
             return KeyEvent(key_value(key, record), False, before)
         item = self._version(key, revision)
-        assert item is not None, "history names a version that is not there"
+        if item is None:
+            raise DivergedState(f"the history names revision {revision} of a key, and it is gone")
         return KeyEvent(item, False, before)
 
     def _version(self, key: bytes, mod_revision: int) -> KeyValue | None:

@@ -44,6 +44,12 @@ class Demand(NamedTuple):
     end: bytes | None
 
 
+class LeaseDemand(NamedTuple):
+    """WRITE on every key that a lease holds: on none if it holds none."""
+
+    lease: int
+
+
 _Ranges = tuple[list[bytes], list[bytes | None]]
 """Starts and ends of disjoint ranges that do not touch, in order."""
 
@@ -51,12 +57,13 @@ _Ranges = tuple[list[bytes], list[bytes | None]]
 class Auth:
     """The rights that the users of `accounts` have by their roles.
 
-    `keys_of(lease)` names the keys of a lease: they are written when it ends.
+    `first_key(lease, start)` names the first key of a lease from `start` on, None if there is none:
+    its keys are written when it ends.
     """
 
-    def __init__(self, accounts: Accounts, keys_of: Callable[[int], list[bytes]]) -> None:
+    def __init__(self, accounts: Accounts, first_key: Callable[[int, bytes], bytes | None]) -> None:
         self.accounts = accounts
-        self._keys_of = keys_of
+        self._first_key = first_key
         self._ranges: dict[tuple[str, Right], _Ranges] = {}
         """What (user, right) covers; worked out when first asked for."""
 
@@ -112,7 +119,7 @@ class Auth:
                 return Reason.NO_USER if by is None else self.denial(by, ())
         return self.denial(by, self._demands(command))
 
-    def denial(self, by: Caller | None, demands: Iterable[Demand]) -> Reason | None:
+    def denial(self, by: Caller | None, demands: Iterable[Demand | LeaseDemand]) -> Reason | None:
         """Why `by` may not do all that, or None if it may. `by` None is somebody who did not say
         who they are: they may do what needs no right. While authentication is off all may be done.
         """
@@ -125,7 +132,7 @@ class Auth:
             return Reason.BAD_TOKEN
         if ROOT in user.roles:
             return None
-        allowed = all(self._covers(by.user, user, demand) for demand in demands)
+        allowed = all(self._allows(by.user, user, demand) for demand in demands)
         return None if allowed else Reason.DENIED
 
     def root_refusal(self, by: Caller | None) -> Reason | None:
@@ -144,10 +151,36 @@ class Auth:
         user = self.accounts.users.get(by.user)
         return None if user is None or user.valid_from > by.auth_revision else user
 
-    def _covers(self, name: str, user: User, demand: Demand) -> bool:
-        ranges = self._ranges.get((name, demand.right))
+    def _allows(self, name: str, user: User, demand: Demand | LeaseDemand) -> bool:
+        if isinstance(demand, LeaseDemand):
+            return self._covers_lease(self._held(name, user, Right.WRITE), demand.lease)
+        return self._covers(self._held(name, user, demand.right), demand)
+
+    def _held(self, name: str, user: User, right: Right) -> _Ranges:
+        ranges = self._ranges.get((name, right))
         if ranges is None:
-            ranges = self._ranges[name, demand.right] = self._ranges_of(user, demand.right)
+            ranges = self._ranges[name, right] = self._ranges_of(user, right)
+        return ranges
+
+    def _covers_lease(self, ranges: _Ranges, lease: int) -> bool:
+        """Whether all keys of a lease lie within the ranges. From one range's end it goes to the
+        first key after it: a lease with many keys costs no more than the ranges are many."""
+        starts, ends = ranges
+        key = self._first_key(lease, b"")
+        while key is not None:
+            at = bisect_right(starts, key) - 1
+            if at < 0:
+                return False
+            end = ends[at]
+            if end is None:
+                return True
+            if key >= end:
+                return False
+            key = self._first_key(lease, end)
+        return True
+
+    @staticmethod
+    def _covers(ranges: _Ranges, demand: Demand) -> bool:
         starts, ends = ranges
         at = bisect_right(starts, demand.start) - 1
         if at < 0 or (demand.end is not None and demand.end <= demand.start):
@@ -176,7 +209,7 @@ class Auth:
                 ends[-1] = end
         return starts, ends
 
-    def _demands(self, command: Command) -> Iterator[Demand]:
+    def _demands(self, command: Command) -> Iterator[Demand | LeaseDemand]:
         match command:
             case Put(key, _, condition, lease, ttl_s):
                 yield Demand(Right.WRITE, key, only(key))
@@ -193,7 +226,7 @@ class Auth:
             case Revoke(lease):
                 yield from self._lease_demands(lease)
 
-    def _operation_demands(self, operation: TxnOperation) -> Iterator[Demand]:
+    def _operation_demands(self, operation: TxnOperation) -> Iterator[Demand | LeaseDemand]:
         match operation:
             case Select(start, end):
                 yield Demand(Right.READ, start, end)
@@ -213,8 +246,8 @@ class Auth:
                 for inner in (*success, *failure):
                     yield from self._operation_demands(inner)
 
-    def _lease_demands(self, lease: int) -> Iterator[Demand]:
+    def _lease_demands(self, lease: int) -> Iterator[LeaseDemand]:
         """Ending a lease deletes its keys, and a key put on it is deleted along with them: both
         need the right to write all its keys."""
-        for key in self._keys_of(lease):
-            yield Demand(Right.WRITE, key, only(key))
+        if self._first_key(lease, b"") is not None:
+            yield LeaseDemand(lease)

@@ -49,6 +49,14 @@ class Sessions:
             session.applied = {n for n in session.applied if n >= bundle.floor}
         return True
 
+    def over(self, origin: int, starts: int, number: int) -> bool:
+        """Whether the bundle was applied, or will never be."""
+        session = self._sessions.get(origin)
+        return session is not None and (
+            starts < session.starts
+            or (starts == session.starts and (number < session.floor or number in session.applied))
+        )
+
     def encode(self) -> bytes:
         """The same bytes on every replica that applied the same log."""
         return msgspec.msgpack.encode(

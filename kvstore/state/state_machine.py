@@ -33,19 +33,23 @@ from kvstore.commands.results import (
     Deleted,
     Granted,
     LeaseTaken,
+    Limit,
     NoLease,
     NotHeld,
     Result,
     Revoked,
     Written,
 )
+from kvstore.errors import DivergedState
 from kvstore.state import transactions
+from kvstore.state.budget import OverBudget
 from kvstore.state.changes import Changes
 from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.key_space import Keyspace
 from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage, Mvcc
+from kvstore.state.reading import Reading
 from kvstore.state.rights import Auth
-from kvstore.state.selection import select
+from kvstore.state.selection import RangeSelection, select
 from kvstore.state.sessions import Sessions
 from kvstore.state.tables import CheckpointTransaction, Housekeeping, Tables
 from kvstore.state.users import Accounts
@@ -98,13 +102,14 @@ class StateMachine:
         self._mvcc = self._keyspace.mvcc
         self.leases = self._keyspace.leases
         self._accounts = Accounts(store.tables["auth"], self._changes)
-        self.auth = Auth(self._accounts, self.leases.keys)
+        self.auth = Auth(self._accounts, self.leases.first_key)
         self._kept_answers = KeptAnswers(store, self._changes)
         self._load_meta()
 
     def load(self) -> None:
         """Start from what the store holds, which is another state now: a snapshot was installed."""
         self._load_meta()
+        self.leases.load()
         self.auth.load()
 
     def _load_meta(self) -> None:
@@ -155,7 +160,19 @@ class StateMachine:
 
     def select(self, wanted: Select) -> Selected:
         """See `kvstore.state.selection.select`."""
-        return select(self._mvcc, wanted, self._mvcc.revision)
+        return select(self._keyspace, wanted)
+
+    def selection(self, wanted: Select) -> RangeSelection:
+        """The same in steps. Raises RevisionCompacted, RevisionInFuture."""
+        return RangeSelection(self._keyspace, wanted)
+
+    def reading(self, transaction: Transaction) -> Reading:
+        """A transaction that writes nothing, as of now, in steps."""
+        return Reading(self._keyspace, transaction)
+
+    def kept_answer(self, once: Once) -> Result | None:
+        """What was answered before under this key; None if nothing was."""
+        return self._kept_answers.find(once, self.clock_ms)
 
     def history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
         """See `Mvcc.key_history`."""
@@ -179,9 +196,13 @@ class StateMachine:
     def apply(self, slot: Slot, value: bytes) -> list[AppliedBundle]:
         """Apply the chosen value of the next slot; what came of each bundle that was admitted.
 
-        An empty value is the no-op that fills a gap.
+        An empty value is the no-op that fills a gap. Raises DivergedState unless it is the next
+        slot: each is applied once, in order.
         """
-        assert slot == self.applied_through + 1, "slots are applied in order, each once"
+        if slot != self.applied_through + 1:
+            raise DivergedState(
+                f"slot {slot} was to be applied to the state of slot {self.applied_through}"
+            )
         self.applied_through = slot
         if not value:
             return []
@@ -204,6 +225,10 @@ class StateMachine:
         self.digest = self._changes.take_digest(self.digest)
         return applied
 
+    def bundle_over(self, origin: int, starts: int, number: int) -> bool:
+        """Whether the bundle of that name was applied, or will never be."""
+        return self._sessions.over(origin, starts, number)
+
     def _lead(self, ballot: Ballot) -> None:
         """From here on it is ignored what a leader of a lower ballot says has expired."""
         if ballot > self.leader_ballot:
@@ -222,6 +247,23 @@ class StateMachine:
         if isinstance(command, Once):
             return self._apply_once(command)
         return self._write(command)
+
+    def work_of(self, command: Command) -> int:
+        """About how many keys applying `command` would look at now, writing nothing: 1 for most.
+
+        Raises WorkTooLarge if that is more than one command may. The state at apply decides; this
+        is for telling the client before anything is replicated.
+        """
+        if self._accounts.enabled and self.auth.refusal(command) is not None:
+            return 1
+        inner = command.command if isinstance(command, AsUser) else command
+        inner = inner.command if isinstance(inner, Once) else inner
+        try:
+            if isinstance(inner, Transaction):
+                return transactions.cost(self._keyspace, inner)
+        except OverBudget as over:
+            raise over.error from None
+        return 1 + self.leases.count(inner.lease) if isinstance(inner, Revoke) else 1
 
     def _write(self, command: StoreCommand) -> Result:
         match command:
@@ -256,6 +298,8 @@ class StateMachine:
                 self.leases.grant(lease, put.ttl_s, self.applied_through)
             elif not known:
                 return NoLease(lease)
+            elif not self._keyspace.lease_has_room(lease, put.key):
+                return OverBudget(Limit.LEASE_KEYS).result
         done = self._keyspace.put(put.key, put.value, lease)
         return Written(self._keyspace.commit(), done.version, done.create_revision)
 
@@ -285,7 +329,7 @@ class StateMachine:
         if kept is not None:
             return kept
         result = self._write(once.command)
-        self._kept_answers.keep(once, result, self.clock_ms)
+        self._kept_answers.keep(once, result, self._mvcc.revision, self.clock_ms)
         return result
 
     # -- checkpointing ----------------------------------------------------------------------

@@ -3,7 +3,8 @@
 The rules are etcd's: every compare, of inner transactions too, looks at the state before; then the
 operations of the chosen branches run in order and see what earlier ones did; all writes share one
 revision, and no key is put twice. Whatever can fail (a lease or key that does not exist, a revision
-that cannot be read) is looked up before anything is written, so nothing ever needs to be undone.
+that cannot be read, a budget that does not suffice) is looked up before anything is written, so
+nothing ever needs to be undone.
 """
 
 from bisect import bisect_left, bisect_right
@@ -28,6 +29,8 @@ from kvstore.commands.operations import (
 )
 from kvstore.commands.results import BadRevision, NoKey, NoLease, Result
 from kvstore.errors import DuplicateKey, TooManyOperations
+from kvstore.state import transaction_cost
+from kvstore.state.budget import Budget, OverBudget
 from kvstore.state.key_space import Keyspace
 from kvstore.state.mvcc import key_value
 from kvstore.state.selection import select
@@ -35,6 +38,8 @@ from kvstore.state.selection import select
 OPERATIONS_MAX = 128
 """Bound on compares, and on operations in either branch; an inner transaction may have what its
 outer one leaves of them, so nesting is bounded too."""
+SMALL_MAX = 16
+"""A transaction of so few parts, each of one key, is not looked into before it is replicated."""
 
 
 def check(transaction: Transaction, operations_max: int = OPERATIONS_MAX) -> None:
@@ -130,25 +135,62 @@ class _Branch(NamedTuple):
 def apply(keyspace: Keyspace, transaction: Transaction) -> Result:
     """Run a transaction that `check` let pass; nothing has happened unless the result is a
     TransactionDone."""
-    branch = _choose(keyspace, transaction)
+    branch = _judge(keyspace, transaction)
+    if not isinstance(branch, _Branch):
+        return branch
+    done = _run(keyspace, branch)
+    keyspace.commit()
+    return done
+
+
+def cost(keyspace: Keyspace, transaction: Transaction) -> int:
+    """What it would cost now (`Budget.work`); nothing is written. One that would be refused for
+    another reason costs what it takes to find out. Raises OverBudget."""
+    parts = (*transaction.compares, *transaction.success, *transaction.failure)
+    if len(parts) <= SMALL_MAX and all(map(_one_key, parts)):
+        return len(parts)
+    budget = Budget()
+    _judge_within(keyspace, transaction, budget)
+    return budget.work
+
+
+def _one_key(part: Comparison | TxnOperation) -> bool:
+    if isinstance(part, TxnPut):
+        return True
+    return not isinstance(part, Transaction) and part.end == only(part.start)
+
+
+def _judge(keyspace: Keyspace, transaction: Transaction) -> _Branch | Result:
+    """What is to run, or why nothing is; looks at no more than the budget allows."""
+    try:
+        return _judge_within(keyspace, transaction, Budget())
+    except OverBudget as over:
+        return over.result
+
+
+def _judge_within(keyspace: Keyspace, transaction: Transaction, budget: Budget) -> _Branch | Result:
+    """Raises OverBudget."""
+    branch = _choose(keyspace, transaction, budget)
     operations = list(_operations(branch))
+    budget.check_keys(len(operations))
     for operation in operations:
         if isinstance(operation, TxnPut) and (refused := _refused_put(keyspace, operation)):
             return refused
     for operation in operations:
         if isinstance(operation, Select) and (bad := _refused_select(keyspace, operation)):
             return bad
-    done = _run(keyspace, branch)
-    keyspace.commit()
-    return done
+    transaction_cost.measure(keyspace, operations, budget)
+    return branch
 
 
-def _choose(keyspace: Keyspace, transaction: Transaction) -> _Branch:
-    succeeded = all(_holds(keyspace, compare) for compare in transaction.compares)
+def _choose(keyspace: Keyspace, transaction: Transaction, budget: Budget) -> _Branch:
+    succeeded = all(_holds(keyspace, compare, budget) for compare in transaction.compares)
     return _Branch(
         succeeded,
         tuple(
-            _choose(keyspace, operation) if isinstance(operation, Transaction) else operation
+            _choose(keyspace, operation, budget)
+            if isinstance(operation, Transaction)
+            else operation
             for operation in (transaction.success if succeeded else transaction.failure)
         ),
     )
@@ -196,7 +238,7 @@ def _operate(keyspace: Keyspace, operation: Select | TxnPut | TxnDelete) -> TxnO
         case TxnDelete():
             return _delete(keyspace, operation)
         case Select():
-            return select(keyspace.mvcc, operation, keyspace.revision)
+            return select(keyspace, operation)
 
 
 def _put(keyspace: Keyspace, put: TxnPut) -> TxnPutDone:
@@ -214,8 +256,8 @@ def _put(keyspace: Keyspace, put: TxnPut) -> TxnPutDone:
 
 def _delete(keyspace: Keyspace, delete: TxnDelete) -> TxnDeleteDone:
     found = list(keyspace.mvcc.records(delete.start, delete.end))
-    for key, _ in found:
-        keyspace.delete(key)
+    for key, record in found:
+        keyspace.delete_record(key, record)
     previous = tuple(key_value(*each) for each in found) if delete.previous else ()
     return TxnDeleteDone(keyspace.revision, len(found), previous)
 
@@ -223,11 +265,25 @@ def _delete(keyspace: Keyspace, delete: TxnDelete) -> TxnDeleteDone:
 # -- compares -------------------------------------------------------------------------------
 
 
-def _holds(keyspace: Keyspace, compare: Comparison) -> bool:
-    found = keyspace.mvcc.current(compare.start, compare.end)
-    if not found:
-        return compare.field is not Field.VALUE and _related(compare, 0)
-    return all(_related(compare, _field(held, compare.field)) for held in found)
+def _holds(keyspace: Keyspace, compare: Comparison, budget: Budget) -> bool:
+    budget.take(0)
+    found = False
+    for key, record in keyspace.mvcc.records(compare.start, compare.end):
+        budget.take(len(key) + len(record), int(found))
+        found = True
+        if not holds_of(compare, key, record):
+            return False
+    return found or holds_of_nothing(compare)
+
+
+def holds_of(compare: Comparison, key: bytes, record: bytes) -> bool:
+    """Whether a compare holds of one key of its range."""
+    return _related(compare, _field(key_value(key, record), compare.field))
+
+
+def holds_of_nothing(compare: Comparison) -> bool:
+    """Whether it holds if there is no key in its range."""
+    return compare.field is not Field.VALUE and _related(compare, 0)
 
 
 def _field(held: KeyValue, field: Field) -> int | bytes:

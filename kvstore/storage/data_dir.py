@@ -12,6 +12,15 @@ from pathlib import Path
 from kvstore.errors import StorageError
 from kvstore.storage.disk import SYSTEM_DISK, Disk
 
+BACKUPS_MAX = 8
+"""No more copies for clients are made at a time."""
+
+
+def backup_name(number: int) -> str:
+    """What a copy for a client is called while it is written; 0 <= number < BACKUPS_MAX."""
+    return f"snapshot.backup-{number}"
+
+
 FORMAT = 2
 """Version of the files in a data directory."""
 
@@ -67,12 +76,18 @@ class DataDir:
             raise StorageError(f"the data directory {path} cannot be used: {error}") from error
         try:
             self._open(node_id, configuration, new_incarnation)
+        except OSError as error:
+            self.close()
+            raise StorageError(f"the data directory {path} cannot be used: {error}") from error
         except BaseException:
             self.close()
             raise
 
     def _open(self, node_id: int, configuration: str, new_incarnation: str) -> None:
         path = self.path
+        # The process may have been killed while it wrote them. One release had one name.
+        for name in ("snapshot.backup", *map(backup_name, range(BACKUPS_MAX))):
+            self._disk.remove(path / name)
         held = self._load()
         if held is None:
             if self._has(self.log_path) or self._has(self.state_path):

@@ -4,6 +4,7 @@ Everything that reaches a data directory goes through a `Disk`. `SystemDisk` is 
 simulation has one of its own, which loses at a crash what was not synced.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -30,6 +31,9 @@ class File(Protocol):
     def size(self) -> int:
         """In bytes."""
 
+    def require_room(self, size: int) -> None:
+        """Raises OSError unless a file of `size` bytes, and the log beside it, fit the disk."""
+
     def close(self) -> None:
         """Give the descriptor back."""
 
@@ -38,7 +42,7 @@ class Disk(Protocol):
     """All methods raise OSError unless they say otherwise."""
 
     def make_directory(self, path: Path) -> None:
-        """With its parents; it may exist."""
+        """With its parents, durably; it may exist."""
 
     def lock(self, path: Path) -> Callable[[], None]:
         """Lock the file at `path` for this process; what gives it back. BlockingIOError if held."""
@@ -64,11 +68,24 @@ class Disk(Protocol):
     def open(self, path: Path) -> File:
         """For reading."""
 
-    def environment(self, path: Path, databases: int) -> lmdb.Environment:
-        """Open or create the LMDB file at `path`. Raises StorageError with advice."""
+    def environment(self, path: Path, databases: int, walk: bool = False) -> lmdb.Environment:
+        """Open or create the LMDB file at `path`, after a `walk` through its pages if that is
+        asked for. Raises StorageError with advice."""
 
     def copy(self, environment: lmdb.Environment, path: Path) -> None:
         """A consistent, compacted, synced copy of the last commit. Raises lmdb.Error too."""
+
+
+ROOM_BYTES = 64 << 20
+"""What a snapshot leaves free for the log and the checkpoints."""
+
+
+def require_room(disk: os.statvfs_result, needed: int) -> None:
+    """Raises OSError, with both numbers, if `needed` bytes are more than are free."""
+    free = disk.f_bavail * disk.f_frsize
+    if free < needed:
+        text = f"{os.strerror(errno.ENOSPC)}: {needed} bytes are needed, and {free} are free"
+        raise OSError(errno.ENOSPC, text)
 
 
 class _SystemFile:
@@ -87,6 +104,9 @@ class _SystemFile:
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
 
+    def require_room(self, size: int) -> None:
+        require_room(os.fstatvfs(self._descriptor), size + ROOM_BYTES)
+
     def close(self) -> None:
         os.close(self._descriptor)
 
@@ -95,7 +115,10 @@ class SystemDisk:
     """The machine's own file systems."""
 
     def make_directory(self, path: Path) -> None:
+        made = [each for each in (path, *path.parents) if not each.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for each in made:
+            _sync_directory(each.parent)
 
     def lock(self, path: Path) -> Callable[[], None]:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
@@ -133,8 +156,8 @@ class SystemDisk:
     def open(self, path: Path) -> File:
         return _SystemFile(path, os.O_RDONLY)
 
-    def environment(self, path: Path, databases: int) -> lmdb.Environment:
-        return open_environment(path, databases)
+    def environment(self, path: Path, databases: int, walk: bool = False) -> lmdb.Environment:
+        return open_environment(path, databases, walk)
 
     def copy(self, environment: lmdb.Environment, path: Path) -> None:
         path.unlink(missing_ok=True)

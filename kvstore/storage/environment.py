@@ -5,19 +5,34 @@ of a 20 kB record took the same time in both (0.38 against 0.41 ms) and so did r
 takes keys of up to 1,978 bytes where 0.9 stops at 511, too short for paths that users of etcd keep.
 """
 
+import errno
 import os
+import resource
 from pathlib import Path
 
 import lmdb
 
 from kvstore.errors import StorageError
+from kvstore.storage.pages import PageError, bytes_in_use
 
 LIB_VERSION = 1
-MAP_BYTES_START = 1 << 30
-"""Address space reserved at first; the file itself grows only as it is used."""
+MAP_BYTES_START = 1 << 40
+"""Address space reserved at first; the file itself grows only as it is used. Large, because a map
+cannot grow while a copy of the file is made."""
+MAP_BYTES_MIN = 1 << 26
+_MAP_SHARE = 8
+"""Where the address space of the process is limited, a map takes this part of it at most."""
 
-_LARGE_VALUE_BYTES = 1024
-"""From about this size on, LMDB keeps a value in pages of its own."""
+LOCK_BYTES = 16 << 10
+"""Of the reader table that LMDB keeps beside each file, and maps; it needs half of it."""
+
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+)
 
 _RECOVER = (
     "Keep a copy of it for inspection. If the other members are healthy, this node's data can be "
@@ -25,28 +40,72 @@ _RECOVER = (
 )
 
 
-def open_environment(path: Path, databases: int) -> lmdb.Environment:
+def open_environment(path: Path, databases: int, walk: bool = False) -> lmdb.Environment:
     """Open or create the LMDB file at `path`.
 
+    `walk`: look at all its pages first. LMDB ends the process by an assertion of its own where a
+    page is not what it should be; it takes about a microsecond a key.
     Raises StorageError, saying what to do, if the file is damaged or cannot be opened.
     """
     try:
         size = path.stat().st_size if path.exists() else 0
+        if walk and size:
+            _walk(path)
+        _make_lock(path)
         environment = _open(path, databases, size)
         if size and size < (needed := used_bytes(environment)):
             environment.close()
-            _complete(path, databases, size, needed)
+            _complete(path, size, needed)
             environment = _open(path, databases, needed)
-    except (lmdb.Error, OSError) as error:
+    except _DAMAGE as error:
         raise StorageError(f"{path} cannot be opened ({error}). {_RECOVER}") from error
+    except (lmdb.Error, OSError) as error:
+        # Nothing says that the data is bad: no advice to give it up.
+        raise StorageError(f"{path} cannot be opened: {error}") from error
     return environment
 
 
+def _walk(path: Path) -> None:
+    try:
+        bytes_in_use(path)
+    except PageError as error:
+        raise damaged(path, str(error)) from None
+
+
+def _make_lock(path: Path) -> None:
+    """The reader table, with room on the disk. LMDB makes it as a hole and maps it: on a full disk
+    the first touch would kill the process by SIGBUS, without a word. Raises OSError."""
+    descriptor = os.open(f"{path}-lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size < LOCK_BYTES:
+            os.pwrite(descriptor, bytes(LOCK_BYTES - size), size)
+    finally:
+        os.close(descriptor)
+
+
 def _open(path: Path, databases: int, size: int) -> lmdb.Environment:
+    """With as large a map as the system gives."""
+    map_bytes, least = MAP_BYTES_START, max(2 * size, min(MAP_BYTES_MIN, MAP_BYTES_START))
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        map_bytes = min(map_bytes, limit // _MAP_SHARE)
+    while map_bytes > least:
+        try:
+            return _map(path, databases, map_bytes)
+        except (lmdb.MemoryError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+                raise
+            map_bytes //= 2
+    return _map(path, databases, least)
+
+
+def _map(path: Path, databases: int, map_bytes: int) -> lmdb.Environment:
     return lmdb.open(
         str(path),
         subdir=False,
-        map_size=max(MAP_BYTES_START, 2 * size),
+        # Whole pages of any size.
+        map_size=-(-map_bytes // (1 << 16)) << 16,
         max_dbs=databases,
         metasync=True,
         sync=True,
@@ -55,43 +114,22 @@ def _open(path: Path, databases: int, size: int) -> lmdb.Environment:
     )
 
 
-def _complete(path: Path, databases: int, size: int, needed: int) -> None:
+def _complete(path: Path, size: int, needed: int) -> None:
     """Bring a file up to the size that its header speaks of, if nothing of what it lacks is used.
 
     LMDB does not write pages that a transaction took at the end of the file and gave back before
     its commit, so a sound file may be short. A cut one is short too, and reading past the end of a
-    mapped file kills the process with SIGBUS. So the file is extended first, and then read through
-    once: what is missing is zeros now, which no page and no large value of ours is made of.
+    mapped file kills the process with SIGBUS. The pages themselves tell the two apart.
 
-    Raises StorageError, and leaves the file as it was, if something is missing.
+    Raises StorageError, and leaves the file as it is, if something is missing.
     """
-    os.truncate(path, needed)
     try:
-        environment = _open(path, databases, needed)
-        try:
-            sound = _reads_through(environment)
-        finally:
-            environment.close()
-    except lmdb.Error:
-        sound = False
-    if not sound:
-        os.truncate(path, size)
-        raise damaged(path, f"{size} bytes where at least {needed} were written")
-
-
-def _reads_through(environment: lmdb.Environment) -> bool:
-    """Whether every key and value is there. Large values lie in pages of their own, which carry no
-    mark; ours begin with numbers that are not all 0, and a page of zeros at the end is no data."""
-    with environment.begin() as transaction:
-        names = [bytes(name) for name, _ in transaction.cursor()]
-    databases = [environment.open_db(name) for name in names]
-    with environment.begin() as transaction:
-        for database in databases:
-            for _, value in transaction.cursor(db=database):
-                large = len(value) >= _LARGE_VALUE_BYTES
-                if large and (not any(value[:16]) or not any(value[-_LARGE_VALUE_BYTES:])):
-                    return False
-    return True
+        in_use = bytes_in_use(path)
+    except PageError as error:
+        raise damaged(path, f"{size} bytes where {needed} were written, and {error}") from None
+    if in_use > size:
+        raise damaged(path, f"{size} bytes where at least {in_use} were written")
+    os.truncate(path, needed)
 
 
 def used_bytes(environment: lmdb.Environment) -> int:

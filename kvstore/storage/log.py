@@ -35,7 +35,7 @@ class LogStore:
 
     def __init__(self, path: Path, disk: Disk = SYSTEM_DISK) -> None:
         self._path = path
-        self._env = disk.environment(path, databases=2)
+        self._env = disk.environment(path, databases=2, walk=True)
         try:
             self._log = self._env.open_db(b"log")
             self._meta = self._env.open_db(b"meta")
@@ -46,7 +46,7 @@ class LogStore:
         """Everything that earlier starts made durable."""
         try:
             return self._restore()
-        except lmdb.Error as error:
+        except (lmdb.Error, struct.error) as error:
             raise damaged(self._path, str(error)) from error
 
     def _restore(self) -> Restored:

@@ -29,6 +29,9 @@ TABLES = (
 _Changes = dict[bytes, bytes | None]
 """Key -> new value, or None if deleted."""
 
+_NO_CHANGE: tuple[None, None] = (None, None)
+"""There are no more."""
+
 _INSERTS_MAX = 16
 """So many new keys are put into their place one by one; more are sorted in together."""
 
@@ -108,32 +111,43 @@ class StoredTable:
     def scan(
         self, start: bytes, end: bytes | None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs with start <= key < end, in key order. To be consumed before the loop goes on."""
-        changes = self._changes(start, end)
-        ordered = iter(sorted(changes, reverse=reverse)) if changes else iter(())
-        change = next(ordered, None)
+        """Pairs with start <= key < end, in key order. To be consumed before the loop goes on.
+
+        Nothing is read ahead: who stops early has paid for what was read.
+        """
+        changes = self._changed(start, end, reverse)
+        change, new = next(changes, _NO_CHANGE)
         for key, value in self._stored(start, end, reverse):
             while change is not None and (change > key if reverse else change < key):
-                if (new := changes[change]) is not None:
+                if new is not None:
                     yield change, new
-                change = next(ordered, None)
+                change, new = next(changes, _NO_CHANGE)
             if change == key:
                 continue
             yield key, value
         while change is not None:
-            if (new := changes[change]) is not None:
+            if new is not None:
                 yield change, new
-            change = next(ordered, None)
+            change, new = next(changes, _NO_CHANGE)
 
-    def _changes(self, start: bytes, end: bytes | None) -> _Changes:
+    def _changed(
+        self, start: bytes, end: bytes | None, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes | None]]:
+        """What the overlay changes in a range, in order; the newest change of each key."""
         self._sort()
-        changes: _Changes = {}
-        for layer, order in ((self.frozen, self._frozen_order), (self.active, self._order)):
-            if order:
-                first = bisect_left(order, start)
-                past = len(order) if end is None else bisect_left(order, end)
-                changes.update((key, layer[key]) for key in order[first:past])
-        return changes
+        active = _between(self.active, self._order, start, end, reverse)
+        frozen = _between(self.frozen, self._frozen_order, start, end, reverse)
+        older, old = next(frozen, _NO_CHANGE)
+        for key, value in active:
+            while older is not None and (older > key if reverse else older < key):
+                yield older, old
+                older, old = next(frozen, _NO_CHANGE)
+            if older == key:
+                older, old = next(frozen, _NO_CHANGE)
+            yield key, value
+        if older is not None:
+            yield older, old
+            yield from frozen
 
     def _sort(self) -> None:
         if len(self._new) > _INSERTS_MAX:
@@ -161,6 +175,19 @@ class StoredTable:
                 if key < start:
                     return
                 yield key, value
+
+
+def _between(
+    layer: _Changes, order: list[bytes], start: bytes, end: bytes | None, reverse: bool
+) -> Iterator[tuple[bytes, bytes | None]]:
+    """The changes of one layer to a range, in order."""
+    if not order:
+        return
+    first = bisect_left(order, start)
+    past = len(order) if end is None else bisect_left(order, end)
+    for at in range(past - 1, first - 1, -1) if reverse else range(first, past):
+        key = order[at]
+        yield key, layer[key]
 
 
 class WriteTransaction:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from proof.simulation.cluster.scenario import Scenario
 from proof.simulation.cluster.world import RunOutcome, run
-from proof.simulation.machine.network import Conditions
+from proof.simulation.machine.paths import Conditions
 
 T = TypeVar("T")
 

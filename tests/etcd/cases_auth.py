@@ -265,12 +265,13 @@ case("root cannot be removed while on", *SWITCH_ON, by(ROOT, rpc("auth/user/dele
 case("root can be removed while off", user("root"), role("root"), give("root", "root"),
      rpc("auth/user/delete", {"name": "root"}), rpc("auth/role/delete", {"role": "root"}))
 case("watch without a token", *SWITCH_ON, Begin("w", rpc("watch", {"create_request": span("a")})),
-     Next("w"), by(ROOT, put("a", "1")), Quiet("w"))
+     Next("w", differs="Refused watches", ours="user name is empty"),
+     by(ROOT, put("a", "1")), Quiet("w"))
 case(
     "watch with a bad token",
     *SWITCH_ON,
     Begin("w", rpc("watch", {"create_request": span("a")}, headers={"Authorization": "bogus"})),
-    Next("w"),
+    Next("w", differs="Refused watches", ours="invalid auth token"),
 )
 case(
     "watch with the right",
@@ -283,7 +284,8 @@ case(
     Next("w"),
 )
 case("watch without the right", *ANN_READS_A, *SWITCH_ON, login("ann"), Begin("w", rpc(
-     "watch", {"create_request": span("a", "c")}, headers=ANN)), Next("w"))
+     "watch", {"create_request": span("a", "c")}, headers=ANN)),
+     Next("w", differs="Refused watches", ours='"-1"'))
 case(
     "leases of keys that one may not write",
     *ANN_READS_A,

@@ -58,10 +58,13 @@ class Begin:
 
 @dataclass(frozen=True)
 class Next:
-    """The next `count` documents of a stream."""
+    """The next `count` documents of a stream. `differs` names the heading under which
+    docs/etcd-compatibility.md says why ours differ; they hold the text `ours`."""
 
     stream: str
     count: int = 1
+    differs: str = ""
+    ours: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,29 @@ PLAIN = b"Host: a:1\r\nUser-Agent: x\r\nAccept: */*"
         (PLAIN + b"\r\nIdempotency-Key: k", _NOT_OURS),
         (PLAIN + b"\r\n folded", _NOT_OURS),
         (b"Host : a", _NOT_OURS),
+        (b"Accept: */*", _NOT_OURS),
+        (PLAIN + b"\r\nHost: a:1", _NOT_OURS),
+        (PLAIN + b"\r\nhost: b", _NOT_OURS),
         (b"Host: a\nContent-Length: 5", _NOT_OURS),
         (b"Host: a\x00", _NOT_OURS),
     ],
 )
 def test_only_harmless_headers_are_taken(headers, length):
     assert body_length(headers) == length
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: a\r\n", b"Host: a\r\nHost: b\r\n"])
+def test_a_request_names_one_host_in_both_lanes(server, hosts):
+    async def run():
+        async with server() as served:
+            statuses = []
+            for odd in (b"", b"X-Odd: 1\r\n"):
+                async with connect(served.address) as c:
+                    await c.send(b"GET /v1/kv/k HTTP/1.1\r\n%s%s\r\n" % (hosts, odd))
+                    statuses.append(await c.status())
+            assert statuses == [400, 400]
+
+    asyncio.run(run())
 
 
 def test_both_lanes_give_the_same_answers(server):

@@ -133,3 +133,21 @@ def test_quorums(nodes: int, asked: tuple[int | None, int | None], sizes: tuple[
 def test_quorums_that_need_not_meet(asked: tuple[int | None, int | None]) -> None:
     with pytest.raises(QuorumError):
         Config(node_id=1, members=MEMBERS, phase1_quorum=asked[0], phase2_quorum=asked[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "parameter"),
+    [
+        ({"batch_bytes_max": 16 << 20}, "frame-bytes-max"),
+        ({"frame_bytes_max": 1 << 20}, "frame-bytes-max"),
+        ({"log_piece_bytes": 15 << 20}, "frame-bytes-max"),
+        ({"snapshot_piece_bytes": 16 << 20}, "frame-bytes-max"),
+        ({"peer_buffer_bytes_max": 8 << 20}, "peer-buffer-bytes-max"),
+        ({"election_ticks": 4}, "election-ticks"),
+        ({"heartbeat_ticks": 8}, "election-ticks"),
+    ],
+)
+def test_settings_that_contradict_each_other(settings: dict[str, int], parameter: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{parameter}: .*") as caught:
+        Config(node_id=1, members=MEMBERS, **settings)  # type: ignore[arg-type]
+    assert caught.value.parameter == parameter and "\n" not in str(caught.value)

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import socket
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -182,6 +183,40 @@ def test_status(capfdbinary: Capture, leader: dict[str, int] | None, code: int) 
 def test_status_of_nothing(capfdbinary: Capture) -> None:
     done = kvstore(capfdbinary, problem(503), "status")
     assert done.code == 4 and "so it is" in done.out
+
+
+@pytest.mark.parametrize(("kind", "status", "code"), [("unauthenticated", 401, 2), ("x", 503, 4)])
+def test_status_of_endpoints_that_answer_and_do_not_tell(
+    capfdbinary: Capture, kind: str, status: int, code: int
+) -> None:
+    done = kvstore(capfdbinary, problem(status, kind=kind), "status")
+    assert done.code == code
+    assert "none of the endpoints tells its status: http://127.0.0.1:" in done.err
+    assert "answers: so it is" in done.err
+
+
+def test_status_of_nobody(capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+        assert main(["status", "--endpoints", nobody]) == 4
+    err = capfd.readouterr().err
+    assert f"tells its status: cannot reach {nobody}: Connection refused" in err
+
+
+@pytest.mark.parametrize("words", [["get", "k"], ["watch", "k", "--limit", "1"]])
+def test_a_wrong_endpoint_is_said_within_about_a_second(
+    capfd: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()  # the kernel takes the connection, and nobody answers
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        flags = ["--endpoints", endpoint, "--timeout", "1.6"]
+        assert main([words[0], *flags, *words[1:]]) == 4
+    first, *rest = capfd.readouterr().err.splitlines()
+    assert first.startswith("kvstore: still trying") and endpoint in first
+    assert not any("still trying" in line for line in rest)
 
 
 @pytest.mark.parametrize("command", ["serve", "demo", "put", "get", "del", "list", "status"])

@@ -18,6 +18,8 @@ class Replica:
         if case == "fails":
             return "the log cannot be written"
         await asyncio.Event().wait()
+    def fail_by(self, error):
+        pass
     async def stop(self):
         print("replica stopped", flush=True)
 

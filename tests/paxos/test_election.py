@@ -133,3 +133,15 @@ def test_waiting_for_another_candidate_restarts_the_timer() -> None:
         one.wait()
         for _ in range(TICKS - 1):
             assert not one.tick()
+
+
+def test_a_link_that_comes_up_ends_the_back_off_of_one_without_a_leader() -> None:
+    one = election()
+    for _ in range(BACK_OFF_MAX + 1):
+        ticks_to_stand(one)
+    one.reached()
+    assert ticks_to_stand(one) == SUSPECT_TICKS
+    assert ticks_to_stand(one) == 2 * TICKS - 1
+    one.heard(LEADER)
+    one.reached()
+    assert ticks_to_stand(one) == 2 * TICKS - 1, "a leader that is heard is not doubted"

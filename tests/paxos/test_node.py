@@ -3,7 +3,7 @@
 import pytest
 
 from paxos.ballot import ZERO, Ballot
-from paxos.errors import PeerError
+from paxos.errors import PeerError, ProtocolError
 from paxos.messages import (
     Accept,
     Accepted,
@@ -388,5 +388,11 @@ def test_who_is_not_a_member_cannot_be_a_node() -> None:
 
 
 def test_the_noop_is_not_a_value_to_propose() -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(ProtocolError, match="no-op"):
         led().node(1).propose(b"")
+
+
+def test_only_what_is_chosen_can_be_dropped_from_the_log() -> None:
+    node = led().node(1)
+    with pytest.raises(ProtocolError, match="chosen through"):
+        node.truncate(node.chosen_through + 2)

@@ -38,6 +38,7 @@ class EtcdNode:
 
     def __init__(self, replica: Replica, http: HttpServer, connection: Connection) -> None:
         self.replica = replica
+        self.http = http
         self.address = http.address
         self.connection = connection
 

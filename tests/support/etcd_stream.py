@@ -91,11 +91,17 @@ class Stream:
 
 @asynccontextmanager
 async def stream(
-    address: tuple[str, int], path: str, *documents: Any, limit: int = 1 << 26
+    address: tuple[str, int],
+    path: str,
+    *documents: Any,
+    limit: int = 1 << 26,
+    headers: dict[str, str] | None = None,
 ) -> AsyncIterator[Stream]:
     """POST to a path below /v3/, with these documents as the beginning of its body."""
     reader, writer = await asyncio.open_connection(*address, limit=limit)
     writer.write(b"POST /v3/%s HTTP/1.1\r\nHost: x\r\n" % path.encode())
+    for name, text in (headers or {}).items():
+        writer.write(f"{name}: {text}\r\n".encode())
     writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
     opened = Stream(reader, writer)
     try:

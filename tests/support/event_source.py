@@ -82,12 +82,17 @@ class EventSource:
 
 @asynccontextmanager
 async def watch(
-    address: tuple[str, int], query: str, last_id: str = "", limit: int = 1 << 16
+    address: tuple[str, int],
+    query: str,
+    last_id: str = "",
+    limit: int = 1 << 16,
+    headers: dict[str, str] | None = None,
 ) -> AsyncIterator[EventSource]:
     """A stream for the length of the block, its head read."""
     reader, writer = await asyncio.open_connection(*address, limit=limit)
     lines = [f"GET /v1/watch?{query} HTTP/1.1", "Host: test", "Accept: text/event-stream"]
     lines += [f"Last-Event-ID: {last_id}"] if last_id else []
+    lines += [f"{name}: {text}" for name, text in (headers or {}).items()]
     writer.write("\r\n".join([*lines, "", ""]).encode())
     source = EventSource(reader, last_id)
     await source.head()

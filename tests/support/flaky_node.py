@@ -19,7 +19,8 @@ class Seen(NamedTuple):
 
 
 Step = Callable[[web.Request], web.StreamResponse] | str
-"""How to answer one request: a function, "drop" (cut the connection) or "hang"."""
+"""How to answer one request: a function, "drop" (cut the connection), "hang", or "wait" until
+`go_on` is called, and then play the next step."""
 
 
 class FlakyNode:
@@ -28,6 +29,7 @@ class FlakyNode:
     def __init__(self, *script: Step) -> None:
         self._script = list(script)
         self._hung = asyncio.Event()
+        self._waited = asyncio.Event()
         self.seen: list[Seen] = []
         self.url = ""
 
@@ -49,11 +51,18 @@ class FlakyNode:
         self._hung.set()
         await self._runner.cleanup()
 
+    def go_on(self) -> None:
+        """Let what waits be answered."""
+        self._waited.set()
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
         path, _, query = request.raw_path.partition("?")
         self.seen.append(Seen(request.method, path, query, dict(request.headers), body))
         step = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+        if step == "wait":
+            await self._waited.wait()
+            step = self._script.pop(0)
         if step == "hang":
             await self._hung.wait()
         if isinstance(step, str):

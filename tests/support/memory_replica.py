@@ -6,6 +6,7 @@ It lets the HTTP tests run alone. Its switches bring about what is rare in a rea
 from __future__ import annotations
 
 import asyncio
+import io
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,9 @@ from kvstore.commands.batches import Batch, Bundle
 from kvstore.commands.binary import encode
 from kvstore.commands.commands import Command
 from kvstore.commands.results import Result
+from kvstore.event_log import EventLog
 from kvstore.replica.feed import Feed
+from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.lease_timers import LeaseTimers
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.metrics import Counters, Metrics
@@ -62,8 +65,21 @@ class MemoryLeasing:
         changed.clear()
 
 
+class LeaderOf:
+    """Who leads, as `LeaderAbsence` asks."""
+
+    def __init__(self, replica: MemoryReplica) -> None:
+        self._replica = replica
+
+    @property
+    def leader(self) -> int | None:
+        return self._replica.leads
+
+
 class MemoryReplica:
-    """Set `fails_with` to make writes and barriers raise it, `reason` to be not ready."""
+    """Set `fails_with` to make writes and barriers raise it, `reason` to be not ready, `stalled` to
+    be no longer at work, `leads` to None to have no leader; `leader_absence.tick()` lets time go
+    by for that."""
 
     def __init__(self) -> None:
         self._directory = TemporaryDirectory(prefix="kvstore-memory-")
@@ -71,11 +87,16 @@ class MemoryReplica:
         self.state = StateMachine(self._store)
         self.feed = Feed(self.state)
         self.leasing = MemoryLeasing(self)
-        self.metrics = Metrics(Counters(), dict)
+        self.leads: int | None = 1
+        self.leader_absence = LeaderAbsence(
+            LeaderOf(self), EventLog(1, out=io.StringIO()), election_ticks=4, tick_s=0.01
+        )
+        self.metrics = Metrics(Counters(), dict, dict)
         self.failure = ""
         self.clock_ms = 0
         self.fails_with: Exception | None = None
         self.reason = ""
+        self.stalled = ""
         self.timeouts: list[float] = []
 
     def close(self) -> None:
@@ -126,7 +147,7 @@ class MemoryReplica:
         return ReplicaStatus(
             id=1,
             role="leader",
-            leader=1,
+            leader=self.leads,
             ballot="1.1",
             ready=not self.reason,
             reason=self.reason,
@@ -141,6 +162,7 @@ class MemoryReplica:
             cluster_id="0123456789abcdef",
             incarnation="1",
             members=MEMBERS,
+            stalled=self.stalled,
         )
 
     async def hand_over(self, to: int | None, timeout_s: float) -> int:

@@ -131,6 +131,15 @@ class Cluster:
         """SIGKILL these nodes (default: all), all of them before waiting for any."""
         self._processes.kill(numbers or None)
 
+    @contextmanager
+    def frozen(self, number: int) -> Iterator[None]:
+        """SIGSTOP for the length of the block: the process stands still, its connections stay."""
+        self._processes.pause(number)
+        try:
+            yield
+        finally:
+            self._processes.resume(number)
+
     def stop(self, *numbers: int) -> list[int | None]:
         """SIGTERM these nodes (default: all); their exit codes, -9 of one that had to be killed."""
         chosen = numbers or self.numbers

@@ -10,7 +10,7 @@ from paxos.ballot import NodeId
 from proof.simulation.cluster.member import SimulatedMember
 from proof.simulation.cluster.membership import SimulatedCluster
 from proof.simulation.cluster.scenario import LEADER, Fault
-from proof.simulation.machine.network import Pair
+from proof.simulation.machine.paths import Pair
 from proof.simulation.machine.scheduler import Process
 from proof.simulation.tell.trace import FaultBegan, FaultEnded
 
@@ -256,6 +256,12 @@ class Nemesis:
 
         self._process.post(LOOK_S, look)
         return undo
+
+    def _half_open(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:
+        """All connections that it has are dead, and neither end is told; new ones work."""
+        network = self.world.network
+        network.forget_streams([p for p in self._pairs() if p[0] in nodes or p[1] in nodes])
+        return lambda: None
 
     def _slow_links(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:
         network, delay_s = self.world.network, SLOW_LINK_S * fault.amount

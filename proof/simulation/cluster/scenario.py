@@ -12,7 +12,7 @@ import msgspec
 
 from kvstore.errors import InvalidArgument
 from paxos.ballot import NodeId
-from proof.simulation.machine.network import Conditions
+from proof.simulation.machine.paths import Conditions
 
 LEADER: NodeId = 0
 """In a fault: whoever leads when it begins."""
@@ -127,6 +127,7 @@ NETWORK_FAULTS = (
     "slow-links",
     "lossy-links",
     "depose",
+    "half-open",
 )
 PROCESS_FAULTS = (
     "kill",
@@ -139,6 +140,8 @@ PROCESS_FAULTS = (
     "hand-over",
 )
 DISK_FAULTS = ("slow-disk", "failing-disk", "full-disk", "lost-disk")
+HALF_OPEN = 0.3
+"""Share of the runs in which connections die without a sign, besides what else happens."""
 FAULTS = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS)
 """All kinds, see `proof.simulation.cluster.nemesis` for what each does."""
 
@@ -171,7 +174,9 @@ def draw(seed: int, nodes: int | None = None, kinds: Collection[str] = FAULTS) -
         clients=_clients(rng, count, length_s),
         holders=_holders(rng, count),
         watchers=rng.choice((0, 1, 3)),
-        faults=_faults(rng, count, max(phase1, phase2), length_s, kinds),
+        faults=_and_half_open(
+            seed, count, length_s, kinds, _faults(rng, count, max(phase1, phase2), length_s, kinds)
+        ),
     )
 
 
@@ -293,6 +298,8 @@ def _faults(
     kinds: Collection[str],
 ) -> tuple[Fault, ...]:
     possible = sorted(set(kinds) & set(FAULTS))
+    if possible != ["half-open"]:  # else they are drawn beside these
+        possible = [kind for kind in possible if kind != "half-open"]
     if nodes == 1:
         possible = [k for k in possible if k not in (*NETWORK_FAULTS, "hand-over")]
     if nodes - 1 < quorum and "lost-disk" in possible:
@@ -313,6 +320,21 @@ def _faults(
         for_s = rng.choice((0.02, 0.3, 1.0, 2.5)) * rng.uniform(0.5, 1.5)
         faults.append(Fault(kind, at_s, for_s, _victims(rng, kind, nodes), rng.random()))
     return tuple(sorted(faults, key=lambda fault: fault.at_s))
+
+
+def _and_half_open(
+    seed: int, nodes: int, length_s: float, kinds: Collection[str], others: tuple[Fault, ...]
+) -> tuple[Fault, ...]:
+    """Beside these faults, in some runs, connections that are dead without a sign. Drawn from a
+    stream of its own, so that it changes nothing else of a scenario."""
+    rng = random.Random(f"{seed}/half-open")
+    if "half-open" not in kinds or nodes == 1 or rng.random() > HALF_OPEN:
+        return others
+    faults = [
+        Fault("half-open", rng.uniform(0.5, length_s), 0.1, _victims(rng, "half-open", nodes))
+        for _ in range(rng.choice((1, 1, 3)))
+    ]
+    return tuple(sorted([*others, *faults], key=lambda fault: fault.at_s))
 
 
 def _victims(rng: random.Random, kind: str, nodes: int) -> tuple[NodeId, ...]:

@@ -11,7 +11,8 @@ from proof.simulation.cluster.scenario import Scenario
 from proof.simulation.judge.coverage import Coverage
 from proof.simulation.judge.invariants import Monitor
 from proof.simulation.judge.lease_book import LeaseBook
-from proof.simulation.machine.network import Pair, SimulatedNetwork
+from proof.simulation.machine.network import SimulatedNetwork
+from proof.simulation.machine.paths import Pair
 from proof.simulation.machine.scheduler import Process, Scheduler
 from proof.simulation.tell.describe import ballot_of, describe, name_of, slot_of
 from proof.simulation.tell.trace import Sent, Trace

@@ -143,7 +143,7 @@ class World(SimulatedCluster):
 
     def _places(self) -> dict[NodeId, int]:
         return {
-            node: member.replica.state.applied_through if member.replica is not None else -1
+            node: member.replica.status().applied_through if member.replica is not None else -1
             for node, member in self.members.items()
             if not member.disk_lost
         }

@@ -17,7 +17,7 @@ SUMMARY = (
 
 def flexible_quorum() -> Recording:
     """Source: Howard, Malkhi, Spiegelman, "Flexible Paxos" (2016); Howard (2019), chapter 4."""
-    stage = LogStage(flexible([1, 2, 3, 4], phase2=2), {1: 0, 2: 20, 3: 60, 4: 100})
+    stage = LogStage(flexible([1, 2, 3, 4], phase2=2), {1: 0, 2: 40, 3: 70, 4: 100})
     _elect(stage)
     _write_with_two(stage)
     _no_election_with_two(stage)

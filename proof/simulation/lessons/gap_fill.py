@@ -16,7 +16,7 @@ SUMMARY = (
 
 def gap_fill() -> Recording:
     """Source: "Paxos Made Simple" (2001), section 3: the proposals of "no-op" commands."""
-    stage = LogStage(majority([1, 2, 3]), {1: 0, 2: 100, 3: 10}, clients=(1, 2))
+    stage = LogStage(majority([1, 2, 3]), {1: 0, 2: 100, 3: 40}, clients=(1, 2))
     _gap(stage)
     _new_leader(stage)
     _fill(stage)

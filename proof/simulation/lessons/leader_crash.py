@@ -30,7 +30,7 @@ def leader_crash() -> Recording:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stage = LogStage(
-            majority([1, 2, 3]), {1: 0, 2: 100, 3: 10}, machines=_machines(stack, folder)
+            majority([1, 2, 3]), {1: 0, 2: 100, 3: 40}, machines=_machines(stack, folder)
         )
         _half_a_write(stage)
         _new_leader(stage)

@@ -123,7 +123,7 @@ class SimulatedDisk:
             raise FileNotFoundError(2, "no such file", str(path))
         return OpenFile(self, file)
 
-    def environment(self, path: Path, databases: int) -> Any:
+    def environment(self, path: Path, databases: int, walk: bool = False) -> Any:
         file = self.files.get(path)
         if file is None:
             file = self.files[path] = EnvironmentFile()
@@ -174,6 +174,9 @@ class OpenFile:
 
     def size(self) -> int:
         return len(self._file.content)
+
+    def require_room(self, size: int) -> None:
+        self._disk.check_write()
 
     def close(self) -> None:
         """Nothing to give back."""

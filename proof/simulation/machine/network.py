@@ -5,55 +5,29 @@ of order as long as no fault says otherwise; beyond TCP, single frames may be lo
 overtake each other, because Paxos must bear it. Only the first frame of each direction, the
 handshake, is exempt.
 
-A cut link carries nothing. What is sent meanwhile is lost, or held and delivered when the link
-heals, as TCP would: a burst of old messages.
+A cut link carries nothing. What is sent meanwhile is lost, or the sender's kernel holds it and
+repeats it ever more rarely, as TCP does: after healing nothing passes on that stream until the next
+repetition, and then comes a burst of old messages. A stream may also be forgotten by what is on the
+way, as a firewall does that was restarted: it looks fine at both ends, and carries nothing.
 """
 
 import asyncio
 import math
 import random
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import Any
-
-import msgspec
 
 from kvstore.config import Address
 from kvstore.peers.frames import FrameReader
 from paxos.ballot import NodeId
+from proof.simulation.machine.paths import CALM, Conditions, Pair, Path
 from proof.simulation.machine.scheduler import Process
 from proof.simulation.tell.trace import Delivered, Lost, Trace
 
-Pair = tuple[NodeId, NodeId]
-
+RETRANSMIT_S = 0.2
+"""The kernel repeats for the first time after this, and each time waits twice as long."""
 MOMENT_S = 50e-6
 """Arrivals are rounded up to this, so that several may fall into one turn of a loop."""
-
-
-class Conditions(msgspec.Struct, frozen=True):
-    """How the network behaves where no fault says otherwise. Delays are one way, in seconds."""
-
-    delay_s: tuple[float, float]
-    tail_probability: float
-    tail_factor: float
-    loss: float
-    repeat: float
-    overtake: float
-    hold_when_cut: bool
-
-
-CALM = Conditions((0.0002, 0.001), 0.0, 1.0, 0.0, 0.0, 0.0, False)
-
-
-@dataclass
-class _Path:
-    """One direction between two hosts."""
-
-    randomness: random.Random
-    cuts: int = 0
-    slow: list[float] = field(default_factory=list)
-    lossy: list[float] = field(default_factory=list)
-    held: list[Callable[[], None]] = field(default_factory=list)
 
 
 class SimulatedNetwork:
@@ -68,17 +42,17 @@ class SimulatedNetwork:
         self.reached: Callable[[str], None] = lambda name: None
         self.on_frame: Callable[[int, Pair, bytes], None] = lambda number, pair, frame: None
         self._randomness = randomness
-        self._paths: dict[Pair, _Path] = {}
+        self._paths: dict[Pair, Path] = {}
         self._listening: dict[Address, tuple[Process, Callable[[], asyncio.Protocol]]] = {}
         self._hosts_down: set[NodeId] = set()
         self._streams: list[Endpoint] = []
 
-    def path(self, pair: Pair) -> _Path:
+    def path(self, pair: Pair) -> Path:
         """The direction from `pair[0]` to `pair[1]`."""
         path = self._paths.get(pair)
         if path is None:
             name = f"path/{pair[0]}/{pair[1]}"
-            path = self._paths[pair] = _Path(self._randomness(name))
+            path = self._paths[pair] = Path(self._randomness(name))
         return path
 
     # -- faults -----------------------------------------------------------------------------
@@ -88,13 +62,14 @@ class SimulatedNetwork:
         self.path(pair).cuts += 1
 
     def mend(self, pair: Pair) -> None:
-        """Undo one `cut`; what was held leaves now."""
-        path = self.path(pair)
-        path.cuts -= 1
-        if path.cuts == 0:
-            held, path.held = path.held, []
-            for deliver in held:
-                deliver()
+        """Undo one `cut`; what was held leaves now, or with the kernel's next repetition."""
+        self.path(pair).mend()
+
+    def forget_streams(self, pairs: Collection[Pair]) -> None:
+        """Every stream that uses one of `pairs` carries nothing any more, and nobody is told."""
+        for endpoint in self._streams:
+            if endpoint.pair in pairs or endpoint.pair[::-1] in pairs:
+                endpoint.forgotten = True
 
     def reset(self, pairs: Collection[Pair]) -> None:
         """Both ends of every stream that uses one of `pairs` see it break at once."""
@@ -171,7 +146,7 @@ class SimulatedNetwork:
             raise ConnectionRefusedError(111, f"nobody listens at {host}:{port}")
         server, server_factory = listening
         ours = Endpoint(self, process, (here, there), factory())
-        theirs = Endpoint(self, server, (there, here), server_factory())
+        theirs = Endpoint(self, server, (there, here), server.made(server_factory))
         ours.peer, theirs.peer = theirs, ours
         self._streams += [ours, theirs]
         server.post(0, theirs.protocol.connection_made, theirs)
@@ -182,20 +157,11 @@ class SimulatedNetwork:
 
     def delay_s(self, pair: Pair) -> float:
         """Of the next packet in this direction."""
-        path, conditions = self.path(pair), self.conditions
-        low, high = conditions.delay_s
-        delay_s = low + (high - low) * path.randomness.random()
-        if path.randomness.random() < conditions.tail_probability:
-            delay_s *= conditions.tail_factor
-        for extra_s in path.slow:
-            delay_s += extra_s * path.randomness.random()
-        return delay_s
+        return self.path(pair).draw_delay_s(self.conditions)
 
     def lost(self, pair: Pair) -> bool:
         """Whether the next frame in this direction gets lost."""
-        path = self.path(pair)
-        chance = self.conditions.loss + sum(path.lossy)
-        return chance > 0 and path.randomness.random() < chance
+        return self.path(pair).loses(self.conditions)
 
     def blocked(self, pair: Pair, later: Callable[[], None]) -> bool:
         """Whether the way is cut; then `later` is called at healing, or never."""
@@ -250,6 +216,9 @@ class Endpoint(asyncio.Transport):
         self._greeted = False
         self._last_arrival_s = 0.0
         self._in_flight = 0
+        self.forgotten = False
+        self._stalled_s: float | None = None
+        self._stalled: list[tuple[bytes, int, bool]] = []
 
     # -- the program's side -----------------------------------------------------------------
 
@@ -257,7 +226,9 @@ class Endpoint(asyncio.Transport):
         assert not self._closing, "written to a closed transport"
         for payload in self._frames.feed(bytes(data)):
             frame = len(payload).to_bytes(4, "big") + payload
-            if self._greeted:
+            if not payload:  # a ping: were it to overtake the handshake, that would be no fault
+                self._forward(frame, 0, certain=True)
+            elif self._greeted:
                 self._send(frame)
             else:
                 self._greeted = True
@@ -280,7 +251,12 @@ class Endpoint(asyncio.Transport):
         self.send_close()
         self.process.post(0, self._lose, None)
 
-    abort = close
+    def abort(self) -> None:
+        """Like `close`, and all that the kernel holds is dropped; the other end's kernel is told
+        once, and not again."""
+        if self._network.path(self.pair).cuts:
+            self.forgotten = True
+        self.close()
 
     # -- the network's side -----------------------------------------------------------------
 
@@ -302,9 +278,11 @@ class Endpoint(asyncio.Transport):
 
     def _forward(self, frame: bytes, number: int, certain: bool = False) -> None:
         network = self._network
-        if network.blocked(self.pair, lambda: self._forward(frame, number, certain)):
-            if number and not network.conditions.hold_when_cut:
-                network.trace.add(Lost(self._now_us(), number, "the link is cut"))
+        if self.forgotten:
+            self._lost(number, "the stream is forgotten on the way")
+            return
+        if self._stalled_s is not None or network.path(self.pair).cuts:
+            self._hold(frame, number, certain)
             return
         if not self.peer.process.alive:
             self._reset(number)
@@ -320,10 +298,46 @@ class Endpoint(asyncio.Transport):
         self._in_flight += len(frame)
         self.peer.process.post(arrival_s - now_s, self._arrive, frame, number)
 
+    def _hold(self, frame: bytes, number: int, certain: bool) -> None:
+        """The way is cut, or was, and what waits before this is not repeated yet."""
+        network = self._network
+        if not network.conditions.hold_when_cut and self._stalled_s is None:
+            self._lost(number, "the link is cut")
+            return
+        if self._stalled_s is None:
+            network.reached("messages held while cut")
+            self._stalled_s = self.process.scheduler.now_s
+            network.path(self.pair).held.append(self.repeat_soon)
+        self._stalled.append((frame, number, certain))
+
+    def repeat_soon(self) -> None:
+        """The way is whole again: wait for the kernel's next repetition."""
+        assert self._stalled_s is not None
+        now_s, next_s, pause_s = self.process.scheduler.now_s, self._stalled_s, RETRANSMIT_S
+        while next_s < now_s:
+            next_s += pause_s
+            pause_s *= 2
+        self.peer.process.post(next_s - now_s, self._repeat)
+
+    def _repeat(self) -> None:
+        path = self._network.path(self.pair)
+        if path.cuts:
+            path.held.append(self.repeat_soon)
+            return
+        held, self._stalled, self._stalled_s = self._stalled, [], None
+        for frame, number, certain in held:
+            if self._closing:
+                self._lost(number, "the connection was given up")
+            else:
+                self._forward(frame, number, certain)
+
+    def _lost(self, number: int, why: str) -> None:
+        if number:
+            self._network.trace.add(Lost(self._now_us(), number, why))
+
     def _reset(self, number: int) -> None:
         """The program at the other end is gone: its host says so, if it is up."""
-        if number:
-            self._network.trace.add(Lost(self._now_us(), number, "nobody is there"))
+        self._lost(number, "nobody is there")
         if not self._network.is_down(self.pair[1]):
             self.process.post(2 * self._network.delay_s(self.pair), self.lose_peer)
 
@@ -332,8 +346,7 @@ class Endpoint(asyncio.Transport):
         self._in_flight -= len(frame)
         peer, network = self.peer, self._network
         if peer.closed or peer._closing:
-            if number:
-                network.trace.add(Lost(self._now_us(), number, "the connection is closed"))
+            self._lost(number, "the connection is closed")
             return
         if number:
             network.trace.add(Delivered(self._now_us(), number))
@@ -342,7 +355,7 @@ class Endpoint(asyncio.Transport):
     def send_close(self) -> None:
         """The other end learns that this one is closed, unless the way is cut."""
         network = self._network
-        if network.blocked(self.pair, self.send_close):
+        if self.forgotten or network.blocked(self.pair, self.send_close):
             return
         arrival_s = max(
             self.process.scheduler.now_s + network.delay_s(self.pair), self._last_arrival_s

@@ -186,6 +186,15 @@ class Process(_Loop):
         """Begin a task in this program from outside."""
         return self.create_task(coroutine)
 
+    def made(self, factory: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
+        """What `factory` makes when it is called in this program, by whatever runs now."""
+        before = events._get_running_loop()
+        events._set_running_loop(self)
+        try:
+            return factory()
+        finally:
+            events._set_running_loop(before)
+
     # -- asyncio's side ---------------------------------------------------------------------
 
     def time(self) -> float:
@@ -266,6 +275,12 @@ class Process(_Loop):
         else:
             if not future.done():
                 future.set_result(result)
+
+    async def getaddrinfo(  # type: ignore[override]
+        self, host: str, port: int, **_: Any
+    ) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        """Every name is its own address."""
+        return [(0, 0, 0, "", (host, port))]
 
     async def create_server(  # type: ignore[override]
         self, protocol_factory: Callable[[], asyncio.Protocol], host: str, port: int

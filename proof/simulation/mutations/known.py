@@ -90,7 +90,7 @@ KNOWN: dict[str, Known] = {
             "equal digests",
         ),
     ),
-    "install an old snapshot": Known(26, ("prefix",)),
+    "install an old snapshot": Known(72, ("prefix",)),
     "take a snapshot for one slot more": Known(2, ("sound nodes",)),
     "vote with an emptied disk": Known(47, ("durable promise",)),
     "vote before the cluster has formed": Known(1, ("durable promise",)),
@@ -149,4 +149,5 @@ KNOWN: dict[str, Known] = {
     "never fetch again": Known(2, ("liveness",)),
     "keep settled slots in the window": Known(8, ("liveness",)),
     "lead without heartbeats": Known(2, ("liveness",)),
+    "never give up a link": Known(11, ("liveness",)),
 }

@@ -1,5 +1,7 @@
 """Faults that never give a wrong answer: they give none."""
 
+from kvstore.peers.incoming import Incoming
+from kvstore.peers.outgoing import OutgoingLink
 from paxos.learner import Learner
 from paxos.node import Node
 from paxos.proposer import Proposer
@@ -34,5 +36,15 @@ MUTATIONS = (
         "lead without heartbeats",
         "A leader that is silent is taken for dead.",
         edit(Node, "_tick_leader", ("if self._heartbeat_left <= 0:", "if False:")),
+    ),
+    mutation(
+        "never give up a link",
+        "A link may be dead without a sign: one on which nothing is heard is dialled anew.",
+        edit(OutgoingLink, "watch", ("if now_s - protocol.heard_s >= silence_s:", "if False:")),
+        edit(
+            Incoming,
+            "watch",
+            ("if now_s - self.heard_s >= self._door.patience.silence_s:", "if False:"),
+        ),
     ),
 )

@@ -53,7 +53,7 @@ def session(replica: MemoryReplica, user: str) -> Session:
 
 READS: list[Callable[[Session], object]] = [
     lambda on: on.get(b"z"),
-    lambda on: on.range(b"a", None, limit=10),
+    lambda on: on.selection(Select(b"a", None)),
     lambda on: on.select(Select(b"z", only(b"z"))),
     lambda on: on.history(b"z", 10),
     lambda on: on.watch(Interest(b"a", b"c")),
@@ -81,7 +81,7 @@ def test_what_a_user_may_read(replica: MemoryReplica) -> None:
     found = on.get(b"a")
     assert found is not None
     assert found.value == b"1"
-    assert len(on.range(b"a", b"b", limit=10).items) == 1
+    assert len(on.select(Select(b"a", b"b")).items) == 1
     on.watch(Interest(b"a", b"b")).close()
     itself = on.user("u")
     assert itself is not None

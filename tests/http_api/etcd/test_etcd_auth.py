@@ -292,18 +292,22 @@ def test_compaction_takes_a_user(tmp_path: Path) -> None:
 
 
 def test_watches(tmp_path: Path) -> None:
-    refused = "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
+    nobody = "rpc error: code = InvalidArgument desc = etcdserver: user name is empty"
+    bad = "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"
+    denied = "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
 
     async def test(on: Guarded) -> None:
-        for token, fields in (
-            ("", {"key": b"a"}),
-            ("bad.1", {"key": b"a"}),
-            (on.user, {"key": b"z"}),
-            (on.user, {"key": b"a", "range_end": b"z"}),
-            (on.user, {"key": b"c"}),
+        for token, fields, reason in (
+            ("", {"key": b"a"}, nobody),
+            ("bad.1", {"key": b"a"}, bad),
+            (on.user, {"key": b"z"}, denied),
+            (on.user, {"key": b"a", "range_end": b"z"}, denied),
+            (on.user, {"key": b"c"}, denied),
         ):
             message = without_header(await on.watch(token, **fields))
-            assert message == {"created": True, "canceled": True, "cancel_reason": refused}
+            assert message == {
+                "watch_id": "-1", "created": True, "canceled": True, "cancel_reason": reason,
+            }  # fmt: skip
         for token, key, end in ((on.user, b"a", b"c"), (on.root, b"\0", b"\0")):
             message = await on.watch(token, key=key, range_end=end)
             assert without_header(message) == {"created": True}

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import socket
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import lmdb
 import orjson
 import pytest
 
+from http_api.core import streams
 from http_api.etcd.cluster import client_url
+from http_api.etcd.snapshot import COPIES_MAX
 from http_api.server import HttpServer
 from kvstore.config import Config
 from kvstore.event_log import EventLog
@@ -226,6 +229,39 @@ def test_snapshot(tmp_path: Path) -> None:
         store.close()
 
     asyncio.run(run())
+
+
+def test_who_reads_nothing_holds_up_no_other_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is cut off after a while, and no copy of it is left on the disk meanwhile."""
+    monkeypatch.setattr(streams, "STUCK_S", 1.0)
+
+    async def run() -> None:
+        async with etcd_node(tmp_path, checkpoint_interval_s=0.1) as node:
+            for number in range(30):
+                await node.ok("kv/put", key=b"k%d" % number, value=bytes(1 << 20))
+            ask = request("POST", "/v3/maintenance/snapshot", {"Connection": "close"}, b"{}")
+            async with AsyncExitStack() as stuck:
+                for _ in range(COPIES_MAX):
+                    end = await stuck.enter_async_context(connect(node.address))
+                    await end.send(ask)
+                    await end.until(b'"blob"')
+                    assert not list((tmp_path / "node").glob("snapshot.*"))
+                refused = await node.post("maintenance/snapshot", {})
+                assert error_of(refused)[0] in (429, 503)
+                async with asyncio.timeout(10):
+                    while (reply := await status_of_snapshot(node, ask)) != 200:
+                        assert reply in (429, 503)
+                        await asyncio.sleep(0.1)
+
+    asyncio.run(run())
+
+
+async def status_of_snapshot(node: EtcdNode, ask: bytes) -> int:
+    async with connect(node.address) as connection:
+        await connection.send(ask)
+        return await connection.status()
 
 
 def test_a_copy_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from http_api.etcd import ranges
 from kvstore.errors import NoQuorum, OutcomeUnknown
 from tests.support.etcd_node import NOBODY, EtcdNode, error_of, etcd_node, on_node, revision
 from tests.support.raw_http import connect
@@ -104,7 +105,7 @@ def test_a_defect_is_an_error_of_etcds_form(
         def broken(*_: object) -> None:
             raise ZeroDivisionError("the defect")
 
-        monkeypatch.setattr(node.replica.state, "select", broken)
+        monkeypatch.setattr(ranges, "select_of", broken)
         reply = await node.post("kv/range", {"key": "aw=="})
         assert error_of(reply)[:2] == (500, 2) and b"defect" not in reply.body
         assert "the defect" in caplog.text

@@ -1,5 +1,7 @@
 """kv/... of etcd's API on a real replica, besides kv/txn: what etcd answers, row by row."""
 
+import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from http_api.core import growing
 from http_api.etcd.kv import bounds
 from http_api.etcd.messages import (
     CompareMessage,
@@ -17,7 +20,8 @@ from http_api.etcd.messages import (
     TxnRequest,
 )
 from http_api.etcd.sizes import message_bytes
-from kvstore.commands.commands import KEY_BYTES_MAX
+from kvstore.commands.commands import KEY_BYTES_MAX, Put
+from kvstore.state import budget
 from tests.support.etcd_node import (
     COMPACTED,
     IN_FUTURE,
@@ -26,6 +30,7 @@ from tests.support.etcd_node import (
     NO_LEASE,
     EtcdNode,
     b64,
+    encoded,
     error_of,
     kv,
     on_node,
@@ -251,5 +256,73 @@ def test_sizes(tmp_path: Path) -> None:
         assert error_of(reply) == (429, 8, message)
         reply = await node.raw("/v3/kv/put", b" " * (4 << 20) + b"{}")
         assert reply.status == 429 and reply.json()["code"] == 8
+
+    on_node(tmp_path, test)
+
+
+async def unchunked(node: EtcdNode) -> bytes:
+    """The body whose head was read, put together from its chunks."""
+    body = b""
+    async with asyncio.timeout(10):
+        while size := int(await node.connection.until(b"\r\n"), 16):
+            body += (await node.connection._reader.readexactly(size + 2))[:-2]
+        await node.connection.until(b"\r\n")
+    return body
+
+
+async def fill_many(node: EtcdNode, count: int, value: bytes) -> None:
+    for some in range(0, count, 1000):
+        keys = (b"k%05d" % at for at in range(some, min(count, some + 1000)))
+        await asyncio.gather(*(node.replica.submit(Put(key, value), 9) for key in keys))
+
+
+def test_long_ranges_are_streamed_at_one_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing, "WHOLE_BYTES_MAX", 40_000)
+    monkeypatch.setattr(growing, "BYTES_PER_WRITE", 10_000)
+
+    async def test(node: EtcdNode) -> None:
+        await fill_many(node, 1000, b"v" * 100)
+        everything = {"key": b"k", "range_end": b"l"}
+        reply = await node.post("kv/range", encoded(everything))
+        assert reply.headers["transfer-encoding"] == "chunked"
+        assert reply.headers["access-control-allow-origin"] == "*"
+        streamed = json.loads(await unchunked(node))
+        assert [list(streamed), streamed["count"]] == [["header", "kvs", "count"], "1000"]
+        assert [b64(b"k%05d" % at) for at in range(1000)] == [kv["key"] for kv in streamed["kvs"]]
+        short = await node.ok("kv/range", **everything, limit=3)
+        assert list(short) == ["header", "kvs", "more", "count"]
+        assert (short["kvs"], short["more"]) == (streamed["kvs"][:3], True)
+        counted = await node.ok("kv/range", **everything, count_only=True)
+        assert counted == {"header": streamed["header"], "count": "1000"}
+        none = await node.ok("kv/range", key=b"x", range_end=b"y")
+        assert none == {"header": streamed["header"]}
+        backwards = await node.ok("kv/range", **everything, sort_order=2, limit=20)
+        assert backwards["kvs"] == streamed["kvs"][:-21:-1]
+        # The connection goes on.
+        assert revision(await node.ok("kv/put", key=b"z", value=b"")) > revision(streamed)
+
+    on_node(tmp_path, test)
+
+
+def test_too_much_work_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "KEYS_MAX", 100)
+
+    async def test(node: EtcdNode) -> None:
+        await fill_many(node, 101, b"")
+        status, code, text = await node.refused("kv/deleterange", key=b"k", range_end=b"l")
+        assert (status, code) == (429, 8)
+        assert "looks at no more than" in text
+        whole = {"request_range": {"key": b"k", "range_end": b"l", "count_only": True}}
+        put = {"request_put": {"key": b"y", "value": b""}}
+        assert (await node.refused("kv/txn", success=[whole, put]))[:2] == (429, 8)
+        slot = node.replica.state.applied_through
+        done = await node.ok("kv/txn", success=[whole] * 32)
+        counts = {each["response_range"]["count"] for each in done["responses"]}
+        assert counts == {"101"}
+        assert node.replica.state.applied_through == slot
+        deleted = await node.ok("kv/deleterange", key=b"k0", range_end=b"k00100")
+        assert deleted["deleted"] == "100"
 
     on_node(tmp_path, test)

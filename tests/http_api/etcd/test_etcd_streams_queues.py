@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kvstore.commands.operations import KeyValue
 from tests.support.etcd_node import EtcdNode, b64, encoded, error_of, etcd_node, on_node, revision
 from tests.support.etcd_stream import Stream, stream, until
@@ -116,14 +118,46 @@ def test_one_that_waits_in_the_middle_leaves(tmp_path: Path) -> None:
         second = Call(node, "lock/lock", name=b"L", lease=2)
         await second.waits(node, b"L/2")
         third = Call(node, "lock/lock", name=b"L", lease=3)
-        await until(lambda: node.replica.feed.watchers == 2)
+        await third.waits(node, b"L/3")
+        await until(lambda: node.replica.feed.watchers == 4)
         await node.ok("lease/revoke", ID=2)
-        # The third now waits for the first; the second learns of its loss when its turn comes.
-        await node.ok("kv/put", key=b"x", value=b"v")
+        # The second hears of its loss at once, and the third now waits for the first.
+        assert await second.task == (500, 2, "mutex: session is expired")
         assert not third.task.done()
         await node.ok("lock/unlock", key=b"L/1")
         assert (await third.task)["key"] == b64(b"L/3")
-        assert await second.task == (500, 2, "mutex: session is expired")
+
+    on_node(tmp_path, test)
+
+
+@pytest.mark.parametrize("ended_by", ["revoke", "delete", "recreate"])
+@pytest.mark.parametrize(
+    ("path", "lost"),
+    [
+        ("lock/lock", "mutex: session is expired"),
+        ("election/campaign", "election: session is expired"),
+    ],
+)
+def test_a_waiter_whose_own_key_is_gone_hears_it_at_once(
+    tmp_path: Path, path: str, lost: str, ended_by: str
+) -> None:
+    """It must not win when its turn would come, nor wait until then, which may be for ever."""
+
+    async def test(node: EtcdNode) -> None:
+        await leases(node, 1, 2)
+        await node.ok(path, name=b"L", lease=1)
+        waiting = Call(node, path, name=b"L", lease=2)
+        await waiting.waits(node, b"L/2")
+        if ended_by == "revoke":
+            await node.ok("lease/revoke", ID=2)
+        else:
+            await node.ok("kv/deleterange", key=b"L/2")
+        if ended_by == "recreate":
+            await node.ok("kv/put", key=b"L/2", value=b"another's")
+        async with asyncio.timeout(5):
+            assert await waiting.task == (500, 2, lost)
+        assert held(node, b"L/1") is not None
+        await until(lambda: node.replica.feed.watchers == 0)
 
     on_node(tmp_path, test)
 
@@ -251,7 +285,7 @@ def test_campaigns_are_won_in_order_and_given_up(tmp_path: Path) -> None:
         second = Call(node, "election/campaign", name=b"E", lease=2, value=b"two")
         await second.waits(node, b"E/2")
         third = Call(node, "election/campaign", name=b"E", lease=3, value=b"three")
-        await until(lambda: node.replica.feed.watchers == 2)
+        await until(lambda: node.replica.feed.watchers == 4)
         second.hang_up()
         await until(lambda: held(node, b"E/2") is None)
         await asyncio.gather(second.task, return_exceptions=True)
@@ -282,7 +316,8 @@ def test_observe(tmp_path: Path) -> None:
             await node.ok("election/proclaim", leader=one, value=b"b")
             assert await observed(opened) == (b64(b"E/1"), b64(b"b"), 3)
             waiting = Call(node, "election/campaign", name=b"E", lease=2, value=b"c")
-            await waiting.waits(node, b"E/2")  # which is not to be seen
+            await until(lambda: node.replica.feed.watchers == 3)
+            assert held(node, b"E/2") is not None  # which is not to be seen
             await node.ok("election/resign", leader=one)
             assert await observed(opened) == (b64(b"E/2"), b64(b"c"), 5)
             two = leader_key(await waiting.task)

@@ -17,7 +17,8 @@ from tests.support.etcd_node import EtcdNode, encoded, on_node
 from tests.support.guarded_node import Guarded, guarded
 
 REFUSALS = (Reason.NO_USER, Reason.BAD_TOKEN, Reason.DENIED)
-WATCH_REFUSED = "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
+WATCH_CODES = {3: "InvalidArgument", 7: "PermissionDenied", 16: "Unauthenticated"}
+"""How a refused watch names the codes."""
 
 
 class Takes(Enum):
@@ -143,7 +144,8 @@ async def outcome(node: EtcdNode, row: AnyEtcdCall, token: str) -> Outcome:
 def told(row: AnyEtcdCall, reason: Reason) -> Outcome:
     """How the row tells a refusal."""
     if row.name == "watch":  # the stream stays open for other watches
-        return 200, 0, WATCH_REFUSED
+        status = status_of(auth_error(reason))
+        return 200, 0, f"rpc error: code = {WATCH_CODES[status.code]} desc = {status.text}"
     status = status_of(row.told(auth_error(reason)))
     return status.http_status, status.code, status.text
 

@@ -57,6 +57,9 @@ def test_health(server):
             reply = await c.call("GET", "/readyz")
             assert (reply.status, reply.json()["detail"]) == (503, "no leader yet")
             assert (await c.call("GET", "/healthz")).status == 200
+            served.replica.stalled = "the ticker was last at work 11 s ago"
+            reply = await c.call("GET", "/healthz")
+            assert (reply.status, reply.json()["detail"]) == (503, served.replica.stalled)
             assert "version" in (await c.call("GET", "/v1/version")).json()
 
     asyncio.run(run())

@@ -183,3 +183,31 @@ def test_while_off_the_native_api_asks_nobody(tmp_path: Path, authorization: str
         assert (await node.connection.call("GET", "/v1/kv/k", headers)).body == b"v"
 
     on_node(tmp_path, test)
+
+
+def test_the_right_to_read_everything(tmp_path: Path) -> None:
+    """A right from the lowest key on covers what begins before it: there are no keys between."""
+
+    async def test(on: Guarded) -> None:
+        perm = {"permType": "READWRITE", "key": b"\0", "range_end": b"\0"}
+        await on.ok("auth/role/grant", on.root, name="r", perm=perm)
+        bearer = f"Bearer {on.user}"
+        for query in ("", "?prefix=", "?start=", "?end=m", "?order=desc"):
+            assert (await on.native("GET", f"/v1/kv{query}", bearer)).status == 200, query
+        for body in (b'{"then":[{"get":{"prefix":""}}]}', b'{"then":[{"delete":{"end":"a"}}]}'):
+            assert (await on.native("POST", "/v1/txn", bearer, body)).status == 200
+        async with connect(on.node.address) as c:
+            headers = {"Authorization": bearer}
+            await c.send(request("GET", "/v1/watch?prefix=", headers))
+            assert await c.status() == 200
+
+    guarded(tmp_path, test)
+
+
+def test_bounds_of_listings_are_bounded(tmp_path: Path) -> None:
+    async def test(on: Guarded) -> None:
+        for name in ("start", "end", "prefix"):
+            reply = await on.native("GET", f"/v1/kv?{name}={'k' * 2000}", f"Bearer {on.root}")
+            assert reply.status == 400 and reply.json()["parameter"] == name
+
+    guarded(tmp_path, test)

@@ -10,6 +10,7 @@ from http_api.core import streams
 from http_api.v1 import watch as resource
 from kvstore.commands.commands import Compact, Delete, Grant, Put, Revoke
 from kvstore.commands.operations import Transaction, TxnDelete, TxnPut
+from kvstore.replica.leader_absence import ELECTION_TIMEOUTS
 from tests.support.event_source import watch
 from tests.support.raw_http import connect
 
@@ -343,5 +344,73 @@ def test_bad_queries(query, says, server):
             assert says in reply.json()["detail"]
             reply = await c.call("GET", "/v1/watch?key=k", {"Last-Event-ID": "x"})
             assert (reply.status, reply.json()["parameter"]) == (400, "Last-Event-ID")
+
+    asyncio.run(run())
+
+
+def lose_the_leader(replica):
+    """For as long as makes streams end."""
+    replica.leads = None
+    for _ in range(ELECTION_TIMEOUTS * 4):
+        replica.leader_absence.tick()
+
+
+def test_a_node_without_a_leader_ends_its_watches_with_a_reason(server):
+    async def run():
+        async with server() as served:
+            async with watch(served.address, "prefix=") as source:
+                served.replica.apply(Put(b"k", b"v"))
+                await source.changes(1)
+                lose_the_leader(served.replica)
+                told = await source.next()
+                assert (told.kind, told.id) == ("no-leader", "2")  # where to go on, elsewhere
+                assert "no leader" in told.data["detail"]
+                assert await source.next() is None
+            async with watch(served.address, "prefix=", "2") as source:
+                # Answered, so that a browser's EventSource comes back.
+                assert source.status == 200
+                assert (await source.next()).kind == "no-leader"
+                assert await source.next() is None
+            served.replica.leads = 2
+            served.replica.leader_absence.tick()
+            async with watch(served.address, "prefix=", "2") as source:
+                assert (await source.next()).kind == "ready"
+
+    asyncio.run(run())
+
+
+def test_a_client_that_reads_nothing_is_cut_off_when_the_leader_is_gone(server):
+    async def run():
+        async with server() as served:
+            with socket.create_connection(served.address) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.sendall(b"GET /v1/watch?prefix= HTTP/1.1\r\nHost: x\r\n\r\n")
+                async with asyncio.timeout(10):
+                    while not served.replica.feed.watchers:
+                        await asyncio.sleep(0.005)
+                for _ in range(20):
+                    served.replica.apply(Put(b"k", b"v" * 500_000))
+                    await asyncio.sleep(0.005)
+                lose_the_leader(served.replica)
+                async with asyncio.timeout(10):
+                    while served.replica.feed.watchers or len(served.http.facilities.streams):
+                        await asyncio.sleep(0.005)
+
+    asyncio.run(run())
+
+
+def test_a_stream_says_that_it_is_alive_as_often_as_its_client_asks(server):
+    async def run():
+        async with server() as served:
+            asked = {"X-Keep-Alive-S": "0.1"}
+            async with watch(served.address, "prefix=", headers=asked) as source:
+                assert (await source.next()).data == {"revision": 1, "keep_alive_s": 0.1}
+                with pytest.raises(TimeoutError):
+                    await source.next(1.0)
+                assert 3 <= len(source.comments) <= 10
+            for wrong in ("0", "nan", "16", "x", "-1"):
+                headers = {"X-Keep-Alive-S": wrong}
+                async with watch(served.address, "prefix=", headers=headers) as source:
+                    assert source.status == 400
 
     asyncio.run(run())

@@ -4,13 +4,16 @@ import asyncio
 import inspect
 import re
 import runpy
+import subprocess
+import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 import kvstore.client
-from kvstore.client import BlockingClient, LeaseLost, Turn
+from kvstore.client import BlockingClient, LeaseLost, Turn, loop_thread
 from kvstore.client.loop_thread import LoopThread
 from tests.support.flaky_node import FlakyNode, answers, value
 from tests.support.paths import ROOT
@@ -100,6 +103,126 @@ def test_a_call_that_waits_ends_when_another_thread_closes_the_client() -> None:
     asyncio.run(main())
 
 
+async def nothing() -> None:
+    """There is nothing to close."""
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_close_frees_all_threads_whatever_they_are_at(round_: int) -> None:
+    """Calls that begin while it closes never ran, and their threads waited for ever."""
+    loop = LoopThread(nothing)
+    freed: list[BaseException] = []
+
+    async def stubborn() -> None:
+        while True:
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.05)
+                raise
+
+    def call_again_and_again(call: Any) -> None:
+        try:
+            while True:
+                loop.run(call())
+        except BaseException as error:
+            freed.append(error)
+
+    calls = [stubborn] * 2 + [nothing] * 6
+    threads = [
+        threading.Thread(target=call_again_and_again, args=(call,), daemon=True) for call in calls
+    ]
+    for thread in threads:
+        thread.start()
+    threading.Event().wait(0.05)
+    loop.end()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(freed) == len(threads) and all(isinstance(e, RuntimeError) for e in freed)
+
+
+def test_close_frees_who_waits_for_what_cannot_be_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop_thread, "END_S", 0.1)
+    loop, begun, end = LoopThread(nothing), threading.Event(), threading.Event()
+    freed: list[BaseException] = []
+
+    async def deaf() -> None:
+        begun.set()
+        while not end.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    def wait() -> None:
+        try:
+            loop.run(deaf())
+        except RuntimeError as error:
+            freed.append(error)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    assert begun.wait(10)
+    loop.end()
+    thread.join(10)
+    end.set()
+    assert "closed during the call" in str(*freed)
+
+
+def run_script(script: str) -> subprocess.CompletedProcess[str]:
+    """What a program says that uses a node which answers `v` to everything."""
+
+    async def main() -> subprocess.CompletedProcess[str]:
+        async with asyncio.timeout(60), FlakyNode(value(b"v")) as node:
+            words = [sys.executable, "-X", "dev", "-c", script, node.url]
+            return await asyncio.to_thread(
+                subprocess.run, words, capture_output=True, text=True, timeout=50, cwd=ROOT
+            )
+
+    return asyncio.run(main())
+
+
+def test_after_a_fork_the_child_hears_it_and_the_parent_goes_on() -> None:
+    done = run_script("""
+import os, sys, time
+from kvstore.client import BlockingClient
+client = BlockingClient(sys.argv[1])
+client.get("k")
+child = os.fork()
+if not child:
+    try:
+        client.get("k")
+    except RuntimeError as error:
+        print(error)
+    client.close()
+    with BlockingClient(sys.argv[1]) as own:
+        print(own.get("k").value)
+    del client
+    sys.exit(0)
+_, code = os.waitpid(child, 0)
+begun = time.monotonic()
+print(code, client.get("k").value, time.monotonic() - begun < 2)
+client.close()
+""")
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "this client was made before a fork: make one in the child", "b'v'", "0 b'v' True",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ["", "del client", "sys.exit(0)"])
+def test_a_forgotten_close_is_nobodys_business(end: str) -> None:
+    done = run_script(f"""
+import sys
+from kvstore.client import BlockingClient
+client = BlockingClient(sys.argv[1])
+print(client.get("k").value)
+{end}
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "b'v'\n", "")
+
+
 def test_an_iterator_that_is_left_lets_go() -> None:
     ended = threading.Event()
 
@@ -110,19 +233,19 @@ def test_an_iterator_that_is_left_lets_go() -> None:
         finally:
             ended.set()
 
-    loop = LoopThread()
+    loop = LoopThread(nothing)
     for _ in loop.iterate(items(), 1):
         break
     assert ended.wait(10)
-    loop.end(asyncio.sleep(0))
+    loop.end()
 
 
 def test_a_callback_cannot_wait_for_its_own_thread() -> None:
-    loop = LoopThread()
+    loop = LoopThread(nothing)
     inner = asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="callback"):
         loop.call(loop.run, inner)
-    loop.end(asyncio.sleep(0))
+    loop.end()
     with pytest.raises(RuntimeError, match="this client is closed"):
         loop.run(asyncio.sleep(0))
 

@@ -1,6 +1,7 @@
 """Fail-over, retries and deadlines of the client against real, misbehaving endpoints."""
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -155,6 +156,92 @@ def test_a_read_is_never_of_unknown_outcome() -> None:
             await client.get("k")
 
     with_nodes([[unknown], ["drop"]], body, timeout_s=0.3)
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_silent_endpoint_gets_company_and_the_first_answer_wins(write: bool) -> None:
+    """A frozen node takes requests and never answers them."""
+
+    async def body(nodes: list[FlakyNode], client: Client) -> None:
+        begun_s = time.monotonic()
+        for _ in range(3):
+            if write:
+                assert (await client.put("k", "v")).version == 3
+            else:
+                assert await client.get("k") is not None
+        assert time.monotonic() - begun_s < 2.0
+        assert len(nodes[0].seen) == 1, "it stays with the endpoint that answered"
+        if write:
+            assert len(set(idempotency_keys(*nodes))) == 3
+
+    answering = written if write else value(b"v")
+    with_nodes([["hang"], [answering]], body, timeout_s=15)
+
+
+def test_company_fails_and_the_first_may_still_answer() -> None:
+    async def body(nodes: list[FlakyNode], client: Client) -> None:
+        done = asyncio.create_task(client.put("k", "v"))
+        while not (nodes[1].seen and nodes[2].seen):
+            await asyncio.sleep(0.01)
+        nodes[0].go_on()
+        assert (await done).version == 3
+        assert len(set(idempotency_keys(*nodes))) == 1
+        assert await client.get("k") is not None  # from the one that answered
+        assert len(nodes[0].seen) == 2
+
+    scripts: list[list[Step]] = [["wait", written, value(b"v")], [no_quorum], [no_quorum]]
+    with_nodes(scripts, body, timeout_s=15)
+
+
+def test_what_must_not_arrive_twice_is_asked_of_one_node_at_a_time() -> None:
+    async def body(nodes: list[FlakyNode], client: Client) -> None:
+        handing_over = asyncio.create_task(client.hand_over())
+        await asyncio.sleep(1.5)
+        assert not nodes[1].seen
+        handing_over.cancel()
+
+    with_nodes([["hang"], [no_quorum]], body, timeout_s=15, attempt_timeout_s=5)
+
+
+def test_a_doubtful_write_is_not_called_certainly_unwritten() -> None:
+    """One message said both: "nothing was written", and that it may have been applied."""
+
+    detail = "no leader could reach a quorum in time; nothing was written"
+    unsent = problem(503, "no-quorum", detail=detail)
+
+    async def body(nodes: list[FlakyNode], client: Client) -> None:
+        with pytest.raises(OutcomeUnknown) as raised:
+            await client.put("k", "v")
+        assert nodes[0].url in str(raised.value)
+        assert "nothing was written" not in str(raised.value)
+        with pytest.raises(NoQuorum, match="nothing was written"):
+            await client.get("k")
+
+    with_nodes([["drop", unsent], [unsent]], body, timeout_s=0.5)
+
+
+def test_a_call_that_takes_long_says_once_what_it_waits_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.socket() as free, caplog.at_level(logging.INFO, "kvstore.client"):
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+
+        async def body(nodes: list[FlakyNode], reached: Client) -> None:
+            await reached.get("k")  # which takes no time, and says nothing
+            async with Client([nobody, nodes[0].url], timeout_s=3, attempt_timeout_s=3) as client:
+                begun_s = time.monotonic()
+                task = asyncio.create_task(client.get("k"))
+                while not caplog.messages and not task.done():
+                    await asyncio.sleep(0.01)
+                assert time.monotonic() - begun_s < 1.5
+                with pytest.raises(NoQuorum):
+                    await task
+            (told,) = caplog.messages
+            assert told.startswith("still trying: ")
+            assert "refused" in told and f"no answer yet from {nodes[0].url}" in told
+
+        with_nodes([[value(b"v"), "hang"]], body, timeout_s=3)
 
 
 def test_overload_is_retried() -> None:

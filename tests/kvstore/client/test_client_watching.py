@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -131,6 +132,86 @@ def test_what_is_compacted_cannot_be_resumed(step: Step) -> None:
         assert caught.value.compacted_revision == 7
 
     watching([[step]], body)
+
+
+def silent(*pieces: bytes) -> Step:
+    """A step that sends these bytes, and nothing more while the stream stays open."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+        await asyncio.sleep(60)
+
+    return lambda _: web.Response(body=body(), content_type="text/event-stream")
+
+
+def alive_every(keep_alive_s: float, revision: int) -> bytes:
+    data = {"revision": revision, "keep_alive_s": keep_alive_s}
+    return sse("ready", data, revision)
+
+
+def test_a_node_that_falls_silent_is_left() -> None:
+    """It is frozen, or cut off without a word: the connection stays."""
+
+    async def body(nodes: list[FlakyNode], client: Client) -> None:
+        begun_s = time.monotonic()
+        async with client.watch("k", from_revision=5) as watch:
+            assert [(await anext(watch)).revision for _ in range(2)] == [5, 6]
+        assert time.monotonic() - begun_s < 2.0
+        assert nodes[0].seen[0].headers["X-Keep-Alive-S"] == "0.5"
+        assert first_revisions(nodes[1]) == ["6"]
+
+    first = silent(alive_every(0.1, 4), change(5, "k"))
+    watching([[first], [stream(ready(5), change(6, "k"))]], body)
+
+
+def test_a_node_that_takes_the_request_and_says_nothing_is_left() -> None:
+    async def body(nodes: list[FlakyNode], client: Client) -> None:
+        begun_s = time.monotonic()
+        async with client.watch("k") as watch:
+            assert (await anext(watch)).revision == 6
+        assert time.monotonic() - begun_s < 2.0
+
+    watching([["hang"], [stream(ready(5), change(6, "k"))]], body, timeout_s=15)
+
+
+def test_a_node_of_an_earlier_release_may_be_silent_for_long() -> None:
+    async def body(nodes: list[FlakyNode], client: Client) -> None:
+        async with client.watch("k") as watch:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(2.0):
+                    await anext(watch)
+        assert not nodes[1].seen
+
+    watching([[silent(ready(5))], [stream(ready(5), change(6, "k"))]], body)
+
+
+def test_a_node_without_a_leader_is_left_for_the_next() -> None:
+    async def body(nodes: list[FlakyNode], client: Client) -> None:
+        async with client.watch("k") as watch:
+            assert [(await anext(watch)).revision for _ in range(2)] == [5, 7]
+        assert first_revisions(nodes[1]) == ["6"]
+        assert first_revisions(nodes[2]) == ["6"]
+
+    no_leader = sse("no-leader", {"detail": "this node has known no leader for 1.2 s"}, None)
+    # The second is without one from the start, and so says nothing else.
+    scripts: list[list[Step]] = [
+        [stream(ready(4), change(5, "k"), no_leader)],
+        [stream(no_leader)],
+        [stream(ready(5), change(7, "k"))],
+    ]
+    watching(scripts, body)
+
+
+def test_a_cluster_without_a_leader_is_given_up_in_time() -> None:
+    no_leader = sse("no-leader", {"detail": "known no leader for 9 s"}, None)
+
+    async def body(nodes: list[FlakyNode], client: Client) -> None:
+        with pytest.raises(Unavailable, match="no leader for 9 s"):
+            await anext(client.watch("k", resume_s=0.5))
+        assert 2 <= len(nodes[0].seen) <= 20
+
+    watching([[stream(no_leader)], [stream(no_leader)]], body, timeout_s=0.5)
 
 
 def test_it_gives_up_when_no_node_serves_it() -> None:

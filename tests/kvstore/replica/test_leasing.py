@@ -27,6 +27,9 @@ class FakeLeases:
     def all(self) -> Iterator[tuple[int, int]]:
         return iter(self.granted.items())
 
+    def count(self, lease: int) -> int:
+        return 0
+
 
 @dataclass
 class FakeState:

@@ -4,11 +4,28 @@ import asyncio
 
 import pytest
 
-from kvstore.commands.binary import decode_bundle
-from kvstore.commands.commands import Put
+from kvstore.commands.accounts import AddUser, GrantPermission, Permission, Right
+from kvstore.commands.binary import decode_bundle, encode
+from kvstore.commands.commands import (
+    Administer,
+    AsUser,
+    Command,
+    Compact,
+    Delete,
+    Grant,
+    Once,
+    Put,
+    Revoke,
+)
+from kvstore.commands.operations import Transaction, TxnPut
 from kvstore.commands.results import Deleted
 from kvstore.errors import NoQuorum, OutcomeUnknown, Overloaded
-from kvstore.replica.pending import PendingReads, PendingWrites
+from kvstore.replica.pending import (
+    COMMAND_BYTES,
+    PendingReads,
+    PendingWrites,
+    command_bytes,
+)
 from paxos.ballot import Ballot
 
 
@@ -59,3 +76,26 @@ def test_reads_share_a_token_and_expire() -> None:
         assert served.done() and reads.reads == 0
 
     asyncio.run(run())
+
+
+NAMED = AddUser("u" * 200, b"p" * 100)
+RANGE = GrantPermission("r", Permission(Right.READ, b"k" * 900_000, b"l" * 900_000))
+COMMANDS: list[Command] = [
+    Put(b"k" * 900, b"v" * 5000),
+    Delete(b"k" * 900),
+    Compact(1 << 60),
+    Grant(1 << 62, 60),
+    Revoke(1 << 62),
+    Transaction((), (TxnPut(b"k" * 900, b"v" * 5000),)),
+    Administer(NAMED),
+    Administer(RANGE),
+    Once(b"i" * 128, Delete(b"k" * 900)),
+    AsUser("u" * 256, 1 << 60, Once(b"i" * 128, Put(b"k" * 900, b"v"))),
+    AsUser("ü" * 200, 1, Administer(RANGE)),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+def test_whatever_a_command_carries_counts(command: Command) -> None:
+    encoded = len(encode(command))
+    assert encoded <= command_bytes(command) <= encoded + COMMAND_BYTES + 64

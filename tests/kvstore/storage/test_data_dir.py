@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from kvstore.errors import StorageError
-from kvstore.storage.data_dir import DataDir
+from kvstore.storage import disk
+from kvstore.storage.data_dir import DataDir, backup_name
 from kvstore.storage.log import LogStore
 
 
@@ -24,6 +25,14 @@ def test_starts_are_counted_and_members_stay(tmp_path: Path) -> None:
     assert (second.identity.starts, second.identity.incarnation) == (2, "new")
     assert second.identity.pinned == {1: "new", 2: "x"} and second.identity.formed
     second.close()
+
+
+def test_copies_for_clients_that_a_killed_process_left_are_removed(tmp_path: Path) -> None:
+    left = [tmp_path / name for name in ("snapshot.backup", backup_name(0), backup_name(3))]
+    for path in left:
+        path.write_bytes(b"half a copy")
+    open_dir(tmp_path).close()
+    assert not any(path.exists() for path in left)
 
 
 @pytest.mark.parametrize(("node", "configuration"), [(2, "1,2/2/2"), (1, "1,2,3/2/2")])
@@ -110,3 +119,15 @@ def test_the_file_is_that_of_format_2(tmp_path: Path) -> None:
     assert (held.identity.starts, held.identity.incarnation) == (5, "abc")
     held.close()
     assert file.read_text() == written % 5
+
+
+def test_a_new_directory_and_its_parents_are_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(disk, "_sync_directory", synced.append)
+    disk.SYSTEM_DISK.make_directory(tmp_path / "a" / "b")
+    assert set(synced) == {tmp_path, tmp_path / "a"}
+    synced.clear()
+    disk.SYSTEM_DISK.make_directory(tmp_path / "a" / "b")
+    assert synced == []

@@ -1,6 +1,8 @@
 """The log on disk: what was committed is restored, damage is refused, groups keep their order."""
 
 import queue
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from kvstore.storage.log import LogStore, ThreadedLogWriter
 from paxos.ballot import Ballot
 from paxos.messages import LogEntry
 from paxos.records import ChosenThrough, Promised, Truncation
+from tests.support.paths import ROOT
 
 B = Ballot(3, 2)
 
@@ -61,6 +64,60 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
         file.truncate(path.stat().st_size // 2)
     with pytest.raises(StorageError):
         LogStore(path)
+
+
+def test_zeros_where_keys_or_marks_were_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "log.mdb"
+    log = LogStore(path)
+    log.commit([Promised(B), *entries(1, 20), ChosenThrough(20)])
+    with log._env.begin(write=True) as transaction:
+        transaction.put(b"promised", b"\0", db=log._meta)
+    with pytest.raises(StorageError, match="damaged"):
+        log.restore()
+    with log._env.begin(write=True) as transaction:
+        transaction.put(b"promised", bytes(12), db=log._meta)
+        transaction.put(b"\0", b"value", db=log._log)
+    with pytest.raises(StorageError, match="damaged"):
+        log.restore()
+    log.close()
+
+
+_ZEROED = """
+import sys
+from pathlib import Path
+from kvstore.errors import StorageError
+from kvstore.storage.log import LogStore
+path = Path(sys.argv[1])
+data = path.read_bytes()
+for at in range(0, len(data), 512):
+    if any(data[at : at + 512]):
+        copy = path.with_name(f"{at}.mdb")
+        copy.write_bytes(data[:at] + bytes(512) + data[at + 512 :])
+        try:
+            LogStore(copy).restore()
+        except StorageError as error:
+            print("refused", error)
+        else:
+            print("opened")
+"""
+
+
+def test_a_zeroed_sector_is_refused_in_words(tmp_path: Path) -> None:
+    """Wherever it lies: LMDB itself would end the process. In a process of its own, therefore."""
+    path = tmp_path / "log.mdb"
+    log = LogStore(path)
+    log.commit([Promised(B), *entries(1, 60), *entries(61, 70, 2000), ChosenThrough(65)])
+    log.close()
+    done = subprocess.run(
+        [sys.executable, "-c", _ZEROED, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert sum(line.startswith("refused") for line in lines) > len(lines) / 2
 
 
 def test_the_map_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

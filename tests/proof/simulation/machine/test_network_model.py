@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from proof.simulation.machine.network import CALM, Conditions, SimulatedNetwork
+from proof.simulation.machine.network import SimulatedNetwork
+from proof.simulation.machine.paths import CALM, Conditions
 from proof.simulation.machine.scheduler import Process, Scheduler
 from proof.simulation.tell.trace import Lost, Trace
 
@@ -106,8 +107,45 @@ def test_a_cut_link_holds_or_loses(hold: bool) -> None:
     assert pair.listener.got == [0, 1], "two cuts need two mends"
     pair.network.mend((1, 2))
     pair.send(4)
-    pair.run(1)
+    pair.run(0.9)
+    assert pair.listener.got == ([0, 1] if hold else [0, 1, 4]), "repeated 0.2, 0.6, 1.4, 3 s later"
+    pair.run(0.2)
     assert pair.listener.got == ([0, 1, 2, 3, 4] if hold else [0, 1, 4])
+
+
+def test_what_is_repeated_into_another_cut_waits_on_and_what_is_given_up_never_comes() -> None:
+    for given_up in (False, True):
+        pair = Pair(replace(CALM, hold_when_cut=True))
+        pair.send(0)
+        pair.run(1)
+        pair.network.cut((1, 2))
+        pair.send(1)
+        pair.run(0.5)
+        pair.network.mend((1, 2))
+        pair.network.cut((1, 2))
+        pair.run(1)
+        if given_up:
+            assert pair.dialler.transport is not None
+            pair.dialler.transport.abort()
+        pair.network.mend((1, 2))
+        pair.run(2)
+        assert pair.listener.got == ([0] if given_up else [0, 1])
+        assert pair.listener.lost_at == [], "the other end is not told"
+
+
+def test_a_forgotten_stream_carries_nothing_and_says_nothing() -> None:
+    pair = Pair()
+    pair.send(0)
+    pair.run(1)
+    pair.network.forget_streams([(2, 1)])
+    pair.send(1)
+    pair.run(5)
+    assert pair.listener.got == [0] and not pair.dialler.lost_at
+    pair.dial()
+    pair.run(1)
+    pair.send(2)
+    pair.run(1)
+    assert pair.listener.got == [0, 2], "a new one works"
 
 
 def test_a_killed_program_resets_its_streams_and_a_dead_machine_does_not() -> None:

@@ -1,0 +1,69 @@
+"""An answer that is made piece by piece: sent whole while it is short, streamed once it is long."""
+
+from aiohttp import hdrs, web
+
+from http_api.core.responses import JSON, answer
+from http_api.core.streams import StreamLink
+
+WHOLE_BYTES_MAX = 1 << 20
+"""What is longer is sent as it is made, and never lies in memory as a whole."""
+BYTES_PER_WRITE = 256 << 10
+
+
+class GrowingAnswer:
+    """A JSON answer with status 200, and with `headers`: whole lines, each ended by CRLF."""
+
+    def __init__(self, request: web.BaseRequest, headers: bytes = b"") -> None:
+        self._request = request
+        self._headers = headers
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._response: web.StreamResponse | None = None
+        self._link: StreamLink | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a part of it has left: then no other answer can be given."""
+        return self._response is not None
+
+    async def add(self, data: bytes) -> None:
+        """The next bytes. Raises ConnectionResetError if the client has gone, or reads nothing."""
+        self._waiting.append(data)
+        self._size += len(data)
+        if self._size >= (BYTES_PER_WRITE if self.begun else WHOLE_BYTES_MAX):
+            await self._flush()
+
+    async def finish(self) -> web.StreamResponse:
+        """No more comes."""
+        if not self.begun:
+            return answer(200, b"".join(self._waiting), JSON, self._headers)
+        await self._flush()
+        assert self._response is not None
+        self.close()
+        return self._response
+
+    def abandon(self) -> None:
+        """It cannot be finished: a client must not take it for whole."""
+        transport = self._request.transport
+        if transport is not None:
+            transport.abort()
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._link is not None:
+            self._link.release()
+            self._link = None
+
+    async def _flush(self) -> None:
+        if self._response is None:
+            lines = self._headers.decode().splitlines()
+            headers = dict(line.split(": ", 1) for line in lines)
+            self._response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: JSON.decode()})
+            self._response.headers.update(headers)
+            await self._response.prepare(self._request)
+            self._link = StreamLink(self._request)
+        assert self._link is not None
+        data, self._waiting, self._size = b"".join(self._waiting), [], 0
+        if data:
+            await self._link.send(data)

@@ -1,0 +1,55 @@
+"""Requests that come together are answered like requests that come one by one.
+
+aiohttp's parser is given what a read of the socket brought, several requests perhaps. If it stops
+at one of them, it forgets those before it that came with it, and what came after: a request was not
+answered, or answered with another's 400. It stops at a fault, at what follows `Connection: close`,
+and at an upgrade that it does not know. So it is given one head at a time.
+"""
+
+import asyncio
+
+from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+
+_HEAD_END = b"\r\n\r\n"
+
+
+class HttpConnection(RequestHandler):
+    """aiohttp's protocol of one connection."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """What came, cut after each end of a head. A cut in the midst of a body does no harm."""
+        start = 0
+        while True:
+            end = data.find(_HEAD_END, start) + len(_HEAD_END)
+            if end < len(_HEAD_END) or end == len(data):
+                break
+            self._feed(data[start:end])
+            start = end
+        self._feed(data[start:] if start else data)
+
+    def _feed(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._fail_bodies()
+
+    def _fail_bodies(self) -> None:
+        """The parser stopped at a fault. If that was in a body, a handler may wait for the rest,
+        and aiohttp tells it nothing."""
+        waiting = [body for _, body in self._messages]
+        if self._current_request is not None:
+            waiting.append(self._current_request.content)
+        for body in waiting:
+            if not body.is_eof() and body.exception() is None:
+                body.set_exception(PayloadEncodingError("the rest of it cannot be read"))
+
+
+class ConnectionServer(web.Server):
+    """aiohttp's server, whose connections are these."""
+
+    def __call__(self) -> RequestHandler:
+        """The protocol for a new connection."""
+        return HttpConnection(self, loop=asyncio.get_running_loop(), **self._kwargs)

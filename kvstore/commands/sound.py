@@ -1,0 +1,142 @@
+"""What every command must fulfil before it is proposed, whoever asks for it.
+
+The doors for clients check more, and word it for clients. This is for what comes from a peer: once
+chosen, a key that the tables cannot hold stops the checkpoints of every replica for good.
+"""
+
+from collections.abc import Iterator
+
+from kvstore.commands.accounts import (
+    NAME_BYTES_MAX,
+    AddRole,
+    AddUser,
+    AuthChange,
+    ChangePassword,
+    DeleteRole,
+    DeleteUser,
+    GrantPermission,
+    GrantRole,
+    Permission,
+    RevokePermission,
+    RevokeRole,
+)
+from kvstore.commands.commands import (
+    IDEMPOTENCY_KEY_BYTES_MAX,
+    KEY_BYTES_MAX,
+    VALUE_BYTES_MAX,
+    Administer,
+    AsUser,
+    Command,
+    Compact,
+    Delete,
+    Grant,
+    Once,
+    Put,
+    Revoke,
+)
+from kvstore.commands.operations import Select, Transaction, TxnDelete, TxnOperation, TxnPut
+
+NUMBER_MAX = (1 << 63) - 1
+"""Of revisions, leases and seconds; so they are kept."""
+BOUND_BYTES_MAX = KEY_BYTES_MAX + 1
+"""Of the ends of ranges: one byte beyond the longest key."""
+ONCE_BYTES_MAX = IDEMPOTENCY_KEY_BYTES_MAX + 32
+"""Of an idempotency key; a door may number the parts of a request behind the client's key."""
+NESTING_MAX = 128
+
+
+class UnsoundCommand(ValueError):
+    """No door for clients lets such a command in."""
+
+
+def check_sound(command: Command) -> None:
+    """Raises UnsoundCommand, which says what is wrong."""
+    match command:
+        case Put():
+            _check_write(command.key, command.value)
+            _check_number("a lease", command.lease)
+            _check_number("a time to live", command.ttl_s)
+        case Delete():
+            _check_key(command.key)
+        case Compact(number) | Revoke(number):
+            _check_number("a revision or lease", number)
+        case Grant():
+            _check_number("a lease", command.lease)
+            _check_number("a time to live", command.ttl_s)
+        case Transaction():
+            _check_transaction(command, NESTING_MAX)
+        case Once():
+            _check_size("an idempotency key", command.idempotency_key, ONCE_BYTES_MAX)
+            _check_number("a time to live", command.ttl_ms)
+            check_sound(command.command)
+        case Administer():
+            for what, text in _texts(command.change):
+                longest = NAME_BYTES_MAX if what == "a name" else BOUND_BYTES_MAX
+                _check_size(what, text, longest, 0)
+        case AsUser():
+            _check_size("a name", command.user.encode(), NAME_BYTES_MAX, 0)
+            check_sound(command.command)
+
+
+def _check_size(what: str, data: bytes, longest: int, shortest: int = 1) -> None:
+    if not shortest <= len(data) <= longest:
+        raise UnsoundCommand(f"{what} of {len(data)} bytes; it has {shortest} to {longest}")
+
+
+def _check_number(what: str, number: int) -> None:
+    if abs(number) > NUMBER_MAX:
+        raise UnsoundCommand(f"{what} of {number}")
+
+
+def _check_key(key: bytes) -> None:
+    _check_size("a key", key, KEY_BYTES_MAX)
+
+
+def _check_write(key: bytes, value: bytes | None) -> None:
+    _check_key(key)
+    _check_size("a value", value or b"", 4 * VALUE_BYTES_MAX, 0)
+
+
+def _check_range(start: bytes, end: bytes | None) -> None:
+    _check_size("the start of a range", start, BOUND_BYTES_MAX, 0)
+    _check_size("the end of a range", end or b"", BOUND_BYTES_MAX, 0)
+
+
+def _check_transaction(transaction: Transaction, nesting: int) -> None:
+    if nesting == 0:
+        raise UnsoundCommand(f"a transaction nested more than {NESTING_MAX} deep")
+    for compare in transaction.compares:
+        _check_range(compare.start, compare.end)
+    for operation in (*transaction.success, *transaction.failure):
+        _check_operation(operation, nesting)
+
+
+def _check_operation(operation: TxnOperation, nesting: int) -> None:
+    match operation:
+        case TxnPut():
+            _check_write(operation.key, operation.value)
+            _check_number("a lease", operation.lease or 0)
+        case TxnDelete() | Select():
+            _check_range(operation.start, operation.end)
+        case Transaction():
+            _check_transaction(operation, nesting - 1)
+
+
+def _texts(change: AuthChange) -> Iterator[tuple[str, bytes]]:
+    """What of a change is kept as a key, or inside of one."""
+    match change:
+        case AddUser() | DeleteUser() | ChangePassword() | AddRole() | DeleteRole():
+            yield "a name", change.name.encode()
+        case GrantRole() | RevokeRole():
+            yield "a name", change.user.encode()
+            yield "a name", change.role.encode()
+        case GrantPermission():
+            yield "a name", change.role.encode()
+            yield from _permission_texts(change.permission)
+        case RevokePermission():
+            yield "a name", change.role.encode()
+
+
+def _permission_texts(permission: Permission) -> Iterator[tuple[str, bytes]]:
+    yield "the bound of a permission", permission.key
+    yield "the bound of a permission", permission.range_end

@@ -1,0 +1,110 @@
+"""A snapshot that is installed in the same turn of the loop in which messages came."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from kvstore.commands.commands import Put
+from kvstore.commands.results import Written
+from kvstore.errors import DivergedState, OutcomeUnknown
+from kvstore.peers.frames import PeerMessage
+from kvstore.replica.open import open_replica
+from kvstore.replica.replica import Replica
+from paxos.ballot import NodeId
+from tests.support.replicas import configs_of, run, settled
+
+
+class Held:
+    """Keeps what comes to a replica, in order, instead of delivering it."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._driver = replica._parts.driver
+        self._deliver = self._driver.on_message
+        self.messages: list[tuple[NodeId, PeerMessage]] = []
+        self._driver.on_message = self._keep  # type: ignore[method-assign]
+
+    def _keep(self, sender: NodeId, message: PeerMessage) -> None:
+        self.messages.append((sender, message))
+
+    def release(self) -> None:
+        """Deliver all of it now; the step comes with the next turn."""
+        self._driver.on_message = self._deliver  # type: ignore[method-assign]
+        for sender, message in self.messages:
+            self._deliver(sender, message)
+        self._driver.on_input()
+
+
+@pytest.mark.parametrize("later", [0, 5], ids=["up to the snapshot", "beyond the snapshot"])
+def test_what_was_chosen_and_not_yet_applied_is_not_applied_again(
+    tmp_path: Path, later: int
+) -> None:
+    async def test() -> None:
+        replicas = [await open_replica(config) for config in configs_of(3, tmp_path)]
+        try:
+            await settled(replicas)
+            leader = next(r for r in replicas if r.leading)
+            laggard = next(r for r in replicas if not r.leading)
+            held = Held(laggard)
+            for n in range(5):
+                await leader.execute(Put(b"%d" % n, b"v"), 5)
+            assert await leader._parts.checkpoints.checkpoint()
+            copy = tmp_path / "copy"
+            through = await leader.copy_state(copy)
+            for n in range(later):
+                await leader.execute(Put(b"later %d" % n, b"v"), 5)
+            held.release()
+            assert laggard.node.chosen_through > laggard.state.applied_through
+            await laggard._parts.checkpoints.install(copy, through)
+            assert laggard.state.applied_through == through
+            await settled(replicas)
+            assert not laggard.failure
+            assert laggard.state.get(b"4") is not None
+        finally:
+            for replica in replicas:
+                await replica.stop()
+
+    run(test())
+
+
+def test_a_write_that_the_snapshot_covers_is_answered_at_once(tmp_path: Path) -> None:
+    """And its relay slots are free: its result is in the state, and comes no more."""
+
+    async def test() -> None:
+        replicas = [await open_replica(config) for config in configs_of(3, tmp_path)]
+        try:
+            await settled(replicas)
+            leader = next(r for r in replicas if r.leading)
+            laggard = next(r for r in replicas if not r.leading)
+            held = Held(laggard)
+            own = [laggard.submit(Put(b"own", b"v"), 15)]
+            while leader.state.get(b"own") is None:
+                await asyncio.sleep(0.01)
+            assert await leader._parts.checkpoints.checkpoint()
+            through = await leader.copy_state(tmp_path / "copy")
+            own.append(laggard.submit(Put(b"later", b"v"), 15))
+            await laggard._parts.checkpoints.install(tmp_path / "copy", through)
+            with pytest.raises(OutcomeUnknown, match="was applied while"):
+                async with asyncio.timeout(1):
+                    await own[0]
+            held.release()
+            assert isinstance(await own[1], Written)
+            assert not laggard._parts.writes.sealed
+        finally:
+            for replica in replicas:
+                await replica.stop()
+
+    run(test())
+
+
+def test_a_slot_out_of_order_is_an_error(tmp_path: Path) -> None:
+    async def test() -> None:
+        [config] = configs_of(1, tmp_path)
+        replica = await open_replica(config)
+        try:
+            with pytest.raises(DivergedState, match=r"slot 17 .* slot"):
+                replica.state.apply(17, b"")
+        finally:
+            await replica.stop()
+
+    run(test())
