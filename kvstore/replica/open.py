@@ -276,6 +276,7 @@ def _checkpoints(
         ground.node,
         ground.state,
         ground.store,
+        ground.disk,
         copies,
         source,
         ground.watch,

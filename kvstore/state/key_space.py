@@ -59,15 +59,11 @@ class Keyspace:
 
     def delete(self, key: bytes) -> bytes | None:
         """Delete a key; the record that was there, or None."""
-        record = self.mvcc.record(key)
-        if record is not None:
-            self.delete_record(key, record)
-        return record
-
-    def delete_record(self, key: bytes, record: bytes) -> None:
-        """`delete` of a key whose record is known."""
         mvcc = self.mvcc
-        change = mvcc.delete(key, record, mvcc.revision + 1, self._writes)
+        deleted = mvcc.delete(key, mvcc.revision + 1, self._writes)
+        if deleted is None:
+            return None
+        record, change = deleted
         self._writes += 1
         self._changes.key_deleted(change)
         held_by = lease_of(record)
@@ -76,6 +72,7 @@ class Keyspace:
         if self.on_change is not None:
             gone = KeyValue(key, b"", 0, mvcc.revision + 1, 0, 0)
             self._events.append(KeyEvent(gone, True, key_value(key, record)))
+        return record
 
     def end_lease(self, lease: int) -> int:
         """Delete the keys of a lease, in order, and the lease; how many keys it held."""

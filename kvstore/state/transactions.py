@@ -256,8 +256,8 @@ def _put(keyspace: Keyspace, put: TxnPut) -> TxnPutDone:
 
 def _delete(keyspace: Keyspace, delete: TxnDelete) -> TxnDeleteDone:
     found = list(keyspace.mvcc.records(delete.start, delete.end))
-    for key, record in found:
-        keyspace.delete_record(key, record)
+    for key, _ in found:
+        keyspace.delete(key)
     previous = tuple(key_value(*each) for each in found) if delete.previous else ()
     return TxnDeleteDone(keyspace.revision, len(found), previous)
 

@@ -1,0 +1,152 @@
+"""The way back from a key to what it held before: a chain through the history, with short cuts.
+
+Each change of a key is an entry of the table `history`, under its *place* (revision, part of the
+change). It names the place of the change of this key before it, and holds what the key held until
+then. So the table grows at one end only, in the order of revisions, and compaction drops its other
+end. The chain's head, the last change, is named by the current record of the key, or after its
+deletion by the table `deleted`.
+
+A chain may be long. So a change also names the last one before it whose number in the chain is
+divisible by 4, the last one by 16, and so on, as in a skip list (Pugh, "Skip Lists", CACM 1990): a
+key that was written 100,000 times is searched in a few dozen steps.
+"""
+
+import struct
+from typing import NamedTuple
+
+Place = bytes
+"""Of a change, packed; the order of bytes is the order of changes."""
+
+_PLACE = struct.Struct(">QI")
+_PLACE_BYTES = _PLACE.size
+_REVISION = struct.Struct(">Q")
+_HEAD = struct.Struct(">BII")
+"""How many short cuts, part of the change, number in the chain."""
+_ENTRY = struct.Struct(">BBHI")
+"""Whether it is a deletion, how many short cuts, bytes of the key, bytes of the record before."""
+_STEP = 4
+
+INLINE_BYTES_MAX = 1 << 10
+"""Up to this size a put's entry also holds the record that it made: the change feed reads it there.
+A larger one is looked for at the change that superseded it, or where the current record is."""
+
+NOWHERE: Place = bytes(_PLACE_BYTES)
+
+
+def place_of(revision: int, part: int) -> Place:
+    """Of part `part` of the change that made `revision`: the key of its entry in `history`."""
+    return _PLACE.pack(revision, part)
+
+
+def last_place(revision: int) -> Place:
+    """After all parts of `revision`, before the next one."""
+    return _PLACE.pack(revision, 0xFFFFFFFF)
+
+
+def revision_at(place: Place) -> int:
+    """The revision of which this is a part."""
+    return int(_REVISION.unpack_from(place)[0])
+
+
+class ChainHead(NamedTuple):
+    """The last change of a key: its place, its number in the chain, and its short cuts, packed, the
+    nearest first."""
+
+    place: Place
+    number: int
+    shortcuts: bytes
+
+    def next(self, place: Place) -> "ChainHead":
+        """The head once the key is changed at `place`."""
+        number, cuts, at = self.number, self.shortcuts, 0
+        while number and number % _STEP == 0:
+            at += _PLACE_BYTES
+            number //= _STEP
+        if at:
+            cuts = self.place * (at // _PLACE_BYTES) + cuts[at:]
+        return ChainHead(place, self.number + 1, cuts)
+
+    def without(self, place: Place) -> "ChainHead":
+        """Without the short cuts to `place` and what is before it: compaction may drop that."""
+        cuts = self.shortcuts
+        while cuts and cuts[-_PLACE_BYTES:] <= place:
+            cuts = cuts[:-_PLACE_BYTES]
+        return self if len(cuts) == len(self.shortcuts) else self._replace(shortcuts=cuts)
+
+    def with_record(self, record: bytes) -> bytes:
+        """What `keys` holds: the head and the current record."""
+        part = _PLACE.unpack(self.place)[1]
+        count = len(self.shortcuts) // _PLACE_BYTES
+        return b"".join((_HEAD.pack(count, part, self.number), self.shortcuts, record))
+
+    @property
+    def of_deleted(self) -> bytes:
+        """What `deleted` holds."""
+        return self.with_record(self.place[: _REVISION.size])
+
+
+FIRST = ChainHead(NOWHERE, 0, b"")
+"""Before the first change of a key."""
+
+
+def record_of(stored: bytes) -> bytes:
+    """The current record, of what `keys` holds."""
+    return stored[_HEAD.size + _PLACE_BYTES * stored[0] :]
+
+
+def head_of(stored: bytes, revision: int) -> ChainHead:
+    """The chain's head, of what `keys` holds; `revision` is that of the current record."""
+    count, part, number = _HEAD.unpack_from(stored)
+    cuts = stored[_HEAD.size : _HEAD.size + _PLACE_BYTES * count] if count else b""
+    return ChainHead(_PLACE.pack(revision, part), number, cuts)
+
+
+def head_of_deleted(stored: bytes) -> ChainHead:
+    """The same of what `deleted` holds."""
+    return head_of(stored, _REVISION.unpack(stored[-_REVISION.size :])[0])
+
+
+class Change(NamedTuple):
+    """One change of a key. `before` is what the key held until then, b"" if nothing, and
+    `place_before` where that was written; `after` is what a put made of it, b"" if that is too
+    large to stand here too. `shortcuts` as in the head that it was."""
+
+    deletion: bool
+    key: bytes
+    place_before: Place
+    before: bytes
+    after: bytes
+    shortcuts: bytes
+
+    @property
+    def entry(self) -> bytes:
+        """What `history` holds under its place."""
+        count = len(self.shortcuts) // _PLACE_BYTES
+        head = _ENTRY.pack(self.deletion, count, len(self.key), len(self.before))
+        after = self.after if len(self.after) <= INLINE_BYTES_MAX else b""
+        return b"".join((head, self.place_before, self.shortcuts, self.key, self.before, after))
+
+    def towards(self, place: Place) -> Place | None:
+        """The change to look at next for the oldest one after `place`; None: it is this one."""
+        cuts = self.shortcuts
+        for at in range(len(cuts) - _PLACE_BYTES, -1, -_PLACE_BYTES):
+            if cuts[at : at + _PLACE_BYTES] > place:
+                return cuts[at : at + _PLACE_BYTES]
+        return self.place_before if self.place_before > place else None
+
+
+def change_of(entry: bytes) -> Change:
+    """What `Change.entry` made an entry of."""
+    deletion, count, key_bytes, before_bytes = _ENTRY.unpack_from(entry)
+    cuts = _ENTRY.size + _PLACE_BYTES
+    key = cuts + _PLACE_BYTES * count
+    before = key + key_bytes
+    after = before + before_bytes
+    return Change(
+        bool(deletion),
+        entry[key:before],
+        entry[_ENTRY.size : cuts],
+        entry[before:after],
+        entry[after:],
+        entry[cuts:key],
+    )
