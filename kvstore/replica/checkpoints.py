@@ -32,6 +32,9 @@ from paxos.node import Node
 RETRY_S = 1.0
 """Pause after a checkpoint failed, on a full disk say."""
 
+POLL_S = 0.1
+"""How often it is looked whether a checkpoint is due."""
+
 COMPACT_SLACK = 0.1
 """Automatic compaction waits until this share of the history it keeps has piled up beyond it."""
 
@@ -136,9 +139,8 @@ class Checkpoints:
         self._store.close()
 
     async def _run(self) -> None:
-        interval_s = self._config.checkpoint_interval_s
         while True:
-            await asyncio.sleep(interval_s)
+            await self._due()
             async with self._idle:
                 if self._health.failure:
                     return  # it may have failed in the middle of a batch
@@ -148,6 +150,15 @@ class Checkpoints:
                 self._compact()
             else:
                 await asyncio.sleep(RETRY_S)
+
+    async def _due(self) -> None:
+        """Wait until as much time has passed, or as much was applied, as makes up a checkpoint."""
+        loop, config = asyncio.get_running_loop(), self._config
+        due_s = loop.time() + config.checkpoint_interval_s
+        while (left_s := due_s - loop.time()) > 0:
+            if self._state.unwritten_bytes >= config.checkpoint_bytes:
+                return
+            await asyncio.sleep(min(POLL_S, left_s))
 
     async def checkpoint(self) -> bool:
         """Make durable what is applied; whether that worked. Nothing is lost if it did not.

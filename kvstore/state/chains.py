@@ -18,19 +18,22 @@ Place = bytes
 """Of a change, packed; the order of bytes is the order of changes."""
 
 _PLACE = struct.Struct(">QI")
-_PLACE_BYTES = _PLACE.size
+PLACE_BYTES = _PLACE.size
 _REVISION = struct.Struct(">Q")
-_HEAD = struct.Struct(">BII")
+HEAD = struct.Struct(">BII")
 """How many short cuts, part of the change, number in the chain."""
-_ENTRY = struct.Struct(">BBHI")
-"""Whether it is a deletion, how many short cuts, bytes of the key, bytes of the record before."""
-_STEP = 4
+_ENTRY = struct.Struct(">BBHIQI")
+"""Whether it is a deletion, how many short cuts, bytes of the key, bytes of the record before, and
+the place before."""
+DELETION = 1
+"""With which the entry of a deletion begins."""
+STEP = 4
 
 INLINE_BYTES_MAX = 1 << 10
 """Up to this size a put's entry also holds the record that it made: the change feed reads it there.
 A larger one is looked for at the change that superseded it, or where the current record is."""
 
-NOWHERE: Place = bytes(_PLACE_BYTES)
+NOWHERE: Place = bytes(PLACE_BYTES)
 
 
 def place_of(revision: int, part: int) -> Place:
@@ -59,25 +62,23 @@ class ChainHead(NamedTuple):
     def next(self, place: Place) -> "ChainHead":
         """The head once the key is changed at `place`."""
         number, cuts, at = self.number, self.shortcuts, 0
-        while number and number % _STEP == 0:
-            at += _PLACE_BYTES
-            number //= _STEP
+        while number and number % STEP == 0:
+            at += PLACE_BYTES
+            number //= STEP
         if at:
-            cuts = self.place * (at // _PLACE_BYTES) + cuts[at:]
+            cuts = self.place * (at // PLACE_BYTES) + cuts[at:]
         return ChainHead(place, self.number + 1, cuts)
 
     def without(self, place: Place) -> "ChainHead":
         """Without the short cuts to `place` and what is before it: compaction may drop that."""
         cuts = self.shortcuts
-        while cuts and cuts[-_PLACE_BYTES:] <= place:
-            cuts = cuts[:-_PLACE_BYTES]
+        while cuts and cuts[-PLACE_BYTES:] <= place:
+            cuts = cuts[:-PLACE_BYTES]
         return self if len(cuts) == len(self.shortcuts) else self._replace(shortcuts=cuts)
 
     def with_record(self, record: bytes) -> bytes:
         """What `keys` holds: the head and the current record."""
-        part = _PLACE.unpack(self.place)[1]
-        count = len(self.shortcuts) // _PLACE_BYTES
-        return b"".join((_HEAD.pack(count, part, self.number), self.shortcuts, record))
+        return with_head(_PLACE.unpack(self.place)[1], self.number, self.shortcuts, record)
 
     @property
     def of_deleted(self) -> bytes:
@@ -89,15 +90,22 @@ FIRST = ChainHead(NOWHERE, 0, b"")
 """Before the first change of a key."""
 
 
+def with_head(part: int, number: int, shortcuts: bytes, record: bytes) -> bytes:
+    """What `keys` holds: the head of the chain, at `part` of the record's revision, and it."""
+    if not shortcuts:
+        return HEAD.pack(0, part, number) + record
+    return HEAD.pack(len(shortcuts) // PLACE_BYTES, part, number) + shortcuts + record
+
+
 def record_of(stored: bytes) -> bytes:
     """The current record, of what `keys` holds."""
-    return stored[_HEAD.size + _PLACE_BYTES * stored[0] :]
+    return stored[HEAD.size + PLACE_BYTES * stored[0] :]
 
 
 def head_of(stored: bytes, revision: int) -> ChainHead:
     """The chain's head, of what `keys` holds; `revision` is that of the current record."""
-    count, part, number = _HEAD.unpack_from(stored)
-    cuts = stored[_HEAD.size : _HEAD.size + _PLACE_BYTES * count] if count else b""
+    count, part, number = HEAD.unpack_from(stored)
+    cuts = stored[HEAD.size : HEAD.size + PLACE_BYTES * count] if count else b""
     return ChainHead(_PLACE.pack(revision, part), number, cuts)
 
 
@@ -121,32 +129,43 @@ class Change(NamedTuple):
     @property
     def entry(self) -> bytes:
         """What `history` holds under its place."""
-        count = len(self.shortcuts) // _PLACE_BYTES
-        head = _ENTRY.pack(self.deletion, count, len(self.key), len(self.before))
+        count = len(self.shortcuts) // PLACE_BYTES
+        sizes = len(self.key), len(self.before)
+        head = _ENTRY.pack(self.deletion, count, *sizes, *_PLACE.unpack(self.place_before))
         after = self.after if len(self.after) <= INLINE_BYTES_MAX else b""
-        return b"".join((head, self.place_before, self.shortcuts, self.key, self.before, after))
+        return b"".join((head, self.shortcuts, self.key, self.before, after))
 
     def towards(self, place: Place) -> Place | None:
         """The change to look at next for the oldest one after `place`; None: it is this one."""
         cuts = self.shortcuts
-        for at in range(len(cuts) - _PLACE_BYTES, -1, -_PLACE_BYTES):
-            if cuts[at : at + _PLACE_BYTES] > place:
-                return cuts[at : at + _PLACE_BYTES]
+        for at in range(len(cuts) - PLACE_BYTES, -1, -PLACE_BYTES):
+            if cuts[at : at + PLACE_BYTES] > place:
+                return cuts[at : at + PLACE_BYTES]
         return self.place_before if self.place_before > place else None
+
+
+def entry_of_put(
+    key: bytes, revision: int, part: int, before: bytes, after: bytes, shortcuts: bytes
+) -> bytes:
+    """`Change.entry` of a put after the one at `part` of `revision`."""
+    count = len(shortcuts) // PLACE_BYTES
+    head = _ENTRY.pack(0, count, len(key), len(before), revision, part)
+    if len(after) > INLINE_BYTES_MAX:
+        after = b""
+    return b"".join((head, shortcuts, key, before, after))
 
 
 def change_of(entry: bytes) -> Change:
     """What `Change.entry` made an entry of."""
-    deletion, count, key_bytes, before_bytes = _ENTRY.unpack_from(entry)
-    cuts = _ENTRY.size + _PLACE_BYTES
-    key = cuts + _PLACE_BYTES * count
+    deletion, count, key_bytes, before_bytes, revision, part = _ENTRY.unpack_from(entry)
+    key = _ENTRY.size + PLACE_BYTES * count
     before = key + key_bytes
     after = before + before_bytes
     return Change(
         bool(deletion),
         entry[key:before],
-        entry[_ENTRY.size : cuts],
+        _PLACE.pack(revision, part),
         entry[before:after],
         entry[after:],
-        entry[cuts:key],
+        entry[_ENTRY.size : key],
     )

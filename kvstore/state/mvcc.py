@@ -22,18 +22,24 @@ import msgspec
 from kvstore.commands.operations import KeyValue, only
 from kvstore.errors import DivergedState, RevisionCompacted, RevisionInFuture
 from kvstore.state.chains import (
+    DELETION,
     FIRST,
+    HEAD,
     NOWHERE,
+    PLACE_BYTES,
+    STEP,
     ChainHead,
     Change,
     Place,
     change_of,
+    entry_of_put,
     head_of,
     head_of_deleted,
     last_place,
     place_of,
     record_of,
     revision_at,
+    with_head,
 )
 from kvstore.state.tables import CheckpointTransaction, Tables
 
@@ -115,17 +121,29 @@ class Mvcc:
         """Put at `revision`, as part `sub` of its change."""
         stored = self._keys.get(key)
         if stored is None:
-            old, create, version = None, revision, 1
-            head = self._head_of_deleted(key)
-        else:
-            old = record_of(stored)
-            create, superseded, version, _ = _RECORD.unpack_from(old)
-            version += 1
-            head = self._retained(head_of(stored, superseded))
-        record = _RECORD.pack(create, revision, version, lease) + value
-        new = self._change(head, place_of(revision, sub), key, old, record)
-        self._keys.put(key, new.with_record(record))
-        return KeyPut(version, create, record, old)
+            return self._create(key, value, revision, sub, lease)
+        cuts, part, number = HEAD.unpack_from(stored)
+        at = HEAD.size + PLACE_BYTES * cuts
+        old, shortcuts = stored[at:], stored[HEAD.size : at]
+        create, superseded, version, _ = _RECORD.unpack_from(old)
+        if superseded <= self.compacted_revision:
+            number, shortcuts = 0, b""
+        elif number % STEP == 0 or (
+            cuts and shortcuts[-PLACE_BYTES:] <= last_place(self.compacted_revision)
+        ):
+            shortcuts = self._retained(head_of(stored, superseded)).next(NOWHERE).shortcuts
+        # From here on as in `_change`, in fewer steps: most commands come this way.
+        record = _RECORD.pack(create, revision, version + 1, lease) + value
+        entry = entry_of_put(key, superseded, part, old, record, shortcuts)
+        self._history.put(place_of(revision, sub), entry)
+        self._keys.put(key, with_head(sub, number + 1, shortcuts, record))
+        return KeyPut(version + 1, create, record, old)
+
+    def _create(self, key: bytes, value: bytes, revision: int, sub: int, lease: int) -> KeyPut:
+        record = _RECORD.pack(revision, revision, 1, lease) + value
+        head = self._change(self._head_of_deleted(key), place_of(revision, sub), key, b"", record)
+        self._keys.put(key, head.with_record(record))
+        return KeyPut(1, revision, record, None)
 
     def delete(self, key: bytes, revision: int, sub: int = 0) -> tuple[bytes, bytes] | None:
         """Delete a key at `revision`, as part `sub` of its change: the record that was there, and
@@ -136,17 +154,17 @@ class Mvcc:
         old = record_of(stored)
         superseded = _RECORD.unpack_from(old)[1]
         head = self._retained(head_of(stored, superseded))
-        new = self._change(head, place_of(revision, sub), key, old, None)
+        new = self._change(head, place_of(revision, sub), key, old, b"")
         self._keys.delete(key)
         self._deleted.put(key, new.of_deleted)
         return old, _DELETED.pack(1, superseded) + key
 
     def _change(
-        self, head: ChainHead, place: Place, key: bytes, old: bytes | None, new: bytes | None
+        self, head: ChainHead, place: Place, key: bytes, old: bytes, new: bytes
     ) -> ChainHead:
-        """Note a change of `key` in its history; the chain's new head."""
+        """Note in the history that `key` holds `new` now, b"" if it is deleted; its new head."""
         following = head.next(place)
-        change = Change(new is None, key, head.place, old or b"", new or b"", following.shortcuts)
+        change = Change(not new, key, head.place, old, new, following.shortcuts)
         self._history.put(place, change.entry)
         return following
 
@@ -386,19 +404,15 @@ class Mvcc:
     @staticmethod
     def discard(
         transaction: CheckpointTransaction, compacted_revision: int, entries_max: int
-    ) -> int:
+    ) -> None:
         """Physically delete about `entries_max` history entries that compaction gave up, and what
-        leads to them from keys that are deleted; how many. Runs inside a checkpoint, unseen by
-        readers, who are refused by `compacted_revision` from the slot that raised it. The feed may
-        still be read from the compacted revision itself."""
-        dropped = 0
+        leads to them from keys that are deleted. Runs inside a checkpoint, unseen by readers, who
+        are refused by `compacted_revision` from the slot that raised it. The feed may still be
+        read from the compacted revision itself."""
         first = place_of(compacted_revision, 0)
-        for place, entry in transaction.drop_before("history", first, entries_max):
-            dropped += 1
-            change = change_of(entry)
-            if change.deletion:
-                stored = transaction.get("deleted", change.key)
-                # The key may have been put, and deleted again, since.
-                if stored is not None and head_of_deleted(stored).place == place:
-                    transaction.delete("deleted", change.key)
-        return dropped
+        for place, entry in transaction.drop_before("history", first, entries_max, DELETION):
+            key = change_of(entry).key
+            stored = transaction.get("deleted", key)
+            # The key may have been put, and deleted again, since.
+            if stored is not None and head_of_deleted(stored).place == place:
+                transaction.delete("deleted", key)

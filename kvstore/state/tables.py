@@ -64,10 +64,11 @@ class CheckpointTransaction(Protocol):
     def cursor(self, table: str) -> KeyCursor: ...
 
     def drop_before(
-        self, table: str, key: bytes, entries_max: int
+        self, table: str, key: bytes, entries_max: int, shown: int
     ) -> Iterator[tuple[bytes, bytes]]:
         """Delete entries from the front of a table that is only added to at its end, all before
-        `key`, as many as are convenient and about `entries_max` at most; yields them."""
+        `key`, as many as are convenient and about `entries_max` at most; yields those whose
+        first byte is `shown`."""
 
 
 Housekeeping = Callable[[CheckpointTransaction], None]

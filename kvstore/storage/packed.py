@@ -86,6 +86,8 @@ class PackedTable(StoredTable):
     def _keys(self, block: bytes) -> list[bytes]:
         width = self._key_bytes
         past = _COUNT.size + _COUNT.unpack_from(block)[0] * width
+        if not _COUNT.size < past < len(block):
+            raise self._backing.damaged(self.name, block[:width])
         return [block[at : at + width] for at in range(_COUNT.size, past, width)]
 
     def _entry(self, block: bytes, count: int, index: int) -> bytes:
@@ -130,20 +132,23 @@ class PackedTable(StoredTable):
         transaction.put(keys[0], block, db=self.database)
 
     def drop_before(
-        self, transaction: "lmdb.Transaction[bytes]", key: bytes, entries_max: int
+        self, transaction: "lmdb.Transaction[bytes]", key: bytes, entries_max: int, shown: int
     ) -> Iterator[tuple[bytes, bytes]]:
         """Delete blocks from the front whose entries all come before `key`, until they are about
-        `entries_max`; yields the entries of each when it is gone."""
+        `entries_max`; yields of each the entries whose first byte is `shown`."""
         cursor = transaction.cursor(db=self.database)
+        first = bytes((shown,))
         dropped = 0
         found = cursor.first()
         while found and dropped < entries_max:
             block = cursor.value()
             keys = self._keys(block)
-            if not keys or keys[-1] >= key:
+            if keys[-1] >= key:
                 return
             cursor.delete()
             dropped += len(keys)
             for index, each in enumerate(keys):
-                yield each, self._unsealed(each, self._entry(block, len(keys), index))
+                entry = self._entry(block, len(keys), index)
+                if entry[:1] == first:
+                    yield each, self._unsealed(each, entry)
             found = bool(cursor.key())

@@ -45,10 +45,10 @@ class WriteTransaction:
         return self._transaction.cursor(db=self._tables[table].database)
 
     def drop_before(
-        self, table: str, key: bytes, entries_max: int
+        self, table: str, key: bytes, entries_max: int, shown: int
     ) -> Iterator[tuple[bytes, bytes]]:
         """See `PackedTable.drop_before`."""
-        return self._packed[table].drop_before(self._transaction, key, entries_max)
+        return self._packed[table].drop_before(self._transaction, key, entries_max, shown)
 
 
 class StateStore:

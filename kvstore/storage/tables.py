@@ -25,6 +25,8 @@ _WRITTEN_TOGETHER = 500
 class Backing:
     """What the tables of one file share: the last checkpoint, and the size of what is in front."""
 
+    __slots__ = ("on_damage", "overlay_bytes", "path", "reader")
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.reader: lmdb.Transaction[bytes] | None = None
@@ -96,21 +98,21 @@ class StoredTable:
         return len(self.active)
 
     def put(self, key: bytes, value: bytes) -> None:
-        if key not in self.active:
-            self._add(key)
-        self.active[key] = value
+        active = self.active
+        if key not in active:
+            self._new.append(key)
+            if len(self._new) > _UNSORTED_MAX:
+                self._sort()
+        active[key] = value
         self._backing.overlay_bytes += len(key) + len(value) + 100
 
     def delete(self, key: bytes) -> None:
         if key not in self.active:
-            self._add(key)
+            self._new.append(key)
+            if len(self._new) > _UNSORTED_MAX:
+                self._sort()
         self.active[key] = None
         self._backing.overlay_bytes += len(key) + 100
-
-    def _add(self, key: bytes) -> None:
-        self._new.append(key)
-        if len(self._new) > _UNSORTED_MAX:
-            self._sort()
 
     def freeze(self) -> None:
         """The active changes are set aside for a checkpoint."""

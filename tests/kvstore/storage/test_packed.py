@@ -26,7 +26,7 @@ def checkpoint(store: StateStore, drop: tuple[bytes, int] | None = None) -> Pair
 
     def housekeeping(transaction: WriteTransaction) -> None:
         if drop is not None:
-            dropped.extend(transaction.drop_before("history", *drop))
+            dropped.extend(transaction.drop_before("history", *drop, 1))
 
     if not store.freeze():
         store.tables["meta"].put(b"something", b"to write")

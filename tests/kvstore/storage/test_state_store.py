@@ -100,7 +100,7 @@ def test_housekeeping_sees_the_checkpoint_and_is_part_of_it(tmp_path: Path) -> N
         assert cursor.delete() and cursor.key() == b"b"
         assert transaction.delete("keys", b"c") and not transaction.delete("keys", b"c")
         assert transaction.get("keys", b"c") is None and transaction.get("keys", b"b") == b"vb"
-        assert list(transaction.drop_before("history", b"\xff" * 12, 9)) == []
+        assert list(transaction.drop_before("history", b"\xff" * 12, 9, 0)) == []
 
     store.freeze()
     keys.put(b"d", b"later")
