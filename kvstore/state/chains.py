@@ -114,7 +114,7 @@ def head_of_deleted(stored: bytes) -> ChainHead:
     return head_of(stored, _REVISION.unpack(stored[-_REVISION.size :])[0])
 
 
-class Change(NamedTuple):
+class ChainEntry(NamedTuple):
     """One change of a key. `before` is what the key held until then, b"" if nothing, and
     `place_before` where that was written; `after` is what a put made of it, b"" if that is too
     large to stand here too. `shortcuts` as in the head that it was."""
@@ -147,7 +147,7 @@ class Change(NamedTuple):
 def entry_of_put(
     key: bytes, revision: int, part: int, before: bytes, after: bytes, shortcuts: bytes
 ) -> bytes:
-    """`Change.entry` of a put after the one at `part` of `revision`."""
+    """`ChainEntry.entry` of a put after the one at `part` of `revision`."""
     count = len(shortcuts) // PLACE_BYTES
     head = _ENTRY.pack(0, count, len(key), len(before), revision, part)
     if len(after) > INLINE_BYTES_MAX:
@@ -155,13 +155,13 @@ def entry_of_put(
     return b"".join((head, shortcuts, key, before, after))
 
 
-def change_of(entry: bytes) -> Change:
-    """What `Change.entry` made an entry of."""
+def change_of(entry: bytes) -> ChainEntry:
+    """What `ChainEntry.entry` made an entry of."""
     deletion, count, key_bytes, before_bytes, revision, part = _ENTRY.unpack_from(entry)
     key = _ENTRY.size + PLACE_BYTES * count
     before = key + key_bytes
     after = before + before_bytes
-    return Change(
+    return ChainEntry(
         bool(deletion),
         entry[key:before],
         _PLACE.pack(revision, part),

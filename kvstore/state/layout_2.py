@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from kvstore.state.chains import FIRST, ChainHead, Change, place_of, revision_at
+from kvstore.state.chains import FIRST, ChainEntry, ChainHead, place_of, revision_at
 
 MARK = "versions"
 """A table that only this layout has."""
@@ -37,7 +37,7 @@ _META_KEY = b"state"
 _COMPACTED_AT = 2
 
 
-class OldTables(Protocol):
+class TablesOfLayout2(Protocol):
     """A file of this layout."""
 
     def get(self, table: str, key: bytes) -> bytes | None: ...
@@ -46,14 +46,14 @@ class OldTables(Protocol):
         """All pairs, in order."""
 
 
-class NewTables(Protocol):
+class TablesToFill(Protocol):
     """A file of today's layout, empty at first; puts of a table need not be in order, but for those
     of `history`."""
 
     def put(self, table: str, key: bytes, value: bytes) -> None: ...
 
 
-def convert(old: OldTables, new: NewTables) -> None:
+def convert(old: TablesOfLayout2, new: TablesToFill) -> None:
     """Put into `new` what `old` holds. Raises ValueError if something is missing in it.
 
     Holds in memory what was changed since the last compaction: about 200 bytes a key.
@@ -78,7 +78,7 @@ def convert(old: OldTables, new: NewTables) -> None:
         if head is None:
             head = ChainHead(place_of(superseded, 0), 0, b"") if superseded else FIRST
         following = heads[key] = head.next(place)
-        entry = Change(
+        entry = ChainEntry(
             bool(kind), key, head.place, before or b"", after or b"", following.shortcuts
         )
         new.put("history", place, entry.entry)
@@ -90,7 +90,7 @@ def convert(old: OldTables, new: NewTables) -> None:
         new.put("deleted", key, head.of_deleted)
 
 
-def _made_at(old: OldTables, key: bytes, revision: int) -> bytes | None:
+def _made_at(old: TablesOfLayout2, key: bytes, revision: int) -> bytes | None:
     """The record that the put of `key` at `revision` made."""
     record = old.get("keys", key)
     if record is not None and _REVISION.unpack_from(record, _MOD_REVISION_AT)[0] == revision:
@@ -98,7 +98,7 @@ def _made_at(old: OldTables, key: bytes, revision: int) -> bytes | None:
     return _version(old, key, revision)
 
 
-def _version(old: OldTables, key: bytes, revision: int) -> bytes | None:
+def _version(old: TablesOfLayout2, key: bytes, revision: int) -> bytes | None:
     encoded = key.replace(b"\0", b"\0\xff") + b"\0\0" + _REVISION.pack(revision)
     stored = old.get(MARK, encoded)
     return None if stored is None else stored[_REVISION.size :]

@@ -28,8 +28,8 @@ from kvstore.state.chains import (
     NOWHERE,
     PLACE_BYTES,
     STEP,
+    ChainEntry,
     ChainHead,
-    Change,
     Place,
     change_of,
     entry_of_put,
@@ -164,7 +164,7 @@ class Mvcc:
     ) -> ChainHead:
         """Note in the history that `key` holds `new` now, b"" if it is deleted; its new head."""
         following = head.next(place)
-        change = Change(not new, key, head.place, old, new, following.shortcuts)
+        change = ChainEntry(not new, key, head.place, old, new, following.shortcuts)
         self._history.put(place, change.entry)
         return following
 
@@ -296,7 +296,7 @@ class Mvcc:
         record = record_of(stored)
         return head_of(stored, _RECORD.unpack_from(record)[1]), record
 
-    def _search(self, head: Place, place: Place) -> Iterator[Change]:
+    def _search(self, head: Place, place: Place) -> Iterator[ChainEntry]:
         """From the change at `head`, which is after `place`, to the oldest one of its key that is
         after `place`, which comes last. What compaction dropped is never asked for: `place` is
         behind none of that."""
@@ -306,7 +306,7 @@ class Mvcc:
             yield change
             following = change.towards(place)
 
-    def _change_at(self, place: Place) -> Change:
+    def _change_at(self, place: Place) -> ChainEntry:
         entry = self._history.get(place)
         if entry is None:
             raise DivergedState(
@@ -378,7 +378,7 @@ class Mvcc:
             found[-1][1].append(event)
         return found
 
-    def _event(self, place: Place, change: Change) -> KeyEvent:
+    def _event(self, place: Place, change: ChainEntry) -> KeyEvent:
         key, revision = change.key, revision_at(place)
         before = None
         # Of what the compacted revision superseded only what it had made itself is readable.

@@ -17,7 +17,7 @@ _UNWRITTEN_BYTES = 16 << 20
 """So much is held in memory before it is written."""
 
 
-class OldTables:
+class OldFile:
     """The tables of an older file, for reading."""
 
     def __init__(self, environment: lmdb.Environment, tables: tuple[str, ...]) -> None:
@@ -35,7 +35,7 @@ class OldTables:
         self._reader.abort()
 
 
-class NewTables:
+class NewFile:
     """A file of today's layout that is being filled."""
 
     def __init__(self, store: StateStore) -> None:
@@ -63,7 +63,7 @@ def bring_up_to_date(
     disk: Disk,
     mark: str,
     tables: tuple[str, ...],
-    convert: Callable[[OldTables, NewTables], None],
+    convert: Callable[[OldFile, NewFile], None],
 ) -> bool:
     """Convert the state at `path`, if there is one and it has the table `mark`, by which the older
     layout is known; whether it was so. `tables` are those of that layout.
@@ -76,7 +76,7 @@ def bring_up_to_date(
     try:
         if not _has(environment, mark):
             return False
-        old = OldTables(environment, tables)
+        old = OldFile(environment, tables)
         try:
             new = _convert(path, disk, old, convert)
         finally:
@@ -97,14 +97,14 @@ def _has(environment: lmdb.Environment, table: str) -> bool:
 
 
 def _convert(
-    path: Path, disk: Disk, old: OldTables, convert: Callable[[OldTables, NewTables], None]
+    path: Path, disk: Disk, old: OldFile, convert: Callable[[OldFile, NewFile], None]
 ) -> Path:
     new = path.with_name(path.name + ".new")
     disk.remove(new)
     disk.remove(lock_of(new))
     store = StateStore(new, disk)
     try:
-        filling = NewTables(store)
+        filling = NewFile(store)
         convert(old, filling)
         filling.write()
     except ValueError as error:

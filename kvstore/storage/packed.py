@@ -109,9 +109,7 @@ class PackedTable(StoredTable):
         entries: list[bytes] = []
         size = _COUNT.size
         for key in self._frozen_order:
-            value = self.frozen[key]
-            assert value is not None
-            sealed = seal(key, value)
+            sealed = seal(key, self.frozen[key] or b"")
             if keys and (size + head + len(sealed) > BLOCK_BYTES or len(keys) == _ENTRIES_MAX):
                 self._write_block(transaction, keys, entries)
                 keys, entries, size = [], [], _COUNT.size

@@ -77,7 +77,7 @@ class StateStore:
                 table.attach(self._env.open_db(name.encode()))
         except lmdb.Error as error:
             raise damaged(self.path, str(error)) from error
-        self._backing.open_reader(self._env)
+        self._backing.reader = self._env.begin()
 
     def watch_damage(self, on_damage: Callable[[DamagedRecord], None]) -> None:
         """`on_damage` hears of each record that is not what was written, before who reads it."""
@@ -125,13 +125,13 @@ class StateStore:
 
     def _renew_reader(self, grow: bool = False) -> None:
         """Read the newest checkpoint from now on; enlarge the map well before it is full."""
-        self._backing.close_reader()
+        self._backing.reader.abort()
         map_size = self._env.info()["map_size"]
         crowded = used_bytes(self._env) * 2 > map_size
         # Moving the map under the transaction of a copy on another thread would crash it.
         if self.copying == 0 and (crowded or grow):
             self._env.set_mapsize(2 * map_size)
-        self._backing.open_reader(self._env)
+        self._backing.reader = self._env.begin()
 
     def copy_to(self, path: Path) -> None:
         """A consistent, compacted copy of the last checkpoint. Runs on any thread.
@@ -157,7 +157,7 @@ class StateStore:
         self._open()
 
     def close(self) -> None:
-        self._backing.close_reader()
+        self._backing.reader.abort()
         self._env.close()
 
 

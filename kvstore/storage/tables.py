@@ -27,20 +27,13 @@ class Backing:
 
     __slots__ = ("on_damage", "overlay_bytes", "path", "reader")
 
+    reader: "lmdb.Transaction[bytes]"
+    """At the last checkpoint; there is one while the file is open."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.reader: lmdb.Transaction[bytes] | None = None
         self.overlay_bytes = 0
         self.on_damage: Callable[[DamagedRecord], None] = _nobody_listens
-
-    def open_reader(self, environment: lmdb.Environment) -> None:
-        """Read the newest checkpoint from now on."""
-        self.reader = environment.begin()
-
-    def close_reader(self) -> None:
-        if self.reader is not None:
-            self.reader.abort()
-            self.reader = None
 
     def damaged(self, table: str, key: bytes) -> DamagedRecord:
         """The error for a record that is not what was written; who listens hears it first."""
@@ -184,14 +177,10 @@ class StoredTable:
 
     def _cursor(self) -> "lmdb.Cursor[bytes]":
         """At the last checkpoint."""
-        reader = self._backing.reader
-        assert reader is not None, "the store is closed"
-        return reader.cursor(db=self.database)
+        return self._backing.reader.cursor(db=self.database)
 
     def _stored_value(self, key: bytes) -> bytes | None:
-        reader = self._backing.reader
-        assert reader is not None, "the store is closed"
-        sealed = reader.get(key, db=self.database)
+        sealed = self._backing.reader.get(key, db=self.database)
         return None if sealed is None else self._unsealed(key, sealed)
 
     def _unsealed(self, key: bytes, sealed: bytes) -> bytes:

@@ -12,8 +12,8 @@ from kvstore.state.chains import (
     FIRST,
     INLINE_BYTES_MAX,
     NOWHERE,
+    ChainEntry,
     ChainHead,
-    Change,
     Place,
     change_of,
     head_of,
@@ -33,13 +33,13 @@ HEADS = st.builds(
 )
 
 
-def chain(length: int) -> tuple[dict[Place, Change], ChainHead]:
-    changes: dict[Place, Change] = {}
+def chain(length: int) -> tuple[dict[Place, ChainEntry], ChainHead]:
+    changes: dict[Place, ChainEntry] = {}
     head = FIRST
     for number in range(1, length + 1):
         following = head.next(place_of(number, 0))
         record = b"%d" % (number - 1) if number > 1 else b""
-        entry = Change(False, b"key", head.place, record, b"x", following.shortcuts).entry
+        entry = ChainEntry(False, b"key", head.place, record, b"x", following.shortcuts).entry
         changes[following.place] = change_of(entry)
         head = following
     return changes, head
@@ -77,7 +77,7 @@ def test_what_the_tables_hold_is_read_back(head: ChainHead, record: bytes) -> No
 def test_an_entry_is_read_back(
     deletion: bool, key: bytes, before: bytes, after_bytes: int, cuts: int
 ) -> None:
-    change = Change(deletion, key, place_of(7, 8), before, bytes(after_bytes), bytes(12 * cuts))
+    change = ChainEntry(deletion, key, place_of(7, 8), before, bytes(after_bytes), bytes(12 * cuts))
     inline = change.after if after_bytes <= INLINE_BYTES_MAX else b""
     assert change_of(change.entry) == change._replace(after=inline)
 

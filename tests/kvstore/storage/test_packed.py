@@ -21,7 +21,7 @@ def place(number: int) -> bytes:
 
 
 def checkpoint(store: StateStore, drop: tuple[bytes, int] | None = None) -> Pairs:
-    """What it dropped."""
+    """What it dropped that begins with a byte of 1."""
     dropped: Pairs = []
 
     def housekeeping(transaction: WriteTransaction) -> None:
@@ -58,12 +58,16 @@ def test_it_is_a_sorted_map(steps: list[tuple[str, int, int]], seed: int) -> Non
             if what == "put":
                 for _ in range(second):
                     last += rng.choice((1, 1, 2, 1 << 40))
-                    model[place(last)] = rng.randbytes(rng.choice((0, first, 10 * first)))
+                    content = rng.randbytes(rng.choice((0, first, 10 * first)))
+                    model[place(last)] = rng.choice((b"", b"\0", b"\1")) + content
                     table.put(place(last), model[place(last)])
             elif what == "checkpoint":
                 before = place(max(0, last - first))
-                for key, value in checkpoint(store, (before, second)):
-                    assert key < before and model.pop(key) == value
+                shown = checkpoint(store, (before, second))
+                left, _ = next(table.scan(b"", None), (place(last + 1), b""))
+                gone = {key: model.pop(key) for key in sorted(model) if key < left}
+                assert all(key < before for key in gone)
+                assert shown == [each for each in gone.items() if each[1][:1] == b"\1"]
             else:
                 start, end = place(min(first, last)), place(min(first, last) + second)
                 wanted = [(k, model[k]) for k in sorted(model) if start <= k < end]
@@ -95,7 +99,7 @@ def test_blocks_fill_pages_of_their_own(tmp_path: Path) -> None:
 def test_a_drop_takes_whole_blocks_and_keeps_to_its_bound(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "state.mdb")
     for number in range(100):
-        store.tables["history"].put(place(number), bytes(400))
+        store.tables["history"].put(place(number), b"\1" * 400)
     checkpoint(store)
     first = checkpoint(store, (place(50), 1))
     assert 1 < len(first) < 12
