@@ -173,7 +173,7 @@ async def finish(watchings: list[Watching], twin: NaiveStore) -> None:
 
 
 @given(STEPS)
-@settings(max_examples=60 * TIMES)
+@settings(max_examples=30 * TIMES)
 def test_any_interleaving_delivers_the_naive_list(steps: list[Any]) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as directory:
         patch.setattr(watch, "RECENT_REVISIONS_MAX", 3)
