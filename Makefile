@@ -43,8 +43,10 @@ proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 min
 	$(BIN)/python -m pytest -m proof -n auto --dist worksteal
 	EXAMPLES_TIMES=20 $(BIN)/python -m pytest -n auto tests/etcd/test_sequences.py \
 		tests/kvstore/replica/test_watch_random.py tests/kvstore/state/test_transaction_check.py \
+		tests/kvstore/state/test_keyspace.py tests/kvstore/client/test_client_verdict.py \
+		tests/http_api/etcd/test_etcd_streams.py::test_documents_are_found_however_they_arrive
+	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -n auto tests/http_api/v1/test_schemathesis.py \
 		tests/paxos/test_random_schedules.py
-	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -n auto tests/http_api/v1/test_schemathesis.py
 	$(BIN)/python -m proof.simulation.exhaustive
 	$(BIN)/python -m kvstore_cli.main simulate --seeds $(PROOF_SEEDS) --first-seed $$(date +%s)
 	$(BIN)/python -m kvstore_cli.main torture --minutes $(PROOF_MINUTES)
