@@ -154,7 +154,7 @@ def size_of(cluster, number, name):
     return (cluster.nodes[number].data_dir / name).stat().st_size
 
 
-@pytest.mark.parametrize("victim", ["leader", "follower"])
+@pytest.mark.parametrize("victim", ["leader", pytest.param("follower", marks=pytest.mark.proof)])
 def test_full_disk_in_the_log(new_cluster, victim):
     """The node stops by itself and says why; nothing acknowledged is lost, on it or elsewhere."""
     cluster = new_cluster()
@@ -174,7 +174,7 @@ def test_full_disk_in_the_log(new_cluster, victim):
     check_all(cluster, full, load.acknowledged, "?consistency=serializable")
 
 
-@pytest.mark.parametrize("then", ["room again", "kill9"])
+@pytest.mark.parametrize("then", ["room again", pytest.param("kill9", marks=pytest.mark.proof)])
 def test_full_disk_in_the_state(new_cluster, then):
     """Checkpoints fail and say so, writes go on, and nothing is lost when there is room again."""
     cluster = new_cluster(1, log_tail_bytes=100_000)
