@@ -9,7 +9,7 @@ $(info this checkout was moved: $(VENV) is made anew)
 $(shell rm -rf $(VENV))
 endif
 
-# Some images set it. Then every process would compile every source again: half of a node's start.
+# Some images set it. Every process would then compile all sources again: a third of a node's start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test proof sim mutants check lint types client bench clean

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 """Hundreds of nodes and commands are started. Without bytecode in files each would compile all
-sources again, which is half of its start."""
+sources again, which is a third of a start."""
 
 settings.register_profile("store", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("store")
