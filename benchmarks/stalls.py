@@ -26,12 +26,14 @@ from benchmarks.clusters import ClusterFailed, OurBenchCluster
 from benchmarks.procfs import machine, resident_mb
 from benchmarks.session import publish, say, workspace
 from benchmarks.tables import table
+from kvstore.state.budget import KEYS_MAX, LEASE_KEYS_MAX
 
 EVERY_S = 0.010
 IDLE_S = 3.0
 SETTLE_S = 1.0
 WATCH_S = 5.0
-LEASE, LEASE_KEYS = 7, 10_000
+LEASE, EMPTY_LEASES = 7, 20_000
+DELETED_MAX = KEYS_MAX // 2
 LARGE_KEYS, OFTEN = 64, 5_000
 WHOLE = (b"k", b"l")
 
@@ -117,9 +119,12 @@ async def fill(load: StallLoad) -> None:
         if len(waiting) >= 4:
             _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.gather(*waiting)
-    for some in range(0, LEASE_KEYS, 1000):
-        leased = [{"key": f"lease-{at:06d}", "value": ""} for at in range(some, some + 1000)]
-        await load.batch([{"put": {**each, "lease": LEASE}} for each in leased])
+    for some in range(0, LEASE_KEYS_MAX, 500):
+        leased = [{"key": f"lease-{at:06d}", "value": ""} for at in range(some, some + 500)]
+        await load.batch([{"put": {**each, "lease": str(LEASE)}} for each in leased])
+    for some in range(0, EMPTY_LEASES, 200):
+        ids = range(LEASE + 1 + some, LEASE + 201 + some)
+        await asyncio.gather(*(load.etcd("lease/grant", {"ID": i, "TTL": 100_000}) for i in ids))
     for at in range(LARGE_KEYS):
         await load.send("PUT", f"/v1/kv/large-{at:03d}", b"v" * (1 << 20))
     for at in range(0, OFTEN, 100):
@@ -172,8 +177,8 @@ def requests() -> dict[str, Request]:
     count = {"request_range": span(*WHOLE, count_only=True)}
     get_large = {"request_range": large}
     compare = {**span(*WHOLE), "target": "VERSION", "result": "GREATER", "version": "0"}
-    few = span(b"k00000000", b"k00009000")
-    puts = [{"put": {"key": f"b{at}", "value": "v" * 4000}} for at in range(1000)]
+    few = span(b"k00000000", b"k%08d" % DELETED_MAX)
+    puts = [{"put": {"key": f"b{at}", "value": "v" * 8000}} for at in range(1000)]
     return {
         "nothing": lambda load: asyncio.sleep(IDLE_S, "-"),
         "range of all keys": lambda load: load.etcd("kv/range", whole),
@@ -211,10 +216,13 @@ def requests() -> dict[str, Request]:
         "history of a key": lambda load: load.send("GET", "/v1/kv/often?history&limit=1000"),
         "watch from the beginning": _watch,
         "keys of a lease": lambda load: load.send("GET", f"/v1/leases/{LEASE}"),
-        "batch of 1,000 x 4 kB": lambda load: load.send("POST", "/v1/batch", puts),
+        "batch of 1,000 x 8 kB": lambda load: load.send("POST", "/v1/batch", puts),
         "a copy of the state": lambda load: load.send("POST", "/v3/maintenance/snapshot", {}),
-        "end of a lease, 10,000 keys": lambda load: load.send("DELETE", f"/v1/leases/{LEASE}"),
-        "deletion of 9,000 keys": lambda load: load.etcd("kv/deleterange", few),
+        "all leases": lambda load: load.etcd("lease/leases", {}),
+        f"end of a lease, {LEASE_KEYS_MAX:,} keys": lambda load: load.send(
+            "DELETE", f"/v1/leases/{LEASE}"
+        ),
+        f"deletion of {DELETED_MAX:,} keys": lambda load: load.etcd("kv/deleterange", few),
         "deletion of all keys": lambda load: load.etcd("kv/deleterange", whole),
         "compaction": _compact,
     }

@@ -5,7 +5,7 @@ fill one bundle, which is what makes a batch cheap.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -45,6 +45,8 @@ from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 OPERATIONS_MAX = 1000
 BATCH_BYTES_MAX = 8 << 20
 BYTES_PER_WRITE = 256 << 10
+OPERATIONS_PER_SLICE = 64
+"""So many are read, submitted or answered before the loop does everything else."""
 NDJSON = "application/x-ndjson"
 
 
@@ -114,10 +116,12 @@ class _Failed(msgspec.Struct):
 
 
 _Step = _BatchGet | Put | Delete | _Failed
+Rest = Callable[[], Awaitable[None]]
+"""Lets the loop do everything else (`Session.rest`)."""
 
 
-def steps(body: bytes, lines: bool, once: bytes | None) -> list[_Step]:
-    """What the operations say; one that cannot be has its error in its place.
+async def steps(body: bytes, lines: bool, once: bytes | None, rest: Rest) -> list[_Step]:
+    """What the operations say, found in slices; one that cannot be has its error in its place.
 
     Raises Malformed, InvalidArgument or TooManyOperations if the body as a whole cannot be.
     """
@@ -131,6 +135,7 @@ def steps(body: bytes, lines: bool, once: bytes | None) -> list[_Step]:
         raise TooManyOperations(OPERATIONS_MAX)
     found: list[_Step] = []
     for at, piece in enumerate(pieces):
+        await _between(at, rest)
         try:
             operation = parse_json(BatchOperation, piece, f"operation {at}")
             found.append(_step(operation, at, once))
@@ -139,6 +144,12 @@ def steps(body: bytes, lines: bool, once: bytes | None) -> list[_Step]:
         except KvError as error:
             found.append(_Failed(error))
     return found
+
+
+async def _between(at: int, rest: Rest) -> None:
+    """Before operation `at`: the loop goes on between two slices."""
+    if at and at % OPERATIONS_PER_SLICE == 0:
+        await rest()
 
 
 def _step(operation: BatchOperation, at: int, once: bytes | None) -> _Step:
@@ -193,7 +204,7 @@ async def post(ask: Ask[None]) -> web.StreamResponse:
     lines = content_type.partition(";")[0].strip() == NDJSON
     body = await ask.body()
     await check_elements(body)
-    found = steps(body, lines, once)
+    found = await steps(body, lines, once, ask.session.rest)
     del body
     if not found:
         return answer(200, b"" if lines else b"[]\n", NDJSON.encode() if lines else JSON)
@@ -203,6 +214,7 @@ async def post(ask: Ask[None]) -> web.StreamResponse:
         for wave in waves(found):
             results = await _run(ask, found, wave, once, timeout_s)
             for at in wave:
+                await _between(at, ask.session.rest)
                 await out.add(_document(ask.session, found[at], results[at]))
         await out.finish()
     finally:
@@ -217,6 +229,7 @@ async def _run(
     results: dict[int, _Outcome] = {}
     running: dict[int, asyncio.Future[Result]] = {}
     for at in wave:
+        await _between(at, ask.session.rest)
         step = found[at]
         results[at] = None
         if isinstance(step, Put | Delete):

@@ -16,10 +16,13 @@ from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId, Slot
 from paxos.node import Node
 
-TURN_S = 0.010
+TURN_S = 0.005
 """In one turn of the loop no further slot is begun after this long: others have work, too."""
-WAITING_SLOTS_MAX = 64
-"""So many chosen slots wait for a later turn; more are applied at once, whatever it takes."""
+WAITING_SLOTS_MAX = 1024
+"""So many chosen slots wait for a later turn; more are applied at once, whatever it takes. They
+are in the log anyway."""
+BEHIND_SLOTS_MAX = 8
+"""A leader proposes nothing more while so many wait here: nobody need fall behind further."""
 
 
 class Applier:
@@ -69,6 +72,11 @@ class Applier:
     def begin_turn(self) -> None:
         """A turn of the loop begins."""
         self._until_s = self._clock.monotonic() + TURN_S
+
+    @property
+    def behind(self) -> bool:
+        """Whether so much waits that nothing more should be proposed."""
+        return len(self._chosen) >= BEHIND_SLOTS_MAX
 
     def take(self, chosen: Iterable[tuple[Slot, bytes]]) -> None:
         """These slots, in order, are to be applied."""

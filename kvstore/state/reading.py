@@ -81,9 +81,9 @@ class Reading:
         scan = RangeScan(self._keyspace, compare.start, compare.end, self._revision)
         found = False
         while not scan.done:
-            for key, record in scan.step(self._entries, self._bytes):
+            for _, record in scan.step(self._entries, self._bytes):
                 found = True
-                if not holds_of(compare, key, record):
+                if not holds_of(compare, record):
                     return False
             yield
         return found or holds_of_nothing(compare)

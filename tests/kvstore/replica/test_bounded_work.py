@@ -29,12 +29,12 @@ from tests.support.replicas import configs_of, run, settled
 
 
 class SlowClock:
-    """Each look at it takes 6 ms."""
+    """Each look at it takes 3 ms."""
 
     now_s = 0.0
 
     def monotonic(self) -> float:
-        self.now_s += 0.006
+        self.now_s += 0.003
         return self.now_s
 
     def wall_ms(self) -> int:

@@ -10,7 +10,8 @@ from kvstore.commands.commands import Compact, Delete, Grant, Put, Revoke
 from kvstore.commands.operations import Transaction, TxnDelete, TxnPut, only
 from kvstore.errors import Overloaded, RevisionCompacted, Stopping
 from kvstore.replica import feed as watch
-from kvstore.replica.feed import Feed, Interest, RevisionEvents, Watcher
+from kvstore.replica.feed import Feed, Watcher
+from kvstore.replica.interest import Interest, RevisionEvents
 from tests.support.driven_state import Driven
 from tests.support.replicas import run
 
