@@ -5,7 +5,7 @@ fill one bundle, which is what makes a batch cheap.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -46,7 +46,11 @@ OPERATIONS_MAX = 1000
 BATCH_BYTES_MAX = 8 << 20
 BYTES_PER_WRITE = 256 << 10
 OPERATIONS_PER_SLICE = 64
-"""So many are read, submitted or answered before the loop does everything else."""
+"""So many are submitted or answered before the loop does everything else."""
+BYTES_PER_SLICE = 256 << 10
+"""And so many bytes of them are read."""
+OPERATION_BYTES = BYTES_PER_SLICE // OPERATIONS_PER_SLICE
+"""What it costs to read one, besides its bytes."""
 NDJSON = "application/x-ndjson"
 
 
@@ -128,14 +132,18 @@ async def steps(body: bytes, lines: bool, once: bytes | None, rest: Rest) -> lis
     if lines:
         if body.count(b"\n") + body.count(b"\r") > ELEMENTS_MAX:
             raise TooManyOperations(OPERATIONS_MAX)
-        pieces = [line for line in body.splitlines() if line.strip()]
+        pieces: Sequence[bytes | msgspec.Raw] = [b for b in body.splitlines() if b.strip()]
     else:
-        pieces = [bytes(raw) for raw in parse_json(list[msgspec.Raw], body)]
+        pieces = parse_json(list[msgspec.Raw], body)
     if len(pieces) > OPERATIONS_MAX:
         raise TooManyOperations(OPERATIONS_MAX)
     found: list[_Step] = []
-    for at, piece in enumerate(pieces):
-        await _between(at, rest)
+    since = 0
+    for at, piece in enumerate(map(bytes, pieces)):
+        since += OPERATION_BYTES + len(piece)
+        if since >= BYTES_PER_SLICE:
+            since = 0
+            await rest()
         try:
             operation = parse_json(BatchOperation, piece, f"operation {at}")
             found.append(_step(operation, at, once))
