@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 CHUNK_KEYS = 512
 """A chunk is cut in two at twice that."""
+FEW_KEYS = 16
+"""So many are put into a chunk one by one; for more it is sorted."""
 WAITING_KEYS_MAX = 256
 """So many new keys wait to be put in place together."""
 
@@ -57,6 +59,12 @@ class SortedKeys:
         for chunk in self._chunks:
             yield from chunk
 
+    def clear(self) -> None:
+        """Forget all, chunk by chunk."""
+        self._lasts, self._waiting = [], []
+        while self._chunks:
+            self._chunks.pop()
+
     def settle(self) -> None:
         """What waits goes to its place."""
         waiting = self._waiting
@@ -85,8 +93,9 @@ class SortedKeys:
 
     def _merge(self, at: int, keys: list[bytes]) -> None:
         chunk = self._chunks[at]
-        if len(keys) == 1:
-            insort(chunk, keys[0])
+        if len(keys) <= FEW_KEYS:
+            for key in keys:
+                insort(chunk, key)
         else:
             chunk += keys
             chunk.sort()

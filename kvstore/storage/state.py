@@ -104,9 +104,11 @@ class StoredTable:
         self.frozen, self.frozen_order = self.active, self._order
         self.active, self._order = {}, SortedKeys()
 
-    def thaw(self) -> None:
-        """The frozen changes are in the database."""
+    def thaw(self) -> tuple[_Changes, SortedKeys]:
+        """The frozen changes are in the database; they are the caller's to free."""
+        written = self.frozen, self.frozen_order
         self.frozen, self.frozen_order = {}, SortedKeys()
+        return written
 
     def forget(self) -> None:
         """Drop all changes."""
@@ -213,6 +215,7 @@ class StateStore:
         self.overlay_bytes = 0
         self._frozen_bytes = 0
         self.tables = {name: StoredTable(self, name) for name in TABLES}
+        self._written: list[tuple[_Changes, SortedKeys]] = []
         self.copying = 0
         self._open()
 
@@ -249,11 +252,21 @@ class StateStore:
 
         Raises lmdb.Error or OSError; then nothing was written, and nothing is lost.
         """
+        self._free_written()
         with self._env.begin(write=True) as txn:
             for name, table in self.tables.items():
                 if table.frozen:
                     self._write_table(txn, self._databases[name], table)
             housekeeping(WriteTransaction(txn, self._databases))
+
+    def _free_written(self) -> None:
+        """Memory of the last checkpoint, entry by entry: to free hundreds of thousands at once
+        holds the interpreter, whichever thread does it."""
+        while self._written:
+            changes, order = self._written.pop()
+            while changes:
+                changes.popitem()
+            order.clear()
 
     @staticmethod
     def _write_table(
@@ -271,8 +284,8 @@ class StateStore:
     def finish(self) -> None:
         """The checkpoint is durable: readers see it, and its changes leave memory."""
         self._renew_reader()
-        for table in self.tables.values():
-            table.thaw()
+        # The thread of the next checkpoint frees it.
+        self._written += (table.thaw() for table in self.tables.values())
         self._frozen_bytes = 0
 
     def fail(self, grow: bool) -> None:
