@@ -19,7 +19,7 @@ ANSWER_KEPT_BYTES_MAX = 64 << 10
 SORTED_BYTES_MAX = 64 << 20
 """What a read outside of the log must sort is held in memory first: so much of it."""
 ANSWER_BYTES_MAX = 4 << 20
-"""Keys, values and what goes with them in the answer to a transaction that only reads."""
+"""Keys and values in the answer to a transaction that only reads, each item with a KiB more."""
 
 _MAXIMA = {
     Limit.KEYS: KEYS_MAX,

@@ -99,6 +99,15 @@ def test_no_more_than_so_many_slots_wait(driven: Driven) -> None:
     assert driven.state.applied_through == 21  # and one more, in the time that was left
 
 
+def test_no_more_than_so_many_bytes_wait(driven: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [len(value) for _, value in values(10)]
+    monkeypatch.setattr(applying, "WAITING_BYTES_MAX", sum(sizes[3:]))
+    applier = applier_of(driven, [])
+    applier.take(values(10))
+    applier.run()  # in a turn that has no time
+    assert driven.state.applied_through == 3
+
+
 def test_a_snapshot_overtakes_what_waits(driven: Driven, tmp_path: Path) -> None:
     other = Driven(tmp_path / "other.mdb")
     for _, value in values(4):
