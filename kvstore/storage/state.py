@@ -104,11 +104,10 @@ class StoredTable:
         self.frozen, self.frozen_order = self.active, self._order
         self.active, self._order = {}, SortedKeys()
 
-    def thaw(self) -> tuple[_Changes, SortedKeys]:
-        """The frozen changes are in the database; they are the caller's to free."""
-        written = self.frozen, self.frozen_order
+    def thaw(self) -> None:
+        """The frozen changes are in the database; the thread of the next checkpoint frees them."""
+        self._store.written.append((self.frozen, self.frozen_order))
         self.frozen, self.frozen_order = {}, SortedKeys()
-        return written
 
     def forget(self) -> None:
         """Drop all changes."""
@@ -215,7 +214,7 @@ class StateStore:
         self.overlay_bytes = 0
         self._frozen_bytes = 0
         self.tables = {name: StoredTable(self, name) for name in TABLES}
-        self._written: list[tuple[_Changes, SortedKeys]] = []
+        self.written: list[tuple[_Changes, SortedKeys]] = []
         self.copying = 0
         self._open()
 
@@ -262,8 +261,8 @@ class StateStore:
     def _free_written(self) -> None:
         """Memory of the last checkpoint, entry by entry: to free hundreds of thousands at once
         holds the interpreter, whichever thread does it."""
-        while self._written:
-            changes, order = self._written.pop()
+        while self.written:
+            changes, order = self.written.pop()
             while changes:
                 changes.popitem()
             order.clear()
@@ -284,8 +283,8 @@ class StateStore:
     def finish(self) -> None:
         """The checkpoint is durable: readers see it, and its changes leave memory."""
         self._renew_reader()
-        # The thread of the next checkpoint frees it.
-        self._written += (table.thaw() for table in self.tables.values())
+        for table in self.tables.values():
+            table.thaw()
         self._frozen_bytes = 0
 
     def fail(self, grow: bool) -> None:
