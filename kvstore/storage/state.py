@@ -277,7 +277,8 @@ class StateStore:
         puts = ((key, value) for key in table.frozen_order if (value := frozen[key]) is not None)
         txn.cursor(db=database).putmulti(puts)
         for key in table.frozen_order:
-            if frozen[key] is None:
+            value = frozen[key]
+            if value is None:
                 txn.delete(key, db=database)
 
     def finish(self) -> None:
