@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from kvstore.commands.operations import Transaction, only
 from kvstore.errors import DuplicateKey, RevisionCompacted, Stopping
 from kvstore.replica import feed as watch
-from kvstore.replica.feed import Feed, Interest, RevisionEvents
+from kvstore.replica.feed import Feed
+from kvstore.replica.interest import Interest, RevisionEvents
 from kvstore.state.transactions import check
 from tests.support.driven_state import Driven
 from tests.support.examples import TIMES
