@@ -12,14 +12,14 @@ everything later stays readable. See `kvstore.state.chains`.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import merge
 from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
 
-from kvstore.commands.operations import KeyValue, only
+from kvstore.commands.operations import Field, KeyValue, only
 from kvstore.errors import DivergedState, RevisionCompacted, RevisionInFuture
 from kvstore.state.chains import (
     DELETION,
@@ -45,12 +45,17 @@ from kvstore.state.tables import CheckpointTransaction, Tables
 
 _RECORD = struct.Struct(">QQQq")
 _LEASE = struct.Struct(">q")
-_DELETED = struct.Struct(">BQ")
-"""What the digest covers of a deletion, before the key: a constant, and the revision that wrote
-what is deleted."""
+_DELETED = b"\1"
+"""What the digest covers of a deletion: this, the revision that wrote what is deleted, the key."""
+
+_AT = {Field.CREATE: 0, Field.MOD: 1, Field.VERSION: 2, Field.LEASE: 3}
+"""Where a record has its numbers."""
 
 PAGE_BYTES_MAX = 1 << 20
 """A page ends once its values reach this many bytes, however many items were asked for."""
+
+EVENT_BYTES = 500
+"""What an event counts beside its values, so that changes of many small keys end a read, too."""
 
 
 class KeyEvent(NamedTuple):
@@ -94,6 +99,12 @@ def key_value(key: bytes, record: bytes) -> KeyValue:
     return KeyValue(key, record[32:], create, mod, version, lease)
 
 
+def field_of(record: bytes, field: Field) -> int | bytes:
+    """One field of a record."""
+    at = _AT.get(field)
+    return record[32:] if at is None else int(_RECORD.unpack_from(record)[at])
+
+
 def lease_of(record: bytes) -> int:
     """The lease that holds it, or 0."""
     return int(_LEASE.unpack_from(record, 24)[0])
@@ -132,7 +143,7 @@ class Mvcc:
             cuts and shortcuts[-PLACE_BYTES:] <= last_place(self.compacted_revision)
         ):
             shortcuts = self._retained(head_of(stored, superseded)).next(NOWHERE).shortcuts
-        # From here on as in `_change`, in fewer steps: most commands come this way.
+        # From here on as in `_following`, in fewer steps: most commands come this way.
         record = _RECORD.pack(create, revision, version + 1, lease) + value
         entry = entry_of_put(key, superseded, part, old, record, shortcuts)
         self._history.put(place_of(revision, sub), entry)
@@ -141,32 +152,29 @@ class Mvcc:
 
     def _create(self, key: bytes, value: bytes, revision: int, sub: int, lease: int) -> KeyPut:
         record = _RECORD.pack(revision, revision, 1, lease) + value
-        head = self._change(self._head_of_deleted(key), place_of(revision, sub), key, b"", record)
+        place, before = place_of(revision, sub), self._head_of_deleted(key)
+        head, entry = _following(before, place, key, b"", record)
+        self._history.put(place, entry)
         self._keys.put(key, head.with_record(record))
         return KeyPut(1, revision, record, None)
 
-    def delete(self, key: bytes, revision: int, sub: int = 0) -> tuple[bytes, bytes] | None:
-        """Delete a key at `revision`, as part `sub` of its change: the record that was there, and
-        what the digest covers of it; None if there is no such key."""
-        stored = self._keys.get(key)
-        if stored is None:
-            return None
-        old = record_of(stored)
-        superseded = _RECORD.unpack_from(old)[1]
-        head = self._retained(head_of(stored, superseded))
-        new = self._change(head, place_of(revision, sub), key, old, b"")
-        self._keys.delete(key)
-        self._deleted.put(key, new.of_deleted)
-        return old, _DELETED.pack(1, superseded) + key
-
-    def _change(
-        self, head: ChainHead, place: Place, key: bytes, old: bytes, new: bytes
-    ) -> ChainHead:
-        """Note in the history that `key` holds `new` now, b"" if it is deleted; its new head."""
-        following = head.next(place)
-        change = ChainEntry(not new, key, head.place, old, new, following.shortcuts)
-        self._history.put(place, change.entry)
-        return following
+    def delete_all(
+        self, found: Sequence[tuple[bytes, bytes]], revision: int, sub: int = 0
+    ) -> list[bytes]:
+        """Delete keys with the records that they hold, at `revision`, as parts `sub` and following
+        of its change; what the digest covers of that, in order."""
+        entries: dict[bytes, bytes] = {}
+        heads: dict[bytes, bytes] = {}
+        for part, (key, old) in enumerate(found, sub):
+            head, _ = self._head(key)
+            new, entry = _following(self._retained(head), place_of(revision, part), key, old, b"")
+            entries[new.place] = entry
+            heads[key] = new.of_deleted
+        self._history.put_all(entries)
+        self._keys.delete_all(list(heads))
+        self._deleted.put_all(heads)
+        # Of a record the second eight bytes are its mod revision, as the tables write it.
+        return [_DELETED + record[8:16] + key for key, record in found]
 
     def _head_of_deleted(self, key: bytes) -> ChainHead:
         """The head of a chain that ended in a deletion, if compaction left it. The feed may still
@@ -374,6 +382,7 @@ class Mvcc:
                     break
                 found.append((revision, []))
             event = self._event(place, change_of(entry))
+            size += EVENT_BYTES
             size += len(event.item.value) + len(event.previous.value if event.previous else b"")
             found[-1][1].append(event)
         return found
@@ -416,3 +425,12 @@ class Mvcc:
             # The key may have been put, and deleted again, since.
             if stored is not None and head_of_deleted(stored).place == place:
                 transaction.delete("deleted", key)
+
+
+def _following(
+    head: ChainHead, place: Place, key: bytes, old: bytes, new: bytes
+) -> tuple[ChainHead, bytes]:
+    """The chain's head once `key` holds `new`, b"" if it is deleted, and its entry in history."""
+    following = head.next(place)
+    change = ChainEntry(not new, key, head.place, old, new, following.shortcuts)
+    return following, change.entry

@@ -107,10 +107,22 @@ class StateStore:
 
         Raises lmdb.Error or OSError; then nothing was written, and nothing is lost.
         """
+        self._free_written()
         with self._env.begin(write=True) as txn:
             for table in self.tables.values():
-                table.write(txn)
+                if table.frozen:
+                    table.write(txn)
             housekeeping(WriteTransaction(txn, self.tables, self._packed))
+
+    def _free_written(self) -> None:
+        """Memory of the last checkpoint, entry by entry: to free hundreds of thousands at once
+        holds the interpreter, whichever thread does it."""
+        written = self._backing.written
+        while written:
+            changes, order = written.pop()
+            while changes:
+                changes.popitem()
+            order.clear()
 
     def finish(self) -> None:
         """The checkpoint is durable: readers see it, and its changes leave memory."""

@@ -1,12 +1,12 @@
 """Sorted tables with an overlay: what is applied and not yet checkpointed lies in front of LMDB."""
 
-from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import lmdb
 
 from kvstore.storage.sealed import SEAL_BYTES, DamagedRecord, is_sound, seal
+from kvstore.storage.sorted_keys import SortedKeys
 
 Changed = dict[bytes, bytes | None]
 """Key -> new value, or None if deleted."""
@@ -14,10 +14,9 @@ Changed = dict[bytes, bytes | None]
 _NO_CHANGE: tuple[None, None] = (None, None)
 """There are no more."""
 
-_INSERTS_MAX = 16
-"""So many new keys are put into their place one by one; more are sorted in together."""
-_UNSORTED_MAX = 2_048
-"""No more new keys wait for that: sorting a whole overlay at once would hold the loop."""
+
+_ENTRY_BYTES = 100
+"""What an entry of the overlay costs beside its bytes, about."""
 _WRITTEN_TOGETHER = 500
 """Pairs that a checkpoint gives LMDB in one call."""
 
@@ -25,7 +24,7 @@ _WRITTEN_TOGETHER = 500
 class Backing:
     """What the tables of one file share: the last checkpoint, and the size of what is in front."""
 
-    __slots__ = ("on_damage", "overlay_bytes", "path", "reader")
+    __slots__ = ("on_damage", "overlay_bytes", "path", "reader", "written")
 
     reader: "lmdb.Transaction[bytes]"
     """At the last checkpoint; there is one while the file is open."""
@@ -34,6 +33,8 @@ class Backing:
         self.path = path
         self.overlay_bytes = 0
         self.on_damage: Callable[[DamagedRecord], None] = _nobody_listens
+        self.written: list[tuple[Changed, SortedKeys]] = []
+        """What a checkpoint has written, to be freed by the thread of the next one."""
 
     def damaged(self, table: str, key: bytes) -> DamagedRecord:
         """The error for a record that is not what was written; who listens hears it first."""
@@ -49,14 +50,12 @@ def _nobody_listens(_: DamagedRecord) -> None:
 class StoredTable:
     """One sorted map of bytes to bytes; `active` and `frozen` are its overlay.
 
-    The keys of the overlay are brought into order by the first scan that needs it, or once many
-    wait; `_new` are those since the last time. Reads raise DamagedRecord.
+    Reads raise DamagedRecord.
     """
 
     __slots__ = (
         "_backing",
         "_frozen_order",
-        "_new",
         "_order",
         "active",
         "database",
@@ -65,8 +64,8 @@ class StoredTable:
     )
     active: Changed
     frozen: Changed
-    _order: list[bytes]
-    _frozen_order: list[bytes]
+    _order: SortedKeys
+    _frozen_order: SortedKeys
 
     def __init__(self, backing: Backing, name: str) -> None:
         self.name = name
@@ -91,37 +90,47 @@ class StoredTable:
         return len(self.active)
 
     def put(self, key: bytes, value: bytes) -> None:
-        active = self.active
-        if key not in active:
-            self._new.append(key)
-            if len(self._new) > _UNSORTED_MAX:
-                self._sort()
-        active[key] = value
-        self._backing.overlay_bytes += len(key) + len(value) + 100
+        if key not in self.active:
+            self._order.add(key)
+        self.active[key] = value
+        self._backing.overlay_bytes += len(key) + len(value) + _ENTRY_BYTES
 
     def delete(self, key: bytes) -> None:
         if key not in self.active:
-            self._new.append(key)
-            if len(self._new) > _UNSORTED_MAX:
-                self._sort()
+            self._order.add(key)
         self.active[key] = None
-        self._backing.overlay_bytes += len(key) + 100
+        self._backing.overlay_bytes += len(key) + _ENTRY_BYTES
+
+    def put_all(self, entries: Mapping[bytes, bytes]) -> None:
+        """`put` each of them."""
+        self._change(entries, sum(map(len, entries.values())))
+
+    def delete_all(self, keys: Sequence[bytes]) -> None:
+        """`delete` each of them."""
+        self._change(dict.fromkeys(keys), 0)
+
+    def _change(self, changes: Mapping[bytes, bytes | None], value_bytes: int) -> None:
+        active = self.active
+        self._order.add_all([key for key in changes if key not in active])
+        active.update(changes)
+        size = sum(map(len, changes)) + value_bytes + _ENTRY_BYTES * len(changes)
+        self._backing.overlay_bytes += size
 
     def freeze(self) -> None:
         """The active changes are set aside for a checkpoint."""
-        self._sort()
+        self._order.settle()  # what is frozen is read by two threads, and changed by neither
         self.frozen, self._frozen_order = self.active, self._order
-        self.active, self._order = {}, []
+        self.active, self._order = {}, SortedKeys()
 
     def thaw(self) -> None:
-        """The frozen changes are in the database."""
-        self.frozen, self._frozen_order = {}, []
+        """The frozen changes are in the database; the thread of the next checkpoint frees them."""
+        self._backing.written.append((self.frozen, self._frozen_order))
+        self.frozen, self._frozen_order = {}, SortedKeys()
 
     def forget(self) -> None:
         """Drop all changes."""
-        self.active, self._order = {}, []
-        self.frozen, self._frozen_order = {}, []
-        self._new: list[bytes] = []
+        self.active, self._order = {}, SortedKeys()
+        self.frozen, self._frozen_order = {}, SortedKeys()
 
     def scan(
         self, start: bytes, end: bytes | None, reverse: bool = False
@@ -149,7 +158,6 @@ class StoredTable:
         self, start: bytes, end: bytes | None, reverse: bool
     ) -> Iterator[tuple[bytes, bytes | None]]:
         """What the overlay changes in a range, in order; the newest change of each key."""
-        self._sort()
         active = _between(self.active, self._order, start, end, reverse)
         frozen = _between(self.frozen, self._frozen_order, start, end, reverse)
         older, old = next(frozen, _NO_CHANGE)
@@ -163,15 +171,6 @@ class StoredTable:
         if older is not None:
             yield older, old
             yield from frozen
-
-    def _sort(self) -> None:
-        if len(self._new) > _INSERTS_MAX:
-            self._order += self._new
-            self._order.sort()
-        else:
-            for key in self._new:
-                insort(self._order, key)
-        self._new.clear()
 
     # -- what LMDB holds --------------------------------------------------------------------
 
@@ -207,7 +206,8 @@ class StoredTable:
                 yield key, self._unsealed(key, sealed)
 
     def write(self, transaction: "lmdb.Transaction[bytes]") -> None:
-        """Write the frozen changes. Runs on the thread of the checkpoint."""
+        """Write the frozen changes. Runs on the thread of the checkpoint; in order, as the file
+        wants it, and nothing is sorted here, which would hold the interpreter."""
         cursor = transaction.cursor(db=self.database)
         puts: list[tuple[bytes, bytes]] = []
         for key in self._frozen_order:
@@ -229,13 +229,8 @@ class StoredTable:
 
 
 def _between(
-    layer: Changed, order: list[bytes], start: bytes, end: bytes | None, reverse: bool
+    layer: Changed, order: SortedKeys, start: bytes, end: bytes | None, reverse: bool
 ) -> Iterator[tuple[bytes, bytes | None]]:
     """The changes of one layer to a range, in order."""
-    if not order:
-        return
-    first = bisect_left(order, start)
-    past = len(order) if end is None else bisect_left(order, end)
-    for at in range(past - 1, first - 1, -1) if reverse else range(first, past):
-        key = order[at]
+    for key in order.between(start, end, reverse) if layer else ():
         yield key, layer[key]

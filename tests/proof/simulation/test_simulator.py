@@ -21,9 +21,9 @@ from proof.simulation.tell.story import story
 from tests.support.paths import ROOT
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
-FIXED_SEEDS = range(1, 13)
-MORE_FIXED_SEEDS = range(13, 121)
-FRESH_SEEDS = 10
+FIXED_SEEDS = range(1, 7)
+MORE_FIXED_SEEDS = range(7, 121)
+FRESH_SEEDS = 4
 """`make proof` runs many more."""
 
 ALWAYS_REACHED = (
@@ -61,7 +61,7 @@ def run_seeds(seeds: list[int] | range) -> Total:
 def test_fixed_seeds(seeds: range) -> None:
     total = run_seeds(seeds)
     assert [(s.seed, s.complaint) for s in total.failed] == []
-    assert total.runs == len(seeds) and total.answered > 1000
+    assert total.runs == len(seeds) and total.answered > 500
     assert [name for name in ALWAYS_REACHED if not total.reached[name]] == []
 
 
@@ -81,7 +81,7 @@ def test_regressions(file: Path) -> None:
 
 
 def test_a_seed_gives_the_same_trace_in_any_process() -> None:
-    seeds = (1, 5, 9)
+    seeds = (5, 9)
     program = (
         "import sys\n"
         "from proof.simulation.cluster.scenario import draw\n"
@@ -98,7 +98,7 @@ def test_a_seed_gives_the_same_trace_in_any_process() -> None:
             text=True,
             timeout=60,
         ).stdout
-        for hash_seed in ("0", "1", "4242")
+        for hash_seed in ("0", "4242")
     }
     here = " ".join(run(draw(seed), keep_trace=True).digest for seed in seeds) + "\n"
     assert said == {here}

@@ -100,7 +100,7 @@ def test_kills_pauses_and_cuts_over_proxies(environment, capsys):
     """Some seconds of three kinds of fault: linearizable, nothing lost, nothing left."""
     report = environment / "report.json"
     code = cli.run(
-        parse("--minutes", "0.2", "--network", "proxy", "--seed", "7", "--rate", "300",
+        parse("--minutes", "0.2", "--network", "proxy", "--seed", "7", "--rate", "100",
               "--faults", "kill-leader,pause-leader,isolate-leader", "--json", str(report))
     )  # fmt: skip
     printed = capsys.readouterr().out
@@ -137,7 +137,7 @@ def test_an_interrupted_run_leaves_nothing(environment, number):
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-c", MAIN, namespaces.DEVICE_PREFIX, "--network", network,
-             "--faults", "pause-node"],
+             "--faults", "pause-node", "--rate", "50"],
             stdout=out, stderr=out, process_group=0, cwd=environment,
         )  # fmt: skip
     try:
