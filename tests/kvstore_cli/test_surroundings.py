@@ -79,7 +79,14 @@ def serving(
     words += ["--listen-client", client, "--listen-peer", peer, "--data-dir", str(data_dir)]
     if shell:
         words = ["sh", "-c", f'exec "$@" {shell}', "sh", *words]
-    process = subprocess.Popen(words, env=environment(**variables), preexec_fn=before, **popen)
+
+    def prepare() -> None:
+        # Whoever runs the tests by nohup hands an ignored signal on to all they start.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        if before is not None:
+            before()
+
+    process = subprocess.Popen(words, env=environment(**variables), preexec_fn=prepare, **popen)
     try:
         node = Serving(process, client)
         eventually(node.ready, "the node is ready", LIMIT_S)
@@ -108,6 +115,16 @@ def test_nothing_around_it(tmp_path: Path) -> None:
     store = LogStore(data_dir / "log.mdb")
     assert store.restore().chosen_through > 0
     store.close()
+
+
+def test_started_by_nohup_it_outlives_the_terminal(tmp_path: Path) -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with serving(tmp_path / "node", before=ignore) as node:
+        node.process.send_signal(signal.SIGHUP)
+        node.call("/v1/kv/k", b"v")
+        assert node.end(signal.SIGTERM) == 0
 
 
 def test_a_log_on_a_full_disk_stops_nothing(tmp_path: Path) -> None:
