@@ -163,6 +163,30 @@ def test_few_descriptors_and_many_clients(tmp_path: Path) -> None:
         assert node.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "limit", "says"),
+    [
+        (resource.RLIMIT_NOFILE, 20, b"may open 20 files"),
+        (resource.RLIMIT_AS, 300 << 20, b"may use 300 MiB of addresses"),
+        (resource.RLIMIT_FSIZE, 10_000, b"no room"),
+    ],
+)
+def test_limits_that_are_too_low(tmp_path: Path, kind: int, limit: int, says: bytes) -> None:
+    """A traceback, a process that aborts without a word, and a fresh file that was said to be
+    damaged, with the advice to give its data up."""
+    words = ["--id", "1", "--initial-cluster", "1=127.0.0.1:1", "--data-dir", str(tmp_path)]
+    done = subprocess.run(
+        [*PROGRAM, "serve", *words],
+        env=environment(),
+        capture_output=True,
+        timeout=LIMIT_S,
+        preexec_fn=lambda: resource.setrlimit(kind, (limit, limit)),
+    )
+    assert done.returncode == 74
+    assert done.stderr.count(b"\n") == 1 and says in done.stderr
+    assert b"damaged" not in done.stderr
+
+
 def has_ipv6() -> bool:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
