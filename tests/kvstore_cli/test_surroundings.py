@@ -203,6 +203,28 @@ def test_ipv6_addresses_have_brackets(tmp_path: Path) -> None:
         assert member["peer_address"].startswith("[::1]:")
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_any_address_is_one_of_ipv4_too(tmp_path: Path) -> None:
+    with serving(tmp_path / "node", host="[::]") as node:
+        port = node.address.rpartition(":")[2]
+        for address in (f"127.0.0.1:{port}", f"[::1]:{port}"):
+            node.address = address
+            assert b"ready" in node.call("/readyz")
+
+
+def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with serving(tmp_path / "node") as node, open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, "status", "--json", "--endpoints", node.address],
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=LIMIT_S,
+        )
+    assert done.returncode == 74
+    assert done.stderr == b"kvstore: [Errno 28] No space left on device\n"
+
+
 def test_a_directory_that_cannot_be() -> None:
     words = ["--id", "1", "--initial-cluster", "1=127.0.0.1:1", "--data-dir", "/dev/null/x"]
     done = subprocess.run(
