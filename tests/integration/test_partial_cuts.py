@@ -1,7 +1,7 @@
 """Five real nodes with links cut for some pairs only: seconds until the next write.
 
-The cuts are those of Ng, Haridi and Carbone, "Omni-Paxos" (EuroSys 2023), section 2; their ticks are
-in `tests/paxos/test_partial_partitions.py`.
+The cuts are those of Ng, Haridi and Carbone, "Omni-Paxos" (EuroSys 2023), section 2; their ticks
+are in `tests/paxos/test_partial_partitions.py`.
 
 The whole table: `python -m tests.integration.test_partial_cuts 5`.
 """
