@@ -5,7 +5,7 @@ import asyncio
 import ctypes
 import os
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ class Connections:
     def __init__(self) -> None:
         self._closed = False
         self._opened: _Opened | None = None
+        self._forget: Callable[[], object] = lambda: None
         self._calls: aiohttp.ClientSession | None = None
         self._streams: aiohttp.ClientSession | None = None
         self._waiting: set[asyncio.Timeout] = set()
@@ -112,10 +113,10 @@ class Connections:
                 return opened
             if not opened.loop.is_closed():
                 raise ClientClosed("this client belongs to another event loop, which still runs")
-            _let_go(opened)
+            self._forget()
             self._calls = self._streams = None
         self._opened = opened = _Opened(os.getpid(), loop, [])
-        weakref.finalize(self, _let_go, opened)
+        self._forget = weakref.finalize(self, _let_go, opened)
         return opened
 
 
