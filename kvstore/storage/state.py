@@ -11,7 +11,7 @@ from pathlib import Path
 import lmdb
 
 from kvstore.storage.disk import SYSTEM_DISK, Disk
-from kvstore.storage.environment import damaged, used_bytes
+from kvstore.storage.environment import unusable, used_bytes
 from kvstore.storage.sorted_keys import SortedKeys
 
 TABLES = (
@@ -223,7 +223,7 @@ class StateStore:
         try:
             self._databases = {name: self._env.open_db(name.encode()) for name in TABLES}
         except lmdb.Error as error:
-            raise damaged(self.path, str(error)) from error
+            raise unusable(self.path, error) from error
         for name, table in self.tables.items():
             table.attach(self._databases[name])
         self.reader: lmdb.Transaction[bytes] = self._env.begin()
