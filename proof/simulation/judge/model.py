@@ -7,13 +7,15 @@ replicas agree is the business of the digests.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import encode
 from kvstore.commands.commands import (
+    Administer,
     AsUser,
     Command,
     Compact,
@@ -41,20 +43,25 @@ from kvstore.commands.operations import (
     TxnPutDone,
 )
 from kvstore.commands.results import (
+    AnswerDropped,
+    AuthRefused,
     BadRevision,
     Compacted,
     Deleted,
     Granted,
     LeaseTaken,
+    Limit,
     Mismatched,
     NoKey,
     NoLease,
     NotHeld,
+    OverLimit,
     Result,
     Revoked,
     Written,
 )
 from paxos.ballot import ZERO, Slot
+from proof.simulation.judge.accounts_model import AccountsModel
 
 
 class ModelChange(NamedTuple):
@@ -75,6 +82,53 @@ class _Fails(Exception):
         self.result = result
 
 
+KEYS_MAX, BYTES_MAX, KEPT_BYTES_MAX = 10_000, 4 << 20, 64 << 10
+"""docs/decisions/0015-bounded-work.md"""
+RECORD_HEAD_BYTES = 32
+"""What is stored of a key beside its value: three revisions and a lease."""
+
+
+class Bill:
+    """What one command costs. Over the budget it raises _Fails."""
+
+    def __init__(self) -> None:
+        self.keys = self.size = 0
+
+    def foresee(self, keys: int) -> None:
+        """So many will come at least."""
+        if self.keys + keys > KEYS_MAX:
+            raise _Fails(OverLimit(Limit.KEYS, KEYS_MAX))
+
+    def add(self, size: int, keys: int = 1) -> None:
+        """Of so many bytes."""
+        self.keys += keys
+        self.size += size
+        self.foresee(0)
+        if self.size > BYTES_MAX:
+            raise _Fails(OverLimit(Limit.BYTES, BYTES_MAX))
+
+    def add_range(self, sizes: Iterable[int]) -> None:
+        """What finds nothing counts as one key."""
+        self.add(0)
+        for number, size in enumerate(sizes):
+            self.add(size, number > 0)
+
+
+def _record_bytes(item: KeyValue) -> int:
+    return RECORD_HEAD_BYTES + len(item.value)
+
+
+def _chosen(
+    transaction: Transaction, choices: Iterator[bool]
+) -> Iterator[Select | TxnPut | TxnDelete]:
+    """The operations that run, given which branches do."""
+    for operation in transaction.success if next(choices) else transaction.failure:
+        if isinstance(operation, Transaction):
+            yield from _chosen(operation, choices)
+        else:
+            yield operation
+
+
 @dataclass
 class _ModelSession:
     starts: int = 0
@@ -91,6 +145,7 @@ class StoreModel:
         self.items: dict[bytes, KeyValue] = {}
         self.leases: dict[int, int] = {}
         """Id -> the slot that granted it."""
+        self._bill = Bill()
         self._slot = 0
         self._leader = ZERO
         self.changes: dict[int, list[ModelChange]] = {}
@@ -99,6 +154,9 @@ class StoreModel:
         self._once: dict[bytes, tuple[int, Command, Result]] = {}
         self._sessions: dict[int, _ModelSession] = {}
         self._clock_ms = 0
+        self.accounts = AccountsModel()
+        self.keys_expired = 0
+        """How often a command was carried out again, whose idempotency key had expired."""
 
     # -- applying ---------------------------------------------------------------------------
 
@@ -137,16 +195,23 @@ class StoreModel:
         return True
 
     def _command(self, command: Command) -> Result:
+        if (reason := self.accounts.refusal(command)) is not None:
+            return AuthRefused(reason)
         if isinstance(command, AsUser):
             command = command.command
+        if isinstance(command, Administer):
+            return self.accounts.change(command.change)
         if not isinstance(command, Once):
             return self._one(command)
         held = self._once.get(command.idempotency_key)
-        if held is not None and held[0] > self._clock_ms:
-            return held[2] if held[1] == command.command else Mismatched()
+        if held is not None:
+            if held[0] > self._clock_ms:
+                return held[2] if held[1] == command.command else Mismatched()
+            self.keys_expired += 1
         result = self._one(command.command)
+        kept = result if len(encode(result)) <= KEPT_BYTES_MAX else AnswerDropped(self.revision)
         expires_ms = self._clock_ms + command.ttl_ms
-        self._once[command.idempotency_key] = (expires_ms, command.command, result)
+        self._once[command.idempotency_key] = (expires_ms, command.command, kept)
         return result
 
     def _one(self, command: Command) -> Result:
@@ -230,8 +295,11 @@ class StoreModel:
 
     def _transaction(self, transaction: Transaction) -> Result:
         before = copy(self.items)
+        self._bill = Bill()
         try:
-            done = self._run(transaction)
+            choices = list(self._choices(transaction))
+            self._afford(list(_chosen(transaction, iter(choices))))
+            done = self._branch(transaction, choices)
         except _Fails as failed:
             self.items, self._written = before, []
             return failed.result
@@ -242,12 +310,33 @@ class StoreModel:
     def _shown(self) -> int:
         return self.revision + bool(self._written)
 
-    def _run(self, transaction: Transaction) -> TransactionDone:
-        """Every compare, of inner transactions too, looks at the state before."""
-        choices = list(self._choices(transaction))
-        return self._branch(transaction, choices)
+    def _afford(self, operations: list[Select | TxnPut | TxnDelete]) -> None:
+        """Raises _Fails if what would run is over the budget, counted on the state before; but a
+        lease that is missing comes first."""
+        self._bill.foresee(len(operations))
+        for operation in operations:
+            if isinstance(operation, TxnPut) and operation.lease not in (None, 0, *self.leases):
+                raise _Fails(NoLease(operation.lease or 0))
+        puts: dict[bytes, int] = {}
+        for operation in operations:
+            if isinstance(operation, TxnPut):
+                assert operation.value is not None, "not in the model"
+                old = self.items.get(operation.key)
+                size = len(operation.key) + len(operation.value)
+                self._bill.add(size + (0 if old is None else _record_bytes(old)))
+                puts[operation.key] = size
+                continue
+            found = self._range(operation.start, operation.end)
+            self._bill.add_range(len(key) + _record_bytes(self.items[key]) for key in found)
+            for key in sorted(puts):
+                if _within(key, operation.start, operation.end):
+                    self._bill.add(puts[key])
+
+    def _range(self, start: bytes, end: bytes | None) -> list[bytes]:
+        return sorted(key for key in self.items if _within(key, start, end))
 
     def _choices(self, transaction: Transaction) -> Iterator[bool]:
+        """Every compare, of inner transactions too, looks at the state before."""
         succeeded = all(map(self._compare, transaction.compares))
         yield succeeded
         for operation in transaction.success if succeeded else transaction.failure:
@@ -292,10 +381,15 @@ class StoreModel:
         return Selected(self._shown, items, len(keys), len(keys) > len(items))
 
     def _compare(self, compare: Comparison) -> bool:
-        keys = [key for key in self.items if _within(key, compare.start, compare.end)]
+        keys = self._range(compare.start, compare.end)
+        self._bill.add(0)
         if not keys:
             return compare.field is not Field.VALUE and _related(compare, 0)
-        return all(_related(compare, _field(self.items[key], compare.field)) for key in keys)
+        for key in keys:
+            self._bill.add(len(key) + _record_bytes(self.items[key]), key != keys[0])
+            if not _related(compare, _field(self.items[key], compare.field)):
+                return False
+        return True
 
     # -- looking back -----------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from kvstore.errors import InvalidArgument
+from proof.simulation.cluster.fault_plan import FAULTS, Fault
 from proof.simulation.cluster.nemesis import Nemesis
-from proof.simulation.cluster.scenario import FAULTS, Fault, Scenario, draw
+from proof.simulation.cluster.scenario import Scenario, draw
 from proof.simulation.cluster.world import run
 from proof.simulation.mutations.table import MUTATIONS
 from proof.simulation.runner import Swarm, Total, run_many
