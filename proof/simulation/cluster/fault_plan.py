@@ -34,6 +34,7 @@ NETWORK_FAULTS = (
     "lossy-links",
     "depose",
     "half-open",
+    "laggard",
 )
 PROCESS_FAULTS = (
     "kill",
@@ -47,7 +48,7 @@ PROCESS_FAULTS = (
 )
 DISK_FAULTS = ("slow-disk", "failing-disk", "full-disk", "lost-disk", "hung-disk")
 CLOCK_FAULTS = ("wall-step",)
-BESIDE = {"half-open": 0.3, "hung-disk": 0.15, "wall-step": 0.15}
+BESIDE = {"half-open": 0.3, "hung-disk": 0.15, "wall-step": 0.15, "laggard": 0.1}
 """Share of the runs in which these happen besides what else does."""
 FAULTS = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS, *CLOCK_FAULTS)
 """All kinds, see `proof.simulation.cluster.nemesis` for what each does."""
@@ -107,8 +108,10 @@ def _beside(kind: str, share: float, seed: int, nodes: int, length_s: float) -> 
     faults = []
     for _ in range(rng.choice((1, 1, 3))):
         at_s, nodes_hit = rng.uniform(0.5, length_s), _victims(rng, kind, nodes)
-        for_s = 0.1 if kind == "half-open" else rng.choice((0.5, 2.0, 6.0)) * rng.uniform(0.5, 1.5)
-        amount = 0.0 if kind == "half-open" else rng.random()
+        if kind == "half-open":
+            for_s, amount = 0.1, 0.0
+        else:
+            for_s, amount = rng.choice((0.5, 2.0, 6.0)) * rng.uniform(0.5, 1.5), rng.random()
         faults.append(Fault(kind, at_s, for_s, nodes_hit, amount))
     return faults
 
@@ -119,7 +122,7 @@ def _victims(rng: random.Random, kind: str, nodes: int) -> tuple[NodeId, ...]:
         return tuple(rng.sample(members, nodes))
     if kind in ("split", "bridge"):
         return tuple(rng.sample(members, max(1, nodes // 2)))
-    if kind == "lost-disk":
+    if kind in ("lost-disk", "laggard"):
         return (rng.choice(members),)
     if kind in ("hand-over", "dying", "depose") or rng.random() < 0.5:
         return (LEADER,)

@@ -292,6 +292,27 @@ class Nemesis:
 
         return undo
 
+    def _laggard(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:
+        """It is cut off, and needs a snapshot; while that is on its way, and its disk slow to take
+        it, another leads, who may still have the log."""
+        mend = self._isolate(nodes, fault)
+        hangs = [member.disk.hang for member in self._members(nodes)]
+
+        def undo() -> None:
+            mend()
+            for hang in hangs:
+                hang.begin()
+                self._process.post(0.1 + 0.6 * fault.amount, hang.end)
+            self._process.post(0.3 * fault.amount, change_leader)
+
+        def change_leader() -> None:
+            leader = self.world.leader()
+            replica = self.world.members[leader].replica if leader is not None else None
+            if replica is not None:
+                replica.begin_hand_over()
+
+        return undo
+
     # -- disks ------------------------------------------------------------------------------
 
     def _slow_disk(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:

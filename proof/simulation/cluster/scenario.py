@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from kvstore.config import COMMAND_BYTES_MAX, FRAME_HEAD_BYTES
 from proof.simulation.cluster.fault_plan import FAULTS, LEADER, Fault, draw_faults
@@ -102,7 +103,7 @@ def draw(seed: int, nodes: int | None = None, kinds: Collection[str] = FAULTS) -
     settings = _settings(rng)
     conditions = _conditions(rng, seed)
     length_s = rng.uniform(3, 9)
-    return Scenario(
+    drawn = Scenario(
         seed=seed,
         nodes=count,
         phase1=phase1,
@@ -120,6 +121,15 @@ def draw(seed: int, nodes: int | None = None, kinds: Collection[str] = FAULTS) -
         faults=draw_faults(rng, seed, count, max(phase1, phase2), length_s, kinds),
         **_company(seed, count, settings),
     )
+    return _with_laggards(drawn) if any(f.kind == "laggard" for f in drawn.faults) else drawn
+
+
+def _with_laggards(scenario: Scenario) -> Scenario:
+    """What makes one: some have truncated what others hold, and slots wait to be applied."""
+    rng = random.Random(f"{scenario.seed}/tails")
+    tails = tuple(rng.choice((2, 2, 400)) for _ in range(scenario.nodes))
+    settings = scenario.settings | {"log_piece_bytes": 1 << 20}
+    return replace(scenario, log_tails=tails, apply_s=0.012, settings=settings)
 
 
 def _company(seed: int, nodes: int, settings: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +139,7 @@ def _company(seed: int, nodes: int, settings: dict[str, Any]) -> dict[str, Any]:
         settings["snapshot_piece_bytes"] = 1 << 19
         settings["log_piece_bytes"] = 1 << 20
     slot = 2 * settings["batch_bytes_max"] + COMMAND_BYTES_MAX
-    piece = max(slot + settings["log_piece_bytes"], settings["snapshot_piece_bytes"])
+    piece = max(slot + (1 << 20), settings["snapshot_piece_bytes"])
     settings["frame_bytes_max"] = piece + FRAME_HEAD_BYTES
     administrators = draw_others(seed, "administrators", 401, (0,) * 3 + (1, 2), nodes)
     return {

@@ -226,7 +226,8 @@ class Process(_Loop):
     # -- asyncio's side ---------------------------------------------------------------------
 
     def time(self) -> float:
-        return max(self.scheduler.now_s, self.busy_until_s) * self._rate
+        now_s, busy_until_s = self.scheduler.now_s, self.busy_until_s
+        return (busy_until_s if busy_until_s > now_s else now_s) * self._rate
 
     def get_debug(self) -> bool:
         return False
