@@ -72,7 +72,6 @@ _LOGGED = {
     "snapshot installed": "catch-up by snapshot",
     "disk slow": "slow disk told",
     "disk well again": "disk well again",
-    "disk queue full": "disk queue full",
     "clocks differ": "clocks differ",
     "clocks agree again": "clocks agree again",
 }

@@ -61,7 +61,6 @@ EVENTS: dict[str, str] = {
     "node stopped by its disk": "as it must, when a sync fails",
     "slow disk told": "a commit took longer than an election",
     "disk well again": "",
-    "disk queue full": "as much waits for a slow disk as may",
     "hand-over because of a slow disk": "",
     "clocks differ": "one wall clock was set to another time",
     "clocks agree again": "",

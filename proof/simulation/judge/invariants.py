@@ -29,9 +29,8 @@ from dataclasses import dataclass, field
 
 from kvstore.commands.batches import Batch, Bundle
 from kvstore.commands.binary import decode_batch, decode_bundle
-from kvstore.commands.commands import Administer, AsUser, Command, Compact, Once, Put
-from kvstore.commands.operations import Transaction, TxnPut
-from kvstore.commands.results import AnswerDropped, AuthRefused, NotHeld, OverLimit, Result
+from kvstore.commands.commands import Administer, Command, Compact, Once
+from kvstore.commands.results import Result
 from kvstore.peers.frames import PeerMessage
 from kvstore.state.mvcc import KeyPage
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
@@ -42,9 +41,7 @@ from proof.simulation.judge.durable import DurableLog
 from proof.simulation.judge.lease_book import LeaseBook
 from proof.simulation.judge.log_clock_check import LogClockCheck
 from proof.simulation.judge.model import ModelChange, StoreModel
-
-REPEATED = b"e"
-"""Keys that begin so are written again by design, once an idempotency key has expired."""
+from proof.simulation.judge.seen import REPEATED, SHOWN, difference, unnamed, writes_a_value
 
 
 @dataclass(frozen=True)
@@ -317,10 +314,10 @@ class Monitor:
         if [bundle for bundle, _ in expected] != [bundle for bundle, _ in applied]:
             self.violated("exactly once", f"slot {slot} admits other bundles than it should", slot)
         elif expected != applied:
-            self.violated("true results", _difference(slot, applied, expected), slot)
+            self.violated("true results", difference(slot, applied, expected), slot)
         for _, results in applied:
             for result in results:
-                if name := _RESULTS.get(type(result)):
+                if name := SHOWN.get(type(result)):
                     self.reached(name)
         for revision, changes in self.model.since(before, self.model.revision):
             for change in changes:
@@ -358,7 +355,7 @@ class Monitor:
         nothing can be said.
         """
         command = unnamed(command)
-        if not _writes_a_value(command):
+        if not writes_a_value(command):
             return
         self._denied.add(command)
         if command in self._written:
@@ -385,37 +382,3 @@ class Monitor:
         found = [(item.key, item.value) for item in page.items]
         if found != [(change.key, change.value) for change in expected[:limit]]:
             self.violated("no stale read", f"the page as of revision {page.revision} is {found}")
-
-
-_RESULTS: dict[type[Result], str] = {
-    NotHeld: "condition refused",
-    OverLimit: "command over the budget refused",
-    AnswerDropped: "answer not kept",
-    AuthRefused: "command refused for want of a right",
-}
-"""What these answers show that a run has reached."""
-
-
-def _difference(
-    slot: Slot,
-    applied: Sequence[tuple[Bundle, list[Result]]],
-    expected: Sequence[tuple[Bundle, list[Result]]],
-) -> str:
-    for (_, results), (_, others) in zip(applied, expected, strict=True):
-        for result, other in zip(results, others, strict=True):
-            if result != other:
-                return f"slot {slot} answers {repr(result)[:500]}, not {repr(other)[:500]}"
-    return f"slot {slot} answers other bundles"
-
-
-def unnamed(command: Command) -> Command:
-    """What is asked for, whoever asks."""
-    return command.command if isinstance(command, AsUser) else command
-
-
-def _writes_a_value(command: Command) -> bool:
-    """Values are unique, and so are idempotency keys: there is no second command like it."""
-    if isinstance(command, Transaction):
-        operations = (*command.success, *command.failure)
-        return any(isinstance(operation, TxnPut) for operation in operations)
-    return isinstance(command, Put | Once)

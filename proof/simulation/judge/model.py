@@ -7,7 +7,7 @@ replicas agree is the business of the digests.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -50,18 +50,17 @@ from kvstore.commands.results import (
     Deleted,
     Granted,
     LeaseTaken,
-    Limit,
     Mismatched,
     NoKey,
     NoLease,
     NotHeld,
-    OverLimit,
     Result,
     Revoked,
     Written,
 )
 from paxos.ballot import ZERO, Slot
 from proof.simulation.judge.accounts_model import AccountsModel
+from proof.simulation.judge.bill import KEPT_BYTES_MAX, RECORD_HEAD_BYTES, Bill, Failing
 
 
 class ModelChange(NamedTuple):
@@ -74,44 +73,6 @@ class ModelChange(NamedTuple):
     @property
     def value(self) -> bytes | None:
         return None if self.item is None else self.item.value
-
-
-class _Fails(Exception):
-    def __init__(self, result: Result) -> None:
-        super().__init__()
-        self.result = result
-
-
-KEYS_MAX, BYTES_MAX, KEPT_BYTES_MAX = 10_000, 4 << 20, 64 << 10
-"""docs/decisions/0015-bounded-work.md"""
-RECORD_HEAD_BYTES = 32
-"""What is stored of a key beside its value: three revisions and a lease."""
-
-
-class Bill:
-    """What one command costs. Over the budget it raises _Fails."""
-
-    def __init__(self) -> None:
-        self.keys = self.size = 0
-
-    def foresee(self, keys: int) -> None:
-        """So many will come at least."""
-        if self.keys + keys > KEYS_MAX:
-            raise _Fails(OverLimit(Limit.KEYS, KEYS_MAX))
-
-    def add(self, size: int, keys: int = 1) -> None:
-        """Of so many bytes."""
-        self.keys += keys
-        self.size += size
-        self.foresee(0)
-        if self.size > BYTES_MAX:
-            raise _Fails(OverLimit(Limit.BYTES, BYTES_MAX))
-
-    def add_range(self, sizes: Iterable[int]) -> None:
-        """What finds nothing counts as one key."""
-        self.add(0)
-        for number, size in enumerate(sizes):
-            self.add(size, number > 0)
 
 
 def _record_bytes(item: KeyValue) -> int:
@@ -300,7 +261,7 @@ class StoreModel:
             choices = list(self._choices(transaction))
             self._afford(list(_chosen(transaction, iter(choices))))
             done = self._branch(transaction, choices)
-        except _Fails as failed:
+        except Failing as failed:
             self.items, self._written = before, []
             return failed.result
         self._commit()
@@ -311,12 +272,12 @@ class StoreModel:
         return self.revision + bool(self._written)
 
     def _afford(self, operations: list[Select | TxnPut | TxnDelete]) -> None:
-        """Raises _Fails if what would run is over the budget, counted on the state before; but a
+        """Raises Failing if what would run is over the budget, counted on the state before; but a
         lease that is missing comes first."""
         self._bill.foresee(len(operations))
         for operation in operations:
             if isinstance(operation, TxnPut) and operation.lease not in (None, 0, *self.leases):
-                raise _Fails(NoLease(operation.lease or 0))
+                raise Failing(NoLease(operation.lease or 0))
         puts: dict[bytes, int] = {}
         for operation in operations:
             if isinstance(operation, TxnPut):
@@ -354,11 +315,11 @@ class StoreModel:
             case TxnPut(key, value, lease, previous):
                 old = self.items.get(key)
                 if old is None and (value is None or lease is None):
-                    raise _Fails(NoKey())
+                    raise Failing(NoKey())
                 value = old.value if value is None and old is not None else value
                 lease = old.lease if lease is None and old is not None else lease
                 if lease and lease not in self.leases:
-                    raise _Fails(NoLease(lease))
+                    raise Failing(NoLease(lease))
                 item = self._write(key, value or b"", lease or 0)
                 return TxnPutDone(
                     self._shown, item.version, item.create_revision, old if previous else None

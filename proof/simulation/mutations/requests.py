@@ -109,7 +109,7 @@ MUTATIONS = (
             "_covers",
             (
                 "return end is None or (demand.end is not None and demand.end <= end)",
-                "return end is None or demand.start < end",
+                "return True",
             ),
         ),
     ),
