@@ -32,7 +32,7 @@ KNOWN: dict[str, Known] = {
     "leave gaps unfilled": Known(171, ("liveness",)),
     "use a slot twice in one ballot": Known(1, ("agreement",)),
     "count a promise before its last piece": Known(
-        21,
+        27,
         (
             "stability",
             "no stale read",
