@@ -42,7 +42,9 @@ class RunReport:
             found += [f"not read back: {text}" for text in back.unread]
             if not findings.injected:
                 found.append("no fault was injected: the run shows nothing")
-            elif findings.plan.demanded:
+            met = findings.met.items()
+            found += [f"a fault was injected that no node met: {w}: 0" for w, n in met if not n]
+            if findings.plan.demanded:
                 missing = not_yet(findings.plan, findings.injected)
                 found += [f"{name} was demanded, and not injected" for name in missing]
         if not findings.record.acknowledged:

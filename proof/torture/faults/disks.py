@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator
 
 from proof.processes.faulty_places import FaultyPlaces
 from proof.processes.network import NodeNetwork
+from proof.processes.waiting import until
 from proof.torture.cluster import leader_of, wait_ready_one
 from proof.torture.faults.kinds import Group, Target, fault
 
 SAY_S = 3.0
 """A commit counts as hanging after one second; the rest is for elections and a busy machine."""
 BACK_S_MAX = 15.0
+MEET_S_MAX = 5.0
+"""How long to wait for the first sync; only then the fault's time begins."""
 LASTS_S = (2.0, 6.0)
 POLL_S = 0.05
 
@@ -31,6 +34,7 @@ async def _hang_disk(target: Target) -> AsyncIterator[str]:
     watch = asyncio.create_task(seen.watch(before))
     grip.hang(True)
     try:
+        await until(lambda: grip.hung > before, MEET_S_MAX)
         yield f"the disk of node {node} hangs"
         if target.alone and seen.hangs_s >= SAY_S:
             await seen.judge()

@@ -177,12 +177,15 @@ def test_a_node_that_does_not_say_that_its_disk_hangs(monkeypatch):
 
 def test_a_fault_that_nobody_met_fails_the_run():
     """And one that was demanded and never came; one of a default run is only named."""
-    target = Target(None, None, None, None, random.Random(1))
+    findings = Findings(Plan())
+    findings.injected.append(Injected(("hang-disk",), "", 0.0, 1.0, 2.0))
+    target = Target(None, None, None, None, random.Random(1), met=findings.met)
     target.count("syncs that had to wait", 0, judged=False)
-    assert target.problems == []
+    assert "no node met" not in judge(findings).text()
     target.count("syncs that had to wait", 0)
+    assert "no node met: syncs that had to wait" in judge(findings).text()
     target.count("syncs that had to wait", 3)
-    assert len(target.problems) == 1 and "not injected" in target.problems[0]
+    assert "no node met" not in judge(findings).text()
     for demanded in (True, False):
         findings = Findings(Plan(faults=("kill-node", "hang-disk"), demanded=demanded))
         findings.injected.append(Injected(("kill-node",), "node 1 killed", 0.0, 1.0, 2.0))
