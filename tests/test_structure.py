@@ -228,3 +228,27 @@ def test_what_guards_safety_does_not_vanish_with_a_flag(package: str) -> None:
         if isinstance(node, ast.Assert) and (node.msg is not None or not narrows_a_type(node.test))
     ]
     assert found == []
+
+
+def _narrows(test: ast.expr) -> bool:
+    """Whether it only tells the type checker what is known: `x is not None`, `isinstance`."""
+    match test:
+        case ast.Compare(ops=[ast.IsNot()], comparators=[ast.Constant(value=None)]):
+            return True
+        case ast.Call(func=ast.Name(id="isinstance")):
+            return True
+        case ast.BoolOp(values=values):
+            return all(map(_narrows, values))
+    return False
+
+
+@pytest.mark.parametrize("package", PRODUCT)
+def test_no_assertion_guards_safety(package: str) -> None:
+    """`python -O` drops assertions: what must not happen raises an error of its own."""
+    found = [
+        f"{name(file)}:{node.lineno}"
+        for file in (ROOT / package).rglob("*.py")
+        for node in ast.walk(parsed(file))
+        if isinstance(node, ast.Assert) and not _narrows(node.test)
+    ]
+    assert not found

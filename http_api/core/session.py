@@ -20,7 +20,8 @@ from kvstore.commands.accounts import Permission, Right
 from kvstore.commands.commands import Administer, AsUser, Command, Once, StoreCommand
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
 from kvstore.commands.results import AuthRefused, Result
-from kvstore.errors import Overloaded, auth_error
+from kvstore.commands.sound import UnsoundCommand, check_sound
+from kvstore.errors import InvalidArgument, Overloaded, auth_error
 from kvstore.replica.feed import Watcher
 from kvstore.replica.interest import Interest
 from kvstore.replica.leader_absence import LeaderAbsence
@@ -63,9 +64,13 @@ class Session:
         applied: it may be lost meanwhile. And one that this node does not know of yet may have
         been given on another, so a refusal is as of a read barrier.
 
-        Raises Overloaded or Stopping at once; NoQuorum, Overloaded, Stopping or OutcomeUnknown
-        come with the future.
+        Raises InvalidArgument, Overloaded or Stopping at once; NoQuorum, Overloaded, Stopping or
+        OutcomeUnknown come with the future.
         """
+        try:
+            check_sound(command)
+        except UnsoundCommand as error:
+            raise InvalidArgument("request", f"this request has {error}") from None
         caller = self.caller
         named: Command = command
         if caller is not None:

@@ -13,7 +13,7 @@ from struct import Struct
 
 import lmdb
 
-from kvstore.storage.sealed import seal
+from kvstore.storage.sealed import SEAL_BYTES, seal
 from kvstore.storage.tables import Backing, StoredTable
 
 BLOCK_BYTES = 4_072
@@ -108,7 +108,7 @@ class PackedTable(StoredTable):
         keys: list[bytes] = []
         entries: list[bytes] = []
         size = _COUNT.size
-        for key in self._frozen_order:
+        for key in self.frozen_order:
             sealed = seal(key, self.frozen[key] or b"")
             if keys and (size + head + len(sealed) > BLOCK_BYTES or len(keys) == _ENTRIES_MAX):
                 self._write_block(transaction, keys, entries)
@@ -147,6 +147,6 @@ class PackedTable(StoredTable):
             dropped += len(keys)
             for index, each in enumerate(keys):
                 entry = self._entry(block, len(keys), index)
-                if entry[:1] == first:
+                if entry[:1] == first and len(entry) > SEAL_BYTES:
                     yield each, self._unsealed(each, entry)
             found = bool(cursor.key())

@@ -11,7 +11,7 @@ from pathlib import Path
 import lmdb
 
 from kvstore.storage.disk import SYSTEM_DISK, Disk
-from kvstore.storage.environment import damaged, used_bytes
+from kvstore.storage.environment import unusable, used_bytes
 from kvstore.storage.packed import PackedTable
 from kvstore.storage.sealed import DamagedRecord
 from kvstore.storage.tables import Backing, StoredTable
@@ -76,7 +76,7 @@ class StateStore:
             for name, table in self.tables.items():
                 table.attach(self._env.open_db(name.encode()))
         except lmdb.Error as error:
-            raise damaged(self.path, str(error)) from error
+            raise unusable(self.path, error) from error
         self._backing.reader = self._env.begin()
 
     def watch_damage(self, on_damage: Callable[[DamagedRecord], None]) -> None:

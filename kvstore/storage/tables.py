@@ -55,17 +55,17 @@ class StoredTable:
 
     __slots__ = (
         "_backing",
-        "_frozen_order",
         "_order",
         "active",
         "database",
         "frozen",
+        "frozen_order",
         "name",
     )
     active: Changed
     frozen: Changed
     _order: SortedKeys
-    _frozen_order: SortedKeys
+    frozen_order: SortedKeys
 
     def __init__(self, backing: Backing, name: str) -> None:
         self.name = name
@@ -119,18 +119,18 @@ class StoredTable:
     def freeze(self) -> None:
         """The active changes are set aside for a checkpoint."""
         self._order.settle()  # what is frozen is read by two threads, and changed by neither
-        self.frozen, self._frozen_order = self.active, self._order
+        self.frozen, self.frozen_order = self.active, self._order
         self.active, self._order = {}, SortedKeys()
 
     def thaw(self) -> None:
         """The frozen changes are in the database; the thread of the next checkpoint frees them."""
-        self._backing.written.append((self.frozen, self._frozen_order))
-        self.frozen, self._frozen_order = {}, SortedKeys()
+        self._backing.written.append((self.frozen, self.frozen_order))
+        self.frozen, self.frozen_order = {}, SortedKeys()
 
     def forget(self) -> None:
         """Drop all changes."""
         self.active, self._order = {}, SortedKeys()
-        self.frozen, self._frozen_order = {}, SortedKeys()
+        self.frozen, self.frozen_order = {}, SortedKeys()
 
     def scan(
         self, start: bytes, end: bytes | None, reverse: bool = False
@@ -159,7 +159,7 @@ class StoredTable:
     ) -> Iterator[tuple[bytes, bytes | None]]:
         """What the overlay changes in a range, in order; the newest change of each key."""
         active = _between(self.active, self._order, start, end, reverse)
-        frozen = _between(self.frozen, self._frozen_order, start, end, reverse)
+        frozen = _between(self.frozen, self.frozen_order, start, end, reverse)
         older, old = next(frozen, _NO_CHANGE)
         for key, value in active:
             while older is not None and (older > key if reverse else older < key):
@@ -210,7 +210,7 @@ class StoredTable:
         wants it, and nothing is sorted here, which would hold the interpreter."""
         cursor = transaction.cursor(db=self.database)
         puts: list[tuple[bytes, bytes]] = []
-        for key in self._frozen_order:
+        for key in self.frozen_order:
             value = self.frozen[key]
             if value is None:
                 transaction.delete(key, db=self.database)

@@ -186,6 +186,8 @@ def test_full_disk_in_the_state(new_cluster, then):
         )
         limit_files(cluster, 1, size_of(cluster, 1, "state.mdb") + 20_000)
         eventually(lambda: "checkpoint failed" in cluster.log(1), "a checkpoint fails")
+    said = cluster.status(1)["node"]
+    assert said["ready"] and "checkpoints fail for" in str(said["warnings"])
     for count in range(10):
         assert cluster.put(1, f"late-{count}", b"%d" % count).status == 200
         load.acknowledged[f"late-{count}"] = b"%d" % count
@@ -198,4 +200,7 @@ def test_full_disk_in_the_state(new_cluster, then):
         eventually(
             lambda: cluster.status(1)["node"]["checkpointed_through"] > stuck, "a checkpoint"
         )
+        assert cluster.status(1)["node"]["warnings"] == []
+        assert cluster.log(1).count("checkpoint failed") == 1
+        assert cluster.log(1).count("checkpoints work again") == 1
     check_all(cluster, 1, load.acknowledged)

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from kvstore_cli.main import main
-from proof.simulation.cluster.scenario import FAULTS, draw
+from proof.simulation.cluster.fault_plan import FAULTS
+from proof.simulation.cluster.scenario import draw
 from proof.simulation.lessons import LESSONS
 
 

@@ -14,7 +14,7 @@ from kvstore.state.mvcc import KeyEvent
 from proof.simulation.cluster.calls import DELAY_S, SimulatedCaller
 from proof.simulation.cluster.membership import SimulatedCluster
 
-FIRST, END = b"k", b"m"
+FIRST, END = b"a", b"z"
 """All keys of all clients are between these."""
 CHANGES_MAX = 50
 
