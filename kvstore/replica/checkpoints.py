@@ -153,12 +153,12 @@ class Checkpoints:
 
     async def _due(self) -> None:
         """Wait until as much time has passed, or as much was applied, as makes up a checkpoint."""
-        loop, config = asyncio.get_running_loop(), self._config
-        due_s = loop.time() + config.checkpoint_interval_s
-        while (left_s := due_s - loop.time()) > 0:
-            if self._state.unwritten_bytes >= config.checkpoint_bytes:
+        interval_s = self._config.checkpoint_interval_s
+        looks = max(1, round(interval_s / POLL_S))
+        for _ in range(looks):
+            if self._state.unwritten_bytes >= self._config.checkpoint_bytes:
                 return
-            await asyncio.sleep(min(POLL_S, left_s))
+            await asyncio.sleep(interval_s / looks)
 
     async def checkpoint(self) -> bool:
         """Make durable what is applied; whether that worked. Nothing is lost if it did not.
