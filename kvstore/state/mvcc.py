@@ -155,6 +155,8 @@ class Mvcc:
         place, before = place_of(revision, sub), self._head_of_deleted(key)
         head, entry = _following(before, place, key, b"", record)
         self._history.put(place, entry)
+        if before is not FIRST:
+            self._deleted.delete(key)
         self._keys.put(key, head.with_record(record))
         return KeyPut(1, revision, record, None)
 
@@ -180,10 +182,14 @@ class Mvcc:
         """The head of a chain that ended in a deletion, if compaction left it. The feed may still
         be read from the compacted revision itself."""
         stored = self._deleted.get(key)
-        if stored is None:
+        if stored is None or not self._kept(stored):
             return FIRST
-        head = head_of_deleted(stored)
-        return self._retained(head) if revision_at(head.place) >= self.compacted_revision else FIRST
+        return self._retained(head_of_deleted(stored))
+
+    def _kept(self, stored: bytes) -> bool:
+        """Whether this head of a deleted key is at or after the compacted revision: one before
+        it may be gone already."""
+        return revision_at(head_of_deleted(stored).place) >= self.compacted_revision
 
     def _retained(self, head: ChainHead) -> ChainHead:
         """`head` without what compaction dropped, or may drop, behind it."""
@@ -209,10 +215,8 @@ class Mvcc:
             stored = self._keys.get(key)
             return None if stored is None else key_value(key, record_of(stored))
         self.check_revision(revision)
-        for record, there in self._as_of(key, revision):
-            if there:
-                return key_value(key, record)
-        return None
+        found = self._as_of(key, revision)
+        return key_value(key, found) if found else None
 
     def range(
         self,
@@ -263,37 +267,36 @@ class Mvcc:
     def looked_at(
         self, start: bytes, end: bytes | None, revision: int = 0, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes, bool]]:
-        """All that `records` has to look at, in the order of keys: key, record, and whether that
-        is what the key held as of `revision`. Of each key some follow each other."""
+        """All that `records` has to look at, in the order of keys, each once: key, record, and
+        whether that is what the key held as of `revision`; else it was not there, and the record
+        is empty. The same on all replicas, whatever compaction has left of what nobody reads."""
         if revision == 0 or (end is not None and end <= start):
             for key, record in self.records(start, end, 0, reverse):
                 yield key, record, True
             return
         heads = merge(
             self._keys.scan(start, end, reverse),
-            self._deleted.scan(start, end, reverse),
+            (
+                (key, b"")
+                for key, stored in self._deleted.scan(start, end, reverse)
+                if self._kept(stored)
+            ),
             key=itemgetter(0),
             reverse=reverse,
         )
-        last = None
         for key, _ in heads:
-            if key != last:
-                last = key
-                for record, there in self._as_of(key, revision):
-                    yield key, record, there
+            found = self._as_of(key, revision)
+            yield key, found, found != b""
 
-    def _as_of(self, key: bytes, revision: int) -> Iterator[tuple[bytes, bool]]:
-        """The records looked at for what `key` held as of `revision`, which must be readable, and
-        whether it is that; at most the last one is."""
+    def _as_of(self, key: bytes, revision: int) -> bytes:
+        """The record that `key` held as of `revision`, which must be readable; b"" if none."""
         head, record = self._head(key)
         place = last_place(revision)
         if head.place <= place:
-            if record is not None:
-                yield record, True
-            return
+            return record or b""
         for change in self._search(head.place, place):
-            oldest = change.towards(place) is None
-            yield change.before, oldest and change.before != b""
+            record = change.before
+        return record or b""
 
     def _head(self, key: bytes) -> tuple[ChainHead, bytes | None]:
         """The head of the chain of `key` and its current record, None if it has none; FIRST if
