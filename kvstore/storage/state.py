@@ -315,6 +315,7 @@ class StateStore:
         self.close()
         self._disk.remove(_lock_of(self.path))
         self._disk.rename(path, self.path)
+        self._disk.sync_directory(self.path.parent)
         for table in self.tables.values():
             table.forget()
         self.overlay_bytes = self._frozen_bytes = 0

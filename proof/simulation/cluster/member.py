@@ -76,7 +76,11 @@ class SimulatedMember:
         scenario = world.scenario
         self.world = world
         self.id = id
-        self.disk = SimulatedDisk(world.randomness(f"disk/{id}"), scenario.disk_latency_s)
+        self.disk = SimulatedDisk(
+            world.randomness(f"disk/{id}"),
+            scenario.disk_latency_s,
+            world.randomness(f"tears/{id}"),
+        )
         self.starts = 0
         self.process: Process | None = None
         self.replica: Replica | None = None
