@@ -65,7 +65,8 @@ class SegmentLog:
         """
         self._close_files()
         self._disk.make_directory(self._path)
-        self._disk.sync_directory(self._path)
+        for directory in (self._path.parent, self._path):
+            self._disk.sync_directory(directory)
         fold = RecordFold()
         reader = self._read_segments(fold)
         if reader is None:

@@ -13,7 +13,7 @@ from kvstore.event_log import EventLog
 from kvstore.replica.machine import Machine
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
-from kvstore.storage.log import LogStore
+from kvstore.storage.segment_log import SegmentLog
 from paxos.ballot import NodeId, Slot
 from paxos.messages import LogEntry
 from paxos.node import Node
@@ -106,7 +106,7 @@ class SimulatedMember:
 
     @property
     def log_path(self) -> Path:
-        return self.config.data_dir / "log.mdb"
+        return self.config.data_dir / "log"
 
     def happened(self, name: str, text: str = "") -> None:
         """Into the trace."""
@@ -180,7 +180,7 @@ class SimulatedMember:
             self._unsound(f"stopped: {reason}")
 
     def _log_writer(
-        self, process: Process, store: LogStore, failed: Callable[[StorageFailed], None]
+        self, process: Process, store: SegmentLog, failed: Callable[[StorageFailed], None]
     ) -> SimulatedLogWriter:
         def stop(error: StorageFailed) -> None:
             failed(error)
@@ -251,7 +251,7 @@ class SimulatedMember:
 
     def _durable_log(self) -> DurableLog:
         if self._log is None:
-            self._log = DurableLog(self.disk.files, self.log_path)
+            self._log = DurableLog(self.disk.names.durable, self.log_path)
         return self._log
 
     def _role_is(self, node: Node) -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from kvstore.errors import StorageError, StorageFailed
 from kvstore.storage.disk import File
-from kvstore.storage.log import LogStore
+from kvstore.storage.segment_log import SegmentLog
 from paxos.records import Record
 from proof.simulation.machine.files import DiskFile, Names, StoredFile
 from proof.simulation.machine.lmdb_model import Environment, EnvironmentFile, as_lmdb
@@ -253,16 +253,16 @@ class OpenFile:
 
 
 class SimulatedLogWriter:
-    """kvstore.storage.log.LogWriter: groups that come while a commit is under way share the next.
+    """kvstore.storage.log_writer.LogWriter: what comes during a commit shares the next one.
 
-    The commit runs as a blocking call of the program, so a crash in the middle of it keeps all of
-    it or nothing.
+    The commit runs as a blocking call of the program: a crash in the middle of it keeps all of it,
+    a part, or nothing.
     """
 
     def __init__(
         self,
         process: Process,
-        store: LogStore,
+        store: SegmentLog,
         failed: Callable[[StorageFailed], None],
         committed: Callable[[list[Record], int], None],
     ) -> None:

