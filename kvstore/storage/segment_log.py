@@ -163,12 +163,12 @@ class SegmentLog:
         yield piece
 
     def _write(self, records: Sequence[Record]) -> None:
-        size = group_bytes(records)
-        if not self._segments[-1].fits(size):
-            self._roll(size)
+        begins = [*self._marks.records(), *records]
+        if not self._segments[-1].fits(group_bytes(begins)):
+            self._roll(group_bytes(begins))
         segment = self._segments[-1]
         if segment.empty:
-            records = [*self._marks.records(), *records]
+            records = begins
         number = self._number + 1
         parts = encode_group(segment.generation, number, segment.end, records)
         segment.file.write_parts_at(segment.end, parts)
@@ -189,7 +189,7 @@ class SegmentLog:
 
     def _roll(self, size: int) -> None:
         """Begin a new segment, into which a group of `size` bytes fits. Raises OSError."""
-        needed = size + group_bytes(self._marks.records()) + 2 * SECTOR_BYTES
+        needed = size + 2 * SECTOR_BYTES
         last = self._segments[-1] if self._segments else None
         number, grown = (last.number + 1, 2 * last.size) if last else (1, FIRST_SEGMENT_BYTES)
         generation = self._disk.random_bytes(GENERATION_BYTES)

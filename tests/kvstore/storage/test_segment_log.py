@@ -228,6 +228,24 @@ def test_what_does_not_fit_a_segment_gets_a_larger_one(tmp_path: Path, size: int
     assert sizes == {SMALL}, "the larger one is not kept"
 
 
+def test_the_first_group_of_a_segment_fits_with_its_marks(tmp_path: Path) -> None:
+    """Also in a segment that was begun before a crash, and is empty after it."""
+    directory = tmp_path / "log"
+    log = SegmentLog(directory, segment_bytes=SMALL)
+    slot = 0
+    while not segment_path(directory, 2).exists():
+        slot += 1
+        log.commit(entries(slot, slot, 300))
+    log.close()
+    path = segment_path(directory, 2)
+    path.write_bytes(path.read_bytes()[:SECTOR_BYTES].ljust(SMALL, b"\0"))
+    log = SegmentLog(directory, segment_bytes=SMALL)
+    log.restore()
+    log.commit([LogEntry(slot, B, bytes(SMALL - 2 * SECTOR_BYTES - 96))])
+    log.close()
+    assert restored(directory).entries[-1].slot == slot
+
+
 def test_segments_grow_to_their_size(tmp_path: Path) -> None:
     log = SegmentLog(tmp_path / "log")
     for slot in range(1, 11):
