@@ -8,6 +8,7 @@ attribute test more than without a session.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from itertools import islice
 from pathlib import Path
 
@@ -19,17 +20,22 @@ from kvstore.commands.accounts import Permission, Right
 from kvstore.commands.commands import Administer, AsUser, Command, Once, StoreCommand
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
 from kvstore.commands.results import AuthRefused, Result
-from kvstore.errors import Overloaded, auth_error
-from kvstore.replica.feed import Interest, Watcher
+from kvstore.commands.sound import UnsoundCommand, check_sound
+from kvstore.errors import InvalidArgument, Overloaded, auth_error
+from kvstore.replica.feed import Watcher
+from kvstore.replica.interest import Interest
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.status import ReplicaStatus
+from kvstore.state.lease_table import LeaseTtl
 from kvstore.state.mvcc import KeyHistory
 from kvstore.state.reading import reads_only
 from kvstore.state.rights import Auth, Caller, Demand
 from kvstore.state.users import User
 
 LEASES_PER_SLICE = 1000
+RIGHTS_PER_SLICE = 256
+"""So many rights are judged in one go."""
 SessionCommand = StoreCommand | Once | Administer
 
 
@@ -58,9 +64,13 @@ class Session:
         applied: it may be lost meanwhile. And one that this node does not know of yet may have
         been given on another, so a refusal is as of a read barrier.
 
-        Raises Overloaded or Stopping at once; NoQuorum, Overloaded, Stopping or OutcomeUnknown
-        come with the future.
+        Raises InvalidArgument, Overloaded or Stopping at once; NoQuorum, Overloaded, Stopping or
+        OutcomeUnknown come with the future.
         """
+        try:
+            check_sound(command)
+        except UnsoundCommand as error:
+            raise InvalidArgument("request", f"this request has {error}") from None
         caller = self.caller
         named: Command = command
         if caller is not None:
@@ -115,6 +125,11 @@ class Session:
                 return await self._turns.read(state.reading(transaction))
         except TimeoutError:
             raise Overloaded("what the transaction reads was not read in time") from None
+
+    async def rest(self) -> None:
+        """Between two slices of something long: the loop does everything else, and what is long
+        takes turns."""
+        await self._turns.next()
 
     # -- waiting ----------------------------------------------------------------------------
 
@@ -229,27 +244,31 @@ class Session:
         """The seconds that it was granted for; None if there is none. Needs no right."""
         return self._store.state.leases.ttl_s(lease)
 
-    def leases(self, limit: int, after: int | None = None) -> list[tuple[int, int]]:
-        """(id, seconds granted) of the first leases behind `after`. Needs no right."""
-        return list(islice(self._store.state.leases.all(after), limit))
+    async def lease_pieces(
+        self, limit: int | None = None, after: int | None = None
+    ) -> AsyncIterator[list[LeaseTtl]]:
+        """(id, seconds granted) of the first leases behind `after` (`limit` None: of all), in
+        slices, none of them empty. Needs no right."""
+        while limit is None or limit > 0:
+            most = LEASES_PER_SLICE if limit is None else min(limit, LEASES_PER_SLICE)
+            piece = list(islice(self._store.state.leases.all(after), most))
+            if piece:
+                yield piece
+            if len(piece) < most:
+                return
+            after = piece[-1][0]
+            limit = None if limit is None else limit - most
+            await self.rest()
 
-    async def all_leases(self) -> list[int]:
-        """The ids of all leases, read in slices. Needs no right."""
-        found: list[int] = []
-        while True:
-            piece = self.leases(LEASES_PER_SLICE, found[-1] if found else None)
-            found += [lease for lease, _ in piece]
-            if len(piece) < LEASES_PER_SLICE:
-                return found
-            await self._turns.next()
-
-    def lease_keys(self, lease: int) -> list[bytes]:
+    async def lease_keys(self, lease: int) -> list[bytes]:
         """The keys that end with it, for who may read each of them."""
         state = self._store.state
         keys = state.leases.keys(lease)
         if state.auth.enabled:
-            for key in keys:
+            for at, key in enumerate(keys, 1):
                 self._check_read(state.auth, key, only(key))
+                if at % RIGHTS_PER_SLICE == 0:
+                    await self.rest()
         return keys
 
     # -- users and roles --------------------------------------------------------------------

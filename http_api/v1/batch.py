@@ -5,7 +5,7 @@ fill one bundle, which is what makes a batch cheap.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -45,6 +45,12 @@ from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 OPERATIONS_MAX = 1000
 BATCH_BYTES_MAX = 8 << 20
 BYTES_PER_WRITE = 256 << 10
+OPERATIONS_PER_SLICE = 64
+"""So many are submitted or answered before the loop does everything else."""
+BYTES_PER_SLICE = 256 << 10
+"""And so many bytes of them are read."""
+OPERATION_BYTES = BYTES_PER_SLICE // OPERATIONS_PER_SLICE
+"""What it costs to read one, besides its bytes."""
 NDJSON = "application/x-ndjson"
 
 
@@ -114,23 +120,30 @@ class _Failed(msgspec.Struct):
 
 
 _Step = _BatchGet | Put | Delete | _Failed
+Rest = Callable[[], Awaitable[None]]
+"""Lets the loop do everything else (`Session.rest`)."""
 
 
-def steps(body: bytes, lines: bool, once: bytes | None) -> list[_Step]:
-    """What the operations say; one that cannot be has its error in its place.
+async def steps(body: bytes, lines: bool, once: bytes | None, rest: Rest) -> list[_Step]:
+    """What the operations say, found in slices; one that cannot be has its error in its place.
 
     Raises Malformed, InvalidArgument or TooManyOperations if the body as a whole cannot be.
     """
     if lines:
         if body.count(b"\n") + body.count(b"\r") > ELEMENTS_MAX:
             raise TooManyOperations(OPERATIONS_MAX)
-        pieces = [line for line in body.splitlines() if line.strip()]
+        pieces: Sequence[bytes | msgspec.Raw] = [b for b in body.splitlines() if b.strip()]
     else:
-        pieces = [bytes(raw) for raw in parse_json(list[msgspec.Raw], body)]
+        pieces = parse_json(list[msgspec.Raw], body)
     if len(pieces) > OPERATIONS_MAX:
         raise TooManyOperations(OPERATIONS_MAX)
     found: list[_Step] = []
-    for at, piece in enumerate(pieces):
+    since = 0
+    for at, piece in enumerate(map(bytes, pieces)):
+        since += OPERATION_BYTES + len(piece)
+        if since >= BYTES_PER_SLICE:
+            since = 0
+            await rest()
         try:
             operation = parse_json(BatchOperation, piece, f"operation {at}")
             found.append(_step(operation, at, once))
@@ -139,6 +152,12 @@ def steps(body: bytes, lines: bool, once: bytes | None) -> list[_Step]:
         except KvError as error:
             found.append(_Failed(error))
     return found
+
+
+async def _between(at: int, rest: Rest) -> None:
+    """Before operation `at`: the loop goes on between two slices."""
+    if at and at % OPERATIONS_PER_SLICE == 0:
+        await rest()
 
 
 def _step(operation: BatchOperation, at: int, once: bytes | None) -> _Step:
@@ -193,7 +212,7 @@ async def post(ask: Ask[None]) -> web.StreamResponse:
     lines = content_type.partition(";")[0].strip() == NDJSON
     body = await ask.body()
     await check_elements(body)
-    found = steps(body, lines, once)
+    found = await steps(body, lines, once, ask.session.rest)
     del body
     if not found:
         return answer(200, b"" if lines else b"[]\n", NDJSON.encode() if lines else JSON)
@@ -203,6 +222,7 @@ async def post(ask: Ask[None]) -> web.StreamResponse:
         for wave in waves(found):
             results = await _run(ask, found, wave, once, timeout_s)
             for at in wave:
+                await _between(at, ask.session.rest)
                 await out.add(_document(ask.session, found[at], results[at]))
         await out.finish()
     finally:
@@ -217,6 +237,7 @@ async def _run(
     results: dict[int, _Outcome] = {}
     running: dict[int, asyncio.Future[Result]] = {}
     for at in wave:
+        await _between(at, ask.session.rest)
         step = found[at]
         results[at] = None
         if isinstance(step, Put | Delete):

@@ -19,8 +19,10 @@ from kvstore.storage.disk import File
 from kvstore.storage.segment_log import SegmentLog
 from paxos.records import Record
 from proof.simulation.machine.files import DiskFile, Names, StoredFile
+from proof.simulation.machine.hanging import Hang
 from proof.simulation.machine.lmdb_model import Environment, EnvironmentFile, as_lmdb
-from proof.simulation.machine.scheduler import Process
+from proof.simulation.machine.paths import MOMENT_S
+from proof.simulation.machine.scheduler import Process, moment_from
 
 MAP_BYTES_START = 16 << 10
 """Small, so that environments grow in most runs."""
@@ -41,6 +43,7 @@ class SimulatedDisk:
         self,
         randomness: random.Random,
         latency_s: tuple[float, float],
+        moment_s: float = MOMENT_S,
         tears: random.Random | None = None,
     ) -> None:
         """`tears` decides what a crash or a failing sync keeps of what was not synced."""
@@ -49,6 +52,8 @@ class SimulatedDisk:
         self.full = False
         self.slow_s = 0.0
         self.failures = 0
+        self.hang = Hang()
+        self._moment_s = moment_s
         self._latency_s = latency_s
         self._randomness = randomness
         self._tears = tears or random.Random(0)
@@ -62,10 +67,11 @@ class SimulatedDisk:
         """By the names that they have now."""
         return self.names.now
 
-    def latency_s(self) -> float:
-        """Of the next blocking call."""
+    def ends_at_s(self, now_s: float) -> float:
+        """When the next blocking call is over."""
         low, high = self._latency_s
-        return low + (high - low) * self._randomness.random() + self.slow_s
+        latency_s = low + (high - low) * self._randomness.random() + self.slow_s
+        return moment_from(now_s + latency_s, self._moment_s)
 
     def cut_short(self, call: Callable[[], object]) -> bool:
         """A blocking call is under way at a crash: it is made wholly, in part, or not at all.

@@ -27,7 +27,7 @@ def test_what_is_synced_survives_and_of_the_rest_any_sectors() -> None:
     before, after = bytes(2048), b"".join(bytes([n]) * 512 for n in (1, 2, 3, 4))
     seen = set()
     for seed in range(80):
-        disk = SimulatedDisk(random.Random(1), (0, 0), random.Random(seed))
+        disk = SimulatedDisk(random.Random(1), (0, 0), tears=random.Random(seed))
         file = disk.create(FILE)
         file.write_at(0, before)
         file.sync()
@@ -48,7 +48,7 @@ def test_what_is_synced_survives_and_of_the_rest_any_sectors() -> None:
 def test_a_name_is_durable_after_a_sync_of_its_directory() -> None:
     other, found = Path("/d/other"), set()
     for seed in range(40):
-        disk = SimulatedDisk(random.Random(1), (0, 0), random.Random(seed))
+        disk = SimulatedDisk(random.Random(1), (0, 0), tears=random.Random(seed))
         disk.replace(FILE, b"old")
         file = disk.create(other)
         file.write_at(0, b"new")
@@ -70,7 +70,7 @@ def test_what_a_failed_sync_left_is_readable_and_may_go_at_the_next_crash() -> N
     """As Linux does: the pages count as clean, and the next sync says nothing."""
     kept = set()
     for seed in range(20):
-        disk = SimulatedDisk(random.Random(1), (0, 0), random.Random(seed))
+        disk = SimulatedDisk(random.Random(1), (0, 0), tears=random.Random(seed))
         file = disk.create(FILE)
         disk.sync_directory(FILE.parent)
         file.write_at(0, b"x")
@@ -99,7 +99,7 @@ def test_a_full_disk_takes_what_needs_no_room() -> None:
 def test_a_call_that_a_kill_cuts_short_is_made_in_part() -> None:
     seen = set()
     for seed in range(60):
-        disk = SimulatedDisk(random.Random(seed), (0, 0), random.Random(seed))
+        disk = SimulatedDisk(random.Random(seed), (0, 0), tears=random.Random(seed))
         file = disk.create(FILE)
 
         def call(file: File = file) -> None:

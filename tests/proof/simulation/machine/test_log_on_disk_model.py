@@ -27,7 +27,7 @@ class Walk:
 
     def __init__(self, seed: int) -> None:
         self.randomness = random.Random(seed)
-        self.disk = SimulatedDisk(random.Random(seed + 1), (0, 0), random.Random(seed + 2))
+        self.disk = SimulatedDisk(random.Random(seed + 1), (0, 0), tears=random.Random(seed + 2))
         self.log = SegmentLog(LOG, self.disk, SEGMENT_BYTES)
         self.acknowledged = self.log.restore()
         self.under_way: list[Record] = []
@@ -111,7 +111,7 @@ def test_what_was_acknowledged_survives_everything() -> None:
 def test_what_a_killed_program_wrote_and_did_not_sync_is_synced_by_the_next() -> None:
     """Failing schedule otherwise: a group is written and the program killed; the next one reads it
     from the system's memory and answers for it; the power fails."""
-    disk = SimulatedDisk(random.Random(1), (0, 0), random.Random(4))
+    disk = SimulatedDisk(random.Random(1), (0, 0), tears=random.Random(4))
     log = SegmentLog(LOG, disk, SEGMENT_BYTES)
     log.commit([Promised(Ballot(1, 1))])
     disk.fails = True
@@ -135,7 +135,7 @@ def test_what_a_killed_program_wrote_and_did_not_sync_is_synced_by_the_next() ->
 
 def test_a_flipped_bit_and_a_power_failure_cost_at_most_the_last_group() -> None:
     """The limit that decision 0019 states: the seal of the last group is not synced."""
-    disk = SimulatedDisk(random.Random(1), (0, 0), random.Random(4))
+    disk = SimulatedDisk(random.Random(1), (0, 0), tears=random.Random(4))
     log = SegmentLog(LOG, disk, SEGMENT_BYTES)
     log.commit([Promised(Ballot(1, 1))])
     log.commit([LogEntry(1, Ballot(1, 1), b"first")])
