@@ -63,6 +63,11 @@ KNOWN: dict[str, Known] = {
             "sound nodes",
         ),
     ),
+    "acknowledge a group before its sync": Known(14, ("durable promise",)),
+    "replay what a used file held before": Known(1037, ("durable promise",)),
+    "do not sync the log's directory": Known(14, ("durable promise",)),
+    "believe what was read without writing it again": Known(14, ("durable promise",)),
+    "seal a group before its sync": Known(14, ("durable promise",)),
     "truncate ahead of the checkpoint": Known(15, ("sound nodes",)),
     "checkpoint one slot too many": Known(2, ("equal digests",)),
     "forget what changed during a checkpoint": Known(

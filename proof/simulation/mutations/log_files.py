@@ -9,22 +9,11 @@ from kvstore.storage.segment_log import SegmentLog
 from kvstore.storage.segments import SegmentReader
 from proof.simulation.mutations.edit import edit, mutation
 
-FILES = (
+MUTATIONS = (
     mutation(
         "acknowledge a group before its sync",
         "A group counts once the disk has it; before, a power failure takes any of its sectors.",
         edit(SegmentLog, "_write", ("segment.file.sync_data()", "pass")),
-    ),
-    mutation(
-        "do not look at checksums",
-        "Of a torn group the disk has any sectors; only its checksums tell that some are missing.",
-        edit(groups, "decode_head", ("_begun(offset)) != crc:", "_begun(offset)) == -1:")),
-        edit(groups, "decode_records", ("zlib.crc32(value) != crc or len(value) != size", "False")),
-    ),
-    mutation(
-        "take a torn group for whole",
-        "A head that is whole says nothing of the values behind it.",
-        edit(groups, "decode_records", ("zlib.crc32(value) != crc or len(value) != size", "False")),
     ),
     mutation(
         "replay what a used file held before",
@@ -36,11 +25,6 @@ FILES = (
         "do not sync the log's directory",
         "A file that was synced is lost if its name was not.",
         edit(segments, "make_segment", ("disk.sync_directory(path.parent)", "pass")),
-    ),
-    mutation(
-        "name a segment before its header is synced",
-        "Else a header that is not whole may be a torn beginning, and no damage.",
-        edit(segments, "make_segment", ("file.sync()", "pass")),
     ),
     mutation(
         "believe what was read without writing it again",
@@ -62,6 +46,25 @@ FILES = (
             ),
         ),
     ),
+)
+
+RARE = (
+    mutation(
+        "do not look at checksums",
+        "Of a torn group the disk has any sectors; only its checksums tell that some are missing.",
+        edit(groups, "decode_head", ("_begun(offset)) != crc:", "_begun(offset)) == -1:")),
+        edit(groups, "decode_records", ("zlib.crc32(value) != crc or len(value) != size", "False")),
+    ),
+    mutation(
+        "take a torn group for whole",
+        "A head that is whole says nothing of the values behind it.",
+        edit(groups, "decode_records", ("zlib.crc32(value) != crc or len(value) != size", "False")),
+    ),
+    mutation(
+        "name a segment before its header is synced",
+        "Else a header that is not whole may be a torn beginning, and no damage.",
+        edit(segments, "make_segment", ("file.sync()", "pass")),
+    ),
     mutation(
         "begin a segment without the marks",
         "The promise and the chosen prefix must not leave with the segment that holds them.",
@@ -73,3 +76,6 @@ FILES = (
         edit(SegmentLog, "_roll", ("self._path / NEW", "self._path / SPARE")),
     ),
 )
+"""Found by walks only, so far."""
+
+FILES = (*MUTATIONS, *RARE)
