@@ -29,6 +29,9 @@ class File(Protocol):
     def write_parts_at(self, offset: int, parts: Sequence[bytes]) -> None:
         """The same for `parts`, one after the other, in one call of the system if it can be."""
 
+    def write_synced_at(self, offset: int, parts: Sequence[bytes]) -> None:
+        """`write_parts_at` and `sync_data`."""
+
     def sync(self) -> None:
         """Wait until the disk has what was written."""
 
@@ -115,6 +118,7 @@ _PARTS_MAX = 1024
 class _SystemFile:
     def __init__(self, path: Path, flags: int) -> None:
         self._descriptor = os.open(path, flags, 0o600)
+        self._syncs_writes = hasattr(os, "RWF_DSYNC")  # not every system and file system does
 
     def read_at(self, offset: int, size: int) -> bytes:
         return os.pread(self._descriptor, size, offset)
@@ -130,6 +134,21 @@ class _SystemFile:
         while done < size:  # a signal came, or the disk is nearly full
             rest = memoryview(b"".join(parts))[done:]
             done += os.pwrite(self._descriptor, rest, offset + done)
+
+    def write_synced_at(self, offset: int, parts: Sequence[bytes]) -> None:
+        # One call: for each one the interpreter lock is given away and waited for.
+        if self._syncs_writes and len(parts) <= _PARTS_MAX:
+            try:
+                done = os.pwritev(self._descriptor, parts, offset, os.RWF_DSYNC)
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise
+                self._syncs_writes = False
+            else:
+                if done == sum(map(len, parts)):
+                    return
+        self.write_parts_at(offset, parts)
+        self.sync_data()
 
     def sync(self) -> None:
         os.fsync(self._descriptor)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kvstore.errors import StorageFailed
 from kvstore.storage.disk import SYSTEM_DISK, Disk, File
-from kvstore.storage.environment import damaged
+from kvstore.storage.environment import damaged, unusable
 from kvstore.storage.groups import SECTOR_BYTES, encode_group, encode_seal, group_bytes, sectors
 from kvstore.storage.segments import (
     NEW,
@@ -39,7 +39,7 @@ class SegmentLog:
     """All calls belong to one thread at a time.
 
     `torn` is the end that the last `restore` cut off. Raises StorageError from `restore` on a
-    damaged file, and OSError if a file is not read or written.
+    damaged file, and if a file cannot be read or written.
     """
 
     def __init__(
@@ -63,6 +63,12 @@ class SegmentLog:
         What is read may be in the system's memory only: the process before this one was killed
         between a write and its sync, or the sync failed.
         """
+        try:
+            return self._restore()
+        except OSError as error:
+            raise unusable(self._path, error) from error
+
+    def _restore(self) -> Restored:
         self._close_files()
         self._disk.make_directory(self._path)
         for directory in (self._path.parent, self._path):
@@ -163,16 +169,15 @@ class SegmentLog:
         yield piece
 
     def _write(self, records: Sequence[Record]) -> None:
-        begins = [*self._marks.records(), *records]
-        if not self._segments[-1].fits(group_bytes(begins)):
-            self._roll(group_bytes(begins))
         segment = self._segments[-1]
-        if segment.empty:
-            records = begins
+        if segment.empty or not segment.fits(group_bytes(records)):
+            records = [*self._marks.records(), *records]
+            if not segment.fits(group_bytes(records)):
+                self._roll(group_bytes(records))
+                segment = self._segments[-1]
         number = self._number + 1
         parts = encode_group(segment.generation, number, segment.end, records)
-        segment.file.write_parts_at(segment.end, parts)
-        segment.file.sync_data()
+        segment.file.write_synced_at(segment.end, parts)
         self._number = number
         segment.end += sum(map(len, parts))
         for record in records:

@@ -37,7 +37,7 @@ def check_what_is_written_is_read(disk: Disk, directory: Path) -> None:
     assert file.read_at(10, 12_000) == b"".join(parts)
     assert file.read_at(12_000, 100) == b"".join(parts)[-10:], "less at the end"
     assert file.read_at(20_000, 100) == b""
-    file.write_at(14, b"over")
+    file.write_synced_at(14, [b"ov", b"er"])
     file.sync_data()
     again = disk.open_to_write(path)
     assert again.read_at(10, 12) == b"0000over0002"
@@ -83,8 +83,7 @@ def test_a_zeroed_file_has_its_room(tmp_path: Path) -> None:
     file.sync()
     before = (tmp_path / "file").stat()
     assert before.st_size == 3 << 20 and before.st_blocks * 512 >= 3 << 20
-    file.write_at(1 << 20, os.urandom(1 << 20))
-    file.sync_data()
+    file.write_synced_at(1 << 20, [os.urandom(1 << 20)])
     after = (tmp_path / "file").stat()
     assert (after.st_size, after.st_blocks) == (before.st_size, before.st_blocks)
     file.close()

@@ -243,6 +243,10 @@ class OpenFile:
     def write_parts_at(self, offset: int, parts: Sequence[bytes]) -> None:
         self._disk.write(self._file, offset, b"".join(parts))
 
+    def write_synced_at(self, offset: int, parts: Sequence[bytes]) -> None:
+        self.write_parts_at(offset, parts)
+        self.sync()
+
     def sync(self) -> None:
         self._disk.sync(self._file)
 

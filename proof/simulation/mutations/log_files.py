@@ -13,7 +13,7 @@ MUTATIONS = (
     mutation(
         "acknowledge a group before its sync",
         "A group counts once the disk has it; before, a power failure takes any of its sectors.",
-        edit(SegmentLog, "_write", ("segment.file.sync_data()", "pass")),
+        edit(SegmentLog, "_write", ("write_synced_at", "write_parts_at")),
     ),
     mutation(
         "replay what a used file held before",
@@ -30,7 +30,7 @@ MUTATIONS = (
         "believe what was read without writing it again",
         "A group that was read may be in the system's memory only: killed before the sync, or the "
         "sync failed.",
-        edit(SegmentLog, "restore", ("self._write_again(reader)", "self._seal(reader.segment)")),
+        edit(SegmentLog, "_restore", ("self._write_again(reader)", "self._seal(reader.segment)")),
     ),
     mutation(
         "seal a group before its sync",
@@ -39,10 +39,10 @@ MUTATIONS = (
             SegmentLog,
             "_write",
             (
-                "segment.file.sync_data()",
+                "segment.file.write_synced_at(segment.end, parts)",
                 "end = segment.end + sum(map(len, parts))\n"
                 "    segment.file.write_at(end, encode_seal(segment.generation, number, end))\n"
-                "    segment.file.sync_data()",
+                "    segment.file.write_synced_at(segment.end, parts)",
             ),
         ),
     ),
@@ -68,7 +68,7 @@ RARE = (
     mutation(
         "begin a segment without the marks",
         "The promise and the chosen prefix must not leave with the segment that holds them.",
-        edit(SegmentLog, "_write", ("if segment.empty:", "if False:")),
+        edit(SegmentLog, "_write", ("[*self._marks.records(), *records]", "list(records)")),
     ),
     mutation(
         "use a new file again after a crash",

@@ -55,7 +55,7 @@ _LOG = (
         "An acceptor that comes back reports what it accepted, also beyond what it knows chosen.",
         edit(
             SegmentLog,
-            "restore",
+            "_restore",
             (
                 "restored = fold.restored()",
                 "restored = fold.restored()\n"

@@ -112,7 +112,7 @@ class DyingDisk(SystemDisk):
     def create(self, path: Path) -> File:
         self.step()
         file = super().create(path)
-        write, sync = file.write_parts_at, file.sync
+        write, sync, write_synced = file.write_parts_at, file.sync, file.write_synced_at
 
         def write_and_step(offset: int, parts: list[bytes]) -> None:
             self.step()
@@ -122,7 +122,12 @@ class DyingDisk(SystemDisk):
             self.step()
             sync()
 
+        def write_synced_and_step(offset: int, parts: list[bytes]) -> None:
+            self.step()
+            write_synced(offset, parts)
+
         file.write_parts_at = write_and_step  # type: ignore[method-assign,assignment]
+        file.write_synced_at = write_synced_and_step  # type: ignore[method-assign,assignment]
         file.sync = file.sync_data = sync_and_step  # type: ignore[method-assign]
         return file
 
@@ -171,7 +176,9 @@ def test_without_room_it_is_refused_and_the_next_start_moves_it(recorded: Path) 
 
     directory = recorded / "3"
     wanted = before(directory)
-    with pytest.raises(StorageError, match=r"cannot be used: .*No space left"):
+    with pytest.raises(
+        StorageError, match=r"/log cannot be written: the disk has no room .*No space left"
+    ):
         opened(directory, FullDisk())
     assert format_of(directory) == 2
     opened(directory)

@@ -32,10 +32,10 @@ def test_groups_are_answered_in_order_and_nothing_after_a_failure(tmp_path: Path
     assert [posted.get(timeout=5) for _ in range(49)] == [str(slot) for slot in range(1, 50)]
     file = log._segments[-1].file
 
-    def fails() -> None:
+    def fails(offset: int, parts: object) -> None:
         raise OSError(5, "Input/output error")
 
-    file.sync_data = fails  # type: ignore[method-assign]
+    file.write_synced_at = fails  # type: ignore[method-assign]
     writer.submit([entry(50)], lambda: posted.put("50"))
     assert posted.get(timeout=5) == "StorageFailed"
     writer.submit([entry(51)], lambda: posted.put("51"))

@@ -300,12 +300,32 @@ def test_on_a_full_disk_the_log_goes_on_in_the_room_it_has(tmp_path: Path) -> No
     assert not (tmp_path / "log" / NEW).exists()
 
 
+def test_a_log_that_cannot_be_read_or_begun_is_named(tmp_path: Path) -> None:
+    """And nothing is said of giving its data up."""
+
+    class BadDisk(SystemDisk):
+        def open_to_write(self, path: Path) -> File:
+            raise OSError(errno.EIO, "Input/output error")
+
+        def create(self, path: Path) -> File:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    directory = tmp_path / "log"
+    with pytest.raises(StorageError, match=r"/log cannot be written: the disk has no room .*quota"):
+        SegmentLog(directory, BadDisk()).restore()
+    SegmentLog(directory).restore()
+    with pytest.raises(StorageError, match=r"/log cannot be opened: .*Input/output error") as error:
+        SegmentLog(directory, BadDisk()).restore()
+    assert "given up" not in str(error.value)
+
+
 class UnsyncedDisk(SystemDisk):
     """Does not wait."""
 
     def create(self, path: Path) -> File:
         file = super().create(path)
-        file.sync = file.sync_data = lambda: None  # type: ignore[method-assign]
+        file.sync = lambda: None  # type: ignore[method-assign]
+        file.write_synced_at = file.write_parts_at  # type: ignore[method-assign]
         return file
 
 
