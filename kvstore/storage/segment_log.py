@@ -91,31 +91,29 @@ class SegmentLog:
         self._marks, self._number = _Marks(), 0
         for number in segment_numbers(self._disk, self._path):
             before, reader = reader, SegmentReader(self._disk, self._path, number)
+            if before is not None:
+                self._check_follows(before, reader)
             self._segments.append(reader.segment)
-            for record in self._numbered(before, reader):
+            for record in reader.records():
                 fold.add(record)
                 self._marks.take(record)
                 if isinstance(record, LogEntry) and record.slot > reader.segment.last_slot:
                     reader.segment.last_slot = record.slot
             self.torn = reader.torn
+            self._number = reader.last_number
         return reader
 
-    def _numbered(self, before: SegmentReader | None, reader: SegmentReader) -> Iterator[Record]:
-        """The records of `reader`, of which the first group follows the last of the one before.
-        Raises StorageError if it does not."""
-        segment = reader.segment
-        if before is not None and segment.number != before.segment.number + 1:
-            raise damaged(self._path, f"{segment.path.name} follows {before.segment.path.name}")
-        for record in reader.records():
-            if before is not None and self._number and reader.first_number != self._number + 1:
-                raise damaged(
-                    before.segment.path,
-                    f"at byte {before.segment.end} group {self._number + 1} is not whole, and "
-                    f"{segment.path.name} begins with group {reader.first_number}",
-                )
-            before = None
-            yield record
-        self._number = reader.last_number or self._number
+    def _check_follows(self, before: SegmentReader, reader: SegmentReader) -> None:
+        """A segment is begun once all groups before it are synced. Raises StorageError."""
+        old, new = before.segment, reader.segment
+        if new.number != old.number + 1:
+            raise damaged(self._path, f"{new.path.name} follows {old.path.name}")
+        if reader.after != before.last_number:
+            raise damaged(
+                old.path,
+                f"at byte {old.end} there is no whole group {before.last_number + 1}, and "
+                f"{new.path.name} was begun after group {reader.after}",
+            )
 
     def _write_again(self, reader: SegmentReader) -> None:
         """The last group: its sync may never have been asked for, or have failed."""
@@ -204,7 +202,9 @@ class SegmentLog:
             file = zeroed_file(self._disk, old, size)
         else:
             self._spare = None
-        self._segments.append(make_segment(self._disk, old, file, number, size, generation))
+        self._segments.append(
+            make_segment(self._disk, old, file, number, size, self._number, generation)
+        )
 
     # -- segments that are done with ---------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 A segment begins with a sector that says what it is:
 
-    magic (8 bytes), version (4), number of the segment (8), its size (8), generation (8), CRC-32
-    of all that (4), zeros
+    magic (8 bytes), version (4), number of the segment (8), its size (8), number of the last group
+    before it (8), generation (8), CRC-32 of all that (4), zeros
 
 and goes on with groups (`kvstore.storage.groups`). The *generation* is drawn anew whenever a file
 becomes a segment, and every head repeats it: what an earlier use of the file left there is never
@@ -28,7 +28,7 @@ from kvstore.storage.groups import (
 )
 from paxos.records import Record
 
-_HEADER = struct.Struct(">8sIQQ8s")
+_HEADER = struct.Struct(">8sIQQQ8s")
 _CRC = struct.Struct(">I")
 _MAGIC = b"kvstlog\n"
 _VERSION = 1
@@ -99,14 +99,15 @@ def zeroed_file(disk: Disk, path: Path, size: int) -> File:
 
 
 def make_segment(
-    disk: Disk, old: Path, file: File, number: int, size: int, generation: bytes
+    disk: Disk, old: Path, file: File, number: int, size: int, after: int, generation: bytes
 ) -> Segment:
-    """Turn the `file` called `old` into the segment `number`. Raises OSError.
+    """Turn the `file` called `old` into the segment `number`, whose first group follows the group
+    `after`. Raises OSError.
 
     The header is synced before the file gets its name, and the name before the first group is
     written: a segment whose header is not whole is damaged, and never a beginning that was torn.
     """
-    header = _HEADER.pack(_MAGIC, _VERSION, number, size, generation)
+    header = _HEADER.pack(_MAGIC, _VERSION, number, size, after, generation)
     header += _CRC.pack(zlib.crc32(header))
     file.write_at(0, header.ljust(SECTOR_BYTES, b"\0"))
     file.sync()
@@ -130,9 +131,10 @@ class Torn(NamedTuple):
 class SegmentReader:
     """Reads one segment from its beginning to where the groups end.
 
-    `segment.end` and `segment.last_slot` follow. After `records` is exhausted, `last_number` is
-    that of the last group (0 if there is none), `last_offset` where that begins, `sealed` whether
-    its seal is there, and `torn` what stands behind it, None if that is nothing.
+    `after` is the number of the last group before it. `segment.end` follows the reading. After
+    `records` is exhausted, `last_number` is that of the last group (`after` if there is none),
+    `last_offset` where that begins, `sealed` whether its seal is there, and `torn` what stands
+    behind it, None if that is nothing.
     """
 
     def __init__(self, disk: Disk, directory: Path, number: int) -> None:
@@ -140,11 +142,11 @@ class SegmentReader:
         path = segment_path(directory, number)
         file = disk.open_to_write(path)
         self._data = file.read_at(0, file.size())
-        size, generation = _parse_header(path, number, self._data)
+        size, self.after, generation = _parse_header(path, number, self._data)
         if size != len(self._data):
             raise damaged(path, f"{len(self._data)} bytes where {size} were written")
         self.segment = Segment(path, file, number, size, generation)
-        self.first_number = self.last_number = 0
+        self.last_number = self.after
         self.last_offset = 0
         self.sealed = False
         self.torn: Torn | None = None
@@ -169,9 +171,7 @@ class SegmentReader:
                 raise self._damaged(f"the seal of group {head.number} follows {self.last_number}")
             self.sealed = True
             return
-        if self.first_number == 0:
-            self.first_number = head.number
-        elif head.number != self.last_number + 1:
+        if head.number != self.last_number + 1:
             raise self._damaged(f"group {head.number} follows group {self.last_number}")
         self.last_number = head.number
         self.last_offset, self.segment.end = self.segment.end, head.end
@@ -207,17 +207,17 @@ class SegmentReader:
         return self._data[self.last_offset : self.segment.end]
 
 
-def _parse_header(path: Path, number: int, data: bytes) -> tuple[int, bytes]:
-    """Size and generation."""
+def _parse_header(path: Path, number: int, data: bytes) -> tuple[int, int, bytes]:
+    """Size, number of the last group before it, and generation."""
     header = data[: _HEADER.size]
     crc = data[_HEADER.size : _HEADER.size + _CRC.size]
     if len(crc) < _CRC.size or zlib.crc32(header) != _CRC.unpack(crc)[0]:
         raise damaged(path, "its header fails its checksum")
-    magic, version, held, size, generation = _HEADER.unpack(header)
+    magic, version, held, size, after, generation = _HEADER.unpack(header)
     if magic != _MAGIC or version != _VERSION:
         raise damaged(
             path, f"its header names version {version}, and this program reads version {_VERSION}"
         )
     if held != number:
         raise damaged(path, f"it is segment {held} under another name")
-    return size, generation
+    return size, after, generation

@@ -13,7 +13,7 @@ from proof.simulation.machine.files import SECTOR_BYTES, DiskFile, StoredFile
 
 _HEAD = struct.Struct(">I8sQB3xII")
 _ROW = struct.Struct(">B3xIQQII")
-_GENERATION = slice(28, 36)
+_GENERATION = slice(36, 44)
 """Of the header of a segment."""
 
 

@@ -246,6 +246,24 @@ def test_the_first_group_of_a_segment_fits_with_its_marks(tmp_path: Path) -> Non
     assert restored(directory).entries[-1].slot == slot
 
 
+def test_an_empty_segment_proves_the_groups_before_it(written: tuple[Path, Restored]) -> None:
+    """The power failed before its first group, and a bit of the last one before it flips."""
+    directory, _ = written
+    path = segment_path(directory, 3)
+    path.write_bytes(path.read_bytes()[:SECTOR_BYTES].ljust(SMALL, b"\0"))
+    old = segment_path(directory, 2)
+    data = old.read_bytes()
+    last = max(at for at in range(0, SMALL, SECTOR_BYTES) if any(data[at : at + SECTOR_BYTES]))
+    data = data[:last].ljust(SMALL, b"\0")  # its seal is lost
+    old.write_bytes(data)
+    through = restored(directory).entries[-1].slot
+    assert through > 3
+    at = data.rfind(b"%d" % through)
+    old.write_bytes(data[:at] + b"x" + data[at + 1 :])
+    with pytest.raises(StorageError, match=r"00000002.segment is damaged: .*00000003.segment was"):
+        restored(directory)
+
+
 def test_segments_grow_to_their_size(tmp_path: Path) -> None:
     log = SegmentLog(tmp_path / "log")
     for slot in range(1, 11):
