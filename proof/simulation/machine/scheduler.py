@@ -312,9 +312,11 @@ class Process(_Loop):
         return [(0, 0, 0, "", (host, port))]
 
     async def create_server(  # type: ignore[override]
-        self, protocol_factory: Callable[[], asyncio.Protocol], host: str, port: int
+        self, protocol_factory: Callable[[], asyncio.Protocol], hosts: list[str], port: int
     ) -> Any:
+        """A program has one address."""
         assert self._sockets is not None, f"{self.name} has no network"
+        (host,) = hosts
         return self._sockets.listen(self, protocol_factory, host, port)
 
     async def create_connection(  # type: ignore[override]
