@@ -52,13 +52,14 @@ KNOWN: dict[str, Known] = {
     ),
     "answer before sync": Known(1, ("durable promise",)),
     "answer past the commits before": Known(4, ("durable promise",)),
-    "forget the promise on restart": Known(48, ("durable promise",)),
-    "forget accepted values on restart": Known(2, ("durable promise",)),
+    "forget the promise on restart": Known(605, ("durable promise",)),
+    "forget accepted values on restart": Known(49, ("durable promise",)),
     "carry on past a failed sync": Known(14, ("sound nodes",)),
     "take a failed sync for a good one": Known(14, ("durable promise",)),
     "replay what is merely accepted": Known(
-        2,
+        49,
         (
+            "every change once",
             "equal digests",
             "sound nodes",
         ),
