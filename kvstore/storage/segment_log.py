@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kvstore.errors import StorageFailed
-from kvstore.storage.disk import SYSTEM_DISK, Disk, File
+from kvstore.storage.disk import SYSTEM_DISK, Disk
 from kvstore.storage.environment import damaged, unusable
 from kvstore.storage.groups import SECTOR_BYTES, encode_group, encode_seal, group_bytes, sectors
 from kvstore.storage.segments import (
@@ -50,7 +50,7 @@ class SegmentLog:
         self._disk = disk
         self._segment_bytes = sectors(segment_bytes)
         self._segments: list[Segment] = []
-        self._spare: File | None = None
+        self._spare = False  # whether there is one
         self._number = 0  # of the last group
         self._marks = _Marks()
         self._failed = False
@@ -65,8 +65,11 @@ class SegmentLog:
         """
         try:
             return self._restore()
-        except OSError as error:
-            raise unusable(self._path, error) from error
+        except BaseException as error:
+            self._close_files()  # so that nothing is written to a log that was not read
+            if isinstance(error, OSError):
+                raise unusable(self._path, error) from error
+            raise
 
     def _restore(self) -> Restored:
         self._close_files()
@@ -91,9 +94,10 @@ class SegmentLog:
         self._marks, self._number = _Marks(), 0
         for number in segment_numbers(self._disk, self._path):
             before, reader = reader, SegmentReader(self._disk, self._path, number)
-            if before is not None:
-                self._check_follows(before, reader)
             self._segments.append(reader.segment)
+            if before is not None:
+                before.segment.file.close()
+                self._check_follows(before, reader)
             for record in reader.records():
                 fold.add(record)
                 self._marks.take(record)
@@ -195,16 +199,17 @@ class SegmentLog:
         needed = size + 2 * SECTOR_BYTES
         last = self._segments[-1] if self._segments else None
         number, grown = (last.number + 1, 2 * last.size) if last else (1, FIRST_SEGMENT_BYTES)
-        generation = self._disk.random_bytes(GENERATION_BYTES)
-        file, size, old = self._spare, self._segment_bytes, self._path / SPARE
-        if file is None or needed > size:
-            size, old = max(min(size, grown), needed), self._path / NEW
-            file = zeroed_file(self._disk, old, size)
+        if self._spare and needed <= self._segment_bytes:
+            self._spare, size, old = False, self._segment_bytes, self._path / SPARE
+            file = self._disk.open_to_write(old)
         else:
-            self._spare = None
-        self._segments.append(
-            make_segment(self._disk, old, file, number, size, self._number, generation)
-        )
+            size, old = max(min(self._segment_bytes, grown), needed), self._path / NEW
+            file = zeroed_file(self._disk, old, size)
+        generation = self._disk.random_bytes(GENERATION_BYTES)
+        begun = make_segment(self._disk, old, file, number, size, self._number, generation)
+        if last is not None:
+            last.file.close()
+        self._segments.append(begun)
 
     # -- segments that are done with ---------------------------------------------------------
 
@@ -217,11 +222,10 @@ class SegmentLog:
         """
         while len(self._segments) > 1 and self._segments[0].last_slot < self._marks.first_slot:
             segment = self._segments.pop(0)
-            if self._spare is None and segment.size == self._segment_bytes:
+            if not self._spare and segment.size == self._segment_bytes:
                 self._disk.rename(segment.path, self._path / SPARE)
-                self._spare = segment.file
+                self._spare = True
             else:
-                segment.file.close()
                 self._disk.remove(segment.path)
             self._disk.sync_directory(self._path)
 
@@ -229,9 +233,8 @@ class SegmentLog:
         """What an earlier start left to be used again, if it has the right size."""
         path = self._path / SPARE
         self._disk.remove(self._path / NEW)
-        if self._disk.size(path) == self._segment_bytes:
-            self._spare = self._disk.open_to_write(path)
-        else:
+        self._spare = self._disk.size(path) == self._segment_bytes
+        if not self._spare:
             self._disk.remove(path)
 
     def close(self) -> None:
@@ -242,12 +245,10 @@ class SegmentLog:
         self._close_files()
 
     def _close_files(self) -> None:
-        for segment in self._segments:
-            segment.file.close()
+        """Only the last segment's is open."""
+        if self._segments:
+            self._segments[-1].file.close()
         self._segments.clear()
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
 
 
 class _Marks:

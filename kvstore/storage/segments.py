@@ -43,7 +43,7 @@ and then its size is what the system remembers, and not what the disk has."""
 
 
 class Segment:
-    """A segment of which the header is durable, open for reading and writing.
+    """A segment of which the header is durable. The last one's file is open for writing.
 
     `end` is where the next group goes, and `last_slot` the highest slot of an entry in it.
     """
@@ -141,10 +141,12 @@ class SegmentReader:
         """Raises StorageError if the file or its header is damaged, OSError if it is not read."""
         path = segment_path(directory, number)
         file = disk.open_to_write(path)
-        self._data = file.read_at(0, file.size())
-        size, self.after, generation = _parse_header(path, number, self._data)
-        if size != len(self._data):
-            raise damaged(path, f"{len(self._data)} bytes where {size} were written")
+        try:
+            self._data = file.read_at(0, file.size())
+            size, self.after, generation = _parse_header(path, number, self._data)
+        except BaseException:
+            file.close()
+            raise
         self.segment = Segment(path, file, number, size, generation)
         self.last_number = self.after
         self.last_offset = 0
@@ -220,4 +222,6 @@ def _parse_header(path: Path, number: int, data: bytes) -> tuple[int, int, bytes
         )
     if held != number:
         raise damaged(path, f"it is segment {held} under another name")
+    if size != len(data):
+        raise damaged(path, f"{len(data)} bytes where {size} were written")
     return size, after, generation

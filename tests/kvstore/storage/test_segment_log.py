@@ -2,6 +2,7 @@
 nothing of an earlier use of a file comes back."""
 
 import errno
+import os
 import random
 import shutil
 import time
@@ -200,6 +201,25 @@ def test_files_are_used_again_and_what_they_held_does_not_come_back(tmp_path: Pa
     assert list(found.entries) == entries(285, 299, 300)
 
 
+def test_one_file_is_open_however_many_there_are(tmp_path: Path) -> None:
+    def open_files() -> int:
+        return sum(
+            str(tmp_path) in os.readlink(f"/proc/self/fd/{number}")
+            for number in os.listdir("/proc/self/fd")
+            if os.path.exists(f"/proc/self/fd/{number}")
+        )
+
+    log = SegmentLog(tmp_path / "log", segment_bytes=SMALL)
+    for slot in range(1, 150):
+        log.commit(entries(slot, slot, 300))
+    assert len(list((tmp_path / "log").iterdir())) > 5 and open_files() == 1
+    log.restore()
+    assert open_files() == 1
+    log.commit([Truncation(140)])
+    log.close()
+    assert open_files() == 0
+
+
 def test_a_value_that_looks_like_a_group_is_a_value(tmp_path: Path) -> None:
     """Whoever chooses values does not know the generation; with another one it is nothing."""
     log = SegmentLog(tmp_path / "log", segment_bytes=SMALL)
@@ -262,6 +282,18 @@ def test_an_empty_segment_proves_the_groups_before_it(written: tuple[Path, Resto
     old.write_bytes(data[:at] + b"x" + data[at + 1 :])
     with pytest.raises(StorageError, match=r"00000002.segment is damaged: .*00000003.segment was"):
         restored(directory)
+
+
+def test_nothing_is_written_to_a_log_that_was_refused(written: tuple[Path, Restored]) -> None:
+    directory, _ = written
+    flipped(segment_path(directory, 2), SECTOR_BYTES + 40)
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    log = SegmentLog(directory, segment_bytes=SMALL)
+    for call in (log.restore, lambda: log.commit(entries(99, 99))):
+        with pytest.raises(StorageError, match="damaged"):
+            call()
+    log.close()
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
 def test_segments_grow_to_their_size(tmp_path: Path) -> None:
