@@ -70,6 +70,7 @@ _LOGGED = {
     "formed": "cluster formed",
     "checkpoint failed": "checkpoint failed",
     "snapshot installed": "catch-up by snapshot",
+    "log end cut off": "torn end of a log cut off",
     "disk slow": "slow disk told",
     "disk well again": "disk well again",
     "clocks differ": "clocks differ",

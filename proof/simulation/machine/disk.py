@@ -81,7 +81,7 @@ class SimulatedDisk:
                 call()
             return True
         if self._tears.random() < 0.7:
-            self._operations_left = self._tears.randrange(6)
+            self._operations_left = self._tears.choice((0, 0, 1, 1, 2, 3, 5))
             with suppress(Exception):
                 call()
             self._operations_left = None

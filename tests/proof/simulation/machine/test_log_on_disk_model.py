@@ -13,7 +13,7 @@ from kvstore.storage.segments import NEW, segment_path
 from paxos.ballot import Ballot
 from paxos.messages import LogEntry
 from paxos.records import ChosenThrough, Promised, Record, Restored, Truncation, fold
-from proof.simulation.machine.disk import SimulatedDisk
+from proof.simulation.machine.disk import KilledHere, SimulatedDisk
 from proof.simulation.machine.files import DiskFile
 from proof.simulation.mutations.edit import Mutation
 from proof.simulation.mutations.log_files import FILES
@@ -174,12 +174,34 @@ def begin_segments_on_a_disk_that_fails() -> None:
         assert SegmentLog(LOG, disk, SEGMENT_BYTES).restore().entries[-1].slot == slot
 
 
+def lose_power_where_a_segment_begins() -> None:
+    """After each operation of the disk that it takes; what it has of them differs by seed."""
+    for seed in range(80):
+        disk = SimulatedDisk(random.Random(1), (0, 0), tears=random.Random(seed))
+        log, slot = SegmentLog(LOG, disk, SEGMENT_BYTES), 0
+        while slot == 0 or log._segments[-1].fits(1024):
+            slot += 1
+            log.commit([LogEntry(slot, Ballot(1, 1), bytes(800))])
+        disk._operations_left = seed % 10
+        with suppress(KilledHere):
+            log.commit([LogEntry(slot + 1, Ballot(1, 1), bytes(800))])
+        disk._operations_left = None
+        disk.crash()
+        log = SegmentLog(LOG, disk, SEGMENT_BYTES)
+        assert log.restore().entries[-1].slot in (slot, slot + 1)
+        log.commit([LogEntry(slot + 2, Ballot(1, 1), bytes(800))])
+        assert log.restore().entries[-1].slot == slot + 2
+
+
 def walk_a_little() -> None:
     for seed in range(25):
         walked(seed)
 
 
-FINDS = {"use a new file again after a crash": begin_segments_on_a_disk_that_fails}
+FINDS = {
+    "use a new file again after a crash": begin_segments_on_a_disk_that_fails,
+    "name a segment before its header is synced": lose_power_where_a_segment_begins,
+}
 """Beside walks."""
 
 
@@ -188,6 +210,10 @@ def test_each_fault_of_the_files_is_found(fault: Mutation) -> None:
     find = FINDS.get(fault.name, walk_a_little)
     with fault.apply(), pytest.raises((AssertionError, StorageError)):
         find()
+
+
+def test_a_segment_may_be_begun_in_vain() -> None:
+    lose_power_where_a_segment_begins()
 
 
 def test_files_whose_zeros_were_not_synced_are_not_used() -> None:
