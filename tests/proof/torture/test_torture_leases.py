@@ -104,14 +104,15 @@ def keep(store: LeaseStore, lasts_s: float, enough=lambda record: True) -> RunRe
     return record
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
+@pytest.fixture
+def short(monkeypatch):
+    """Leases of a second, and little patience; not for real nodes."""
     monkeypatch.setattr(leases, "TTL_S", (1, 1))
     monkeypatch.setattr(leases, "LOOK_S", (0.01, 0.05))
     monkeypatch.setattr(leases, "ENDS_S_MAX", 3.0)
 
 
-def test_honest_leases():
+def test_honest_leases(short):
     """Nothing to complain of, and every revision is accounted for."""
     store = LeaseStore()
     record = keep(store, 2.5, lambda r: r.leases.looked > 20 and r.leases.ended >= 6)
@@ -119,12 +120,12 @@ def test_honest_leases():
     assert store.revision - 1 == record.leases.sure and record.leases.perhaps == 0
 
 
-def test_leases_that_end_early():
+def test_leases_that_end_early(short):
     record = keep(LeaseStore(0.5), 1.0, lambda record: record.complaints)
     assert [text for text in record.complaints if "before the end of its lease" in text]
 
 
-def test_leases_that_never_end():
+def test_leases_that_never_end(short):
     """Nor when they are revoked."""
     store = LeaseStore(100.0)
     store._end = lambda lease: None
