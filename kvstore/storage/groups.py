@@ -68,21 +68,27 @@ def encode_group(
     """The group as it is written at `offset`, in parts."""
     rows, values = [], []
     for record in records:
-        match record:
-            case LogEntry(slot, (ballot_round, node), value):
-                size, crc = len(value), zlib.crc32(value)
-                rows.append(_ROW.pack(_ENTRY, size, slot, ballot_round, node, crc))
-                values.append(value)
-            case Promised((ballot_round, node)):
-                rows.append(_ROW.pack(_PROMISED, 0, 0, ballot_round, node, 0))
-            case ChosenThrough(slot):
-                rows.append(_ROW.pack(_CHOSEN_THROUGH, 0, slot, 0, 0, 0))
-            case Truncation(slot):
-                rows.append(_ROW.pack(_TRUNCATION, 0, slot, 0, 0, 0))
+        if isinstance(record, LogEntry):  # first, and without patterns: most records are entries
+            value, ballot = record.value, record.ballot
+            crc = zlib.crc32(value)
+            rows.append(_ROW.pack(_ENTRY, len(value), record.slot, ballot.round, ballot.node, crc))
+            values.append(value)
+        else:
+            rows.append(_mark_row(record))
     table, size = b"".join(rows), sum(map(len, values))
     head = _head(generation, number, offset, _GROUP, table, size)
     padding = -(len(head) + len(table) + size) % SECTOR_BYTES
     return [head + table, *values, bytes(padding)]
+
+
+def _mark_row(record: Promised | ChosenThrough | Truncation) -> bytes:
+    match record:
+        case Promised(ballot):
+            return _ROW.pack(_PROMISED, 0, 0, ballot.round, ballot.node, 0)
+        case ChosenThrough(slot):
+            return _ROW.pack(_CHOSEN_THROUGH, 0, slot, 0, 0, 0)
+        case Truncation(slot):
+            return _ROW.pack(_TRUNCATION, 0, slot, 0, 0, 0)
 
 
 def encode_seal(generation: bytes, number: int, offset: int) -> bytes:

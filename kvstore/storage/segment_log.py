@@ -100,9 +100,7 @@ class SegmentLog:
                 self._check_follows(before, reader)
             for record in reader.records():
                 fold.add(record)
-                self._marks.take(record)
-                if isinstance(record, LogEntry) and record.slot > reader.segment.last_slot:
-                    reader.segment.last_slot = record.slot
+                self._take(record, reader.segment)
             self.torn = reader.torn
             self._number = reader.last_number
         return reader
@@ -183,10 +181,15 @@ class SegmentLog:
         self._number = number
         segment.end += sum(map(len, parts))
         for record in records:
-            self._marks.take(record)
-            if isinstance(record, LogEntry) and record.slot > segment.last_slot:
-                segment.last_slot = record.slot
+            self._take(record, segment)
         self._seal(segment)
+
+    def _take(self, record: Record, segment: Segment) -> None:
+        """`record` is in `segment` from now on."""
+        if not isinstance(record, LogEntry):
+            self._marks.take(record)
+        elif record.slot > segment.last_slot:
+            segment.last_slot = record.slot
 
     def _seal(self, segment: Segment) -> None:
         """The last group is synced. The seal is not: it is of use where there is no power failure,
@@ -259,7 +262,7 @@ class _Marks:
         self.first_slot: Slot = 1
         self._chosen_through: Slot = 0
 
-    def take(self, record: Record) -> None:
+    def take(self, record: Promised | Truncation | ChosenThrough) -> None:
         """`record` is in the log from now on."""
         match record:
             case Promised(ballot):
