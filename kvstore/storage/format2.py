@@ -7,10 +7,12 @@ the value (4), value; database `meta`: `promised`, `first_slot`, `chosen_through
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
 
+from kvstore.errors import StorageError
 from kvstore.storage.disk import Disk
 from kvstore.storage.environment import damaged
 from kvstore.storage.segment_log import SegmentLog
@@ -31,8 +33,21 @@ def move_log(old: Path, new: Path, disk: Disk) -> None:
     OSError if `new` cannot be written.
     """
     restored = _read(old, disk)
-    for name in disk.list(new):
-        disk.remove(new / name)
+    _empty(new, disk)
+    try:
+        _write(restored, new, disk)
+    except (OSError, StorageError):
+        with suppress(OSError):  # what was written takes the room that is wanted
+            _empty(new, disk)
+        raise
+
+
+def _empty(directory: Path, disk: Disk) -> None:
+    for name in disk.list(directory):
+        disk.remove(directory / name)
+
+
+def _write(restored: Restored, new: Path, disk: Disk) -> None:
     log = SegmentLog(new, disk)
     try:
         log.restore()

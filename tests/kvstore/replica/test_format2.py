@@ -169,18 +169,26 @@ def test_a_damaged_log_is_refused_and_nothing_is_touched(recorded: Path, damage:
     assert not (directory / "log").exists()
 
 
-def test_without_room_it_is_refused_and_the_next_start_moves_it(recorded: Path) -> None:
+@pytest.mark.parametrize("at", ["once", "the log's end"])
+def test_without_room_it_is_refused_and_the_next_start_moves_it(recorded: Path, at: str) -> None:
     class FullDisk(SystemDisk):
         def create(self, path: Path) -> File:
-            raise OSError(28, "No space left on device")
+            if at == "once":
+                raise OSError(28, "No space left on device")
+            file = super().create(path)
+
+            def fails(offset: int, parts: object) -> None:
+                raise OSError(28, "No space left on device")
+
+            file.write_synced_at = fails  # type: ignore[method-assign]
+            return file
 
     directory = recorded / "3"
     wanted = before(directory)
-    with pytest.raises(
-        StorageError, match=r"/log cannot be written: the disk has no room .*No space left"
-    ):
+    with pytest.raises(StorageError, match=r"/log .*No space left"):
         opened(directory, FullDisk())
     assert format_of(directory) == 2
+    assert list((directory / "log").iterdir()) == [], "what takes the room is gone"
     opened(directory)
     assert after(directory) == wanted
 
