@@ -141,7 +141,7 @@ class _SystemFile:
             try:
                 done = os.pwritev(self._descriptor, parts, offset, os.RWF_DSYNC)
             except OSError as error:
-                if error.errno != errno.EOPNOTSUPP:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
                     raise
                 self._syncs_writes = False
             else:

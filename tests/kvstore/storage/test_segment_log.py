@@ -369,6 +369,33 @@ def test_a_log_that_cannot_be_read_or_begun_is_named(tmp_path: Path) -> None:
     assert "given up" not in str(error.value)
 
 
+def test_where_a_write_cannot_sync_a_sync_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    write, sync = os.pwritev, os.fdatasync
+
+    def pwritev(descriptor: int, parts: list[bytes], offset: int, flags: int = 0) -> int:
+        calls.append("synced write" if flags else "write")
+        if flags:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return write(descriptor, parts, offset)
+
+    def fdatasync(descriptor: int) -> None:
+        calls.append("sync")
+        sync(descriptor)
+
+    log = SegmentLog(tmp_path / "log", segment_bytes=SMALL)
+    log.restore()
+    monkeypatch.setattr(os, "pwritev", pwritev)
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    for slot in (1, 2):
+        log.commit(entries(slot, slot))
+    seal = "write"
+    assert calls == ["synced write", "write", "sync", seal, "write", "sync", seal]
+    log.close()
+
+
 class UnsyncedDisk(SystemDisk):
     """Does not wait."""
 
