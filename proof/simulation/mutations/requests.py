@@ -86,9 +86,9 @@ MUTATIONS = (
             _Meter,
             "range",
             (
-                "budget.take(len(key) + len(record), 0 if first else 1)",
-                "budget.take((len(key) + len(record)) << (key in self._keyspace.mvcc._keys.active),"
-                " not first)",
+                "in mvcc.records(start, end):\n            budget.take(len(key) + len(record))",
+                "in mvcc.records(start, end):\n            budget.take((len(key) + len(record))"
+                " << (key in mvcc._keys.active))",
             ),
         ),
     ),
