@@ -15,6 +15,9 @@ COMMAND_BYTES_MAX = 4 << 20
 FRAME_HEAD_BYTES = 4096
 """More than a message adds to the values that it carries."""
 
+SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 4 << 10, 256 << 20
+"""A start reads a segment as a whole."""
+
 Address = tuple[str, int]
 """Host and port."""
 
@@ -101,6 +104,8 @@ class Config:
     log_tail_bytes: int = 16 << 20
     """Chosen and checkpointed slots kept for laggards; a longer absence needs a snapshot."""
     log_tail_slots: int = 20_000
+    log_segment_bytes: int = 16 << 20
+    """The log's files; each is given up, or used again, as a whole."""
     log_piece_bytes: int = 1 << 20
     """Promises and fetched entries travel in pieces of about this size."""
     snapshot_piece_bytes: int = 512 << 10
@@ -136,6 +141,12 @@ class Config:
                 f"frame-bytes-max: {self.frame_bytes_max} bytes are too few for batch-bytes-max "
                 f"({self.batch_bytes_max}), log-piece-bytes ({self.log_piece_bytes}) and "
                 f"snapshot-piece-bytes ({self.snapshot_piece_bytes}): at least {needed} are needed",
+            )
+        if not SEGMENT_BYTES_MIN <= self.log_segment_bytes <= SEGMENT_BYTES_MAX:
+            raise InvalidArgument(
+                "log-segment-bytes",
+                f"log-segment-bytes: {self.log_segment_bytes} is not between {SEGMENT_BYTES_MIN} "
+                f"and {SEGMENT_BYTES_MAX}",
             )
         if self.peer_buffer_bytes_max < self.frame_bytes_max:
             raise InvalidArgument(

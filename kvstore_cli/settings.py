@@ -132,6 +132,7 @@ SETTINGS = (
     ),
     Setting("log-tail-bytes", "log_tail_bytes", _size, "BYTES", "log kept for lagging nodes"),
     Setting("log-tail-slots", "log_tail_slots", _at_least(1), "N", "log kept for lagging nodes"),
+    Setting("log-segment-bytes", "log_segment_bytes", _size, "BYTES", "one file of the log"),
     Setting("log-piece-bytes", "log_piece_bytes", _size, "BYTES", "unit of catching up by log"),
     Setting("snapshot-piece-bytes", "snapshot_piece_bytes", _size, "BYTES", "unit of snapshots"),
     Setting(

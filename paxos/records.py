@@ -53,20 +53,30 @@ class RecordFold:
         self.first_slot = before.first_slot if before else 1
         self.chosen_through = before.chosen_through if before else 0
         self.entries = {entry.slot: entry for entry in before.entries} if before else {}
+        self._lowest = min(self.entries, default=self.first_slot)  # none is below
 
     def add(self, record: Record) -> None:
         """`record` was written after all that were added before."""
         match record:
             case LogEntry():
                 self.entries[record.slot] = record
+                self._lowest = min(self._lowest, record.slot)
             case Promised(ballot):
                 self.promised = ballot
             case ChosenThrough(slot):
                 self.chosen_through = slot
             case Truncation(first_slot):
                 self.first_slot = first_slot
-                for slot in [slot for slot in self.entries if slot < first_slot]:
-                    del self.entries[slot]
+                self._drop_below(first_slot)
+
+    def _drop_below(self, first_slot: Slot) -> None:
+        """A log has many truncations, so none looks at all entries unless it goes far."""
+        if first_slot - self._lowest > len(self.entries):
+            self.entries = {slot: e for slot, e in self.entries.items() if slot >= first_slot}
+        else:
+            for slot in range(self._lowest, first_slot):
+                self.entries.pop(slot, None)
+        self._lowest = max(self._lowest, first_slot)
 
     def restored(self) -> Restored:
         """What a start begins with."""

@@ -10,7 +10,7 @@ from kvstore.errors import StorageFailed
 from kvstore.replica.health import Health
 from kvstore.replica.metrics import Counters
 from kvstore.replica.ports import Clock
-from kvstore.storage.log import LogWriter
+from kvstore.storage.log_writer import LogWriter
 from paxos.messages import LogEntry
 from paxos.records import Record
 

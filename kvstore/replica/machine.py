@@ -14,7 +14,8 @@ from kvstore.errors import StorageFailed
 from kvstore.replica.ports import Clock
 from kvstore.replica.probe import SILENT, Probe
 from kvstore.storage.disk import SYSTEM_DISK, Disk
-from kvstore.storage.log import LogStore, LogWriter, ThreadedLogWriter
+from kvstore.storage.log_writer import LogWriter, ThreadedLogWriter
+from kvstore.storage.segment_log import SegmentLog
 
 
 class SystemClock:
@@ -27,7 +28,7 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
-def _threaded_writer(store: LogStore, failed: Callable[[StorageFailed], None]) -> LogWriter:
+def _threaded_writer(store: SegmentLog, failed: Callable[[StorageFailed], None]) -> LogWriter:
     return ThreadedLogWriter(store, asyncio.get_running_loop().call_soon_threadsafe, failed)
 
 
@@ -43,5 +44,7 @@ class Machine:
     clock: Clock = field(default_factory=SystemClock)
     disk: Disk = SYSTEM_DISK
     randomness: random.Random = field(default_factory=random.SystemRandom)
-    log_writer: Callable[[LogStore, Callable[[StorageFailed], None]], LogWriter] = _threaded_writer
+    log_writer: Callable[[SegmentLog, Callable[[StorageFailed], None]], LogWriter] = (
+        _threaded_writer
+    )
     probe: Probe = SILENT

@@ -53,6 +53,8 @@ async def open_replica(
     machine = machine or Machine()
     began_s = machine.clock.monotonic()
     opened = open_directory(config, machine)
+    if (torn := opened.log.torn) is not None:
+        events.event("log end cut off", file=torn.path, offset=torn.offset, reason=torn.reason)
     machine.probe.opened(opened.node, opened.state)
     replica = Replica(_connect(config, events, machine, opened))
     try:

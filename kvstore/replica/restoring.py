@@ -15,7 +15,7 @@ from kvstore.replica.machine import Machine
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
 from kvstore.storage.environment import damaged
-from kvstore.storage.log import LogStore
+from kvstore.storage.segment_log import SegmentLog
 from kvstore.storage.state import StateStore
 from paxos.marks import Marks
 from paxos.node import Node
@@ -28,7 +28,7 @@ class Opened:
     """What a data directory holds, with the log's tail replayed."""
 
     data_dir: DataDir
-    log: LogStore
+    log: SegmentLog
     store: StateStore
     state: StateMachine
     node: Node
@@ -45,7 +45,7 @@ def open_directory(config: Config, machine: Machine) -> Opened:
         machine.disk,
     )
     try:
-        log = LogStore(data_dir.log_path, machine.disk)
+        log = SegmentLog(data_dir.log_path, machine.disk, config.log_segment_bytes)
         bring_state_up_to_date(data_dir.state_path, machine.disk)
         store = StateStore(data_dir.state_path, machine.disk)
         try:
@@ -53,6 +53,7 @@ def open_directory(config: Config, machine: Machine) -> Opened:
         except (lmdb.Error, msgspec.MsgspecError, struct.error, ValueError) as error:
             raise damaged(data_dir.state_path, str(error)) from error
         restored = reconcile(log, state.applied_through)
+        data_dir.log_is_sound()
         for entry in restored.entries:
             if state.applied_through < entry.slot <= restored.chosen_through:
                 state.apply(entry.slot, entry.value)
@@ -94,7 +95,7 @@ def _node(
     return Node(settings, jitter, restored, marks)
 
 
-def reconcile(log: LogStore, applied_through: int) -> Restored:
+def reconcile(log: SegmentLog, applied_through: int) -> Restored:
     """What the log says, given how far the checkpointed state reaches.
 
     A state ahead of the log is that of a snapshot installed just before a crash: the slots it

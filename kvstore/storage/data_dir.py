@@ -11,6 +11,8 @@ from pathlib import Path
 
 from kvstore.errors import StorageError
 from kvstore.storage.disk import SYSTEM_DISK, Disk
+from kvstore.storage.format2 import move_log
+from kvstore.storage.segments import segment_numbers
 
 BACKUPS_MAX = 8
 """No more copies for clients are made at a time."""
@@ -21,12 +23,14 @@ def backup_name(number: int) -> str:
     return f"snapshot.backup-{number}"
 
 
-FORMAT = 2
+FORMAT = 3
 """Version of the files in a data directory."""
 
+_WITH_LMDB_LOG = 2
+"""The format before, in which the log was one LMDB file; it is moved at the start."""
 
 _STARTS_KEY = "life"
-"""What format 2 calls `Identity.starts`."""
+"""What the file calls `Identity.starts`."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ class DataDir:
             self._disk.remove(path / name)
         held = self._load()
         if held is None:
-            if self._has(self.log_path) or self._has(self.state_path):
+            logs = self._has(self.format2_log_path) or self._has_segments()
+            if logs or self._has(self.state_path):
                 raise StorageError(
                     f"{path} holds a log or a state but no identity.json: it is not safe to vote "
                     "with it. Restore the file, or replace this member."
@@ -101,11 +106,12 @@ class DataDir:
                 f"{path} belongs to node {held.node_id}, and this is node {node_id}: give each "
                 "node a data directory of its own"
             )
-        if held.pinned and not self._disk.size(self.log_path):
+        if held.pinned and not self._has_log(held.format):
             # With an empty log under its old incarnation it would vote against its own promises.
             raise StorageError(
-                f"{path} has lost its log.mdb, and with it what this node promised: it must not "
-                "vote again. Restore the file, or replace this member."
+                f"{path} has lost its {'log' if held.format == FORMAT else 'log.mdb'}, and with it "
+                "what this node promised: it must not vote again. Restore it, or replace this "
+                "member."
             )
         if held.configuration != configuration:
             # Quorums of the old sizes need not meet quorums of the new ones.
@@ -113,14 +119,41 @@ class DataDir:
                 f"{path} was made for members/phase1/phase2 {held.configuration}, and this node is "
                 f"configured with {configuration}: start it with the settings it had"
             )
-        self.identity = replace(held, starts=held.starts + 1)
+        self._began_in_format = held.format
+        if held.format == _WITH_LMDB_LOG:
+            self._to_segments()
+        # From here on, and not before, the segments are the log.
+        self.identity = replace(held, starts=held.starts + 1, format=FORMAT)
         try:
             self._save()
         except OSError as error:
             raise StorageError(f"{path} cannot be written: {error}") from error
 
+    def _to_segments(self) -> None:
+        """Killed on the way, the next start begins anew: the old log is only read."""
+        if self._disk.size(self.format2_log_path):
+            move_log(self.format2_log_path, self.log_path, self._disk)
+
+    def _has_log(self, format: int) -> bool:
+        if format == _WITH_LMDB_LOG:
+            return bool(self._disk.size(self.format2_log_path))
+        return self._has_segments()
+
+    def _has_segments(self) -> bool:
+        return bool(segment_numbers(self._disk, self.log_path))
+
+    def log_is_sound(self) -> None:
+        """The log was read. At the second start after a move the old one is not needed any more."""
+        if self._began_in_format == FORMAT:
+            for name in (self.format2_log_path.name, f"{self.format2_log_path.name}-lock"):
+                self._disk.remove(self.path / name)
+
     @property
     def log_path(self) -> Path:
+        return self.path / "log"
+
+    @property
+    def format2_log_path(self) -> Path:
         return self.path / "log.mdb"
 
     @property
@@ -151,9 +184,10 @@ class DataDir:
             raise StorageError(
                 f"{file} is not readable ({error}); restore it from a copy"
             ) from None
-        if identity.format != FORMAT:
+        if identity.format not in (FORMAT, _WITH_LMDB_LOG):
             raise StorageError(
-                f"{file} has format {identity.format}, and this program reads format {FORMAT}"
+                f"{file} has format {identity.format}, and this program reads formats "
+                f"{_WITH_LMDB_LOG} and {FORMAT}"
             )
         return identity
 

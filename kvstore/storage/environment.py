@@ -34,6 +34,8 @@ _DAMAGE = (
     lmdb.VersionMismatchError,
 )
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 _RECOVER = (
     "Keep a copy of it for inspection. If the other members are healthy, this node's data can be "
     "given up: its peers refuse an emptied directory under the same id, so replace the member."
@@ -139,7 +141,8 @@ def unusable(path: Path, error: Exception) -> StorageError:
     is damaged is it said that its data may be given up: a full disk says nothing about the data."""
     if isinstance(error, _DAMAGE):
         return StorageError(f"{path} cannot be opened ({error}). {_RECOVER}")
-    if isinstance(error, lmdb.DiskError) or "MDB_SHORT_WRITE" in str(error):
+    no_room = isinstance(error, OSError) and error.errno in _NO_ROOM
+    if no_room or isinstance(error, lmdb.DiskError) or "MDB_SHORT_WRITE" in str(error):
         return StorageError(f"{path} cannot be written: the disk has no room for it ({error})")
     return StorageError(f"{path} cannot be opened: {error}")
 

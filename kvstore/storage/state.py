@@ -163,6 +163,7 @@ class StateStore:
         self.close()
         self._disk.remove(lock_of(self.path))
         self._disk.rename(path, self.path)
+        self._disk.sync_directory(self.path.parent)
         for table in self.tables.values():
             table.forget()
         self._backing.overlay_bytes = self._frozen_bytes = 0

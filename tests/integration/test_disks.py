@@ -114,10 +114,10 @@ def loaded(one_down):
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("log.mdb", _truncate_half),
-        ("log.mdb", _truncate_all_but_a_page),
-        ("log.mdb", _overwrite_head),
-        ("log.mdb", _overwrite_values),
+        ("log/00000001.segment", _truncate_half),
+        ("log/00000001.segment", _truncate_all_but_a_page),
+        ("log/00000001.segment", _overwrite_head),
+        ("log/00000001.segment", _overwrite_values),
         ("state.mdb", _truncate_half),
         ("state.mdb", _truncate_all_but_a_page),
         ("state.mdb", _overwrite_head),
@@ -162,11 +162,12 @@ def test_full_disk_in_the_log(new_cluster, victim):
     rest = [n for n in cluster.numbers if n != full]
     with Load(cluster, cluster.numbers * 2, size=20_000) as load:
         load.more(30)
-        limit_files(cluster, full, size_of(cluster, full, "log.mdb") + 200_000)
+        # The next segment is to be twice as long as this one.
+        limit_files(cluster, full, size_of(cluster, full, "log/00000001.segment") + 200_000)
         assert cluster.wait_exit(full) == FAILED
         load.more(50)
     log = cluster.log(full)
-    assert "writing the log" in log and "log.mdb failed" in log, log
+    assert "writing the log" in log and "/log failed" in log, log
     for number in rest:
         check_all(cluster, number, load.acknowledged)
     cluster.start(full)
@@ -177,12 +178,12 @@ def test_full_disk_in_the_log(new_cluster, victim):
 @pytest.mark.parametrize("then", ["room again", pytest.param("kill9", marks=pytest.mark.proof)])
 def test_full_disk_in_the_state(new_cluster, then):
     """Checkpoints fail and say so, writes go on, and nothing is lost when there is room again."""
-    cluster = new_cluster(1, log_tail_bytes=100_000)
+    cluster = new_cluster(1, log_tail_bytes=100_000, log_segment_bytes=1 << 20)
     with Load(cluster, [1] * 4, size=20_000) as load:
         load.more(300)
         eventually(
-            lambda: size_of(cluster, 1, "state.mdb") > size_of(cluster, 1, "log.mdb") + 3_000_000,
-            "the state is far larger than the log",
+            lambda: size_of(cluster, 1, "state.mdb") > 4_000_000,
+            "the state is far larger than a segment",
         )
         limit_files(cluster, 1, size_of(cluster, 1, "state.mdb") + 20_000)
         eventually(lambda: "checkpoint failed" in cluster.log(1), "a checkpoint fails")

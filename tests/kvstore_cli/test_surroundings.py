@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from kvstore.errors import InvalidArgument
-from kvstore.storage.log import LogStore
+from kvstore.storage.segment_log import SegmentLog
 from kvstore_cli.settings import load
 from proof.processes.waiting import eventually
 from tests.support.paths import ROOT
@@ -112,7 +112,7 @@ def test_nothing_around_it(tmp_path: Path) -> None:
         assert (listed.returncode, listed.stderr) == (0, b"")
         assert b"\\u043a" in listed.stdout
         assert node.end(signal.SIGHUP) == 0
-    store = LogStore(data_dir / "log.mdb")
+    store = SegmentLog(data_dir / "log")
     assert store.restore().chosen_through > 0
     store.close()
 

@@ -13,7 +13,7 @@ from kvstore.event_log import EventLog
 from kvstore.replica.machine import Machine
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
-from kvstore.storage.log import LogStore
+from kvstore.storage.segment_log import SegmentLog
 from paxos.ballot import NodeId, Slot
 from paxos.messages import LogEntry
 from paxos.node import Node
@@ -70,6 +70,7 @@ _LOGGED = {
     "formed": "cluster formed",
     "checkpoint failed": "checkpoint failed",
     "snapshot installed": "catch-up by snapshot",
+    "log end cut off": "torn end of a log cut off",
     "disk slow": "slow disk told",
     "disk well again": "disk well again",
     "clocks differ": "clocks differ",
@@ -89,6 +90,7 @@ class SimulatedMember:
             world.randomness(f"disk/{id}"),
             scenario.disk_latency_s,
             scenario.conditions.moment_s,
+            world.randomness(f"tears/{id}"),
         )
         self.wall_off_ms = scenario.clock_skews_ms[id - 1]
         """How far the machine's wall clock is off, now."""
@@ -121,7 +123,7 @@ class SimulatedMember:
 
     @property
     def log_path(self) -> Path:
-        return self.config.data_dir / "log.mdb"
+        return self.config.data_dir / "log"
 
     def happened(self, name: str, text: str = "") -> None:
         """Into the trace."""
@@ -196,7 +198,7 @@ class SimulatedMember:
             self._unsound(f"stopped: {reason}")
 
     def _log_writer(
-        self, process: Process, store: LogStore, failed: Callable[[StorageFailed], None]
+        self, process: Process, store: SegmentLog, failed: Callable[[StorageFailed], None]
     ) -> AgedWriter:
         def stop(error: StorageFailed) -> None:
             failed(error)
@@ -273,7 +275,7 @@ class SimulatedMember:
 
     def _durable_log(self) -> DurableLog:
         if self._log is None:
-            self._log = DurableLog(self.disk.files, self.log_path)
+            self._log = DurableLog(self.disk.names.durable, self.log_path)
         return self._log
 
     def _stepped(self, node: Node) -> None:

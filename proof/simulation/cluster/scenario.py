@@ -100,7 +100,7 @@ def draw(seed: int, nodes: int | None = None, kinds: Collection[str] = FAULTS) -
     rng = random.Random(f"{seed}/scenario")
     count = nodes or rng.choices((1, 2, 3, 4, 5, 6, 7), (3, 6, 40, 8, 28, 6, 9))[0]
     phase1, phase2 = _quorums(rng, count)
-    settings = _settings(rng)
+    settings = {**_settings(rng), **_log_settings(seed)}
     conditions = _conditions(rng, seed)
     length_s = rng.uniform(3, 9)
     drawn = Scenario(
@@ -176,6 +176,13 @@ def _settings(rng: random.Random) -> dict[str, Any]:
         "idempotency_ttl_s": rng.choice((60.0, 600.0)),
         "digest_slots": rng.choice((1, 4, 16)),
     }
+
+
+def _log_settings(seed: int) -> dict[str, Any]:
+    """Segments so small that the log goes through many. Drawn from a stream of its own, so that it
+    changes nothing else of a scenario."""
+    rng = random.Random(f"{seed}/log")
+    return {"log_segment_bytes": rng.choice((4 << 10, 4 << 10, 8 << 10, 32 << 10))}
 
 
 def _log_tails(rng: random.Random, nodes: int) -> tuple[int, ...]:

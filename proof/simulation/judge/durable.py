@@ -1,58 +1,115 @@
-"""What a log on a simulated disk holds, read without the code that wrote it."""
+"""What a log on a simulated disk holds, read without the code that wrote it.
+
+Only what a crash would leave counts: synced sectors of files whose names are synced.
+"""
 
 import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from paxos.ballot import ZERO, Ballot, Slot
-from proof.simulation.machine.lmdb_model import EnvironmentFile
+from proof.simulation.machine.files import SECTOR_BYTES, DiskFile, StoredFile
 
-_BALLOT = struct.Struct(">QI")
-_SLOT = struct.Struct(">Q")
-_HEAD_BYTES = 16
-"""Before an entry's value: its ballot, and a checksum."""
+_HEAD = struct.Struct(">I8sQB3xII")
+_ROW = struct.Struct(">B3xIQQII")
+_GENERATION = slice(36, 44)
+"""Of the header of a segment."""
 
 
 class DurableLog:
-    """The committed content of `log.mdb`, as it is now."""
+    """The segments in `directory`, as they are now. What they say is added up as it is read, and a
+    group is read once."""
 
-    def __init__(self, files: Mapping[Path, object], path: Path) -> None:
-        file = files[path]
-        assert isinstance(file, EnvironmentFile)
-        self._file = file
+    def __init__(self, files: Mapping[Path, StoredFile], directory: Path) -> None:
+        self._files = files
+        self._directory = directory
+        self._number: int | None = None
+        self._seen: tuple[tuple[str, int], ...] = ()
+        self._at: dict[tuple[str, bytes], int] = {}
+        self._promised = ZERO
+        self._first_slot: Slot = 1
+        self._chosen_through: Slot = 0
+        self._entries: dict[Slot, tuple[Ballot, bytes]] = {}
 
     @property
     def promised(self) -> Ballot:
-        """The highest promise."""
-        data = self._meta(b"promised")
-        return ZERO if data is None else Ballot(*_BALLOT.unpack(data))
+        """The last promise."""
+        self._read()
+        return self._promised
 
     @property
     def first_slot(self) -> Slot:
         """Where it begins."""
-        return self._slot(b"first_slot", 1)
+        self._read()
+        return self._first_slot
 
     @property
     def chosen_through(self) -> Slot:
         """Up to where its entries are said to be chosen."""
-        return self._slot(b"chosen_through", 0)
+        self._read()
+        return self._chosen_through
 
     def ballot(self, slot: Slot) -> Ballot | None:
         """In which `slot` was accepted, if it was."""
-        data = self._entry(slot)
-        return None if data is None else Ballot(*_BALLOT.unpack_from(data))
+        self._read()
+        return self._entries[slot][0] if slot in self._entries else None
 
     def value(self, slot: Slot) -> bytes | None:
         """What was accepted in `slot`, if anything was."""
-        data = self._entry(slot)
-        return None if data is None else data[_HEAD_BYTES:]
+        self._read()
+        return self._entries[slot][1] if slot in self._entries else None
 
-    def _entry(self, slot: Slot) -> bytes | None:
-        return self._file.trees[b"log"].pairs.get(_SLOT.pack(slot))
+    def _read(self) -> None:
+        segments = {
+            path.name: file
+            for path, file in self._files.items()
+            if path.parent == self._directory
+            and path.name.endswith(".segment")
+            and isinstance(file, DiskFile)
+        }
+        seen = tuple((name, file.version) for name, file in sorted(segments.items()))
+        if seen != self._seen:
+            self._seen = seen
+            for name, _ in seen:
+                self._read_segment(name, segments[name].synced)
 
-    def _meta(self, name: bytes) -> bytes | None:
-        return self._file.trees[b"meta"].pairs.get(name)
+    def _read_segment(self, name: str, data: bytearray) -> None:
+        generation = bytes(data[_GENERATION])
+        at = self._at.get((name, generation), SECTOR_BYTES)
+        while at + _HEAD.size <= len(data):
+            crc, held, number, kind, rows, size = _HEAD.unpack_from(data, at)
+            values = at + _HEAD.size + rows * _ROW.size
+            body = data[at + 4 : values]
+            if held != generation or zlib.crc32(body, at // SECTOR_BYTES) != crc or kind != 1:
+                break
+            if self._number is not None and number != self._number + 1:
+                break
+            if not self._add(data, at + _HEAD.size, values):
+                break
+            self._number = number
+            at += -(-(values + size - at) // SECTOR_BYTES) * SECTOR_BYTES
+        self._at[name, generation] = at
 
-    def _slot(self, name: bytes, default: Slot) -> Slot:
-        data = self._meta(name)
-        return default if data is None else int(_SLOT.unpack(data)[0])
+    def _add(self, data: bytearray, table: int, values: int) -> bool:
+        """Whether all values of the group are whole; then they count."""
+        rows, at = [], values
+        for kind, size, slot, ballot_round, node, crc in _ROW.iter_unpack(data[table:values]):
+            value = bytes(data[at : at + size])
+            if len(value) < size or (kind == 1 and zlib.crc32(value) != crc):
+                return False
+            at += size
+            rows.append((kind, slot, Ballot(ballot_round, node), value))
+        for kind, slot, ballot, value in rows:
+            match kind:
+                case 1:
+                    self._entries[slot] = ballot, value
+                case 2:
+                    self._promised = ballot
+                case 3:
+                    self._chosen_through = slot
+                case 4:
+                    self._first_slot = slot
+        for slot in [slot for slot in self._entries if slot < self._first_slot]:
+            del self._entries[slot]
+        return True

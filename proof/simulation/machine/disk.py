@@ -1,12 +1,13 @@
 """The disk of the simulation: what is synced survives, and what a crash may do to the rest.
 
-The granularity is that of the real storage. An LMDB commit is all or nothing, so a crash in the
-middle of one keeps either (`survives_crash`). A file's bytes are safe after `sync`; before, a crash
-keeps any prefix. A rename is synced before it returns.
+The granularity is that of the real storage. An LMDB commit is all or nothing. Files lose what was
+not synced, by sectors, and names what was not synced of their directory (`files`). A program that
+is killed in a blocking call has made it wholly, in part, or not at all (`cut_short`).
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import msgspec
 
 from kvstore.errors import StorageError, StorageFailed
 from kvstore.storage.disk import File
-from kvstore.storage.log import LogStore
+from kvstore.storage.segment_log import SegmentLog
 from paxos.records import Record
+from proof.simulation.machine.files import DiskFile, Names, StoredFile
 from proof.simulation.machine.hanging import Hang
 from proof.simulation.machine.lmdb_model import Environment, EnvironmentFile, as_lmdb
 from proof.simulation.machine.paths import MOMENT_S
@@ -26,12 +28,8 @@ MAP_BYTES_START = 16 << 10
 """Small, so that environments grow in most runs."""
 
 
-class DiskFile:
-    """A file; `synced` is what a crash leaves at least, None if not even its name."""
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-        self.synced: bytes | None = None
+class KilledHere(Exception):
+    """The program was killed here; nothing that it does afterwards reaches the disk."""
 
 
 class SimulatedDisk:
@@ -46,8 +44,10 @@ class SimulatedDisk:
         randomness: random.Random,
         latency_s: tuple[float, float],
         moment_s: float = MOMENT_S,
+        tears: random.Random | None = None,
     ) -> None:
-        self.files: dict[Path, DiskFile | EnvironmentFile] = {}
+        """`tears` decides what a crash or a failing sync keeps of what was not synced."""
+        self.names = Names()
         self.fails = False
         self.full = False
         self.slow_s = 0.0
@@ -56,9 +56,16 @@ class SimulatedDisk:
         self._moment_s = moment_s
         self._latency_s = latency_s
         self._randomness = randomness
+        self._tears = tears or random.Random(0)
         self._locked: set[Path] = set()
+        self._operations_left: int | None = None
 
     # -- for the world ----------------------------------------------------------------------
+
+    @property
+    def files(self) -> dict[Path, StoredFile]:
+        """By the names that they have now."""
+        return self.names.now
 
     def ends_at_s(self, now_s: float) -> float:
         """When the next blocking call is over."""
@@ -66,19 +73,26 @@ class SimulatedDisk:
         latency_s = low + (high - low) * self._randomness.random() + self.slow_s
         return moment_from(now_s + latency_s, self._moment_s)
 
-    def survives_crash(self) -> bool:
-        """Whether a blocking call under way at a crash has its effect."""
-        return self._randomness.random() < 0.5
+    def cut_short(self, call: Callable[[], object]) -> bool:
+        """A blocking call is under way at a crash: it is made wholly, in part, or not at all.
+        Whether wholly."""
+        if self._randomness.random() < 0.5:
+            with suppress(Exception):  # the disk failed too: nothing was written
+                call()
+            return True
+        if self._tears.random() < 0.7:
+            self._operations_left = self._tears.choice((0, 0, 1, 1, 2, 3, 5))
+            with suppress(Exception):
+                call()
+            self._operations_left = None
+        return False
 
     def crash(self) -> None:
-        """The machine lost its memory: drop what was not synced, or keep a part of it."""
-        for path, file in list(self.files.items()):
-            if isinstance(file, DiskFile) and file.synced != bytes(file.content):
-                kept = self._randomness.randrange(len(file.content) + 1)
-                if file.synced is None and kept == 0:
-                    del self.files[path]
-                else:
-                    file.content = bytearray(file.content[:kept])
+        """The machine lost its memory: what was not synced is dropped, or kept in part."""
+        for _, file in sorted({**self.names.durable, **self.names.now}.items()):
+            if isinstance(file, DiskFile):
+                file.crash(self._tears)
+        self.names.crash(self._tears)
 
     def release_locks(self) -> None:
         """The program that held them has ended."""
@@ -86,7 +100,7 @@ class SimulatedDisk:
 
     def lose(self) -> None:
         """The disk is replaced by an empty one."""
-        self.files.clear()
+        self.names.clear()
 
     # -- kvstore.storage.disk.Disk ----------------------------------------------------------
 
@@ -113,18 +127,31 @@ class SimulatedDisk:
 
     def replace(self, path: Path, data: bytes) -> None:
         self.check_write()
-        file = self.files[path] = DiskFile()
-        file.content, file.synced = bytearray(data), data
+        file = DiskFile()
+        file.write(0, data)
+        file.sync()
+        self.names.put(path, file)
+        self.names.sync(path.parent)
+
+    def list(self, path: Path) -> list[str]:
+        return sorted(each.name for each in self.files if each.parent == path)
 
     def rename(self, old: Path, new: Path) -> None:
         self.check_write()
-        self.files[new] = self.files.pop(old)
+        self.names.put(new, self.files[old], old)
 
     def remove(self, path: Path) -> None:
-        self.files.pop(path, None)
+        self.check_alive()
+        self.names.remove(path)
+
+    def sync_directory(self, path: Path) -> None:
+        self.check_write()
+        self.names.sync(path)
 
     def create(self, path: Path) -> File:
-        file = self.files[path] = DiskFile()
+        self.check_alive()
+        file = DiskFile()
+        self.names.put(path, file)
         return OpenFile(self, file)
 
     def open(self, path: Path) -> File:
@@ -133,28 +160,64 @@ class SimulatedDisk:
             raise FileNotFoundError(2, "no such file", str(path))
         return OpenFile(self, file)
 
+    open_to_write = open
+
+    def random_bytes(self, count: int) -> bytes:
+        return self._tears.randbytes(count)
+
     def environment(self, path: Path, databases: int, walk: bool = False) -> Any:
         file = self.files.get(path)
         if file is None:
-            file = self.files[path] = EnvironmentFile()
+            file = EnvironmentFile()
+            self.names.put_durably(path, file)
         if isinstance(file, DiskFile):
             try:
-                file = self.files[path] = EnvironmentFile.decode(bytes(file.content))
+                file = EnvironmentFile.decode(bytes(file.content))
+                self.names.put_durably(path, file)
             except msgspec.DecodeError as error:
                 raise StorageError(f"{path} cannot be opened ({error})") from error
         return as_lmdb(Environment(file, MAP_BYTES_START, lambda _: self.check_commit()))
 
     def copy(self, environment: Any, path: Path) -> None:
         self.check_write()
-        file = self.files[path] = DiskFile()
-        data = environment.file.encode()
-        file.content, file.synced = bytearray(data), data
+        file = DiskFile()
+        file.write(0, environment.file.encode())
+        file.sync()
+        self.names.put(path, file)
 
-    def check_write(self) -> None:
-        """Raises OSError if the disk fails or is full."""
-        if self.fails or self.full:
+    def check_alive(self) -> None:
+        """Raises KilledHere once the program that runs here is dead."""
+        if self._operations_left is not None:
+            self._operations_left -= 1
+            if self._operations_left < 0:
+                raise KilledHere
+
+    def check_write(self, grows: bool = True) -> None:
+        """Raises OSError if the disk fails, or is full and more of it is needed."""
+        self.check_alive()
+        if self.fails or (self.full and grows):
             self.failures += 1
             raise OSError(28, "no space left on device") if self.full else OSError(5, "disk failed")
+
+    def write(self, file: DiskFile, offset: int, data: bytes) -> None:
+        """Into memory. A disk that fails may take it, and fail at the sync."""
+        if self._operations_left == 0:
+            file.write(offset, data[: self._tears.randrange(len(data) + 1)])
+        takes = self.fails and not self.full and self._tears.random() < 0.5
+        if takes:
+            self.check_alive()
+        else:
+            self.check_write(grows=offset + len(data) > len(file.content))
+        file.write(offset, data)
+
+    def sync(self, file: DiskFile) -> None:
+        """To the disk, unless it fails."""
+        try:
+            self.check_write(grows=False)
+        except OSError:
+            file.fail_sync(self._tears)
+            raise
+        file.sync()
 
     def check_commit(self) -> None:
         """The same, in LMDB's words."""
@@ -175,12 +238,19 @@ class OpenFile:
         return bytes(self._file.content[offset : offset + size])
 
     def write_at(self, offset: int, data: bytes) -> None:
-        self._disk.check_write()
-        self._file.content[offset : offset + len(data)] = data
+        self._disk.write(self._file, offset, data)
+
+    def write_parts_at(self, offset: int, parts: Sequence[bytes]) -> None:
+        self._disk.write(self._file, offset, b"".join(parts))
+
+    def write_synced_at(self, offset: int, parts: Sequence[bytes]) -> None:
+        self.write_parts_at(offset, parts)
+        self.sync()
 
     def sync(self) -> None:
-        self._disk.check_write()
-        self._file.synced = bytes(self._file.content)
+        self._disk.sync(self._file)
+
+    sync_data = sync
 
     def size(self) -> int:
         return len(self._file.content)
@@ -193,16 +263,16 @@ class OpenFile:
 
 
 class SimulatedLogWriter:
-    """kvstore.storage.log.LogWriter: groups that come while a commit is under way share the next.
+    """kvstore.storage.log_writer.LogWriter: what comes during a commit shares the next one.
 
-    The commit runs as a blocking call of the program, so a crash in the middle of it keeps all of
-    it or nothing.
+    The commit runs as a blocking call of the program: a crash in the middle of it keeps all of it,
+    a part, or nothing.
     """
 
     def __init__(
         self,
         process: Process,
-        store: LogStore,
+        store: SegmentLog,
         failed: Callable[[StorageFailed], None],
         committed: Callable[[list[Record], int], None],
     ) -> None:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 
-from kvstore.storage.log import LogWriter
+from kvstore.storage.log_writer import LogWriter
 from paxos.records import Record
 
 

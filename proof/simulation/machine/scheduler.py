@@ -13,7 +13,6 @@ import math
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -104,8 +103,8 @@ class Blocking(Protocol):
     def ends_at_s(self, now_s: float) -> float:
         """When the next call, which begins now, is over; the world's time."""
 
-    def survives_crash(self) -> bool:
-        """Whether a call under way at a crash still has its effect; all of it or nothing."""
+    def cut_short(self, call: Callable[[], object]) -> bool:
+        """`call` is under way at a crash: do it wholly, in part, or not at all. Whether wholly."""
 
 
 class Sockets(Protocol):
@@ -163,14 +162,12 @@ class Process(_Loop):
     # -- what can befall a program ----------------------------------------------------------
 
     def kill(self) -> tuple[int, int]:
-        """End it at this instant. Blocking calls under way take effect wholly or not at all; how
-        many did, and how many did not."""
+        """End it at this instant. Blocking calls under way take effect wholly, in part or not at
+        all; how many did wholly, and how many did not."""
         kept, jobs = 0, list(self._jobs.values())
         for call in jobs:
-            if self._blocking is not None and self._blocking.survives_crash():
+            if self._blocking is not None and self._blocking.cut_short(call):
                 kept += 1
-                with suppress(Exception):  # the disk failed too: nothing was written
-                    call()
         self._jobs.clear()
         self.alive = False
         self.backlog.clear()

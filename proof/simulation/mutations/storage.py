@@ -9,8 +9,9 @@ from kvstore.replica.driver import Driver
 from kvstore.replica.health import Health
 from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.state_machine import StateMachine
+from kvstore.storage import groups
 from kvstore.storage.data_dir import DataDir
-from kvstore.storage.log import LogStore
+from kvstore.storage.segment_log import SegmentLog
 from kvstore.storage.state import StateStore
 from kvstore.storage.tables import StoredTable
 from proof.simulation.mutations.edit import edit, mutation
@@ -44,22 +45,24 @@ _LOG = (
     mutation(
         "forget the promise on restart",
         "P1a across a crash: an acceptor that comes back keeps its promises.",
-        edit(LogStore, "_records", ("Ballot(*_BALLOT.unpack(data))", "Ballot(0, 0)")),
+        edit(
+            groups,
+            "decode_records",
+            ("Promised(Ballot(ballot_round, node))", "Promised(Ballot(0, 0))"),
+        ),
     ),
     mutation(
         "forget accepted values on restart",
         "An acceptor that comes back reports what it accepted, also beyond what it knows chosen.",
         edit(
-            LogStore,
+            SegmentLog,
             "_restore",
             (
-                "restored = fold(self._records(txn))",
-                "restored = fold(\n"
-                "            record\n"
-                "            for chosen in [fold(self._records(txn)).chosen_through]\n"
-                "            for record in self._records(txn)\n"
-                "            if not isinstance(record, LogEntry) or record.slot <= chosen\n"
-                "        )",
+                "restored = fold.restored()",
+                "restored = fold.restored()\n"
+                "    through = restored.chosen_through\n"
+                "    kept = tuple(e for e in restored.entries if e.slot <= through)\n"
+                "    restored = Restored(restored.promised, kept, restored.first_slot, through)",
             ),
         ),
     ),
@@ -72,8 +75,9 @@ _LOG = (
         "take a failed sync for a good one",
         "A commit that failed must not be answered as if it were durable.",
         edit(
-            LogStore,
+            SegmentLog,
             "commit",
+            ("self._failed = True", "pass"),
             (
                 'raise StorageFailed(f"writing the log {self._path} failed: {error}") from error',
                 "pass",

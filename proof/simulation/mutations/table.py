@@ -1,11 +1,20 @@
 """All deliberate faults."""
 
-from proof.simulation.mutations import changes, consensus, liveness, reads, requests, storage
+from proof.simulation.mutations import (
+    changes,
+    consensus,
+    liveness,
+    log_files,
+    reads,
+    requests,
+    storage,
+)
 from proof.simulation.mutations.edit import Mutation
 
 MUTATIONS: tuple[Mutation, ...] = (
     *consensus.MUTATIONS,
     *storage.MUTATIONS,
+    *log_files.MUTATIONS,
     *reads.MUTATIONS,
     *requests.MUTATIONS,
     *changes.MUTATIONS,

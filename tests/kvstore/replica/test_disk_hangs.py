@@ -19,7 +19,8 @@ from kvstore.replica import disk_watch
 from kvstore.replica.machine import Machine
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
-from kvstore.storage.log import LogStore, LogWriter, ThreadedLogWriter
+from kvstore.storage.log_writer import LogWriter, ThreadedLogWriter
+from kvstore.storage.segment_log import SegmentLog
 from kvstore.storage.state import WriteTransaction
 from paxos.records import Record
 from tests.support.replicas import configs_of, run, settled
@@ -50,7 +51,7 @@ class HangingDisk:
     def machine(self) -> Machine:
         return Machine(log_writer=self._writer)
 
-    def _writer(self, store: LogStore, failed: Callable[[StorageFailed], None]) -> LogWriter:
+    def _writer(self, store: SegmentLog, failed: Callable[[StorageFailed], None]) -> LogWriter:
         commit = store.commit
 
         def waits(records: Iterable[Record]) -> None:

@@ -7,7 +7,7 @@ from kvstore.commands.commands import Put
 from kvstore.commands.results import Written
 from kvstore.replica.open import open_replica
 from kvstore.replica.restoring import reconcile
-from kvstore.storage.log import LogStore
+from kvstore.storage.segment_log import SegmentLog
 from paxos.ballot import Ballot
 from paxos.messages import LogEntry
 from tests.support.replicas import configs_of, settled
@@ -37,7 +37,7 @@ def test_write_relay_hand_over_restart(tmp_path: Path) -> None:
 
 
 def test_a_state_ahead_of_the_log_wins(tmp_path: Path) -> None:
-    log = LogStore(tmp_path / "log.mdb")
+    log = SegmentLog(tmp_path / "log")
     log.commit([LogEntry(slot, Ballot(slot, 1), b"v") for slot in (1, 2, 6)])
     for restored in (reconcile(log, 5), log.restore()):
         assert (restored.first_slot, restored.chosen_through) == (6, 5)

@@ -1,5 +1,6 @@
 """The data directory: one user, one node, starts that count up."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from kvstore.errors import StorageError
 from kvstore.storage import disk
 from kvstore.storage.data_dir import DataDir, backup_name
-from kvstore.storage.log import LogStore
+from kvstore.storage.segment_log import SegmentLog
 
 
 def open_dir(path: Path, node: int = 1, configuration: str = "1,2/2/2") -> DataDir:
@@ -20,7 +21,7 @@ def test_starts_are_counted_and_members_stay(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="in use"):
         open_dir(tmp_path)
     first.close()
-    (tmp_path / "log.mdb").write_bytes(b"log")
+    SegmentLog(tmp_path / "log").restore()
     second = DataDir(tmp_path, 1, "1,2/2/2", "other")
     assert (second.identity.starts, second.identity.incarnation) == (2, "new")
     assert second.identity.pinned == {1: "new", 2: "x"} and second.identity.formed
@@ -43,7 +44,7 @@ def test_of_another_node_or_configuration(tmp_path: Path, node: int, configurati
 
 
 def test_a_log_without_identity_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "log.mdb").write_bytes(b"")
+    SegmentLog(tmp_path / "log").restore()
     with pytest.raises(StorageError, match=r"identity\.json"):
         open_dir(tmp_path)
 
@@ -55,22 +56,24 @@ def test_a_damaged_identity_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("formed", [False, True])
-@pytest.mark.parametrize("left", [None, b""])
+@pytest.mark.parametrize("left", ["nothing", "an empty directory", "other files"])
 def test_a_lost_log_is_refused_once_members_are_pinned(
-    tmp_path: Path, left: bytes | None, formed: bool
+    tmp_path: Path, left: str, formed: bool
 ) -> None:
     first = open_dir(tmp_path)
-    LogStore(first.log_path).close()
+    SegmentLog(first.log_path).restore()
     first.set_members({1: "new"}, formed)
     first.close()
-    kept = first.log_path.read_bytes()
-    first.log_path.unlink()
-    if left is not None:
-        first.log_path.write_bytes(left)
+    first.log_path.rename(tmp_path / "kept")
+    if left != "nothing":
+        first.log_path.mkdir()
+    if left == "other files":
+        (first.log_path / "spare").write_bytes(b"")
     for _ in range(2):
-        with pytest.raises(StorageError, match=r"lost its log\.mdb"):
+        with pytest.raises(StorageError, match="lost its log, and"):
             open_dir(tmp_path)
-    first.log_path.write_bytes(kept)
+    shutil.rmtree(first.log_path, ignore_errors=True)
+    (tmp_path / "kept").rename(first.log_path)
     second = open_dir(tmp_path)
     assert second.identity.starts == 2, "refused starts do not count"
     second.close()
@@ -90,7 +93,7 @@ def test_another_configuration_is_refused_by_name(tmp_path: Path) -> None:
 def test_another_format_is_refused(tmp_path: Path) -> None:
     open_dir(tmp_path).close()
     file = tmp_path / "identity.json"
-    file.write_text(file.read_text().replace('"format": 2', '"format": 99'))
+    file.write_text(file.read_text().replace('"format": 3', '"format": 99'))
     with pytest.raises(StorageError, match="format 99"):
         open_dir(tmp_path)
 
@@ -106,15 +109,15 @@ def test_a_failed_open_gives_the_lock_back(tmp_path: Path, node: int, configurat
     open_dir(tmp_path).close()
 
 
-def test_the_file_is_that_of_format_2(tmp_path: Path) -> None:
-    """Byte for byte: an older program must read it, and this one what an older program wrote."""
+def test_the_file_is_that_of_format_3(tmp_path: Path) -> None:
+    """Byte for byte: this program must read what an older one of this format wrote."""
     file = tmp_path / "identity.json"
     written = (
         '{"node_id": 1, "incarnation": "abc", "life": %d, "configuration": "1,2/2/2", '
-        '"pinned": {"1": "abc"}, "formed": true, "format": 2}'
+        '"pinned": {"1": "abc"}, "formed": true, "format": 3}'
     )
     file.write_text(written % 4)
-    (tmp_path / "log.mdb").write_bytes(b"log")
+    SegmentLog(tmp_path / "log").restore()
     held = open_dir(tmp_path)
     assert (held.identity.starts, held.identity.incarnation) == (5, "abc")
     held.close()
