@@ -8,6 +8,7 @@ attribute test more than without a session.
 """
 
 import asyncio
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from http_api.core.slices import ReadTurns, SlicedSelection
 from kvstore.commands.accounts import Permission, Right
 from kvstore.commands.commands import Administer, AsUser, Command, Once, StoreCommand
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
-from kvstore.commands.results import AuthRefused, Result
-from kvstore.errors import Overloaded, auth_error
+from kvstore.commands.results import AuthRefused, Outcome, Result
+from kvstore.errors import KvError, Overloaded, auth_error
 from kvstore.replica.feed import Interest, Watcher
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
@@ -30,6 +31,10 @@ from kvstore.state.rights import Auth, Caller, Demand
 from kvstore.state.users import User
 
 LEASES_PER_SLICE = 1000
+GROUP_MAX = 256
+GROUP_BYTES_MAX = 256 << 10
+"""So many commands make a group, or so many bytes of keys and values; or one command."""
+
 SessionCommand = StoreCommand | Once | Administer
 
 
@@ -91,6 +96,34 @@ class Session:
         store.barrier(timeout_s).add_done_callback(judge)
         return answered
 
+    def submit_group(
+        self, commands: Sequence[SessionCommand], timeout_s: float
+    ) -> "asyncio.Future[list[Outcome]]":
+        """`submit` of a group of puts and deletes of single keys, applied in this order and
+        answered together.
+
+        An outcome may be the error that struck one command; one that this raises, or the future,
+        struck all of them. The errors are those of `submit`.
+        """
+        caller, store = self.caller, self._store
+        named: Sequence[Command] = commands
+        if caller is not None:
+            named = [AsUser(caller.user, caller.auth_revision, command) for command in commands]
+        auth = store.state.auth
+        if auth.enabled and any(auth.refusal(command) is not None for command in named):
+            begun = (self._begun(command, timeout_s) for command in commands)
+            return asyncio.gather(*begun, return_exceptions=True)
+        return store.submit_group(named, timeout_s)
+
+    def _begun(self, command: SessionCommand, timeout_s: float) -> "asyncio.Future[Result]":
+        """`submit`; what it raises comes with the future."""
+        try:
+            return self.submit(command, timeout_s)
+        except KvError as error:
+            failed: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+
     async def execute(self, command: SessionCommand, timeout_s: float) -> Result:
         """`submit`, waited for. A transaction that writes nothing is no entry of the log: it reads
         this node's state behind a barrier, and what it answers is not kept."""
@@ -118,12 +151,13 @@ class Session:
 
     # -- waiting ----------------------------------------------------------------------------
 
-    def barrier(self, timeout_s: float) -> "asyncio.Future[None]":
-        """Once it is done, reads show every write acknowledged before this call.
+    def barrier(self, timeout_s: float, reads: int = 1) -> "asyncio.Future[None]":
+        """Once it is done, reads show every write acknowledged before this call; so many `reads`
+        wait for it.
 
         Raises like `submit`, but never OutcomeUnknown.
         """
-        return self._store.barrier(timeout_s)
+        return self._store.barrier(timeout_s, reads)
 
     async def read_barrier(self, timeout_s: float) -> None:
         """`barrier`, waited for."""

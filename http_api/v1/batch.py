@@ -18,7 +18,7 @@ from http_api.core.bodies import ELEMENTS_MAX, check_elements, parse_json
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.problems import problem_document, refusal
 from http_api.core.responses import JSON, answer
-from http_api.core.session import Session, SessionCommand
+from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, Session, SessionCommand
 from http_api.core.streams import StreamLink
 from http_api.v1.documents import (
     INTEGER,
@@ -38,7 +38,7 @@ from http_api.v1.documents import (
 )
 from http_api.v1.kv import BODY_PROBLEMS, WRITE_PROBLEMS, absent
 from kvstore.commands.commands import ABSENT, EXISTS, Condition, Delete, Put
-from kvstore.commands.results import Deleted, Result, Written
+from kvstore.commands.results import Deleted, Outcome, Result, Written
 from kvstore.errors import Contradiction, KeyNotFound, KvError, Malformed, TooManyOperations
 from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 
@@ -99,6 +99,10 @@ class BatchOperation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     delete: BatchDelete | None = None
 
 
+_decode_array = msgspec.json.Decoder(list[BatchOperation]).decode
+_decode_lines = msgspec.json.Decoder(BatchOperation).decode_lines
+
+
 class _BatchGet(msgspec.Struct):
     """A read, as the batch runs it."""
 
@@ -121,9 +125,33 @@ def steps(body: bytes, lines: bool, once: bytes | None) -> list[_Step]:
 
     Raises Malformed, InvalidArgument or TooManyOperations if the body as a whole cannot be.
     """
+    if lines and body.count(b"\n") + body.count(b"\r") > ELEMENTS_MAX:
+        raise TooManyOperations(OPERATIONS_MAX)
+    operations = _sound_operations(body, lines)
+    if operations is None:
+        return _some_steps(body, lines, once)
+    if len(operations) > OPERATIONS_MAX:
+        raise TooManyOperations(OPERATIONS_MAX)
+    found: list[_Step] = []
+    for at, operation in enumerate(operations):
+        try:
+            found.append(_step(operation, at, once))
+        except KvError as error:
+            found.append(_Failed(error))
+    return found
+
+
+def _sound_operations(body: bytes, lines: bool) -> list[BatchOperation] | None:
+    """All of them, decoded in one step; None if anything is wrong with the form of one."""
+    try:
+        return _decode_lines(body) if lines else _decode_array(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+
+
+def _some_steps(body: bytes, lines: bool, once: bytes | None) -> list[_Step]:
+    """`steps` of a body of which some cannot be decoded: one by one, to say which."""
     if lines:
-        if body.count(b"\n") + body.count(b"\r") > ELEMENTS_MAX:
-            raise TooManyOperations(OPERATIONS_MAX)
         pieces = [line for line in body.splitlines() if line.strip()]
     else:
         pieces = [bytes(raw) for raw in parse_json(list[msgspec.Raw], body)]
@@ -181,8 +209,8 @@ def waves(found: list[_Step]) -> Iterator[range]:
         yield range(begin, len(found))
 
 
-_Outcome = Result | KvError | None
-"""Of a write its result, of a read whether the state may be read now, or the error."""
+_Done = Outcome | None
+"""Of a write its outcome, of a read whether the state may be read now, or the error."""
 
 
 async def post(ask: Ask[None]) -> web.StreamResponse:
@@ -203,7 +231,8 @@ async def post(ask: Ask[None]) -> web.StreamResponse:
         for wave in waves(found):
             results = await _run(ask, found, wave, once, timeout_s)
             for at in wave:
-                await out.add(_document(ask.session, found[at], results[at]))
+                if out.add(_answer(ask.session, found[at], results[at])):
+                    await out.flush()
         await out.finish()
     finally:
         out.close()
@@ -212,30 +241,61 @@ async def post(ask: Ask[None]) -> web.StreamResponse:
 
 async def _run(
     ask: Ask[None], found: list[_Step], wave: range, once: bytes | None, timeout_s: float
-) -> dict[int, _Outcome]:
+) -> dict[int, _Done]:
     """Run the steps of a wave."""
-    results: dict[int, _Outcome] = {}
-    running: dict[int, asyncio.Future[Result]] = {}
-    for at in wave:
-        step = found[at]
-        results[at] = None
-        if isinstance(step, Put | Delete):
-            try:
-                running[at] = ask.session.submit(_once(ask, step, once, at), timeout_s)
-            except KvError as error:
-                results[at] = error
+    results: dict[int, _Done] = dict.fromkeys(wave)
+    begun = [
+        (group, _submit(ask, found, group, once, timeout_s))
+        for group in _groups(found, wave, min(GROUP_MAX, ask.config.pending_requests_max))
+    ]
     reads = [at for at in wave if isinstance(found[at], _BatchGet)]
     if reads:
         try:
             await ask.session.read_barrier(timeout_s)
         except KvError as error:
             results |= dict.fromkeys(reads, error)
-    for at, future in running.items():
+    for group, outcomes in begun:
         try:
-            results[at] = await future
+            if isinstance(outcomes, KvError):
+                raise outcomes
+            results |= zip(group, await outcomes, strict=True)
         except KvError as error:
-            results[at] = error
+            results |= dict.fromkeys(group, error)
     return results
+
+
+def _groups(found: list[_Step], wave: range, count_max: int) -> Iterator[list[int]]:
+    """The writes of a wave, some at a time."""
+    group: list[int] = []
+    size = 0
+    for at in wave:
+        step = found[at]
+        if isinstance(step, Put):
+            more = len(step.key) + len(step.value)
+        elif isinstance(step, Delete):
+            more = len(step.key)
+        else:
+            continue
+        if group and (len(group) == count_max or size + more > GROUP_BYTES_MAX):
+            yield group
+            group, size = [], 0
+        group.append(at)
+        size += more
+    if group:
+        yield group
+
+
+def _submit(
+    ask: Ask[None], found: list[_Step], group: list[int], once: bytes | None, timeout_s: float
+) -> "asyncio.Future[list[Outcome]] | KvError":
+    """Begin the writes of a group."""
+    commands = [
+        _once(ask, step, once, at) for at in group if isinstance(step := found[at], Put | Delete)
+    ]
+    try:
+        return ask.session.submit_group(commands, timeout_s)
+    except KvError as error:
+        return error
 
 
 def _once(ask: Ask[None], command: Put | Delete, once: bytes | None, at: int) -> SessionCommand:
@@ -244,10 +304,18 @@ def _once(ask: Ask[None], command: Put | Delete, once: bytes | None, at: int) ->
     return command if once is None else ask.once(b"%s\0%d" % (once, at), command)
 
 
-def _document(session: Session, step: _Step, result: _Outcome) -> dict[str, Any]:
+def _answer(session: Session, step: _Step, result: _Done) -> bytes:
     """One answer."""
+    if isinstance(result, Written) and isinstance(step, Put) and not step.ttl_s:
+        # Most are; the same as below, in one step.
+        written = result.revision, result.version
+        return b'{"status":200,"put":{"revision":%d,"version":%d}}' % written
+    return orjson.dumps(_document(session, step, result))
+
+
+def _document(session: Session, step: _Step, result: _Done) -> dict[str, Any]:
     try:
-        if isinstance(result, KvError):
+        if isinstance(result, BaseException):
             raise result
         match step:
             case _Failed(error):
@@ -288,23 +356,23 @@ class _Out:
         self._size = 0
         self._first = True
 
-    async def add(self, document: dict[str, Any]) -> None:
-        data = orjson.dumps(document)
+    def add(self, data: bytes) -> bool:
+        """The next answer; whether there is enough to send."""
         if self._lines:
             self._waiting.append(data + b"\n")
         else:
             self._waiting.append((b"[" if self._first else b",\n") + data)
         self._first = False
         self._size += len(data)
-        if self._size >= BYTES_PER_WRITE:
-            await self._flush()
+        return self._size >= BYTES_PER_WRITE
 
     async def finish(self) -> None:
         if not self._lines:
             self._waiting.append(b"]\n")
-        await self._flush()
+        await self.flush()
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Send what waits."""
         if not self._response.prepared:
             await self._response.prepare(self._request)
         data, self._waiting, self._size = b"".join(self._waiting), [], 0

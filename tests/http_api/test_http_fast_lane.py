@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from http_api.fast_lane import _NO_BODY, _NOT_OURS, WAITING_BYTES_MAX, body_length
+from http_api.core.hot_requests import _NO_BODY, _NOT_OURS, body_length
+from http_api.fast_lane import WAITING_BYTES_MAX
+from kvstore.commands.commands import Grant, Put
 from kvstore.errors import NoQuorum
 from tests.support.raw_http import connect, request
 
@@ -129,5 +131,119 @@ def test_errors_refused_at_once_and_later(server):
                 reply = await c.reply()
                 assert reply.status == 503 and reply.headers["retry-after"] == "1"
                 assert reply.json()["outcome"] == "not-applied"
+
+    asyncio.run(run())
+
+
+# -- pipelined requests ---------------------------------------------------------------------
+
+ETCD_RANGE = request("POST", "/v3/kv/range", body=b'{"key":"YQ=="}')
+
+
+def test_pipelined_reads_share_a_barrier(server):
+    async def run():
+        async with server(request_timeout_s=10.0) as served, connect(served.address) as c:
+            served.replica.apply(Put(b"a", b"1"))
+            await c.send(request("GET", "/v1/kv/a") * 20 + request("GET", "/v1/kv/none") * 20)
+            assert [(await c.reply()).status for _ in range(40)] == [200] * 20 + [404] * 20
+            assert len(served.replica.timeouts) == 1
+            # Those of etcd's API wait less long, so they are no part of it.
+            await c.send(request("GET", "/v1/kv/a") + ETCD_RANGE * 5)
+            assert [(await c.reply()).status for _ in range(6)] == [200] * 6
+            assert served.replica.timeouts[1:] == [10.0, 5.0]
+            assert served.http._lanes.in_work == 0
+
+    asyncio.run(run())
+
+
+def test_pipelined_puts_of_different_keys_go_together(server):
+    async def run():
+        async with server() as served, connect(served.address) as c:
+            groups = []
+            submit_group = served.replica.submit_group
+
+            def submitted(commands, timeout_s):
+                groups.append([command.key for command in commands])
+                return submit_group(commands, timeout_s)
+
+            served.replica.submit_group = submitted
+            keys = "abcbaad"
+            puts = (request("PUT", f"/v1/kv/{k}", body=b"%d" % i) for i, k in enumerate(keys))
+            await c.send(b"".join(puts) + request("GET", "/v1/kv/a") + request("GET", "/v1/kv/b"))
+            revisions = [(await c.reply()).json()["revision"] for _ in keys]
+            assert revisions == [*range(2, 2 + len(keys))]
+            assert [(await c.reply()).body for _ in "ab"] == [b"5", b"3"]
+            assert groups == [[b"a", b"b", b"c"], [b"b", b"a"], [b"a", b"d"]]
+
+    asyncio.run(run())
+
+
+def test_one_refused_among_pipelined_puts(server):
+    async def run():
+        async with server() as served, connect(served.address) as c:
+            served.replica.apply(Grant(7, 60))
+            puts = [
+                request("POST", "/v3/kv/put", body=b'{"key":"%s","lease":"%d"}' % (key, lease))
+                for key, lease in ((b"YQ==", 7), (b"Yg==", 8), (b"Yw==", 0))
+            ]
+            await c.send(b"".join(puts))
+            assert [(await c.reply()).status for _ in puts] == [200, 404, 200]
+            assert served.replica.keys == [b"a", b"c"]
+
+    asyncio.run(run())
+
+
+def test_a_client_that_reads_nothing_gets_a_little_into_memory(server):
+    """Pipelined reads of large values are answered as the client takes them."""
+
+    async def run():
+        async with server() as served, connect(served.address) as c:
+            served.replica.apply(Put(b"a", b"v" * (1 << 20)))
+            served.replica.apply(Put(b"s", b"v" * 1000))
+            get, small = request("GET", "/v1/kv/a"), request("GET", "/v1/kv/s")
+            c._writer.transport.pause_reading()
+            await c.send((get + small) * 30)
+            while not served.http._lanes.outgoing.bytes:
+                await asyncio.sleep(0.01)
+            (lane,) = served.http._lanes.open
+            assert lane._transport.get_write_buffer_size() < 3 << 20
+            assert served.http._lanes.in_work == 60
+            c._writer.transport.resume_reading()
+            for _ in range(30):
+                assert len((await c.reply()).body) == 1 << 20
+                assert len((await c.reply()).body) == 1000
+            assert served.http._lanes.in_work == served.http._lanes.outgoing.bytes == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("reading", [False, True])
+def test_a_client_that_goes_leaves_nothing_behind(server, reading):
+    async def run():
+        async with server() as served:
+            served.replica.apply(Put(b"a", b"v" * (1 << 20)))
+            one = request("GET", "/v1/kv/a")
+            if not reading:
+                one = request("PUT", "/v1/kv/a", body=b"1")
+            async with connect(served.address) as c:
+                c._writer.transport.pause_reading()
+                await c.send(one * 30)
+                while not served.replica.timeouts:
+                    await asyncio.sleep(0.01)
+                c._writer.transport.abort()
+            lanes = served.http._lanes
+            async with asyncio.timeout(60):
+                while lanes.open or lanes.in_work or lanes.outgoing.bytes:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+def test_with_much_in_work_one_request_at_a_time(server):
+    async def run():
+        async with server(pending_requests_max=2) as served, connect(served.address) as c:
+            await c.send(request("GET", "/v1/kv/a") * 5)
+            assert [(await c.reply()).status for _ in range(5)] == [404] * 5
+            assert len(served.replica.timeouts) == 5
 
     asyncio.run(run())
