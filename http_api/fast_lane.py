@@ -14,8 +14,8 @@ from time import perf_counter
 from typing import Any
 
 from http_api.core.gathering import Gathering
-from http_api.core.hot import HotCall, HotRead, HotWrite, WantedKey
-from http_api.core.hot_requests import HotRequest, HotRequests
+from http_api.core.hot import HotRead, HotWrite, WantedKey
+from http_api.core.hot_requests import PART_BYTES_MAX, HotRequest, HotRequests, Unready
 from http_api.core.outgoing import Outgoing
 from http_api.core.responses import Answer
 from http_api.core.session import Session
@@ -27,6 +27,8 @@ WAITING_BYTES_MAX = 1 << 16
 """Pipelined bytes kept while a request is in work; then the socket is not read any further."""
 RUN_MAX = 64
 """Pipelined requests of one connection that are in work together."""
+REST_S = 2.0
+"""How long the rest of a request is waited for; then it is handed over as far as it came."""
 WRITE_BYTES = 64 << 10
 """Answers to pipelined requests are joined up to this length."""
 
@@ -36,7 +38,8 @@ class Lanes:
 
     `session` is nobody's: a request that names its sender is handed over to aiohttp.
     `hand_over()` makes aiohttp's protocol for a connection. `requests_max`: with half as many in
-    work, no connection gets more than one into work.
+    work, no connection gets more than one into work. `parts_bytes_max`: what may be kept of
+    requests that have not come whole.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Lanes:
         requests: HotRequests,
         idle_s: float,
         requests_max: int,
+        parts_bytes_max: int,
         outgoing: Outgoing,
         hand_over: Callable[[], asyncio.Protocol],
     ) -> None:
@@ -56,6 +60,8 @@ class Lanes:
         self.stopping = False
         self.in_work = 0
         self.in_work_max = requests_max // 2
+        self.parts = 0
+        self.parts_max = parts_bytes_max // PART_BYTES_MAX
         self.requests = requests
         self.gatherings = {
             timeout_s: Gathering(session, timeout_s) for timeout_s in requests.timeouts_s
@@ -104,6 +110,7 @@ class FastLane(asyncio.Protocol):
         self._unread = 0
         self._paused = False
         self._taking = False
+        self._rest: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:  # uvloop's is no asyncio.Transport
         self._transport = transport
@@ -115,6 +122,7 @@ class FastLane(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle.cancel()
         self._count_unread(0)
+        self._wait_no_more()
         self._lanes.closed(self)
         if self._ready:
             self._end_run()
@@ -137,6 +145,8 @@ class FastLane(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._waiting = self._waiting + data if self._waiting else data
+        if self._rest is not None:
+            self._wait_no_more()
         if not self._run and not self._blocked:
             self._next()
         elif len(self._waiting) > WAITING_BYTES_MAX and not self._paused:
@@ -144,8 +154,8 @@ class FastLane(asyncio.Protocol):
             self._transport.pause_reading()
 
     def stop(self) -> None:
-        """Close once nothing is in work."""
-        if not self._run:
+        """Close once nothing is in work, nor on its way."""
+        if not self._run and self._rest is None:
             self._transport.close()
 
     def abort(self) -> None:
@@ -175,7 +185,7 @@ class FastLane(asyncio.Protocol):
         if self._taking:
             return
         self._taking = True
-        while self._waiting and not self._run and not self._blocked:
+        while self._waiting and not self._run and not self._blocked and self._rest is None:
             if not self._take():
                 self._hand_over()
                 return
@@ -192,8 +202,8 @@ class FastLane(asyncio.Protocol):
         """Begin the next run; False if what waits is not for this lane."""
         lanes, data = self._lanes, self._waiting
         first = lanes.requests.find(data, 0)
-        if first is None:
-            return False
+        if not isinstance(first, HotRequest):
+            return first is Unready.UNFINISHED and self._wait_for_rest()
         run, end = [first], first.end
         if end < len(data):
             end = self._extend(run)
@@ -214,12 +224,37 @@ class FastLane(asyncio.Protocol):
         most = min(RUN_MAX, lanes.in_work_max - lanes.in_work)
         while last.end < len(data) and len(run) < most:
             more = lanes.requests.find(data, last.end)
-            if more is None or _kind(more) != kind or (kind[0] is Put and _key(more) in keys):
+            if not isinstance(more, HotRequest) or _kind(more) != kind:
+                break
+            if kind[0] is Put and _key(more) in keys:
                 break
             keys.add(_key(more))
             run.append(more)
             last = more
         return last.end
+
+    def _wait_for_rest(self) -> bool:
+        """Wait until more of the request has come, if not too many wait."""
+        lanes = self._lanes
+        if lanes.parts >= lanes.parts_max:
+            return False
+        lanes.parts += 1
+        self._rest = asyncio.get_running_loop().call_later(REST_S, self._rest_is_late)
+        return True
+
+    def _wait_no_more(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+            self._lanes.parts -= 1
+
+    def _rest_is_late(self) -> None:
+        """aiohttp knows how slow a client may be, and what to tell it."""
+        self._wait_no_more()
+        if self._lanes.stopping:
+            self._transport.close()
+        elif not self._transport.is_closing():
+            self._hand_over()
 
     def _ask(self, run: list[HotRequest]) -> None:
         """Ask the store for what the run needs; all of it is of one kind."""
@@ -242,17 +277,22 @@ class FastLane(asyncio.Protocol):
         """What came of the writes of the run."""
         run = self._run
         if len(run) == 1:
-            self._finish(_written(run[0], outcomes[0]))
+            self._finish(self._written(run[0], outcomes[0]))
         else:
-            self._reply(list(map(_written, run, outcomes)))
+            self._reply(list(map(self._written, run, outcomes)))
         if self._waiting:
             self._next()
+
+    def _written(self, request: HotRequest, outcome: Outcome) -> Answer:
+        call = request.call
+        assert isinstance(call, HotWrite)
+        return call.told(outcome)
 
     def readable(self, error: BaseException | None) -> None:
         """The reads of the run may be answered, or why they may not."""
         run = self._run
         if error is not None:
-            self._reply([_failed(request.call, error) for request in run])
+            self._reply([request.call.failed(error) for request in run])
         elif len(run) == 1 and not self._blocked:
             self._finish(self._read(run[0]))
         else:
@@ -347,22 +387,3 @@ def _kind(request: HotRequest) -> tuple[object, ...] | None:
 def _key(request: HotRequest) -> bytes:
     what = request.what
     return what.key if isinstance(what, Put | WantedKey) else b""
-
-
-def _written(request: HotRequest, outcome: Outcome) -> Answer:
-    """The answer to a write."""
-    call = request.call
-    assert isinstance(call, HotWrite)
-    if isinstance(outcome, BaseException):
-        return _failed(call, outcome)
-    try:
-        return call.answer(outcome)
-    except Exception as error:
-        return call.problem(error)
-
-
-def _failed(call: HotCall, error: BaseException) -> Answer:
-    try:
-        raise error
-    except Exception as raised:
-        return call.problem(raised)

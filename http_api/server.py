@@ -104,6 +104,7 @@ class HttpServer:
             HotRequests(calls, lambda: self._access.enabled),
             KEEPALIVE_S,
             self._config.pending_requests_max,
+            self._config.pending_bytes_max,
             self.facilities.outgoing,
             hand_over=self._server,
         )

@@ -13,7 +13,7 @@ from http_api.core.metrics import Meter
 from http_api.core.responses import Answer
 from kvstore.commands.commands import Put
 from kvstore.commands.operations import KeyValue, Transaction
-from kvstore.commands.results import Result
+from kvstore.commands.results import Outcome, Result
 from kvstore.errors import KvError
 
 HotCommand = Put | Transaction
@@ -66,6 +66,13 @@ class HotCall:
             return self.place.problem(error)
         return self.place.unexpected(self.meter.method, self.meter.route)
 
+    def failed(self, error: BaseException) -> Answer:
+        """The answer for an error that is not being handled."""
+        try:
+            raise error
+        except Exception as raised:
+            return self.problem(raised)
+
 
 class HotWrite(HotCall):
     """A call that is one write."""
@@ -77,6 +84,15 @@ class HotWrite(HotCall):
     def answer(self, result: Result) -> Answer:
         """The answer to a result. Raises the KvError that it stands for."""
         raise NotImplementedError
+
+    def told(self, outcome: Outcome) -> Answer:
+        """The answer to an outcome, whatever it is."""
+        if isinstance(outcome, BaseException):
+            return self.failed(outcome)
+        try:
+            return self.answer(outcome)
+        except Exception as error:
+            return self.problem(error)
 
 
 class HotRead(HotCall):

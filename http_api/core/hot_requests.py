@@ -3,6 +3,7 @@ harmless headers. This is no second reader of HTTP: whatever looks unusual is de
 
 import re
 from collections.abc import Callable, Iterable
+from enum import Enum, auto
 from typing import NamedTuple
 
 from http_api.core.hot import HotCall, HotCommand, WantedKey
@@ -10,6 +11,8 @@ from http_api.core.responses import Answer
 
 HEAD_BYTES_MAX = 8190
 """A longer head is aiohttp's to refuse."""
+PART_BYTES_MAX = 1 << 16
+"""For the rest of a longer request nobody waits here."""
 HEADS_MAX = 512
 """Header blocks remembered: a client sends the same one with each request."""
 _KEY = rb"([A-Za-z0-9%._~!$&'()*+,;=:@/-]+)"
@@ -53,6 +56,15 @@ class HotRequest(NamedTuple):
     end: int
 
 
+class Unready(Enum):
+    """Why there is no request to serve."""
+
+    DECLINED = auto()
+    """What comes is for the other lane."""
+    UNFINISHED = auto()
+    """What came of it may be the beginning of one, and what is to come is not much."""
+
+
 class HotRequests:
     """Finds them. `guarded()`: whether authentication is on."""
 
@@ -65,6 +77,7 @@ class HotRequests:
             self._add(call)
         before = b"|".join(map(re.escape, self._before_key))
         self._keyed = re.compile(rb"(%b)%b HTTP/1\.1" % (before, _KEY))
+        self._beginnings = (*self._before_key, *self._exact)
         self._heads: dict[bytes, int] = {}
 
     def _add(self, call: HotCall) -> None:
@@ -76,18 +89,20 @@ class HotRequests:
                 self._exact[line + b" HTTP/1.1"] = call
         self.timeouts_s.add(call.timeout_s)
 
-    def find(self, data: bytes, at: int) -> HotRequest | None:
+    def find(self, data: bytes, at: int) -> HotRequest | Unready:
         """The request that begins there, if it is one for this lane."""
         line_end = data.find(b"\r\n", at)
-        head_end = data.find(b"\r\n\r\n", line_end)
-        if line_end < 0 or not line_end < head_end <= at + HEAD_BYTES_MAX:
-            return None
+        head_end = -1 if line_end < 0 else data.find(b"\r\n\r\n", line_end)
+        if head_end < 0:
+            return self._head_so_far(data[at:])
+        if not line_end < head_end <= at + HEAD_BYTES_MAX:
+            return Unready.DECLINED
         line, key = data[at:line_end], ""
         call = self._exact.get(line)
         if call is None:
             matched = self._keyed.fullmatch(line)
             if matched is None:
-                return None
+                return Unready.DECLINED
             call, key = self._before_key[matched[1]], matched[2].decode()
         length, most = self._length(data[line_end + 2 : head_end]), call.place.body_bytes_max
         if most is None and length == _NO_BODY:
@@ -97,18 +112,27 @@ class HotRequests:
             or not 0 <= length <= most
             or (length > call.place.unproved_bytes_max and self._guarded())
         ):
-            return None
+            return Unready.DECLINED
         start = head_end + 4
         end = start + length
         if end > len(data):
-            return None
+            return Unready.UNFINISHED if end - at <= PART_BYTES_MAX else Unready.DECLINED
         try:
             what = call.what(key, data[start:end])
         except Exception as error:
             if self._guarded():
-                return None  # who sends it is asked first
+                return Unready.DECLINED  # who sends it is asked first
             return HotRequest(call, None, call.problem(error), end)
-        return None if what is None else HotRequest(call, what, None, end)
+        return Unready.DECLINED if what is None else HotRequest(call, what, None, end)
+
+    def _head_so_far(self, head: bytes) -> Unready:
+        """Whether the rest of a head is worth waiting for."""
+        if len(head) > HEAD_BYTES_MAX or head.count(b"\n") != head.count(b"\r\n"):
+            return Unready.DECLINED
+        for beginning in self._beginnings:
+            if head.startswith(beginning) or beginning.startswith(head):
+                return Unready.UNFINISHED
+        return Unready.DECLINED
 
     def _length(self, headers: bytes) -> int:
         """`body_length`, remembered."""

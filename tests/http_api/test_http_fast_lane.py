@@ -1,9 +1,11 @@
 """The fast lane and the lane to aiohttp give the same answers, in order, and know their limits."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
+from http_api import fast_lane
 from http_api.core.hot_requests import _NO_BODY, _NOT_OURS, body_length
 from http_api.fast_lane import WAITING_BYTES_MAX
 from kvstore.commands.commands import Grant, Put
@@ -96,13 +98,115 @@ def test_a_connection_moves_over_with_what_waits(server):
 def test_requests_that_arrive_in_pieces(server):
     async def run():
         async with server() as served:
-            whole = request("PUT", "/v1/kv/a", body=b"1234567890")
-            for cut in (3, 20, len(whole) - 4):
+            etcd = request("POST", "/v3/kv/put", body=b'{"key":"YQ=="}')
+            for whole in (request("PUT", "/v1/kv/a", body=b"1234567890"), etcd):
+                async with connect(served.address) as c:
+                    for cut in range(1, len(whole)):
+                        await c.send(whole[:cut])
+                        await asyncio.sleep(0.001)
+                        await c.send(whole[cut:])
+                        assert (await c.reply()).status == 200
+                    assert len(served.http._lanes.open) == 1, "it stayed in its lane"
+                    assert served.http._lanes.parts == 0
+
+    asyncio.run(run())
+
+
+def test_a_stream_of_requests_stays_in_its_lane_wherever_it_is_cut(server):
+    async def run():
+        async with server() as served, connect(served.address) as c:
+            kinds = (
+                request("PUT", "/v1/kv/a", body=b"1" * 100),
+                request("GET", "/v1/kv/a"),
+                request("POST", "/v3/kv/range", body=b'{"key":"YQ=="}'),
+            )
+            stream = b"".join(kinds) * 40
+            for at in range(0, len(stream), 97):
+                await c.send(stream[at : at + 97])
+                await asyncio.sleep(0)
+            assert [(await c.reply()).status for _ in range(120)] == [200] * 120
+            assert len(served.http._lanes.open) == 1
+
+    asyncio.run(run())
+
+
+def test_the_rest_of_a_request_is_not_waited_for_long(server, monkeypatch):
+    monkeypatch.setattr(fast_lane, "REST_S", 0.02)
+
+    async def run():
+        async with server() as served:
+            for whole, cut in (
+                (request("PUT", "/v1/kv/a", body=b"1234567890"), 10),
+                (request("PUT", "/v1/kv/a", body=b"1234567890"), -3),
+            ):
                 async with connect(served.address) as c:
                     await c.send(whole[:cut])
-                    await asyncio.sleep(0)
+                    while not served.http._lanes.parts:
+                        await asyncio.sleep(0.001)
+                    while served.http._lanes.open:
+                        await asyncio.sleep(0.01)
                     await c.send(whole[cut:])
                     assert (await c.reply()).status == 200
+                    assert served.http._lanes.parts == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"GET /v1/kv/a HTTP/1.1\nHost: a\n\n",
+        b"GET /v1/kvs HTTP/1.1\r\n",
+        b"DELETE /v1/kv/a HT",
+        b"PUT /v1/kv/a HTTP/1.1\r\n" + b"x: y\r\n" * 2000,
+        b"PUT /v1/kv/a HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n1",
+        b"PUT /v1/kv/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nX-Odd: 1\r\n\r\n1",
+    ],
+)
+def test_what_is_not_waited_for(server, part):
+    async def run():
+        async with server() as served, connect(served.address) as c:
+            await c.send(part)
+            while served.http._lanes.open or not served.http._server.connections:
+                assert not served.http._lanes.parts
+                await asyncio.sleep(0.001)
+
+    asyncio.run(run())
+
+
+def test_not_too_many_wait_for_the_rest(server):
+    async def run():
+        async with server(pending_bytes_max=2 << 20) as served, AsyncExitStack() as stack:
+            lanes = served.http._lanes
+            lanes.parts_max = 2
+            for _ in range(3):
+                c = await stack.enter_async_context(connect(served.address))
+                await c.send(b"PUT /v1/kv/a HT")
+            while len(served.http._server.connections) < 1:
+                await asyncio.sleep(0.001)
+            assert (lanes.parts, len(lanes.open)) == (2, 2)
+            await stack.aclose()
+            while lanes.open:
+                await asyncio.sleep(0.001)
+            assert lanes.parts == 0
+
+    asyncio.run(run())
+
+
+def test_a_stop_waits_for_the_rest(server):
+    async def run():
+        async with server() as served, connect(served.address) as c:
+            whole = request("PUT", "/v1/kv/a", body=b"1234567890")
+            await c.send(whole[:-3])
+            while not served.http._lanes.parts:
+                await asyncio.sleep(0.001)
+            stopping = asyncio.create_task(served.http.stop())
+            while not served.http._lanes.stopping:
+                await asyncio.sleep(0)
+            await c.send(whole[-3:])
+            reply = await c.reply()
+            assert (reply.status, reply.headers["connection"]) == (200, "close")
+            await stopping
 
     asyncio.run(run())
 
