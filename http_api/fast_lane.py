@@ -258,10 +258,11 @@ class FastLane(asyncio.Protocol):
 
     def _ask(self, run: list[HotRequest]) -> None:
         """Ask the store for what the run needs; all of it is of one kind."""
-        call, what, answer, _ = run[0]
-        gathering = self._lanes.gatherings[call.timeout_s]
-        if answer is not None:
-            self._finish(answer)
+        first = run[0]
+        what = first.what
+        gathering = self._lanes.gatherings[first.call.timeout_s]
+        if first.answer is not None:
+            self._finish(first.answer)
         elif isinstance(what, Put):
             gathering.put(self, [each.what for each in run if isinstance(each.what, Put)])
         elif isinstance(what, Transaction):
@@ -317,10 +318,10 @@ class FastLane(asyncio.Protocol):
     def _read(self, request: HotRequest) -> Answer:
         call, what = request.call, request.what
         assert isinstance(call, HotRead) and isinstance(what, WantedKey)
-        session = self._lanes.session
+        lanes = self._lanes
         try:
-            answer = call.answer(session.get(what.key), session.revision)
-            self._lanes.outgoing.check(answer.size)
+            answer = call.answer(lanes.session, what.key)
+            lanes.outgoing.check(answer.size)
         except Exception as error:
             return call.problem(error)
         return answer

@@ -5,8 +5,7 @@ request costs its own parsing and its own answer, and little else.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Protocol
 
 from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, Session
@@ -44,7 +43,8 @@ class Gathering:
         if not self._group.has_room(len(puts), size):
             self._submit()
         self._group.add(asker, puts, size)
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
 
     def transact(self, asker: Asker, transaction: Transaction) -> None:
         """A write that may cost more than a put: a group of its own."""
@@ -63,12 +63,12 @@ class Gathering:
         """So many reads, which are to see every write acknowledged before this."""
         self._readers.append(asker)
         self._reads += reads
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
 
     def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._ask)
+        self._scheduled = True
+        asyncio.get_running_loop().call_soon(self._ask)
 
     def _ask(self) -> None:
         """The turn has delivered all its requests."""
@@ -94,14 +94,11 @@ class Gathering:
         try:
             barrier = self._session.barrier(self._timeout_s, reads)
         except Exception as error:
-            for reader in readers:
-                _tell(partial(reader.readable, error))
+            _tell_readable(readers, error)
             return
 
         def done(barrier: "asyncio.Future[None]") -> None:
-            error = barrier.exception()
-            for reader in readers:
-                _tell(partial(reader.readable, error))
+            _tell_readable(readers, barrier.exception())
 
         barrier.add_done_callback(done)
 
@@ -128,24 +125,35 @@ class _Group:
         self._size += size
 
     def failed(self, error: BaseException) -> None:
-        for asker, count in self._askers:
-            _tell(partial(asker.written, (error,) * count))
+        self._tell((error,) * len(self.puts))
 
     def done(self, future: "asyncio.Future[list[Outcome]]") -> None:
         error = future.exception()
-        if error is not None:
+        if error is None:
+            self._tell(future.result())
+        else:
             self.failed(error)
-            return
-        outcomes, at = future.result(), 0
+
+    def _tell(self, outcomes: Sequence[Outcome]) -> None:
+        at = 0
         for asker, count in self._askers:
-            _tell(partial(asker.written, outcomes[at : at + count]))
-            at += count
+            end = at + count
+            try:
+                asker.written(outcomes[at:end])
+            except Exception as fault:
+                _report(fault)
+            at = end
 
 
-def _tell(call: Callable[[], None]) -> None:
-    """One of many who wait. What goes wrong with one must not leave the others without answer."""
-    try:
-        call()
-    except Exception as error:
-        context = {"message": "a connection failed at its answer", "exception": error}
-        asyncio.get_running_loop().call_exception_handler(context)
+def _tell_readable(readers: Sequence[Asker], error: BaseException | None) -> None:
+    for reader in readers:
+        try:
+            reader.readable(error)
+        except Exception as fault:
+            _report(fault)
+
+
+def _report(fault: Exception) -> None:
+    """What goes wrong with one who waits must not leave the others without an answer."""
+    context = {"message": "a connection failed at its answer", "exception": fault}
+    asyncio.get_running_loop().call_exception_handler(context)

@@ -7,19 +7,21 @@ it declines, and the request goes there. A test sends each case down both lanes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+
+import msgspec
 
 from http_api.core.metrics import Meter
 from http_api.core.responses import Answer
+from http_api.core.session import Session
 from kvstore.commands.commands import Put
-from kvstore.commands.operations import KeyValue, Transaction
+from kvstore.commands.operations import Transaction
 from kvstore.commands.results import Outcome, Result
 from kvstore.errors import KvError
 
 HotCommand = Put | Transaction
 
 
-class WantedKey(NamedTuple):
+class WantedKey(msgspec.Struct, frozen=True, gc=False):
     """What a read asks for; `serializable`: as this node has it now."""
 
     key: bytes
@@ -53,10 +55,10 @@ class HotCall:
         self.meter = place.meter
         self.timeout_s = place.timeout_s
 
-    def what(self, key: str, body: bytes) -> HotCommand | WantedKey | None:
+    def what(self, key: bytes, body: bytes) -> HotCommand | WantedKey | None:
         """What a request asks of the store; None declines. Raises the KvError that is the answer.
 
-        `key` is what follows a path that ends in a slash, else "".
+        `key` is what follows a path that ends in a slash, as it came; else b"".
         """
         raise NotImplementedError
 
@@ -77,7 +79,7 @@ class HotCall:
 class HotWrite(HotCall):
     """A call that is one write."""
 
-    def what(self, key: str, body: bytes) -> HotCommand | None:
+    def what(self, key: bytes, body: bytes) -> HotCommand | None:
         """The command."""
         raise NotImplementedError
 
@@ -98,10 +100,10 @@ class HotWrite(HotCall):
 class HotRead(HotCall):
     """A call that reads one key."""
 
-    def what(self, key: str, body: bytes) -> WantedKey | None:
+    def what(self, key: bytes, body: bytes) -> WantedKey | None:
         """The key."""
         raise NotImplementedError
 
-    def answer(self, found: KeyValue | None, revision: int) -> Answer:
-        """The answer to what is there, at the store's `revision`. Raises KvError."""
+    def answer(self, session: Session, key: bytes) -> Answer:
+        """The answer to what `session` sees there now. Raises KvError."""
         raise NotImplementedError

@@ -4,7 +4,8 @@ harmless headers. This is no second reader of HTTP: whatever looks unusual is de
 import re
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from typing import NamedTuple
+
+import msgspec
 
 from http_api.core.hot import HotCall, HotCommand, WantedKey
 from http_api.core.responses import Answer
@@ -46,7 +47,7 @@ def body_length(headers: bytes) -> int:
     return length if hosts == 1 else _NOT_OURS
 
 
-class HotRequest(NamedTuple):
+class HotRequest(msgspec.Struct, frozen=True, gc=False):
     """A request for a hot call. `what` is asked of the store; where nothing is, `answer` is
     there. It ends at `end` of what waits."""
 
@@ -78,7 +79,7 @@ class HotRequests:
         before = b"|".join(map(re.escape, self._before_key))
         self._keyed = re.compile(rb"(%b)%b HTTP/1\.1" % (before, _KEY))
         self._beginnings = (*self._before_key, *self._exact)
-        self._heads: dict[bytes, int] = {}
+        self._lengths: dict[bytes, int] = {}
 
     def _add(self, call: HotCall) -> None:
         for path in call.place.paths:
@@ -97,20 +98,25 @@ class HotRequests:
             return self._head_so_far(data[at:])
         if not line_end < head_end <= at + HEAD_BYTES_MAX:
             return Unready.DECLINED
-        line, key = data[at:line_end], ""
+        line, key = data[at:line_end], b""
         call = self._exact.get(line)
         if call is None:
             matched = self._keyed.fullmatch(line)
             if matched is None:
                 return Unready.DECLINED
-            call, key = self._before_key[matched[1]], matched[2].decode()
-        length, most = self._length(data[line_end + 2 : head_end]), call.place.body_bytes_max
+            call, key = self._before_key[matched[1]], matched[2]
+        headers = data[line_end + 2 : head_end]
+        length = self._lengths.get(headers)
+        if length is None:
+            length = self._remember(headers)
+        place = call.place
+        most = place.body_bytes_max
         if most is None and length == _NO_BODY:
             length = 0
         elif (
             most is None
             or not 0 <= length <= most
-            or (length > call.place.unproved_bytes_max and self._guarded())
+            or (length > place.unproved_bytes_max and self._guarded())
         ):
             return Unready.DECLINED
         start = head_end + 4
@@ -134,11 +140,9 @@ class HotRequests:
                 return Unready.UNFINISHED
         return Unready.DECLINED
 
-    def _length(self, headers: bytes) -> int:
-        """`body_length`, remembered."""
-        length = self._heads.get(headers)
-        if length is None:
-            if len(self._heads) >= HEADS_MAX:
-                self._heads.clear()
-            length = self._heads[headers] = body_length(headers)
+    def _remember(self, headers: bytes) -> int:
+        """Its `body_length`."""
+        if len(self._lengths) >= HEADS_MAX:
+            self._lengths.clear()
+        length = self._lengths[headers] = body_length(headers)
         return length

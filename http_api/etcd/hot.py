@@ -15,6 +15,7 @@ from http_api.core.elements import few_marks
 from http_api.core.hot import HotCall, HotPlace, HotRead, HotWrite, WantedKey
 from http_api.core.problems import refusal
 from http_api.core.responses import JSON, Answer, answer
+from http_api.core.session import Session
 from http_api.etcd.decode import ELEMENTS_MAX
 from http_api.etcd.encode import key_value_json
 from http_api.etcd.gateway import CORS, Gateway
@@ -23,7 +24,6 @@ from kvstore.commands.commands import KEY_BYTES_MAX, Put
 from kvstore.commands.operations import (
     Comparison,
     Field,
-    KeyValue,
     Relation,
     Select,
     Transaction,
@@ -197,7 +197,7 @@ class EtcdPut(HotWrite):
         super().__init__(place)
         self._gateway = gateway
 
-    def what(self, key: str, body: bytes) -> Put | None:
+    def what(self, key: bytes, body: bytes) -> Put | None:
         message = _decoded(_decode_put, body)
         if message is None or not _sound(message.key):
             return None
@@ -217,14 +217,15 @@ class EtcdRange(HotRead):
         super().__init__(place)
         self._gateway = gateway
 
-    def what(self, key: str, body: bytes) -> WantedKey | None:
+    def what(self, key: bytes, body: bytes) -> WantedKey | None:
         message = _decoded(_decode_range, body)
         if message is None or not _sound(message.key):
             return None
         return WantedKey(message.key, message.serializable)
 
-    def answer(self, found: KeyValue | None, revision: int) -> Answer:
-        header = self._gateway.header_json(revision)
+    def answer(self, session: Session, key: bytes) -> Answer:
+        found = session.get(key)
+        header = self._gateway.header_json(session.revision)
         if found is None:
             return answer(200, b'{"header":%b}' % header, JSON, CORS)
         body = b'{"header":%b,"kvs":[%b],"count":"1"}' % (header, key_value_json(found))
@@ -238,7 +239,7 @@ class EtcdTxn(HotWrite):
         super().__init__(place)
         self._gateway = gateway
 
-    def what(self, key: str, body: bytes) -> Transaction | None:
+    def what(self, key: bytes, body: bytes) -> Transaction | None:
         message = _decoded(_decode_txn, body)
         return None if message is None else _transaction(message)
 

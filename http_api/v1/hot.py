@@ -5,18 +5,25 @@ from collections.abc import Callable
 from http_api.core import params
 from http_api.core.hot import HotCall, HotPlace, HotRead, HotWrite, WantedKey
 from http_api.core.responses import Answer
+from http_api.core.session import Session
 from http_api.v1.kv import absent, value_answer, written_answer
-from kvstore.commands.commands import Put
-from kvstore.commands.operations import KeyValue
+from kvstore.commands.commands import KEY_BYTES_MAX, Put
 from kvstore.commands.results import Result
 from kvstore.errors import KeyNotFound
+
+
+def _decoded(key: bytes) -> bytes:
+    """As `decode_key` has it; most keys are what they look like."""
+    if b"%" not in key and len(key) <= KEY_BYTES_MAX:
+        return key
+    return params.decode_key(key.decode())
 
 
 class PlainPut(HotWrite):
     """PUT of a value."""
 
-    def what(self, key: str, body: bytes) -> Put:
-        return Put(params.decode_key(key), body)
+    def what(self, key: bytes, body: bytes) -> Put:
+        return Put(_decoded(key), body)
 
     def answer(self, result: Result) -> Answer:
         return written_answer(result)
@@ -25,10 +32,11 @@ class PlainPut(HotWrite):
 class PlainGet(HotRead):
     """GET of a value."""
 
-    def what(self, key: str, body: bytes) -> WantedKey:
-        return WantedKey(params.decode_key(key))
+    def what(self, key: bytes, body: bytes) -> WantedKey:
+        return WantedKey(_decoded(key))
 
-    def answer(self, found: KeyValue | None, revision: int) -> Answer:
+    def answer(self, session: Session, key: bytes) -> Answer:
+        found = session.get(key)
         if found is None:
             raise KeyNotFound(absent(0))
         return value_answer(found)

@@ -25,7 +25,7 @@ from kvstore.commands.operations import Select, only
 from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded, Stopping
 from kvstore.state.rights import ITSELF
 from tests.http_api.conftest import Served, Server
-from tests.support.raw_http import Connection, connect, request
+from tests.support.raw_http import WAIT_S, Connection, connect, request
 
 _DATE = re.compile(rb"Date: [^\r]*\r\n")
 KIB = 1 << 10
@@ -171,7 +171,7 @@ async def raw(connection: Connection) -> bytes:
     length = re.search(rb"Content-Length: (\d+)", head)
     body = b""
     if length is not None and int(length[1]):
-        body = await asyncio.wait_for(connection._reader.readexactly(int(length[1])), 60)
+        body = await asyncio.wait_for(connection._reader.readexactly(int(length[1])), WAIT_S)
     return _DATE.sub(b"", head) + body
 
 
@@ -199,8 +199,9 @@ async def compare(server: Server, cases: dict[str, Case], prepare: Prepare) -> N
                     await connection.send(case.data)
                 assert await raw(fastly) == await raw(slowly), name
                 assert bool(fast.http._lanes.open) == case.hot, name
-            while fast.http._lanes.open:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(WAIT_S):
+                while fast.http._lanes.open:
+                    await asyncio.sleep(0)
         assert fast.replica.state.digest == slow.replica.state.digest
         assert counts(fast) == counts(slow)
 
@@ -345,7 +346,7 @@ CALLS = {"put": hot.EtcdPut, "range": hot.EtcdRange, "txn": hot.EtcdTxn}
 def check_message(name: str, body: bytes) -> None:
     """What is taken means the same in the other lane."""
     call = CALLS[name]
-    asked = call.what(call.__new__(call), "", body)
+    asked = call.what(call.__new__(call), b"", body)
     if asked is not None:
         assert asked == other_lane(name, body)
 

@@ -10,9 +10,15 @@ from http_api.core.hot_requests import _NO_BODY, _NOT_OURS, body_length
 from http_api.fast_lane import WAITING_BYTES_MAX
 from kvstore.commands.commands import Grant, Put
 from kvstore.errors import NoQuorum
-from tests.support.raw_http import connect, request
+from tests.support.raw_http import WAIT_S, connect, request
 
 PLAIN = b"Host: a:1\r\nUser-Agent: x\r\nAccept: */*"
+
+
+async def until(condition):
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize(
@@ -141,13 +147,12 @@ def test_the_rest_of_a_request_is_not_waited_for_long(server, monkeypatch):
             ):
                 async with connect(served.address) as c:
                     await c.send(whole[:cut])
-                    while not served.http._lanes.parts:
-                        await asyncio.sleep(0.001)
-                    while served.http._lanes.open:
-                        await asyncio.sleep(0.01)
+                    await until(lambda: served.http._server.connections)
+                    assert not served.http._lanes.open
                     await c.send(whole[cut:])
                     assert (await c.reply()).status == 200
                     assert served.http._lanes.parts == 0
+                await until(lambda: not served.http._server.connections)
 
     asyncio.run(run())
 
@@ -166,10 +171,11 @@ def test_the_rest_of_a_request_is_not_waited_for_long(server, monkeypatch):
 def test_what_is_not_waited_for(server, part):
     async def run():
         async with server() as served, connect(served.address) as c:
+            lanes, handed = served.http._lanes, []
+            lanes.hand_over = lambda: handed.append(part) or served.http._server()
             await c.send(part)
-            while served.http._lanes.open or not served.http._server.connections:
-                assert not served.http._lanes.parts
-                await asyncio.sleep(0.001)
+            await until(lambda: handed or lanes.parts)
+            assert handed and not lanes.parts and not lanes.open
 
     asyncio.run(run())
 
@@ -182,12 +188,11 @@ def test_not_too_many_wait_for_the_rest(server):
             for _ in range(3):
                 c = await stack.enter_async_context(connect(served.address))
                 await c.send(b"PUT /v1/kv/a HT")
-            while len(served.http._server.connections) < 1:
-                await asyncio.sleep(0.001)
+            await until(lambda: served.http._server.connections)
+            await until(lambda: lanes.parts == 2)
             assert (lanes.parts, len(lanes.open)) == (2, 2)
             await stack.aclose()
-            while lanes.open:
-                await asyncio.sleep(0.001)
+            await until(lambda: not lanes.open)
             assert lanes.parts == 0
 
     asyncio.run(run())
@@ -198,11 +203,9 @@ def test_a_stop_waits_for_the_rest(server):
         async with server() as served, connect(served.address) as c:
             whole = request("PUT", "/v1/kv/a", body=b"1234567890")
             await c.send(whole[:-3])
-            while not served.http._lanes.parts:
-                await asyncio.sleep(0.001)
+            await until(lambda: served.http._lanes.parts)
             stopping = asyncio.create_task(served.http.stop())
-            while not served.http._lanes.stopping:
-                await asyncio.sleep(0)
+            await until(lambda: served.http._lanes.stopping)
             await c.send(whole[-3:])
             reply = await c.reply()
             assert (reply.status, reply.headers["connection"]) == (200, "close")
@@ -307,8 +310,7 @@ def test_a_client_that_reads_nothing_gets_a_little_into_memory(server):
             get, small = request("GET", "/v1/kv/a"), request("GET", "/v1/kv/s")
             c._writer.transport.pause_reading()
             await c.send((get + small) * 30)
-            while not served.http._lanes.outgoing.bytes:
-                await asyncio.sleep(0.01)
+            await until(lambda: served.http._lanes.outgoing.bytes)
             (lane,) = served.http._lanes.open
             assert lane._transport.get_write_buffer_size() < 3 << 20
             assert served.http._lanes.in_work == 60
@@ -332,13 +334,10 @@ def test_a_client_that_goes_leaves_nothing_behind(server, reading):
             async with connect(served.address) as c:
                 c._writer.transport.pause_reading()
                 await c.send(one * 30)
-                while not served.replica.timeouts:
-                    await asyncio.sleep(0.01)
+                await until(lambda: served.replica.timeouts)
                 c._writer.transport.abort()
             lanes = served.http._lanes
-            async with asyncio.timeout(60):
-                while lanes.open or lanes.in_work or lanes.outgoing.bytes:
-                    await asyncio.sleep(0.01)
+            await until(lambda: not (lanes.open or lanes.in_work or lanes.outgoing.bytes))
 
     asyncio.run(run())
 
