@@ -28,7 +28,7 @@ from http_api.fast_lane import FastLane, Lanes
 from http_api.v1 import batch, cluster, dashboard, health, hot, kv, leases, listing, txn
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
-from kvstore.config import Address, Config
+from kvstore.config import Address, Config, hosts_to_bind
 from kvstore.errors import NOT_APPLIED, KvError, Malformed, Unexpected
 
 KEEPALIVE_S = 75.0
@@ -109,7 +109,9 @@ class HttpServer:
             hand_over=self._server,
         )
         host, port = self._config.listen_client
-        self._listener = await loop.create_server(self._protocol, host, port, backlog=1024)
+        self._listener = await loop.create_server(
+            self._protocol, hosts_to_bind(host), port, backlog=1024
+        )
         bound = self._listener.sockets[0].getsockname()
         self.address = (host, bound[1])
 

@@ -36,6 +36,12 @@ def format_address(address: Address) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def hosts_to_bind(host: str) -> list[str]:
+    """Where to listen for `host`: [::] stands for every address of the machine, as elsewhere, and
+    not for those of IPv6 alone."""
+    return ["::", "0.0.0.0"] if host == "::" else [host]
+
+
 def parse_cluster(text: str) -> dict[int, Address]:
     """`1=host:port,2=host:port,...`: the members and their peer addresses."""
     members: dict[int, Address] = {}

@@ -81,7 +81,7 @@ def _print_status(views: list[tuple[str, ClusterStatus | KvError]]) -> None:
                 view.ballot,
                 chosen,
                 applied,
-                view.node.reason,
+                "; ".join(filter(None, (view.node.reason, *view.node.warnings))),
             )
         )
     print_table(rows)

@@ -18,7 +18,8 @@ exit codes:
   4   unavailable (no node reachable, or no quorum); nothing was changed, try again
   5   outcome unknown: no answer in time; the write may have been applied
   6   lock, elect: the lease was lost; the command was stopped
-  74  serve: the disk, the state or an address failed; the message says what to do
+  74  serve: the disk, the state or an address failed; the message says what to do. Others: what
+      they print cannot be written
   130 interrupted
 
 lock and elect end with the exit code of the command that they run.

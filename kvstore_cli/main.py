@@ -67,6 +67,8 @@ ENTRY_POINTS = "kvstore.commands"
 """The group of entry points under which packages offer further commands, each a `Command`."""
 INTERRUPTED = 130
 _PIPE_CLOSED = 141
+_NOT_WRITTEN = 74
+"""EX_IOERR of sysexits.h."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -86,9 +88,19 @@ def main(argv: list[str] | None = None) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except BrokenPipeError:
-        # `kvstore list | head`: the reader went. Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `kvstore list | head`: the reader went.
+        _write_no_more()
         return _PIPE_CLOSED
+    except OSError as error:
+        # A full disk below the output, a file that cannot be made.
+        _write_no_more()
+        print(f"kvstore: {error}", file=sys.stderr)
+        return _NOT_WRITTEN
+
+
+def _write_no_more() -> None:
+    """Python would complain again when it flushes what is left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def build_parser(commands: Iterable[Command]) -> ArgumentParser:

@@ -17,7 +17,7 @@ from kvstore.errors import StorageError
 from kvstore.event_log import EventLog, ForwardedLog
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
-from kvstore_cli.descriptors import raise_limit
+from kvstore_cli.descriptors import raise_limit, too_little
 from kvstore_cli.settings import ServeSettings
 
 FAILED = 74
@@ -42,6 +42,8 @@ def serve(settings: ServeSettings, *, exit_with_parent: bool = False) -> int:
     events = EventLog(settings.config.node_id, settings.log_format, queue_to=2)
     _forward(events)
     try:
+        if reason := too_little():
+            return _fail(events, f"cannot start: {reason}")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(settings, events, exit_with_parent))
     except StorageError as error:

@@ -1,9 +1,15 @@
 """How all tests run: how many processes share them, and that a run of nothing is a failure."""
 
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+"""Hundreds of nodes and commands are started. Without bytecode in files each would compile all
+sources again, which is a third of a start."""
 
 settings.register_profile("store", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("store")

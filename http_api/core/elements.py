@@ -10,6 +10,8 @@ import re
 
 _MARKS = (b"{", b"[", b",")
 _PIECE_BYTES = 1 << 16
+_TURN_BYTES = 16 * _PIECE_BYTES
+"""So many are counted in one turn of the loop."""
 _MARK_COST = 64
 """To find a mark takes about as long as to pass so many bytes of a string."""
 _OUTSIDE = re.compile(rb'[{\[,"]')
@@ -28,18 +30,30 @@ def few_marks(body: bytes | bytearray, elements_max: int) -> bool:
     if size <= left:
         return True
     for start in range(0, size, _PIECE_BYTES):
-        left -= sum(body.count(mark, start, start + _PIECE_BYTES) for mark in _MARKS)
+        left -= _marks_in(body, start)
         if left < 0:
             return False
     return True
 
 
+def _marks_in(body: bytes | bytearray, start: int) -> int:
+    """In the piece that begins there."""
+    return sum(body.count(mark, start, start + _PIECE_BYTES) for mark in _MARKS)
+
+
 async def few_elements(body: bytes, elements_max: int) -> bool:
     """Whether it has at most so many elements; what strings hold does not count. The loop goes on
     meanwhile: a long text full of escapes takes its time."""
-    if few_marks(body, elements_max):
+    left, size = elements_max, len(body)
+    for start in range(0, size, _PIECE_BYTES):
+        if start and start % _TURN_BYTES == 0:
+            await asyncio.sleep(0)
+        left -= _marks_in(body, start)
+        if left < 0:
+            break
+    else:
         return True
-    at, left, size, since = 0, elements_max, len(body), 0
+    at, left, since = 0, elements_max, 0
     while at < size:
         found = _OUTSIDE.search(body, at)
         if found is None:

@@ -1,5 +1,7 @@
 """An answer that is made piece by piece: sent whole while it is short, streamed once it is long."""
 
+from collections.abc import Awaitable
+
 from aiohttp import hdrs, web
 
 from http_api.core.responses import JSON, answer
@@ -32,6 +34,18 @@ class GrowingAnswer:
         self._size += len(data)
         if self._size >= (BYTES_PER_WRITE if self.begun else WHOLE_BYTES_MAX):
             await self._flush()
+
+    async def send(self, writing: Awaitable[None]) -> web.StreamResponse:
+        """The answer that `writing` adds. What is cut short once a part of it has left breaks the
+        connection; before that, what is raised can still be answered."""
+        try:
+            await writing
+            return await self.finish()
+        except BaseException:
+            if self.begun:
+                self.abandon()
+                raise ConnectionResetError("an answer that had begun cannot be finished") from None
+            raise
 
     async def finish(self) -> web.StreamResponse:
         """No more comes."""

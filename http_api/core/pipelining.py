@@ -7,6 +7,7 @@ and at an upgrade that it does not know. So it is given one head at a time.
 """
 
 import asyncio
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
@@ -18,11 +19,22 @@ _HEAD_END = b"\r\n\r\n"
 class HttpConnection(RequestHandler):
     """aiohttp's protocol of one connection."""
 
-    __slots__ = ()
+    __slots__ = ("_before",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._before = b""
+        """The last bytes of what came before: the end of a head may come in two reads."""
 
     def data_received(self, data: bytes) -> None:
         """What came, cut after each end of a head. A cut in the midst of a body does no harm."""
-        start = 0
+        before, self._before = self._before, (self._before + data[-3:])[-3:]
+        across = (before + data[:3]).find(_HEAD_END)
+        start = 0 if across < 0 else across + len(_HEAD_END) - len(before)
+        if start:
+            self._feed(data[:start])
+            if start == len(data):
+                return
         while True:
             end = data.find(_HEAD_END, start) + len(_HEAD_END)
             if end < len(_HEAD_END) or end == len(data):

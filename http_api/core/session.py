@@ -8,7 +8,7 @@ attribute test more than without a session.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -20,11 +20,14 @@ from kvstore.commands.accounts import Permission, Right
 from kvstore.commands.commands import Administer, AsUser, Command, Once, StoreCommand
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
 from kvstore.commands.results import AuthRefused, Outcome, Result
-from kvstore.errors import KvError, Overloaded, auth_error
-from kvstore.replica.feed import Interest, Watcher
+from kvstore.commands.sound import UnsoundCommand, check_sound, is_sound
+from kvstore.errors import InvalidArgument, KvError, Overloaded, auth_error
+from kvstore.replica.feed import Watcher
+from kvstore.replica.interest import Interest
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.status import ReplicaStatus
+from kvstore.state.lease_table import LeaseTtl
 from kvstore.state.mvcc import KeyHistory
 from kvstore.state.reading import reads_only
 from kvstore.state.rights import Auth, Caller, Demand
@@ -34,7 +37,8 @@ LEASES_PER_SLICE = 1000
 GROUP_MAX = 256
 GROUP_BYTES_MAX = 256 << 10
 """So many commands make a group, or so many bytes of keys and values; or one command."""
-
+RIGHTS_PER_SLICE = 256
+"""So many rights are judged in one go."""
 SessionCommand = StoreCommand | Once | Administer
 
 
@@ -63,9 +67,13 @@ class Session:
         applied: it may be lost meanwhile. And one that this node does not know of yet may have
         been given on another, so a refusal is as of a read barrier.
 
-        Raises Overloaded or Stopping at once; NoQuorum, Overloaded, Stopping or OutcomeUnknown
-        come with the future.
+        Raises InvalidArgument, Overloaded or Stopping at once; NoQuorum, Overloaded, Stopping or
+        OutcomeUnknown come with the future.
         """
+        try:
+            check_sound(command)
+        except UnsoundCommand as error:
+            raise InvalidArgument("request", f"this request has {error}") from None
         caller = self.caller
         named: Command = command
         if caller is not None:
@@ -110,7 +118,9 @@ class Session:
         if caller is not None:
             named = [AsUser(caller.user, caller.auth_revision, command) for command in commands]
         auth = store.state.auth
-        if auth.enabled and any(auth.refusal(command) is not None for command in named):
+        if not all(map(is_sound, commands)) or (
+            auth.enabled and any(auth.refusal(command) is not None for command in named)
+        ):
             begun = (self._begun(command, timeout_s) for command in commands)
             return asyncio.gather(*begun, return_exceptions=True)
         return store.submit_group(named, timeout_s)
@@ -148,6 +158,11 @@ class Session:
                 return await self._turns.read(state.reading(transaction))
         except TimeoutError:
             raise Overloaded("what the transaction reads was not read in time") from None
+
+    async def rest(self) -> None:
+        """Between two slices of something long: the loop does everything else, and what is long
+        takes turns."""
+        await self._turns.next()
 
     # -- waiting ----------------------------------------------------------------------------
 
@@ -263,27 +278,31 @@ class Session:
         """The seconds that it was granted for; None if there is none. Needs no right."""
         return self._store.state.leases.ttl_s(lease)
 
-    def leases(self, limit: int, after: int | None = None) -> list[tuple[int, int]]:
-        """(id, seconds granted) of the first leases behind `after`. Needs no right."""
-        return list(islice(self._store.state.leases.all(after), limit))
+    async def lease_pieces(
+        self, limit: int | None = None, after: int | None = None
+    ) -> AsyncIterator[list[LeaseTtl]]:
+        """(id, seconds granted) of the first leases behind `after` (`limit` None: of all), in
+        slices, none of them empty. Needs no right."""
+        while limit is None or limit > 0:
+            most = LEASES_PER_SLICE if limit is None else min(limit, LEASES_PER_SLICE)
+            piece = list(islice(self._store.state.leases.all(after), most))
+            if piece:
+                yield piece
+            if len(piece) < most:
+                return
+            after = piece[-1][0]
+            limit = None if limit is None else limit - most
+            await self.rest()
 
-    async def all_leases(self) -> list[int]:
-        """The ids of all leases, read in slices. Needs no right."""
-        found: list[int] = []
-        while True:
-            piece = self.leases(LEASES_PER_SLICE, found[-1] if found else None)
-            found += [lease for lease, _ in piece]
-            if len(piece) < LEASES_PER_SLICE:
-                return found
-            await self._turns.next()
-
-    def lease_keys(self, lease: int) -> list[bytes]:
+    async def lease_keys(self, lease: int) -> list[bytes]:
         """The keys that end with it, for who may read each of them."""
         state = self._store.state
         keys = state.leases.keys(lease)
         if state.auth.enabled:
-            for key in keys:
+            for at, key in enumerate(keys, 1):
                 self._check_read(state.auth, key, only(key))
+                if at % RIGHTS_PER_SLICE == 0:
+                    await self.rest()
         return keys
 
     # -- users and roles --------------------------------------------------------------------

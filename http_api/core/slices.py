@@ -19,7 +19,7 @@ from kvstore.state.selection import RangeSelection
 STEP_ENTRIES = 128
 """Keys looked at between two looks at the clock; and all that the first slice looks at."""
 STEP_BYTES = 256 << 10
-SLICE_S = 0.003
+SLICE_S = 0.002
 
 
 class ReadTurns:

@@ -22,7 +22,7 @@ from http_api.etcd.queueing import (
 )
 from kvstore.commands.operations import KeyValue, only
 from kvstore.errors import RevisionCompacted
-from kvstore.replica.feed import Interest
+from kvstore.replica.interest import Interest
 
 LOST = "election: session is expired"
 """To a candidate whose own key is gone. etcd 3.5 lets it win, or wait for ever."""

@@ -3,10 +3,15 @@
 import secrets
 from typing import Any
 
+import orjson
+from aiohttp import web
+
 from http_api.core.calls import Need
-from http_api.etcd.calls import EtcdAsk, unary
-from http_api.etcd.encode import base64, document
+from http_api.core.growing import GrowingAnswer
+from http_api.etcd.calls import EtcdAsk, SizeRule, download, unary
+from http_api.etcd.encode import base64, document, to_json
 from http_api.etcd.errors import OUT_OF_RANGE, EtcdError
+from http_api.etcd.gateway import CORS
 from http_api.etcd.messages import (
     LeaseGrantRequest,
     LeaseLeasesRequest,
@@ -61,7 +66,7 @@ async def time_to_live(ask: EtcdAsk[LeaseTimeToLiveRequest]) -> dict[str, Any]:
     keys: list[bytes] = []
     if ask.message.keys:
         await ask.barrier()
-        keys = ask.session.lease_keys(id)
+        keys = await ask.session.lease_keys(id)
     return document(
         header=ask.header(),
         ID=id,
@@ -71,10 +76,21 @@ async def time_to_live(ask: EtcdAsk[LeaseTimeToLiveRequest]) -> dict[str, Any]:
     )
 
 
-async def leases(ask: EtcdAsk[LeaseLeasesRequest]) -> dict[str, Any]:
-    """lease/leases, as this node knows them, so that it works without a quorum."""
-    known = [document(ID=lease) for lease in await ask.session.all_leases()]
-    return document(header=ask.header(), leases=known)
+async def leases(ask: EtcdAsk[LeaseLeasesRequest], request: web.BaseRequest) -> web.StreamResponse:
+    """lease/leases, as this node knows them, so that it works without a quorum; sent as they are
+    read."""
+    out = GrowingAnswer(request, CORS)
+    return await out.send(_write_leases(ask, out))
+
+
+async def _write_leases(ask: EtcdAsk[LeaseLeasesRequest], out: GrowingAnswer) -> None:
+    await out.add(b'{"header":' + to_json(ask.header()))
+    before = b',"leases":['
+    async for piece in ask.session.lease_pieces():
+        items = [document(ID=lease) for lease, _ in piece]
+        await out.add(before + orjson.dumps(items)[1:-1])
+        before = b","
+    await out.add(b"]}" if before == b"," else b"}")
 
 
 _REVOKE = "End a lease, and delete its keys."
@@ -88,8 +104,12 @@ CALLS = (
     ),
     unary("lease/revoke", LeaseRevokeRequest, revoke, Need.CALLER, _REVOKE),
     unary("lease/timetolive", LeaseTimeToLiveRequest, time_to_live, Need.SHOWN, _TIME_TO_LIVE),
-    unary("lease/leases", LeaseLeasesRequest, leases, Need.OPEN, _LEASES),
+    download(
+        "lease/leases", LeaseLeasesRequest, leases, Need.OPEN, _LEASES, size=SizeRule.MESSAGE
+    ),
     unary("kv/lease/revoke", LeaseRevokeRequest, revoke, Need.CALLER, _REVOKE),
     unary("kv/lease/timetolive", LeaseTimeToLiveRequest, time_to_live, Need.SHOWN, _TIME_TO_LIVE),
-    unary("kv/lease/leases", LeaseLeasesRequest, leases, Need.OPEN, _LEASES),
+    download(
+        "kv/lease/leases", LeaseLeasesRequest, leases, Need.OPEN, _LEASES, size=SizeRule.MESSAGE
+    ),
 )  # fmt: skip

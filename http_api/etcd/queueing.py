@@ -30,7 +30,8 @@ from kvstore.commands.operations import (
     only,
 )
 from kvstore.errors import KvError, RevisionCompacted, Unavailable
-from kvstore.replica.feed import Interest, Watcher
+from kvstore.replica.feed import Watcher
+from kvstore.replica.interest import Interest
 
 LEASE_TTL_S = 60
 """Of a lease that is granted because the request names none."""

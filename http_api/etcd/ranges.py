@@ -20,14 +20,7 @@ async def get_range(ask: EtcdAsk[RangeRequest], request: web.BaseRequest) -> web
         await ask.barrier()
     selection = ask.session.selection(wanted)
     out = GrowingAnswer(request, CORS)
-    try:
-        await _write(out, to_json(ask.header(selection.revision)), selection)
-        return await out.finish()
-    except BaseException:
-        if out.begun:
-            out.abandon()
-            raise ConnectionResetError("an answer that had begun cannot be finished") from None
-        raise
+    return await out.send(_write(out, to_json(ask.header(selection.revision)), selection))
 
 
 async def _write(out: GrowingAnswer, header: bytes, selection: SlicedSelection) -> None:

@@ -31,7 +31,8 @@ from kvstore.errors import (
     RequestError,
     RevisionCompacted,
 )
-from kvstore.replica.feed import REVISIONS_PER_READ, Interest, RevisionEvents, Watcher
+from kvstore.replica.feed import REVISIONS_PER_READ, Watcher
+from kvstore.replica.interest import Interest, RevisionEvents
 from kvstore.state.mvcc import KeyEvent
 
 PROGRESS_INTERVAL_S = 600.0

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from http_api.etcd.encode import key_value
-from kvstore.replica.feed import event_identity
+from kvstore.replica.interest import event_identity
 from kvstore.state.mvcc import KeyEvent
 
 FRAGMENT_BYTES_MAX = 2 << 20

@@ -1,7 +1,7 @@
 """`/v1/leases`: keys that are deleted unless somebody keeps them alive."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -74,9 +74,12 @@ async def page(ask: Ask[None]) -> Answer:
     if "cursor" in found:
         after = lease_id(found["cursor"].decode("utf-8", "replace"), "cursor")
     await ask.session.readable(*params.read_options(found, ask.config))
-    found_leases = ask.session.leases(limit + 1, after)
-    leases = [{"id": str(lease), "ttl_s": ttl_s} for lease, ttl_s in found_leases[:limit]]
-    cursor = leases[-1]["id"] if len(found_leases) > limit else None
+    leases: list[dict[str, Any]] = []
+    async for piece in ask.session.lease_pieces(limit + 1, after):
+        leases += ({"id": str(lease), "ttl_s": ttl_s} for lease, ttl_s in piece)
+    more = len(leases) > limit
+    del leases[limit:]
+    cursor = leases[-1]["id"] if more else None
     return json_answer({"leases": leases, "cursor": cursor})
 
 
@@ -88,7 +91,7 @@ async def get(ask: Ask[None]) -> Answer:
     )
     if held is None:
         raise LeaseNotFound(lease)
-    keys = ask.session.lease_keys(lease)
+    keys = await ask.session.lease_keys(lease)
     return json_answer(
         {
             "id": str(lease),

@@ -26,7 +26,8 @@ from kvstore.errors import (
     RevisionCompacted,
     Stopping,
 )
-from kvstore.replica.feed import Interest, RevisionEvents, Watcher, change_bytes, event_identity
+from kvstore.replica.feed import Watcher
+from kvstore.replica.interest import Interest, RevisionEvents, change_bytes, event_identity
 
 QUERY = ("key", "prefix", "start", "end", "from_revision", "previous", "puts", "deletes")
 KEEP_ALIVE_S = 15.0

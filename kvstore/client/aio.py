@@ -24,7 +24,8 @@ __all__ = ["PAGE_ITEMS", "Client"]
 
 
 class Client(Keys):
-    """A client of one cluster. Use it from one event loop; calls may run concurrently.
+    """A client of one cluster. Use it from one event loop; calls may run concurrently. A forgotten
+    close() leaves nothing open; after a fork the child makes its own.
 
     `endpoints`: base addresses of some or all nodes, a sequence or one comma-separated string; any
     node answers any call. `timeout_s`: the total deadline of a call, retries included; keep it well

@@ -4,12 +4,13 @@ import asyncio
 import random
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
+from kvstore.client.connections import CONNECT_S_MAX, Connections
 from kvstore.client.racing import HEDGE_S, Race
 from kvstore.client.requests import IDEMPOTENCY_KEY
 from kvstore.client.verdict import HttpReply, error_of, error_of_failure, says_key_not_found
@@ -17,13 +18,10 @@ from kvstore.errors import InvalidArgument, KvError, OutcomeUnknown, Overloaded,
 
 _BACK_OFF_S = 0.05
 _BACK_OFF_S_MAX = 1.0
-_CONNECT_S_MAX = 2.0
 _SERVER_S_MAX = 60.0
 """The longest `?timeout=` that the API takes."""
 _TIMED = ("/v1/kv", "/v1/txn", "/v1/batch", "/v1/leases")
 """Resources that take `?timeout=`."""
-STREAM_SILENCE_S = 40.0
-"""A stream that is silent for so long has lost its node: a watch gets something every 15 s."""
 _SERVER_SHARE = 0.9
 """The share of an attempt's time that the node may take: its own answer, which is more precise than
 a time-out here, should still arrive."""
@@ -75,7 +73,7 @@ def _parse_endpoint(text: str) -> str:
 
 
 class Attempts:
-    """Sends requests to one of several endpoints. Belongs to the event loop that uses it first.
+    """Sends requests to one of several endpoints.
 
     It stays with an endpoint that answers. After a failure it goes to the next one at once, and
     waits only when all have failed in a row; one that is silent gets company, see `Race`.
@@ -91,8 +89,7 @@ class Attempts:
         self._timeout_s = timeout_s
         self._attempt_s = attempt_timeout_s or timeout_s / min(len(endpoints), 3)
         self._preferred = 0
-        self._session: aiohttp.ClientSession | None = None
-        self._streams: aiohttp.ClientSession | None = None
+        self.connections = Connections()
         self._random = random.Random()
 
     @property
@@ -135,7 +132,8 @@ class Attempts:
             deadline_s=now_s + (self._timeout_s if timeout_s is None else timeout_s),
         )
         try:
-            return await race.run()
+            async with self.connections.wanted():
+                return await race.run()
         finally:
             if race.winner is not None:
                 self._preferred = race.winner
@@ -154,9 +152,9 @@ class Attempts:
         joined = "&".join(f"{name}={value}" for name, value in query)
         url = URL(f"{endpoint}{request.target}{'?' if joined else ''}{joined}", encoded=True)
         sent = SimpleNamespace(times=0)
-        time_out = aiohttp.ClientTimeout(total=limit_s, sock_connect=min(limit_s, _CONNECT_S_MAX))
+        time_out = aiohttp.ClientTimeout(total=limit_s, sock_connect=min(limit_s, CONNECT_S_MAX))
         try:
-            async with self._open().request(
+            async with self.connections.calls().request(
                 request.method,
                 url,
                 headers=request.headers,
@@ -190,14 +188,15 @@ class Attempts:
     ) -> aiohttp.ClientResponse:
         """One attempt at an answer without an end; the caller reads it and closes it.
 
-        The head must come within `limit_s`, and later something at least every STREAM_SILENCE_S.
+        The head must come within `limit_s`, and later something at least every
+        `connections.STREAM_SILENCE_S`.
         Raises like `send_once`.
         """
         query = "&".join(f"{name}={value}" for name, value in request.query)
         url = URL(f"{endpoint}{request.target}{'?' if query else ''}{query}", encoded=True)
         try:
             async with asyncio.timeout(limit_s):
-                response = await self._open_streams().request(
+                response = await self.connections.streams().request(
                     request.method, url, headers=request.headers, allow_redirects=False
                 )
                 if response.status == 200:
@@ -209,36 +208,8 @@ class Attempts:
         raise error_of(answer)
 
     async def close(self) -> None:
-        """Close the connections; a later request opens new ones."""
-        for session in (self._session, self._streams):
-            if session is not None:
-                await session.close()
-        self._session = self._streams = None
-
-    def _open_streams(self) -> aiohttp.ClientSession:
-        """Streams hold their connection: they share none, and take none from the calls."""
-        if self._streams is None:
-            self._streams = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, force_close=True),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("Content-Type", "Accept-Encoding"),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=_CONNECT_S_MAX, sock_read=STREAM_SILENCE_S
-                ),
-            )
-        return self._streams
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_request_headers_sent.append(_mark_sent)
-            self._session = aiohttp.ClientSession(
-                trace_configs=[trace],
-                connector=aiohttp.TCPConnector(limit=256),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("Content-Type", "Accept-Encoding"),
-            )
-        return self._session
+        """Close the connections. Requests that wait, and later ones, raise ClientClosed."""
+        await self.connections.close()
 
     def pause_s(self, failures: int, last: KvError) -> float:
         """How long to wait after `failures` in a row: 0 until every endpoint had a turn."""
@@ -249,9 +220,3 @@ class Attempts:
         if isinstance(last, Overloaded):
             pause_s = max(pause_s, last.retry_after_s)
         return pause_s * self._random.uniform(0.5, 1.0)
-
-
-async def _mark_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
-    # Never taken back: aiohttp sends an idempotent method once more when the connection breaks, and
-    # a refused connection of that second attempt says nothing about the first.
-    context.trace_request_ctx.times += 1

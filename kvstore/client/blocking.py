@@ -73,7 +73,7 @@ class BlockingLease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Revoke it. If no node does that in time, it ends by itself."""
+        """Revoke it. If no node does that in time, or the client is closed, it ends by itself."""
         self._loop.run(self._async.__aexit__(kind, error, trace))
 
     def keep_alive(self) -> LeaseStatus:
@@ -257,7 +257,8 @@ class BlockingWatch:
 
 class BlockingClient:
     """A client of one cluster. It needs no event loop of yours, and threads may share it;
-    close it when done.
+    close it when done. A forgotten close() leaves nothing open; after a fork the child
+    makes its own.
 
     `endpoints`: base addresses of some or all nodes, a sequence or one comma-separated string; any
     node answers any call. `timeout_s`: the total deadline of a call, retries included; keep it well
@@ -303,7 +304,9 @@ class BlockingClient:
         self._loop.end()
 
     def close(self) -> None:
-        """Close the connections and end the thread; again: do nothing."""
+        """Close the connections and end the thread; again: do nothing. Calls that still wait, and
+        later ones, raise RuntimeError.
+        """
         self._loop.end()
 
     def put(

@@ -80,7 +80,7 @@ class Keys:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. Calls that still wait, and later ones, raise RuntimeError."""
         await self._attempts.close()
 
     async def put(

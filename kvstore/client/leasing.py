@@ -11,6 +11,7 @@ import msgspec
 
 from kvstore.client.answers import decode, decode_lease, decode_leases
 from kvstore.client.attempts import Attempts, Request
+from kvstore.client.connections import ClientClosed
 from kvstore.client.requests import Pairs, once_header, whole
 from kvstore.client.results import DeleteResult, LeaseStatus
 from kvstore.errors import (
@@ -143,12 +144,12 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Revoke it. If no node does that in time, it ends by itself."""
+        """Revoke it. If no node does that in time, or the client is closed, it ends by itself."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
             await asyncio.wait([keeper])
-        with suppress(LeaseNotFound, Unavailable, OutcomeUnknown):
+        with suppress(LeaseNotFound, Unavailable, OutcomeUnknown, ClientClosed):
             await self._calls.revoke(self.id, _REVOKE_LOST_S if self.lost.is_set() else None)
 
     async def keep_alive(self) -> LeaseStatus:
@@ -196,7 +197,7 @@ class Lease:
     async def _keep(self) -> None:
         """Renew it until it is lost or this is cancelled."""
         try:
-            with suppress(LeaseNotFound):
+            with suppress(LeaseNotFound, ClientClosed):
                 while await self._renewed_in_time():
                     pass
         finally:

@@ -188,12 +188,14 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
-    """What a node says of itself. `ready`: it serves linearizable requests; if not, `reason`."""
+    """What a node says of itself. `ready`: it serves linearizable requests; if not, `reason`.
+    `warnings`: what an operator must mend although it may still serve."""
 
     id: int
     role: str
     ready: bool = True
     reason: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class ClusterStatus(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ import aiohttp
 
 from kvstore.client.answers import decode, decode_change
 from kvstore.client.attempts import Attempts, Request
+from kvstore.client.connections import ClientClosed
 from kvstore.client.racing import STILL_TRYING_S, log
 from kvstore.client.requests import Pairs, whole
 from kvstore.client.results import Change, Event
@@ -171,6 +172,14 @@ class Watch:
         return self._changes.popleft()
 
     async def _advance(self) -> None:
+        try:
+            async with self._attempts.connections.wanted():
+                await self._read_on()
+        except ClientClosed:
+            self._disconnect()
+            raise
+
+    async def _read_on(self) -> None:
         """Read a piece of the stream, connected anew if need be."""
         response = self._response
         if response is None:

@@ -5,8 +5,9 @@ from typing import ClassVar
 from kvstore.errors.base import APPLIED, FieldForm, Kind, RequestError, WireField
 
 _WHAT = {
-    "keys": "a transaction, or a deletion of a range, looks at no more than {} keys; do it in "
-    "pieces, or read in a transaction that does not write",
+    "keys": "a transaction, or a deletion of a range, looks at no more than {} keys, of which "
+    "each that it deletes counts twice; do it in pieces, or read in a transaction that does not "
+    "write",
     "bytes": "a transaction, or a deletion of a range, reads and writes no more than {} bytes; do "
     "it in pieces, or read in a transaction that does not write",
     "lease_keys": "a lease holds no more than {} keys; grant another one",

@@ -7,7 +7,7 @@ that is there was heard lately (docs/decisions/0016-links.md).
 import asyncio
 from collections.abc import Callable
 
-from kvstore.config import Config
+from kvstore.config import Config, hosts_to_bind
 from kvstore.event_log import EventLog
 from kvstore.peers.desk import Desk
 from kvstore.peers.frames import PeerMessage, encode_frame
@@ -85,7 +85,7 @@ class PeerTransport:
             self._config.frame_bytes_max,
             lambda peer: self._links[peer].redial(),
         )
-        self._server = await loop.create_server(lambda: Incoming(door), host, port)
+        self._server = await loop.create_server(lambda: Incoming(door), hosts_to_bind(host), port)
         for link in self._links.values():
             link.start()
         self._watching = loop.create_task(self._watch_for_ever(door))

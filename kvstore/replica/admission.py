@@ -51,8 +51,9 @@ class Admission:
         """`submit` of commands that look at one key each: applied in this order, with none of
         another process in between, and answered together; an error is that of all of them."""
         self._check()
+        work = sum(map(self.state.work_of, commands))
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-        self.writes.add_group(commands, future, self.clock.monotonic() + timeout_s)
+        self.writes.add_group(commands, future, self.clock.monotonic() + timeout_s, work)
         self.wake()
         return future
 

@@ -16,10 +16,15 @@ from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId, Slot
 from paxos.node import Node
 
-TURN_S = 0.010
+TURN_S = 0.005
 """In one turn of the loop no further slot is begun after this long: others have work, too."""
-WAITING_SLOTS_MAX = 64
-"""So many chosen slots wait for a later turn; more are applied at once, whatever it takes."""
+WAITING_SLOTS_MAX = 16_384
+"""So many chosen slots wait for a later turn; more are applied at once, whatever it takes. Until
+they are applied the log keeps them anyway."""
+WAITING_BYTES_MAX = 32 << 20
+"""And so many bytes of them."""
+BEHIND_SLOTS_MAX = 8
+"""A leader proposes nothing more while so many wait here: nobody need fall behind further."""
 
 
 class Applier:
@@ -61,6 +66,7 @@ class Applier:
         self._clock = clock
         self._wake = wake
         self._chosen: deque[tuple[Slot, bytes]] = deque()
+        self._chosen_bytes = 0
         self._until_s = 0.0
         self._peers = [member for member in members if member != node.id]
         self._digest_slots = digest_slots
@@ -70,9 +76,16 @@ class Applier:
         """A turn of the loop begins."""
         self._until_s = self._clock.monotonic() + TURN_S
 
+    @property
+    def behind(self) -> bool:
+        """Whether so much waits that nothing more should be proposed."""
+        return len(self._chosen) >= BEHIND_SLOTS_MAX
+
     def take(self, chosen: Iterable[tuple[Slot, bytes]]) -> None:
         """These slots, in order, are to be applied."""
-        self._chosen.extend(chosen)
+        for slot, value in chosen:
+            self._chosen.append((slot, value))
+            self._chosen_bytes += len(value)
 
     def run(self) -> bool:
         """Apply what was taken, for as long as this turn may last, and ask for another turn if
@@ -84,12 +97,19 @@ class Applier:
         if not chosen:
             return False
         while chosen:
-            self._apply(*chosen.popleft())
-            if len(chosen) <= WAITING_SLOTS_MAX and self._clock.monotonic() >= self._until_s:
+            self._apply(*self._next())
+            many = len(chosen) > WAITING_SLOTS_MAX or self._chosen_bytes > WAITING_BYTES_MAX
+            if not many and self._clock.monotonic() >= self._until_s:
                 break
         if chosen:
             self._wake()
         return True
+
+    def _next(self) -> tuple[Slot, bytes]:
+        """The first that waits, taken out."""
+        slot, value = self._chosen.popleft()
+        self._chosen_bytes -= len(value)
+        return slot, value
 
     def _apply(self, slot: Slot, value: bytes) -> None:
         counters, writes = self._counters, self._writes
@@ -125,7 +145,7 @@ class Applier:
         self._events.event("snapshot installed", through=through, revision=self._state.revision)
         self._node.restart_from_snapshot(through)
         while self._chosen and self._chosen[0][0] <= through:
-            self._chosen.popleft()
+            self._next()
         self._feed.reset()
         self._writes.covered(self._state.bundle_over)
         self._reads.applied(through)

@@ -156,17 +156,18 @@ class Checkpoints:
         through, housekeeping = frozen
         await self._chosen_durable()
         self._watch.checkpoint_begins()
+        failed: Exception | None = None
         try:
             await asyncio.get_running_loop().run_in_executor(
                 self._writer, lambda: self._store.write_frozen(housekeeping)
             )
         except (lmdb.Error, OSError) as error:
+            failed = error
             self._counters.checkpoint_failures += 1
-            self._events.event("checkpoint failed", reason=error, retry_s=RETRY_S)
             self._store.fail(grow=isinstance(error, lmdb.MapFullError))
             return False
         finally:
-            self._watch.checkpoint_ends()
+            self._watch.checkpoint_ends(failed)
         self._counters.checkpoints += 1
         self._state.checkpointed(through)
         self._probe.checkpointed(through)

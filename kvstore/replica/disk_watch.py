@@ -51,6 +51,8 @@ class DiskWatch:
         self._hand_over_ticks = 0
         self._asked = 0
         self._checkpoint_began_s: float | None = None
+        self._failing_since_s: float | None = None
+        self._failing_by: Exception | None = None
         self._slow_since_s: float | None = None
         self._full_since_s: float | None = None
         self.trouble = ""
@@ -60,9 +62,32 @@ class DiskWatch:
         """One is being written from now on."""
         self._checkpoint_began_s = self._clock.monotonic()
 
-    def checkpoint_ends(self) -> None:
-        """It is written, or has failed."""
+    def checkpoint_ends(self, error: Exception | None) -> None:
+        """It is written, or has failed by `error`. Failures are told when they begin and end."""
         self._checkpoint_began_s = None
+        now_s = self._clock.monotonic()
+        self._failing_by = error
+        if error is None:
+            if self._failing_since_s is not None:
+                seconds = f"{now_s - self._failing_since_s:.1f}"
+                self._events.event("checkpoints work again", seconds=seconds)
+            self._failing_since_s = None
+        elif self._failing_since_s is None:
+            self._failing_since_s = now_s
+            self._events.event("checkpoint failed", reason=error)
+
+    @property
+    def checkpoints_failing_s(self) -> float:
+        """For how long each one has failed; 0 if the last one did not."""
+        began_s = self._failing_since_s
+        return 0.0 if began_s is None else self._clock.monotonic() - began_s
+
+    @property
+    def warning(self) -> str:
+        """What an operator must mend although the node still serves; "" if there is nothing."""
+        if self._failing_since_s is None:
+            return ""
+        return f"checkpoints fail for {self.checkpoints_failing_s:.0f} s: {self._failing_by}"
 
     @property
     def commit_age_s(self) -> float:

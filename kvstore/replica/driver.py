@@ -202,6 +202,8 @@ class Driver:
             self._leasing.step()
             if self._watch.full and self._node.leading:
                 pass
+            elif self._node.proposer.leading and self._applier.behind:
+                pass  # the next turn applies, and asks again
             elif self._node.proposer.leading:
                 applied_through = self._state.applied_through
                 self._outbox.propose(self._log_clock.now_ms, self._leasing.due, applied_through)

@@ -9,66 +9,25 @@ other keys, unless they want ranges that are not prefixes.
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
-from itertools import chain, islice
+from collections.abc import Iterable
+from itertools import islice
 
-from kvstore.commands.operations import only, prefix_end
 from kvstore.errors import KvError, Overloaded, RevisionCompacted, Stopping
+from kvstore.replica.interest import Interest, RevisionEvents, WaitingFor, change_bytes
 from kvstore.state.mvcc import KeyEvent
 from kvstore.state.state_machine import StateMachine
 
 RECENT_REVISIONS_MAX = 4096
 RECENT_BYTES_MAX = 16 << 20
-EVENT_BYTES = 500
-"""What an event costs beside its key and values."""
 WATCHERS_MAX = 10_000
 REVISIONS_PER_READ = 1000
 """So many revisions are looked at in one go."""
+EVENTS_PER_READ = 2000
+"""Or the revisions that together have so many events, or one revision alone."""
+WAKES_PER_TURN = 200
+"""Watchers that go on in one turn of the loop; others follow in the next ones."""
 HISTORY_REVISIONS_MAX = 200
 """So many are read from the history between two turns of the loop, for all watchers together."""
-
-
-@dataclass(frozen=True, slots=True)
-class RevisionEvents:
-    """Everything that one revision changed, in the order of its transaction."""
-
-    revision: int
-    events: tuple[KeyEvent, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Interest:
-    """Which events a watcher wants: keys with start <= key < end (None: no end)."""
-
-    start: bytes
-    end: bytes | None
-    puts: bool = True
-    deletes: bool = True
-
-    def of(self, change: RevisionEvents) -> RevisionEvents | None:
-        """The part of a change that is wanted, if any is."""
-        start, end = self.start, self.end
-        events = tuple(
-            event
-            for event in change.events
-            if event.item.key >= start
-            and (end is None or event.item.key < end)
-            and (self.deletes if event.deleted else self.puts)
-        )
-        if len(events) == len(change.events):
-            return change
-        return RevisionEvents(change.revision, events) if events else None
-
-    @property
-    def key(self) -> bytes | None:
-        """The one key that is meant, if it is one."""
-        return self.start if self.end == only(self.start) else None
-
-    @property
-    def prefix(self) -> bytes | None:
-        """What all keys that are meant begin with, if exactly those are."""
-        start = b"" if self.start == b"\0" and self.end is None else self.start
-        return start if self.end == prefix_end(start) else None
 
 
 class Watcher:
@@ -126,64 +85,6 @@ class Watcher:
         self._feed.remove(self)
 
 
-class _Waiting:
-    """Watchers that wait, to be found by the keys that change."""
-
-    def __init__(self) -> None:
-        self._by_key: dict[bytes, dict[Watcher, None]] = {}
-        self._by_prefix: dict[bytes, dict[Watcher, None]] = {}
-        self._prefix_lengths: dict[int, int] = {}
-        self._others: dict[Watcher, None] = {}
-
-    def add(self, watcher: Watcher) -> None:
-        interest = watcher.interest
-        if (key := interest.key) is not None:
-            self._by_key.setdefault(key, {})[watcher] = None
-        elif (prefix := interest.prefix) is not None:
-            if prefix not in self._by_prefix:
-                self._by_prefix[prefix] = {}
-                self._prefix_lengths[len(prefix)] = self._prefix_lengths.get(len(prefix), 0) + 1
-            self._by_prefix[prefix][watcher] = None
-        else:
-            self._others[watcher] = None
-
-    def discard(self, watcher: Watcher) -> None:
-        interest = watcher.interest
-        if (key := interest.key) is not None:
-            if (watchers := self._by_key.get(key)) is not None:
-                watchers.pop(watcher, None)
-                if not watchers:
-                    del self._by_key[key]
-        elif (prefix := interest.prefix) is not None:
-            if (watchers := self._by_prefix.get(prefix)) is not None:
-                watchers.pop(watcher, None)
-                if not watchers:
-                    self._forget_prefix(prefix)
-        else:
-            self._others.pop(watcher, None)
-
-    def _forget_prefix(self, prefix: bytes) -> None:
-        del self._by_prefix[prefix]
-        self._prefix_lengths[len(prefix)] -= 1
-        if not self._prefix_lengths[len(prefix)]:
-            del self._prefix_lengths[len(prefix)]
-
-    def all(self) -> list[Watcher]:
-        groups = chain(self._by_key.values(), self._by_prefix.values(), (self._others,))
-        return [watcher for group in groups for watcher in group]
-
-    def of(self, change: RevisionEvents) -> list[Watcher]:
-        """Those that want something of it."""
-        found = dict(self._others)
-        for event in change.events:
-            key = event.item.key
-            if self._by_key:
-                found.update(self._by_key.get(key, {}))
-            for length in self._prefix_lengths:
-                found.update(self._by_prefix.get(key[:length], {}))
-        return [watcher for watcher in found if _wants(watcher, change)]
-
-
 class Feed:
     """The watchers of one replica. All calls belong to the loop's thread."""
 
@@ -192,8 +93,10 @@ class Feed:
         self._recent: deque[RevisionEvents] = deque()
         self._recent_bytes = 0
         self._watchers: dict[Watcher, None] = {}
-        self._waiting = _Waiting()
+        self._waiting: WaitingFor[Watcher] = WaitingFor()
         self._told_through = 0
+        self._woken = 0
+        self._to_wake: deque[asyncio.Future[None]] = deque()
         self._reading = asyncio.Lock()
         self._failure: KvError | None = None
 
@@ -273,7 +176,7 @@ class Feed:
         if self.holds(first):
             skip = first - self._recent[0].revision
             count = min(revisions_max, REVISIONS_PER_READ)
-            changes = list(islice(self._recent, skip, skip + count))
+            changes = _few(islice(self._recent, skip, skip + count))
         else:
             count = min(revisions_max, HISTORY_REVISIONS_MAX)
             changes = [RevisionEvents(r, tuple(e)) for r, e in self._state.changes(first, count)]
@@ -322,30 +225,40 @@ class Feed:
         watcher.next_revision = max(watcher.next_revision, revision)
         watcher.woken = None
         self._waiting.discard(watcher)
-        if not woken.done():
-            woken.set_result(None)
+        if self._woken < WAKES_PER_TURN:
+            if not self._woken:
+                woken.get_loop().call_soon(self._next_turn)
+            self._woken += 1
+            _go_on(woken)
+        else:
+            self._to_wake.append(woken)
+
+    def _next_turn(self) -> None:
+        """Those whose turn has not come yet go on, so many at a time."""
+        waiting = self._to_wake
+        self._woken = min(len(waiting), WAKES_PER_TURN)
+        for _ in range(self._woken):
+            _go_on(waiting.popleft())
+        if self._woken:
+            asyncio.get_running_loop().call_soon(self._next_turn)
 
     def _forget(self) -> None:
         self._recent.clear()
         self._recent_bytes = 0
 
 
-def _wants(watcher: Watcher, change: RevisionEvents) -> bool:
-    return change.revision >= watcher.next_revision and watcher.interest.of(change) is not None
+def _few(changes: Iterable[RevisionEvents]) -> list[RevisionEvents]:
+    """The first of them, with EVENTS_PER_READ events or not many more."""
+    found: list[RevisionEvents] = []
+    events = 0
+    for change in changes:
+        found.append(change)
+        events += len(change.events)
+        if events >= EVENTS_PER_READ:
+            break
+    return found
 
 
-def change_bytes(change: RevisionEvents) -> int:
-    """About what it takes in memory."""
-    size = 0
-    for item, _, previous in change.events:
-        size += EVENT_BYTES + len(item.key) + len(item.value)
-        if previous is not None:
-            size += len(previous.value)
-    return size
-
-
-def event_identity(event: KeyEvent) -> tuple[object, ...]:
-    """Equal for equal events of one revision, however they were read: what was before an event may
-    be compacted for who reads it later."""
-    item = event.item
-    return item.key, item.mod_revision, item.version, event.previous is not None
+def _go_on(woken: "asyncio.Future[None]") -> None:
+    if not woken.done():
+        woken.set_result(None)

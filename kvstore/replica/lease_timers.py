@@ -5,7 +5,7 @@ changes, and never shorter. Time is the leader's monotonic clock.
 """
 
 from collections.abc import Callable, Iterable
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 
 _ENDED_MAX = 1000
 """So many entries of leases that have ended stay in the heap, beside one for each that has not."""
@@ -70,21 +70,25 @@ class LeaseTimers:
     ) -> tuple[int, ...]:
         """Leases whose time is up; the caller proposes their end, and they are not due again.
 
-        No more once those found hold `keys_max` keys by `keys_of`: the others come the next time.
+        Those found hold no more than `keys_max` keys by `keys_of`, unless it is one alone: the
+        others come the next time.
         """
         found: list[int] = []
         heap, keys = self._heap, 0
-        while heap and heap[0][0] <= now_s and len(found) < leases_max and keys < keys_max:
-            _, lease = heappop(heap)
+        while heap and heap[0][0] <= now_s and len(found) < leases_max:
+            lease = heap[0][1]
             deadline_s = self._deadline_s.get(lease)
             if deadline_s is None:
-                continue
-            if deadline_s > now_s:
-                heappush(heap, (deadline_s, lease))
+                heappop(heap)
+            elif deadline_s > now_s:
+                heapreplace(heap, (deadline_s, lease))
             else:
+                keys += keys_of(lease)
+                if found and keys > keys_max:
+                    break
+                heappop(heap)
                 del self._deadline_s[lease]
                 found.append(lease)
-                keys += keys_of(lease)
         return tuple(found)
 
     def _rebuild(self) -> None:

@@ -24,10 +24,10 @@ from kvstore.replica.ports import Clock, LeaderView, PeerLinks, Wake
 from kvstore.state.lease_table import LeaseTtl
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
 
-EXPIRED_MAX = 1000
+EXPIRED_MAX = 500
 """Leases that end with one batch; more follow with the next."""
-EXPIRED_KEYS_MAX = 10_000
-"""No more leases end with a batch once those that do hold so many keys."""
+EXPIRED_KEYS_MAX = 2_500
+"""The leases that end with a batch hold no more keys, unless one alone does."""
 ASKS_MAX = 1000
 """Leases in one message."""
 UNDER_WAY_MAX = 4

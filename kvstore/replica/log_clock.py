@@ -50,6 +50,16 @@ class WallClocks:
         """The largest one."""
         return max(map(abs, self._differences_s.values()), default=0.0)
 
+    @property
+    def warning(self) -> str:
+        """Whose clock differs, and by how much; "" if nobody's does."""
+        told = (
+            f"that of node {peer} by {self._differences_s[peer]:+.1f} s"
+            for peer in sorted(self._told)
+        )
+        differing = ", ".join(told)
+        return f"wall clocks differ from this node's: {differing}" if differing else ""
+
     def now_ms(self) -> int:
         """This node's."""
         return self._clock.wall_ms()

@@ -46,6 +46,7 @@ class Outbox:
         self._relayed: deque[tuple[bytes, int]] = deque()
         self._relayed_bytes = 0
         self._unsent: deque[Sealed] = deque()
+        self._leases_ended = False
         self._tick = 0
 
     def take_relay(self, sender: NodeId, bundle: bytes, work: int = 0) -> None:
@@ -80,7 +81,12 @@ class Outbox:
         leases have `expired()`, as of `applied_through`; None if no batch is needed for them."""
         ballot = self._node.proposer.ballot
         while self._node.can_propose:
-            bundles, ended = self._take_bundles(), expired()
+            # Ends of leases have slots of their own, and every other one is for who waits.
+            bundles = self._take_bundles() if self._leases_ended else []
+            ended = None if bundles else expired()
+            self._leases_ended = bool(ended)
+            if not ended and not bundles:
+                bundles = self._take_bundles()
             if not bundles and ended is None:
                 return
             batch = Batch(clock_ms(), tuple(bundles), ended or (), ballot, applied_through)

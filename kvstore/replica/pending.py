@@ -23,8 +23,9 @@ _NOT_SENT = "no leader could reach a quorum in time; nothing was written"
 _COVERED = "the write was applied while this node caught up by a snapshot; its result is not known"
 _UNKNOWN = "not answered in time; the write may have been applied, or may yet be"
 
-WORK_MAX = 10_000
-"""Keys that the commands of one bundle look at, or one command that alone may look at more."""
+WORK_MAX = 2_500
+"""What the commands of one bundle cost at apply, in keys looked at, or one command that alone may
+cost more; and what a slot has before it takes another bundle."""
 
 COMMAND_BYTES = 64
 """What a command costs beside its key and value."""
@@ -45,8 +46,8 @@ class _Request:
 
 @dataclass(slots=True)
 class Sealed:
-    """A numbered bundle. `work` is about how many keys applying it looks at; `sent_in` is the
-    leader's ballot it was last sent under, ZERO if never."""
+    """A numbered bundle. `work` is about what applying it costs, in keys looked at; `sent_in` is
+    the leader's ballot it was last sent under, ZERO if never."""
 
     number: int
     encoded: bytes
@@ -95,8 +96,8 @@ class PendingWrites:
         deadline_s: float,
         work: int = 1,
     ) -> None:
-        """Join the open bundle; applying the command looks at about `work` keys. Raises Overloaded
-        at a bound."""
+        """Join the open bundle; applying the command costs about as much as looking at `work` keys.
+        Raises Overloaded at a bound."""
         self._add(_Request((command,), future, deadline_s, command_bytes(command), work))
 
     def add_group(
@@ -104,11 +105,12 @@ class PendingWrites:
         commands: Sequence[Command],
         future: "asyncio.Future[list[Outcome]]",
         deadline_s: float,
+        work: int,
     ) -> None:
-        """Commands that look at one key each, for one bundle, answered together. Raises Overloaded
-        at a bound: then none of them has joined."""
+        """Commands for one bundle, answered together, that cost so much `work` together. Raises
+        Overloaded at a bound: then none of them has joined."""
         size = sum(map(command_bytes, commands))
-        self._add(_Request(tuple(commands), future, deadline_s, size, len(commands), True))
+        self._add(_Request(tuple(commands), future, deadline_s, size, work, True))
 
     def _add(self, request: _Request) -> None:
         count = len(request.commands)

@@ -36,7 +36,8 @@ class MemberStatus(msgspec.Struct, frozen=True):
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
     """One node's view. `ready` means: it can serve linearizable requests; if not, `reason`.
-    `stalled` names what of the process does no longer turn, "" if all does."""
+    `stalled` names what of the process does no longer turn, "" if all does; `warnings` are what an
+    operator must mend although the node may still serve."""
 
     id: int
     role: str
@@ -56,6 +57,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     incarnation: str
     members: tuple[MemberStatus, ...]
     stalled: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 STALLED_S = 10.0
@@ -107,6 +109,7 @@ class ReplicaView:
             incarnation=self.membership.incarnation,
             members=tuple(self._member(member) for member in sorted(self.addresses)),
             stalled=self.why_stalled(),
+            warnings=tuple(filter(None, (self.watch.warning, self.walls.warning))),
         )
 
     def why_not_ready(self) -> str:
@@ -206,6 +209,7 @@ class ReplicaView:
             "log_commit_age_seconds": self.watch.commit_age_s,
             "log_waiting_bytes": float(self.watch.waiting_bytes),
             "checkpoint_age_seconds": self.watch.checkpoint_age_s,
+            "checkpoints_failing_seconds": self.watch.checkpoints_failing_s,
             "clock_difference_seconds": self.walls.difference_s,
             "log_lines_dropped": float(self.events.dropped),
             "snapshot_needed": float(bool(self.why_behind())),

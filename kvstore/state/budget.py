@@ -7,18 +7,19 @@ The bounds are part of the replicated format: a replica with others would decide
 from kvstore.commands.results import Limit, OverLimit
 from kvstore.errors import WorkTooLarge
 
-KEYS_MAX = 10_000
-"""Keys that one command looks at, in all its compares, ranges and inner transactions together."""
+KEYS_MAX = 5_000
+"""Keys that one command looks at, in all its compares, ranges and inner transactions together; one
+that it deletes counts twice."""
 BYTES_MAX = 4 << 20
 """Bytes of keys and values that one command reads and writes."""
-LEASE_KEYS_MAX = 10_000
+LEASE_KEYS_MAX = KEYS_MAX // 2
 """Keys that one lease holds: they are deleted together when it ends."""
 ANSWER_KEPT_BYTES_MAX = 64 << 10
 """An answer that is larger is not kept for its idempotency key, only that there was one."""
 SORTED_BYTES_MAX = 64 << 20
 """What a read outside of the log must sort is held in memory first: so much of it."""
 ANSWER_BYTES_MAX = 4 << 20
-"""Keys, values and what goes with them in the answer to a transaction that only reads."""
+"""Keys and values in the answer to a transaction that only reads, each item with a KiB more."""
 
 _MAXIMA = {
     Limit.KEYS: KEYS_MAX,
@@ -28,8 +29,11 @@ _MAXIMA = {
     Limit.ANSWER_BYTES: ANSWER_BYTES_MAX,
 }
 
-_BYTES_PER_UNIT = 512
-"""Bytes that cost about as much as a key."""
+WRITE_WORK = 4
+"""A put, or another command of one key or lease, costs about as much as looking at so many keys."""
+
+_BYTES_PER_UNIT = 1024
+"""Bytes that cost about as much as looking at a key."""
 
 
 class OverBudget(Exception):
@@ -67,6 +71,10 @@ class Budget:
             raise OverBudget(Limit.KEYS)
         if self.bytes > BYTES_MAX:
             raise OverBudget(Limit.BYTES)
+
+    def take_keys(self, keys: int) -> None:
+        """So many more are looked at or deleted, whose bytes have been taken. Raises OverBudget."""
+        self.take(0, keys)
 
     def check_keys(self, keys: int) -> None:
         """Raises OverBudget if so many more keys would be too many."""

@@ -6,6 +6,7 @@ replicated format: changing them makes nodes of two releases take each other for
 
 import hashlib
 import struct
+from collections.abc import Iterable
 
 from kvstore.commands.accounts import AuthChange
 from kvstore.commands.binary import encode
@@ -27,9 +28,9 @@ class Changes:
     def key_put(self, key: bytes, record: bytes) -> None:
         self._entries.append(key + record)
 
-    def key_deleted(self, change: bytes) -> None:
-        """`change` is the deletion as the table `history` holds it."""
-        self._entries.append(change)
+    def keys_deleted(self, changes: Iterable[bytes]) -> None:
+        """`changes` are the deletions as the table `history` holds them."""
+        self._entries += changes
 
     def lease_granted(self, lease: int, grant: bytes) -> None:
         """`grant` is what the table `leases` holds."""

@@ -4,7 +4,7 @@ A change is everything between two calls of `commit`: a single put, or all write
 It takes one revision, in which its parts are numbered.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kvstore.commands.operations import KeyValue
 from kvstore.state.budget import LEASE_KEYS_MAX
@@ -12,6 +12,9 @@ from kvstore.state.changes import Changes
 from kvstore.state.lease_table import LeaseTable
 from kvstore.state.mvcc import KeyEvent, KeyPut, Mvcc, key_value, lease_of
 from kvstore.state.tables import Tables
+
+_NO_LEASE = bytes(8)
+"""In a record, of a key that no lease holds."""
 
 
 class Keyspace:
@@ -61,29 +64,40 @@ class Keyspace:
         """Delete a key; the record that was there, or None."""
         record = self.mvcc.record(key)
         if record is not None:
-            self.delete_record(key, record)
+            self.delete_all([(key, record)])
         return record
 
-    def delete_record(self, key: bytes, record: bytes) -> None:
-        """`delete` of a key whose record is known."""
-        mvcc = self.mvcc
-        change = mvcc.delete(key, record, mvcc.revision + 1, self._writes)
-        self._writes += 1
-        self._changes.key_deleted(change)
-        held_by = lease_of(record)
-        if held_by:
-            self.leases.detach(held_by, key)
+    def delete_all(self, found: Sequence[tuple[bytes, bytes]]) -> None:
+        """`delete` of keys whose records are known, in this order, none twice."""
+        mvcc, revision = self.mvcc, self.mvcc.revision + 1
+        changes = mvcc.delete_all(found, revision, self._writes)
+        self._writes += len(changes)
+        self._changes.keys_deleted(changes)
+        self._detach(found)
         if self.on_change is not None:
-            gone = KeyValue(key, b"", 0, mvcc.revision + 1, 0, 0)
-            self._events.append(KeyEvent(gone, True, key_value(key, record)))
+            self._events += [
+                KeyEvent(KeyValue(key, b"", 0, revision, 0, 0), True, key_value(key, record))
+                for key, record in found
+            ]
+
+    def _detach(self, found: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keys that are deleted leave their leases."""
+        leaving: dict[int, list[bytes]] = {}
+        for key, record in found:
+            if record[24:32] != _NO_LEASE:
+                leaving.setdefault(lease_of(record), []).append(key)
+        for lease, keys in leaving.items():
+            self.leases.detach_all(lease, keys)
 
     def end_lease(self, lease: int) -> int:
         """Delete the keys of a lease, in order, and the lease; how many keys it held."""
-        keys = self.leases.keys(lease)
-        for key in keys:
-            self.delete(key)
+        record_of = self.mvcc.record
+        found = [(key, record_of(key)) for key in self.leases.keys(lease)]
+        held = [(key, record) for key, record in found if record is not None]
+        if held:
+            self.delete_all(held)
         self.leases.end(lease)
-        return len(keys)
+        return len(found)
 
     def commit(self) -> int:
         """The change is complete: it takes a revision if it wrote anything. The store's now."""

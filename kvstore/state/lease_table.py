@@ -6,7 +6,7 @@ Replicated state only: when a lease ends is decided by the leader
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from kvstore.state.changes import Changes
@@ -101,6 +101,13 @@ class LeaseTable:
         if lease in self._counts:
             self._counts[lease] += 1
         self._keys.put(_ID.pack(lease) + key, b"")
+
+    def detach_all(self, lease: int, keys: Sequence[bytes]) -> None:
+        """It does not hold `keys` any more, which it held; none twice."""
+        if lease in self._counts:
+            self._counts[lease] -= len(keys)
+        prefix = _ID.pack(lease)
+        self._keys.delete_all([prefix + key for key in keys])
 
     def detach(self, lease: int, key: bytes) -> None:
         """It does not hold `key` any more."""

@@ -12,14 +12,14 @@ state as of C and everything later stays readable.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import merge
 from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
 
-from kvstore.commands.operations import KeyValue, only
+from kvstore.commands.operations import Field, KeyValue, only
 from kvstore.errors import DivergedState, RevisionCompacted, RevisionInFuture
 from kvstore.state.tables import CheckpointTransaction, Tables
 
@@ -29,9 +29,14 @@ _REVISION = struct.Struct(">Q")
 _POSITION = struct.Struct(">QI")
 _CHANGE = struct.Struct(">BQ")
 _PUT, _DELETE = 0, 1
+_AT = {Field.CREATE: 0, Field.MOD: 1, Field.VERSION: 2, Field.LEASE: 3}
+"""Where a record has its numbers."""
 
 PAGE_BYTES_MAX = 1 << 20
 """A page ends once its values reach this many bytes, however many items were asked for."""
+
+EVENT_BYTES = 500
+"""What an event counts beside its values, so that changes of many small keys end a read, too."""
 
 VERSIONS_IN_A_ROW = 8
 """So many versions of one key are walked through before the wanted one is looked up."""
@@ -75,7 +80,11 @@ class KeyHistory(NamedTuple):
 def version_key(key: bytes, revision: int) -> bytes:
     """Orders by key, then by revision. Zero bytes are escaped, so that no key's versions can lie
     between those of another: `a` ends in 00 00, and `a 00 b` goes on with 00 FF."""
-    return key.replace(b"\0", b"\0\xff") + b"\0\0" + _REVISION.pack(revision)
+    return _escaped(key) + _REVISION.pack(revision)
+
+
+def _escaped(key: bytes) -> bytes:
+    return key.replace(b"\0", b"\0\xff") + b"\0\0"
 
 
 def _key_of_version(encoded: bytes) -> bytes:
@@ -86,6 +95,12 @@ def key_value(key: bytes, record: bytes) -> KeyValue:
     """A record of the tables, unpacked."""
     create, mod, version, lease = _RECORD.unpack_from(record)
     return KeyValue(key, record[32:], create, mod, version, lease)
+
+
+def field_of(record: bytes, field: Field) -> int | bytes:
+    """One field of a record."""
+    at = _AT.get(field)
+    return record[32:] if at is None else int(_RECORD.unpack_from(record)[at])
 
 
 def lease_of(record: bytes) -> int:
@@ -125,15 +140,23 @@ class Mvcc:
         self._history.put(_POSITION.pack(revision, sub), _CHANGE.pack(_PUT, superseded) + key)
         return KeyPut(version, create, record, old)
 
-    def delete(self, key: bytes, record: bytes, revision: int, sub: int = 0) -> bytes:
-        """Delete a key that holds `record`, at `revision`, as part `sub` of its change; what that
-        wrote to `history`."""
-        superseded = _RECORD.unpack_from(record)[1]
-        self._versions.put(version_key(key, superseded), _REVISION.pack(revision) + record)
-        self._keys.delete(key)
-        change = _CHANGE.pack(_DELETE, superseded) + key
-        self._history.put(_POSITION.pack(revision, sub), change)
-        return change
+    def delete_all(
+        self, found: Sequence[tuple[bytes, bytes]], revision: int, sub: int = 0
+    ) -> list[bytes]:
+        """Delete keys with the records that they hold, at `revision`, as parts `sub` and following
+        of its change; what that wrote to `history`, in order."""
+        superseded_by, deletion = _REVISION.pack(revision), bytes((_DELETE,))
+        # Of a record the second eight bytes are its mod revision, as the tables write it.
+        self._versions.put_all(
+            {_escaped(key) + record[8:16]: superseded_by + record for key, record in found}
+        )
+        self._keys.delete_all([key for key, _ in found])
+        changes = [deletion + record[8:16] + key for key, record in found]
+        position = _POSITION.pack
+        self._history.put_all(
+            {position(revision, part): change for part, change in enumerate(changes, sub)}
+        )
+        return changes
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -155,7 +178,7 @@ class Mvcc:
         self.check_revision(revision)
         if record is not None and _RECORD.unpack_from(record)[1] <= revision:
             return key_value(key, record)
-        found = self._superseded(version_key(key, 0)[:-8], revision)
+        found = self._superseded(_escaped(key), revision)
         return None if found is None else key_value(key, found)
 
     def range(
@@ -309,6 +332,7 @@ class Mvcc:
                     break
                 found.append((revision, []))
             event = self._event(revision, change)
+            size += EVENT_BYTES
             size += len(event.item.value) + len(event.previous.value if event.previous else b"")
             found[-1][1].append(event)
         return found

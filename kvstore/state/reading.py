@@ -13,8 +13,12 @@ from kvstore.commands.operations import (
 from kvstore.commands.results import BadRevision, Limit
 from kvstore.state.budget import ANSWER_BYTES_MAX, OverBudget
 from kvstore.state.key_space import Keyspace
-from kvstore.state.selection import ITEM_BYTES, RangeScan, RangeSelection
+from kvstore.state.selection import RangeScan, RangeSelection
 from kvstore.state.transactions import holds_of, holds_of_nothing
+
+ITEM_COST = 1024
+"""What an item of the answer counts beside its key and value, in bytes that cost as much: the
+answer is encoded in one go."""
 
 Steps = Generator[None, None, TransactionDone]
 
@@ -81,9 +85,9 @@ class Reading:
         scan = RangeScan(self._keyspace, compare.start, compare.end, self._revision)
         found = False
         while not scan.done:
-            for key, record in scan.step(self._entries, self._bytes):
+            for _, record in scan.step(self._entries, self._bytes):
                 found = True
-                if not holds_of(compare, key, record):
+                if not holds_of(compare, record):
                     return False
             yield
         return found or holds_of_nothing(compare)
@@ -96,7 +100,7 @@ class Reading:
         items = []
         while not selection.done:
             found = selection.step(self._entries, self._bytes)
-            self._answer_bytes += sum(len(i.key) + len(i.value) + ITEM_BYTES for i in found)
+            self._answer_bytes += sum(len(i.key) + len(i.value) + ITEM_COST for i in found)
             if self._answer_bytes > ANSWER_BYTES_MAX:
                 raise OverBudget(Limit.ANSWER_BYTES)
             items += found

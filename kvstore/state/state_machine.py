@@ -42,7 +42,7 @@ from kvstore.commands.results import (
 )
 from kvstore.errors import DivergedState
 from kvstore.state import transactions
-from kvstore.state.budget import OverBudget
+from kvstore.state.budget import WRITE_WORK, OverBudget
 from kvstore.state.changes import Changes
 from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.key_space import Keyspace
@@ -249,21 +249,26 @@ class StateMachine:
         return self._write(command)
 
     def work_of(self, command: Command) -> int:
-        """About how many keys applying `command` would look at now, writing nothing: 1 for most.
+        """What applying `command` would cost now, writing nothing, in keys that are looked at:
+        WRITE_WORK for most.
 
         Raises WorkTooLarge if that is more than one command may. The state at apply decides; this
         is for telling the client before anything is replicated.
         """
+        if isinstance(command, Put):  # most commands are
+            return WRITE_WORK
         if self._accounts.enabled and self.auth.refusal(command) is not None:
-            return 1
+            return WRITE_WORK
+        work = WRITE_WORK
         inner = command.command if isinstance(command, AsUser) else command
-        inner = inner.command if isinstance(inner, Once) else inner
+        if isinstance(inner, Once):
+            work, inner = 2 * WRITE_WORK, inner.command  # the answer is kept
         try:
             if isinstance(inner, Transaction):
-                return transactions.cost(self._keyspace, inner)
+                return work + transactions.cost(self._keyspace, inner)
         except OverBudget as over:
             raise over.error from None
-        return 1 + self.leases.count(inner.lease) if isinstance(inner, Revoke) else 1
+        return work + (2 * self.leases.count(inner.lease) if isinstance(inner, Revoke) else 0)
 
     def _write(self, command: StoreCommand) -> Result:
         match command:

@@ -3,7 +3,7 @@
 `kvstore.storage.state` fulfils these protocols; the two meet in `kvstore.replica.open`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 
@@ -17,6 +17,12 @@ class Table(Protocol):
     def get(self, key: bytes) -> bytes | None: ...
     def put(self, key: bytes, value: bytes) -> None: ...
     def delete(self, key: bytes) -> None: ...
+
+    def put_all(self, entries: Mapping[bytes, bytes]) -> None:
+        """`put` each of them."""
+
+    def delete_all(self, keys: Sequence[bytes]) -> None:
+        """`delete` each of them."""
 
     def scan(
         self, start: bytes, end: bytes | None, reverse: bool = False

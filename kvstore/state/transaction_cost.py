@@ -27,7 +27,7 @@ def measure(
             case TxnPut():
                 meter.put(operation)
             case TxnDelete(start, end):
-                meter.range(start, end)
+                budget.take_keys(meter.range(start, end))
             case Select(start, end, revision):
                 meter.range(start, end, max(0, revision))
 
@@ -62,15 +62,21 @@ class _Meter:
         if self._keyspace.leases.count(lease) + attached > LEASE_KEYS_MAX:
             raise OverBudget(Limit.LEASE_KEYS)
 
-    def range(self, start: bytes, end: bytes | None, revision: int = 0) -> None:
-        """All that is there is looked at, also beyond a limit: it is counted."""
-        budget = self._budget
-        budget.take(0)
-        first = True
-        for key, record, _ in self._keyspace.mvcc.looked_at(start, end, revision):
-            budget.take(len(key) + len(record), 0 if first else 1)
-            first = False
+    def range(self, start: bytes, end: bytes | None, revision: int = 0) -> int:
+        """All that is there is looked at, also beyond a limit: it is counted. How many keys."""
+        budget, mvcc = self._budget, self._keyspace.mvcc
+        keys_before = budget.keys
+        if revision:
+            for key, record, _ in mvcc.looked_at(start, end, revision):
+                budget.take(len(key) + len(record))
+        else:
+            for key, record in mvcc.records(start, end):
+                budget.take(len(key) + len(record))
         order = self._order
         past = len(order) if end is None else bisect_left(order, end)
         for key in order[bisect_left(order, start) : past]:
             budget.take(self._sizes[key])
+        found = budget.keys - keys_before
+        if not found:
+            budget.take(0)
+        return found

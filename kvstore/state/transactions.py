@@ -30,9 +30,9 @@ from kvstore.commands.operations import (
 from kvstore.commands.results import BadRevision, NoKey, NoLease, Result
 from kvstore.errors import DuplicateKey, TooManyOperations
 from kvstore.state import transaction_cost
-from kvstore.state.budget import Budget, OverBudget
+from kvstore.state.budget import WRITE_WORK, Budget, OverBudget
 from kvstore.state.key_space import Keyspace
-from kvstore.state.mvcc import key_value
+from kvstore.state.mvcc import field_of, key_value
 from kvstore.state.selection import select
 
 OPERATIONS_MAX = 128
@@ -148,10 +148,13 @@ def cost(keyspace: Keyspace, transaction: Transaction) -> int:
     another reason costs what it takes to find out. Raises OverBudget."""
     parts = (*transaction.compares, *transaction.success, *transaction.failure)
     if len(parts) <= SMALL_MAX and all(map(_one_key, parts)):
-        return len(parts)
+        return WRITE_WORK * len(parts)
     budget = Budget()
-    _judge_within(keyspace, transaction, budget)
-    return budget.work
+    branch = _judge_within(keyspace, transaction, budget)
+    puts = isinstance(branch, _Branch) and sum(
+        isinstance(operation, TxnPut) for operation in _operations(branch)
+    )
+    return budget.work + WRITE_WORK * puts
 
 
 def _one_key(part: Comparison | TxnOperation) -> bool:
@@ -256,8 +259,8 @@ def _put(keyspace: Keyspace, put: TxnPut) -> TxnPutDone:
 
 def _delete(keyspace: Keyspace, delete: TxnDelete) -> TxnDeleteDone:
     found = list(keyspace.mvcc.records(delete.start, delete.end))
-    for key, record in found:
-        keyspace.delete_record(key, record)
+    if found:
+        keyspace.delete_all(found)
     previous = tuple(key_value(*each) for each in found) if delete.previous else ()
     return TxnDeleteDone(keyspace.revision, len(found), previous)
 
@@ -271,32 +274,19 @@ def _holds(keyspace: Keyspace, compare: Comparison, budget: Budget) -> bool:
     for key, record in keyspace.mvcc.records(compare.start, compare.end):
         budget.take(len(key) + len(record), int(found))
         found = True
-        if not holds_of(compare, key, record):
+        if not holds_of(compare, record):
             return False
     return found or holds_of_nothing(compare)
 
 
-def holds_of(compare: Comparison, key: bytes, record: bytes) -> bool:
+def holds_of(compare: Comparison, record: bytes) -> bool:
     """Whether a compare holds of one key of its range."""
-    return _related(compare, _field(key_value(key, record), compare.field))
+    return _related(compare, field_of(record, compare.field))
 
 
 def holds_of_nothing(compare: Comparison) -> bool:
     """Whether it holds if there is no key in its range."""
     return compare.field is not Field.VALUE and _related(compare, 0)
-
-
-def _field(held: KeyValue, field: Field) -> int | bytes:
-    match field:
-        case Field.VERSION:
-            return held.version
-        case Field.CREATE:
-            return held.create_revision
-        case Field.MOD:
-            return held.mod_revision
-        case Field.LEASE:
-            return held.lease
-    return held.value
 
 
 def _related(compare: Comparison, found: int | bytes) -> bool:

@@ -57,11 +57,8 @@ def open_environment(path: Path, databases: int, walk: bool = False) -> lmdb.Env
             environment.close()
             _complete(path, size, needed)
             environment = _open(path, databases, needed)
-    except _DAMAGE as error:
-        raise StorageError(f"{path} cannot be opened ({error}). {_RECOVER}") from error
     except (lmdb.Error, OSError) as error:
-        # Nothing says that the data is bad: no advice to give it up.
-        raise StorageError(f"{path} cannot be opened: {error}") from error
+        raise unusable(path, error) from error
     return environment
 
 
@@ -135,6 +132,16 @@ def _complete(path: Path, size: int, needed: int) -> None:
 def used_bytes(environment: lmdb.Environment) -> int:
     """How many bytes of the file hold pages that were ever written."""
     return (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+
+
+def unusable(path: Path, error: Exception) -> StorageError:
+    """The error for a file of which opening, reading or writing failed by `error`. Only of one that
+    is damaged is it said that its data may be given up: a full disk says nothing about the data."""
+    if isinstance(error, _DAMAGE):
+        return StorageError(f"{path} cannot be opened ({error}). {_RECOVER}")
+    if isinstance(error, lmdb.DiskError) or "MDB_SHORT_WRITE" in str(error):
+        return StorageError(f"{path} cannot be written: the disk has no room for it ({error})")
+    return StorageError(f"{path} cannot be opened: {error}")
 
 
 def damaged(path: Path, what: str) -> StorageError:

@@ -17,7 +17,7 @@ import lmdb
 
 from kvstore.errors import StorageFailed
 from kvstore.storage.disk import SYSTEM_DISK, Disk
-from kvstore.storage.environment import damaged
+from kvstore.storage.environment import damaged, unusable
 from paxos.ballot import Ballot, Slot
 from paxos.messages import LogEntry
 from paxos.records import ChosenThrough, Promised, Record, Restored, Truncation, fold
@@ -40,7 +40,7 @@ class LogStore:
             self._log = self._env.open_db(b"log")
             self._meta = self._env.open_db(b"meta")
         except lmdb.Error as error:
-            raise damaged(path, str(error)) from error
+            raise unusable(path, error) from error
 
     def restore(self) -> Restored:
         """Everything that earlier starts made durable."""

@@ -5,14 +5,14 @@ Reads and writes happen on the loop's thread and touch memory first: `active` ch
 After a crash the checkpoint is whole, and the log is replayed from the slot it names.
 """
 
-from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import lmdb
 
 from kvstore.storage.disk import SYSTEM_DISK, Disk
-from kvstore.storage.environment import damaged, used_bytes
+from kvstore.storage.environment import unusable, used_bytes
+from kvstore.storage.sorted_keys import SortedKeys
 
 TABLES = (
     "meta",
@@ -32,31 +32,23 @@ _Changes = dict[bytes, bytes | None]
 _NO_CHANGE: tuple[None, None] = (None, None)
 """There are no more."""
 
-_INSERTS_MAX = 16
-"""So many new keys are put into their place one by one; more are sorted in together."""
-
 
 class StoredTable:
-    """One sorted map of bytes to bytes; `active` and `frozen` are its overlay.
-
-    The keys of the overlay are brought into order by the first scan that needs it; `_new` are those
-    since the last one.
-    """
+    """One sorted map of bytes to bytes; `active` and `frozen` are its overlay."""
 
     __slots__ = (
         "_database",
-        "_frozen_order",
-        "_new",
         "_order",
         "_store",
         "active",
         "frozen",
+        "frozen_order",
         "name",
     )
     active: _Changes
     frozen: _Changes
-    _order: list[bytes]
-    _frozen_order: list[bytes]
+    _order: SortedKeys
+    frozen_order: SortedKeys
 
     def __init__(self, store: "StateStore", name: str) -> None:
         self.name = name
@@ -82,31 +74,45 @@ class StoredTable:
 
     def put(self, key: bytes, value: bytes) -> None:
         if key not in self.active:
-            self._new.append(key)
+            self._order.add(key)
         self.active[key] = value
         self._store.overlay_bytes += len(key) + len(value) + 100
 
     def delete(self, key: bytes) -> None:
         if key not in self.active:
-            self._new.append(key)
+            self._order.add(key)
         self.active[key] = None
         self._store.overlay_bytes += len(key) + 100
 
+    def put_all(self, entries: Mapping[bytes, bytes]) -> None:
+        """`put` each of them."""
+        self._change(entries, sum(map(len, entries.values())))
+
+    def delete_all(self, keys: Sequence[bytes]) -> None:
+        """`delete` each of them."""
+        self._change(dict.fromkeys(keys), 0)
+
+    def _change(self, changes: Mapping[bytes, bytes | None], value_bytes: int) -> None:
+        active = self.active
+        self._order.add_all([key for key in changes if key not in active])
+        active.update(changes)
+        self._store.overlay_bytes += sum(map(len, changes)) + value_bytes + 100 * len(changes)
+
     def freeze(self) -> None:
         """The active changes are set aside for a checkpoint."""
-        self._sort()
-        self.frozen, self._frozen_order = self.active, self._order
-        self.active, self._order = {}, []
+        self._order.settle()  # what is frozen is read by two threads, and changed by neither
+        self.frozen, self.frozen_order = self.active, self._order
+        self.active, self._order = {}, SortedKeys()
 
     def thaw(self) -> None:
-        """The frozen changes are in the database."""
-        self.frozen, self._frozen_order = {}, []
+        """The frozen changes are in the database; the thread of the next checkpoint frees them."""
+        self._store.written.append((self.frozen, self.frozen_order))
+        self.frozen, self.frozen_order = {}, SortedKeys()
 
     def forget(self) -> None:
         """Drop all changes."""
-        self.active, self._order = {}, []
-        self.frozen, self._frozen_order = {}, []
-        self._new: list[bytes] = []
+        self.active, self._order = {}, SortedKeys()
+        self.frozen, self.frozen_order = {}, SortedKeys()
 
     def scan(
         self, start: bytes, end: bytes | None, reverse: bool = False
@@ -134,9 +140,8 @@ class StoredTable:
         self, start: bytes, end: bytes | None, reverse: bool
     ) -> Iterator[tuple[bytes, bytes | None]]:
         """What the overlay changes in a range, in order; the newest change of each key."""
-        self._sort()
         active = _between(self.active, self._order, start, end, reverse)
-        frozen = _between(self.frozen, self._frozen_order, start, end, reverse)
+        frozen = _between(self.frozen, self.frozen_order, start, end, reverse)
         older, old = next(frozen, _NO_CHANGE)
         for key, value in active:
             while older is not None and (older > key if reverse else older < key):
@@ -148,15 +153,6 @@ class StoredTable:
         if older is not None:
             yield older, old
             yield from frozen
-
-    def _sort(self) -> None:
-        if len(self._new) > _INSERTS_MAX:
-            self._order += self._new
-            self._order.sort()
-        else:
-            for key in self._new:
-                insort(self._order, key)
-        self._new.clear()
 
     def _stored(
         self, start: bytes, end: bytes | None, reverse: bool
@@ -178,15 +174,10 @@ class StoredTable:
 
 
 def _between(
-    layer: _Changes, order: list[bytes], start: bytes, end: bytes | None, reverse: bool
+    layer: _Changes, order: SortedKeys, start: bytes, end: bytes | None, reverse: bool
 ) -> Iterator[tuple[bytes, bytes | None]]:
     """The changes of one layer to a range, in order."""
-    if not order:
-        return
-    first = bisect_left(order, start)
-    past = len(order) if end is None else bisect_left(order, end)
-    for at in range(past - 1, first - 1, -1) if reverse else range(first, past):
-        key = order[at]
+    for key in order.between(start, end, reverse) if layer else ():
         yield key, layer[key]
 
 
@@ -223,6 +214,7 @@ class StateStore:
         self.overlay_bytes = 0
         self._frozen_bytes = 0
         self.tables = {name: StoredTable(self, name) for name in TABLES}
+        self.written: list[tuple[_Changes, SortedKeys]] = []
         self.copying = 0
         self._open()
 
@@ -231,7 +223,7 @@ class StateStore:
         try:
             self._databases = {name: self._env.open_db(name.encode()) for name in TABLES}
         except lmdb.Error as error:
-            raise damaged(self.path, str(error)) from error
+            raise unusable(self.path, error) from error
         for name, table in self.tables.items():
             table.attach(self._databases[name])
         self.reader: lmdb.Transaction[bytes] = self._env.begin()
@@ -259,20 +251,33 @@ class StateStore:
 
         Raises lmdb.Error or OSError; then nothing was written, and nothing is lost.
         """
+        self._free_written()
         with self._env.begin(write=True) as txn:
             for name, table in self.tables.items():
-                self._write_table(txn, self._databases[name], table.frozen)
+                if table.frozen:
+                    self._write_table(txn, self._databases[name], table)
             housekeeping(WriteTransaction(txn, self._databases))
+
+    def _free_written(self) -> None:
+        """Memory of the last checkpoint, entry by entry: to free hundreds of thousands at once
+        holds the interpreter, whichever thread does it."""
+        while self.written:
+            changes, order = self.written.pop()
+            while changes:
+                changes.popitem()
+            order.clear()
 
     @staticmethod
     def _write_table(
-        txn: "lmdb.Transaction[bytes]", database: "lmdb._Database", changes: _Changes
+        txn: "lmdb.Transaction[bytes]", database: "lmdb._Database", table: StoredTable
     ) -> None:
-        puts = [(key, value) for key, value in changes.items() if value is not None]
-        if puts:
-            puts.sort()
-            txn.cursor(db=database).putmulti(puts)
-        for key, value in changes.items():
+        # In order, as the file wants it; nothing is sorted or copied here, which would hold the
+        # interpreter, and with it the loop, for as long as it takes.
+        frozen = table.frozen
+        puts = ((key, value) for key in table.frozen_order if (value := frozen[key]) is not None)
+        txn.cursor(db=database).putmulti(puts)
+        for key in table.frozen_order:
+            value = frozen[key]
             if value is None:
                 txn.delete(key, db=database)
 

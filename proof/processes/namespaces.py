@@ -56,6 +56,7 @@ class NamespaceNetwork:
     """Nodes in namespaces of their own."""
 
     name = "namespaces"
+    of_packets = True
 
     def __init__(self, nodes: list[int], rng: random.Random) -> None:
         self.links = Links()
@@ -64,6 +65,11 @@ class NamespaceNetwork:
         self._holders: dict[int, subprocess.Popen[bytes]] = {}
         self._token = secrets.token_hex(3)
         self._subnet = ""
+
+    @property
+    def lost(self) -> int:
+        """By cuts, by loss, and where a queue was full."""
+        return self._switch.lost
 
     def prefix(self, node: int) -> list[str]:
         """Enter the namespace; `nsenter` becomes the node, so the process id stays."""

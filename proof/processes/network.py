@@ -13,6 +13,12 @@ class NodeNetwork(NodePlaces, Protocol):
 
     name: str
     links: Links
+    of_packets: bool
+    """Whether what passes are packets, which can vanish without a trace."""
+
+    @property
+    def lost(self) -> int:
+        """Packets that vanished, ever; 0 where there are none."""
 
     async def start(self) -> None:
         """Make it. Raises OSError or NetworkUnavailable."""

@@ -21,6 +21,8 @@ class ProxyNetwork:
     """Nodes on the loopback address whose peer links pass through this process."""
 
     name = "proxy"
+    of_packets = False
+    lost = 0
 
     def __init__(self, nodes: list[int], rng: random.Random) -> None:
         self.links = Links()

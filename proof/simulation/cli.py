@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from kvstore.errors import InvalidArgument
-from proof.simulation.cluster.scenario import FAULTS, Scenario
+from proof.simulation.cluster.fault_plan import FAULTS
+from proof.simulation.cluster.scenario import Scenario
 from proof.simulation.cluster.world import RunOutcome, run
 from proof.simulation.lessons import LESSONS, tell
 from proof.simulation.runner import Swarm, Total, run_many
@@ -117,7 +118,7 @@ def recording_of(outcome: RunOutcome, command: str) -> Recording:
         summary=f"{lines[0].split(': ', 1)[1]}; {lines[5]}; {verdict}",
         command=command,
         nodes=tuple(range(1, scenario.nodes + 1)),
-        clients=tuple(client.id for client in (*scenario.clients, *scenario.holders)),
+        clients=tuple(client.id for client in scenario.everybody),
         facts=(*((name, value) for name, value in facts), ("trace digest", outcome.digest)),
         events=tuple(outcome.events),
     )

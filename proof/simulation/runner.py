@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
-from proof.simulation.cluster.scenario import FAULTS, Scenario, draw
+from proof.simulation.cluster.fault_plan import FAULTS
+from proof.simulation.cluster.scenario import Scenario, draw
 from proof.simulation.cluster.world import RunOutcome, run
 from proof.simulation.judge.coverage import EVENTS
 

@@ -106,8 +106,13 @@ def _calmer(scenario: Scenario) -> Iterator[Scenario]:
         yield replace(scenario, clock_rates=true)
     if scenario.watchers:
         yield replace(scenario, watchers=0)
-    if scenario.holders:
-        yield replace(scenario, holders=())
+    for others in ("holders", "bulk", "repeaters", "users"):
+        if getattr(scenario, others):
+            yield replace(scenario, **{others: ()})
+    if scenario.administrators:
+        yield replace(scenario, administrators=(), users=())
+    if scenario.apply_s:
+        yield replace(scenario, apply_s=0.0)
     if scenario.keys > 1:
         yield replace(scenario, keys=1)
 

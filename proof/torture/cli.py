@@ -15,11 +15,12 @@ import orjson
 
 from kvstore.client.attempts import parse_endpoints
 from kvstore.errors import InvalidArgument
+from kvstore_cli.descriptors import raise_limit
 from proof.processes.network import NetworkUnavailable
-from proof.torture.faults import FAULTS
+from proof.torture.faults.catalogue import FAULTS
 from proof.torture.plan import Plan, check_data_dir, choose_faults
 from proof.torture.report import RunReport, judge
-from proof.torture.run import Findings
+from proof.torture.run import FaultUnavailable, Findings
 from proof.torture.run import run as run_plan
 
 PASSED, FAILED = 0, 1
@@ -41,6 +42,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         rate=options.rate,
         seed=secrets.randbelow(_SEED_MAX) if options.seed is None else options.seed,
         faults=choose_faults(options.faults, options.nodes, endpoints),
+        demanded=options.faults is not None,
         network=options.network,
         data_dir=options.data_dir,
         endpoints=endpoints,
@@ -52,15 +54,18 @@ def run(options: argparse.Namespace) -> int:
     everything that was made is gone."""
     if options.faults == "list":
         for fault in FAULTS.values():
-            _say(f"{fault.name:16}{fault.summary}")
+            _say(f"{fault.name:20}{fault.summary}")
         return PASSED
     plan = plan_of(options)
+    raise_limit()  # many connections are held at once
     with _directory(plan) as directory:
         try:
             with _signals_as_interrupts(), asyncio.Runner() as runner:
                 findings = runner.run(run_plan(plan, directory, _say))
         except NetworkUnavailable as error:
             raise InvalidArgument("network", f"network: {error}") from None
+        except FaultUnavailable as error:
+            raise InvalidArgument("faults", f"faults: {error}") from None
         report = judge(findings)
         _say(f"\n{report.text()}")
         if options.json is not None:

@@ -6,6 +6,7 @@ longer than a checker can take.
 
 import asyncio
 import random
+from collections import deque
 from dataclasses import dataclass
 
 from proof.histories.history import (
@@ -18,7 +19,8 @@ from proof.histories.history import (
     PutCall,
     Returned,
 )
-from proof.torture.record import RunRecord
+from proof.torture.cluster import IDEMPOTENCY_TTL_S
+from proof.torture.record import OldWrite, RunRecord
 from proof.torture.requests import Reply, Requests, key_target
 
 KEYS = 6
@@ -36,6 +38,9 @@ PLAIN_SHARE = 0.3
 """How often a write has no Idempotency-Key. It is then tried again only if it was refused."""
 SEND_AGAIN_SHARE = 0.03
 """How often a write that was acknowledged is sent once more to another node."""
+REMEMBERED = 64
+AGAIN_S_MAX = IDEMPOTENCY_TTL_S / 2
+"""How old such a write is at most: answers are kept for longer than that."""
 WANDER_SHARE = 0.1
 """How often a client goes to another node without a reason."""
 PAUSE_S = (0.01, 0.05)
@@ -86,6 +91,7 @@ class LoadClient:
         self._node = rng.choice(self._nodes)
         self._writes = 0
         self._found: dict[str, tuple[int, str | None]] = {}
+        self._answered: deque[tuple[float, _Write, Reply]] = deque(maxlen=REMEMBERED)
 
     async def run(self, interval_s: float, stop: asyncio.Event) -> None:
         """A call every `interval_s` on average, or as fast as the answers come, until `stop`."""
@@ -181,9 +187,17 @@ class LoadClient:
         self._record.finished(
             write.kind, outcome, self._number, write.key, write.call, called_s, answer
         )
-        again = write.repeatable and self._rng.random() < SEND_AGAIN_SHARE
-        if again and answer and answer.held:
-            await self._send_again(write, reply)
+        if write.repeatable and answer and answer.held:
+            self._remember(write, reply)
+            if self._rng.random() < SEND_AGAIN_SHARE:
+                await self._send_again()
+
+    def _remember(self, write: _Write, reply: Reply) -> None:
+        now_s, record = self._record.now_s(), self._record
+        self._answered.append((now_s, write, reply))
+        if record.first_put is None and write.kind == "put" and write.value is not None:
+            once, revision = write.headers["Idempotency-Key"], reply.document().get("revision", 0)
+            record.first_put = OldWrite(write.key, write.value, once, revision, now_s)
 
     async def _attempts(self, write: _Write) -> tuple[CallOutcome, Reply]:
         """Until an attempt is answered or the client gives up. Unknown beats refused: an earlier
@@ -227,8 +241,12 @@ class LoadClient:
         self._found[write.key] = (revision, write.value)
         return Returned()
 
-    async def _send_again(self, write: _Write, first: Reply) -> None:
-        """A write that was answered, repeated elsewhere, is answered alike and not applied."""
+    async def _send_again(self) -> None:
+        """A write that was answered just now or a while ago, repeated elsewhere, is answered
+        alike and not applied."""
+        oldest_s = self._record.now_s() - AGAIN_S_MAX
+        answered = [entry for entry in self._answered if entry[0] > oldest_s]
+        _, write, first = self._rng.choice(answered or [self._answered[-1]])
         self._move()
         again = await self._attempt(write)
         self._complain_of(again, f"repeated {write.kind} of {write.key}")

@@ -5,23 +5,25 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kvstore_cli.node_cluster import NodeCluster
-from proof.processes.network import NodeNetwork
+from kvstore_cli.node_cluster import NodeCluster, NodePlaces
 from proof.torture.requests import Requests
 
 READY_S_MAX = 60.0
 _READY_POLL_S = 0.1
+IDEMPOTENCY_TTL_S = 60
 _SETTINGS = {
     # Every acknowledged write is read back at its revision, so all must stay readable.
     "history-revisions": 0,
     # Short, so that a node which was away sometimes needs a snapshot.
     "log-tail-slots": 200,
+    # Short, so that answers expire in the run: not before this time, and in the end.
+    "idempotency-ttl-s": IDEMPOTENCY_TTL_S,
 }
 
 
-def torture_nodes(nodes: int, network: NodeNetwork, directory: Path) -> NodeCluster:
-    """Nodes 1 to `nodes` in `network`, which is there already; nothing is started."""
-    return NodeCluster(range(1, nodes + 1), network, directory, settings=_SETTINGS)
+def torture_nodes(nodes: int, places: NodePlaces, directory: Path) -> NodeCluster:
+    """Nodes 1 to `nodes` in `places`, which are there already; nothing is started."""
+    return NodeCluster(range(1, nodes + 1), places, directory, settings=_SETTINGS)
 
 
 async def statuses(requests: Requests, timeout_s: float = 1.0) -> dict[int, dict[str, Any]]:
@@ -55,3 +57,13 @@ async def wait_ready(requests: Requests, limit_s: float = READY_S_MAX) -> list[i
         if not late or time.monotonic() > deadline:
             return late
         await asyncio.sleep(_READY_POLL_S)
+
+
+async def wait_ready_one(requests: Requests, node: int, limit_s: float) -> bool:
+    """Wait until `node` serves; whether it did in time."""
+    deadline = time.monotonic() + limit_s
+    while (await requests.send(node, "GET", "/readyz", timeout_s=1.0)).status != 200:
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_READY_POLL_S)
+    return True

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from proof.torture.faults import FAULTS, FaultKind, Target
+from proof.torture.faults.catalogue import FAULTS
+from proof.torture.faults.kinds import FaultKind, Group, Target
 from proof.torture.record import RunRecord
 
-LASTS_S = (0.8, 3.0)
 CALM_S = (0.4, 1.2)
 RECOVERY_S_MAX = 15.0
 """How long to wait for an acknowledged write before the next fault comes anyway."""
 POLL_S = 0.02
 PAIR_AFTER = 4
-"""After so many faults, a pair of faults: one of a process and one of the links."""
+"""After so many faults, a pair of faults of two groups."""
 TWO_AT_ONCE = "two at once"
 
 
@@ -38,14 +38,23 @@ class Injected:
 
 def rotation(faults: list[FaultKind], rng: random.Random) -> Iterator[list[FaultKind]]:
     """Rounds of all faults, each round in another order, with pairs in between, for ever."""
-    processes = [fault for fault in faults if not fault.of_network]
-    links = [fault for fault in faults if fault.of_network]
+    pairs = [fault for fault in faults if fault.pairs]
     while True:
         rng.shuffle(faults)
         for count, fault in enumerate(faults, start=1):
             yield [fault]
-            if processes and links and (count % PAIR_AFTER == 0 or count == len(faults)):
-                yield [rng.choice(links), rng.choice(processes)]
+            if count % PAIR_AFTER == 0 or count == len(faults):
+                yield from _pair(pairs, rng)
+
+
+def _pair(faults: list[FaultKind], rng: random.Random) -> Iterator[list[FaultKind]]:
+    """Two of different groups, if there are; what is done to processes last, so that it ends
+    first: a node starts while the other fault still lasts."""
+    by_group = {group: [f for f in faults if f.group is group] for group in Group}
+    groups = [group for group, some in by_group.items() if some]
+    if len(groups) > 1:
+        chosen = sorted(rng.sample(groups, 2), key=lambda group: group is Group.PROCESS)
+        yield [rng.choice(by_group[group]) for group in chosen]
 
 
 class RealNemesis:
@@ -68,11 +77,13 @@ class RealNemesis:
             self.injected[-1].until_s = self._record.now_s()
 
     async def _inject(self, faults: list[FaultKind], stop: asyncio.Event) -> None:
-        began_s = self._record.now_s()
+        began_s, target = self._record.now_s(), self._target
+        target.alone = len(faults) == 1
+        lasts_s = max(target.rng.uniform(*fault.lasts_s) for fault in faults)
         async with AsyncExitStack() as stack:
-            done = [await stack.enter_async_context(fault.inject(self._target)) for fault in faults]
+            done = [await stack.enter_async_context(fault.inject(target)) for fault in faults]
             self.now = " and ".join(done)
-            await _wait(stop, self._target.rng.uniform(*LASTS_S))
+            await _wait(stop, lasts_s)
         now_s = self._record.now_s()
         names = tuple(fault.name for fault in faults)
         self.injected.append(Injected(names, self.now, began_s, now_s, now_s))

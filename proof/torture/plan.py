@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvstore.errors import InvalidArgument
-from proof.torture.faults import FAULTS
+from proof.torture.faults.catalogue import FAULTS
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,9 @@ class Plan:
     """Calls per second, of all clients together."""
     seed: int = 1
     faults: tuple[str, ...] = ()
+    demanded: bool = False
+    """The faults were named: the run fails if one of them cannot be injected, and goes on for a
+    while until each was."""
     network: str = "auto"
     data_dir: Path | None = None
     endpoints: tuple[str, ...] = ()

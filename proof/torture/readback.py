@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from proof.histories.history import CallOutcome, Get, Returned
-from proof.torture.cluster import statuses
+from proof.torture.cluster import IDEMPOTENCY_TTL_S, statuses
 from proof.torture.record import Acknowledged, RunRecord
 from proof.torture.requests import Requests, key_target
 
@@ -16,6 +16,8 @@ ATTEMPTS_MAX = 5
 ATTEMPT_S = 3.0
 PAUSE_S = 0.1
 CONVERGE_S_MAX = 30.0
+FORGOTTEN_S = 2.5 * IDEMPOTENCY_TTL_S
+"""The log's clock does not move while no node is up, so answers may be kept for longer."""
 
 T = TypeVar("T")
 
@@ -116,12 +118,36 @@ def check_count(record: RunRecord, found: ReadBack, before: int) -> None:
     """
     if not found.revision:
         return
-    applied, acknowledged = found.revision - before, len(record.acknowledged)
-    if not acknowledged <= applied <= acknowledged + record.unknown_writes:
+    applied = found.revision - before
+    acknowledged = len(record.acknowledged) + record.leases.sure
+    perhaps = record.unknown_writes + record.leases.perhaps
+    if not acknowledged <= applied <= acknowledged + perhaps:
         found.problems.append(
             f"{applied} writes were applied; {acknowledged} were acknowledged and "
-            f"{record.unknown_writes} more may have been applied"
+            f"{perhaps} more may have been applied"
         )
+
+
+async def check_expiry(requests: Requests, record: RunRecord) -> None:
+    """An answer that was kept for far longer than it must be is forgotten: the log's clock moves,
+    whatever the wall clocks showed. Comes last, because it writes."""
+    old = record.first_put
+    if old is None or record.now_s() - old.at_s < FORGOTTEN_S:
+        return
+    for node in requests.endpoints:
+        reply = await requests.send(
+            node, "PUT", key_target(old.key), body=old.value.encode(),
+            headers={"Idempotency-Key": old.once}, timeout_s=ATTEMPT_S,
+        )  # fmt: skip
+        if reply.status == 200:
+            record.counts["expired write", CallOutcome.OK] += 1
+            if reply.document().get("revision") == old.revision:
+                record.complain(
+                    f"the answer to {old.once} is kept after {record.now_s() - old.at_s:.0f} s: "
+                    "the log's clock stands or lags"
+                )
+            return
+    record.complain(f"{old.once} could not be sent again after the load")
 
 
 def _applied(views: dict[int, dict[str, Any]]) -> str:

@@ -1,6 +1,7 @@
 """What a run records: the history, and what is cheap to judge about it on the way."""
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -20,6 +21,32 @@ class Acknowledged:
 
 
 @dataclass
+class LeaseCounts:
+    """What clients with leases did. `sure` and `perhaps` count revisions of the store."""
+
+    granted: int = 0
+    kept: int = 0
+    looked: int = 0
+    """Reads of a key that had to be there."""
+    ended: int = 0
+    sure: int = 0
+    """Writes and removals that happened."""
+    perhaps: int = 0
+    """Those that may have happened besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class OldWrite:
+    """A put with an Idempotency-Key that was acknowledged at `at_s`, and its answer."""
+
+    key: str
+    value: str
+    once: str
+    revision: int
+    at_s: float
+
+
+@dataclass
 class RunRecord:
     """Written by the clients of one run, on one event loop. Times are seconds since `began`."""
 
@@ -31,6 +58,8 @@ class RunRecord:
     acknowledged_at_s: list[float] = field(default_factory=list)
     """When writes were acknowledged, in order."""
     unknown_writes: int = 0
+    leases: LeaseCounts = field(default_factory=LeaseCounts)
+    first_put: OldWrite | None = None
     complaints: list[str] = field(default_factory=list)
     """What no correct store does."""
     complaints_count: int = 0
@@ -48,6 +77,11 @@ class RunRecord:
     def now_s(self) -> float:
         """Seconds since the run began."""
         return time.monotonic() - self.began
+
+    def served_s(self, since_s: float) -> int:
+        """Seconds since then in which a write was acknowledged."""
+        times = self.acknowledged_at_s
+        return len({int(time_s) for time_s in times[bisect_left(times, since_s) :]})
 
     def complain(self, text: str) -> None:
         """Note a violation."""

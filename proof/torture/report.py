@@ -5,7 +5,7 @@ from typing import Any
 
 from proof.histories.linearizability import Verdict, check
 from proof.torture.nemesis import TWO_AT_ONCE
-from proof.torture.run import Findings
+from proof.torture.run import Findings, not_yet
 from proof.torture.timeline import FaultRow, availability, fault_rows, longest_gap_s
 
 SHOWN_MAX = 5
@@ -42,6 +42,11 @@ class RunReport:
             found += [f"not read back: {text}" for text in back.unread]
             if not findings.injected:
                 found.append("no fault was injected: the run shows nothing")
+            met = findings.met.items()
+            found += [f"a fault was injected that no node met: {w}: 0" for w, n in met if not n]
+            if findings.plan.demanded:
+                missing = not_yet(findings.plan, findings.injected)
+                found += [f"{name} was demanded, and not injected" for name in missing]
         if not findings.record.acknowledged:
             found.append("no write was acknowledged: the run shows nothing")
         elif not back.checked:
@@ -53,6 +58,7 @@ class RunReport:
         lines = [*self._head(), "", *self._operations(), "", *self._found()]
         if self.faults:
             lines += ["", *self._faults()]
+        lines += self._met()
         complaints = self.complaints()
         lines += ["", "FAILED" if complaints else "PASSED"]
         lines += [f"- {text}" for text in complaints[:SHOWN_MAX]]
@@ -79,6 +85,7 @@ class RunReport:
 
     def _found(self) -> list[str]:
         verdict, back, record = self.verdict, self.findings.read_back, self.findings.record
+        leases = record.leases
         name = "linearizable" if verdict.linearizable else "NOT PROVED linearizable"
         if verdict.failures:
             name = "NOT LINEARIZABLE"
@@ -91,20 +98,34 @@ class RunReport:
             f"looked for at their revisions: {len(back.lost)} lost{unread}",
             f"nodes                states {agreed}; all ready {self.findings.ready_s:.1f} s after "
             "the load",
+            f"leases               {leases.granted:,} granted, kept alive {leases.kept:,} times, "
+            f"{leases.looked:,} looks at their keys; {leases.ended:,} ended",
             f"availability         {self.availability:.1%} of windows of 100 ms had an "
             f"acknowledged write; longest gap {self.longest_gap_s:.2f} s",
         ]
 
     def _faults(self) -> list[str]:
         lines = [
-            f"{'fault':16}{'injected':>9}{'available':>11}    longest gap without a write, s",
-            f"{'':36}    {'min':>6}{'median':>8}{'max':>8}",
+            f"{'fault':20}{'injected':>9}{'available':>11}    longest gap without a write, s",
+            f"{'':40}    {'min':>6}{'median':>8}{'max':>8}",
         ]
         lines += [
-            f"{row.kind:16}{row.injected:>9}{row.availability:>10.0%}     "
+            f"{row.kind:20}{row.injected:>9}{row.availability:>10.0%}     "
             f"{row.gap_min_s:>6.2f}{row.gap_median_s:>8.2f}{row.gap_max_s:>8.2f}"
             for row in self.faults
         ]
+        return lines
+
+    def _met(self) -> list[str]:
+        findings, lines = self.findings, []
+        if findings.met:
+            lines += ["", "what the nodes met of the faults"]
+            lines += [f"{count:>10,}  {what}" for what, count in sorted(findings.met.items())]
+        if not findings.plan.demanded and findings.injected:
+            missing = not_yet(findings.plan, findings.injected)
+            if missing:
+                lines += ["", f"no time for: {', '.join(missing)}"]
+        lines += [f"without {name}: {reason}" for name, reason in findings.skipped.items()]
         return lines
 
     def document(self) -> dict[str, Any]:
@@ -130,6 +151,9 @@ class RunReport:
             "looked_for": back.checked,
             "lost": len(back.lost),
             "unknown_writes": record.unknown_writes,
+            "leases": asdict(record.leases),
+            "met": dict(findings.met),
+            "skipped": findings.skipped,
             "revision": back.revision,
             "availability": self.availability,
             "longest_gap_s": self.longest_gap_s,

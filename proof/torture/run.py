@@ -5,20 +5,24 @@ import random
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kvstore_cli.node_cluster import NodeCluster
 from proof.processes import namespaces
+from proof.processes.faulty_places import FaultyPlaces
 from proof.processes.namespaces import NamespaceNetwork
 from proof.processes.network import NetworkUnavailable, NodeNetwork
 from proof.processes.proxies import ProxyNetwork
 from proof.torture import readback
 from proof.torture.clients import LoadClient
 from proof.torture.cluster import READY_S_MAX, statuses, torture_nodes, wait_ready
-from proof.torture.faults import Target
+from proof.torture.faults.catalogue import FAULTS
+from proof.torture.faults.kinds import Target
+from proof.torture.leases import LeaseClient
 from proof.torture.nemesis import Injected, RealNemesis
 from proof.torture.plan import Plan
 from proof.torture.readback import ReadBack
@@ -28,6 +32,9 @@ from proof.torture.requests import Requests, key_target
 LOOK_S = 0.5
 POLL_S = 0.02
 LINE_S = 10.0
+LEASE_CLIENTS = 3
+COVER_S_MAX = 120.0
+"""How long the load goes on at most until every fault that was demanded has come."""
 
 Say = Callable[[str], None]
 
@@ -43,16 +50,24 @@ class Findings:
     read_back: ReadBack = field(default_factory=ReadBack)
     load_s: float = 0.0
     """How long the load lasted."""
+    met: Counter[str] = field(default_factory=Counter)
+    """What the nodes met of the faults."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Faults that cannot be had here, and why."""
     ready_s: float = 0.0
     """From the end of the last fault until all nodes served."""
     problems: list[str] = field(default_factory=list)
+
+
+class FaultUnavailable(Exception):
+    """A fault that was asked for by its name cannot be had here; the text says why."""
 
 
 async def run(plan: Plan, directory: Path, say: Say = print) -> Findings:
     """Run `plan` with data and logs in `directory`, which exists.
 
     Whatever it makes but the files is gone when it returns or raises. Raises NetworkUnavailable
-    if the network asked for cannot be had.
+    if the network asked for cannot be had, FaultUnavailable likewise.
     """
     findings = Findings(plan)
     if plan.endpoints:
@@ -61,35 +76,54 @@ async def run(plan: Plan, directory: Path, say: Say = print) -> Findings:
             await _run_on(findings, requests, None, say)
         return findings
     rng = random.Random(plan.seed)
-    async with _own_cluster(plan, directory, rng, say) as (network, cluster):
-        findings.network = network.name
-        endpoints = {number: node.url for number, node in cluster.nodes.items()}
-        async with Requests(endpoints) as requests:
-            target = Target(cluster, network.links, requests, rng)
-            await _run_on(findings, requests, target, say)
-            cluster.look()
-        findings.problems += cluster.ended
+    async with _own_cluster(plan, directory, rng, say) as target:
+        findings.network = target.network.name
+        findings.skipped = _skipped(plan, target, say)
+        findings.met = target.met
+        possible = tuple(name for name in plan.faults if name not in findings.skipped)
+        findings.plan = replace(plan, faults=possible)
+        await _run_on(findings, target.requests, target, say)
+        target.places.drain()
+        target.cluster.look()
+        findings.problems += target.problems + target.cluster.ended
     return findings
+
+
+def _skipped(plan: Plan, target: Target, say: Say) -> dict[str, str]:
+    """Faults that cannot be had, and why. Raises FaultUnavailable if they were demanded."""
+    found = {}
+    for name in plan.faults:
+        if reason := FAULTS[name].unavailable(target.network, target.places):
+            if plan.demanded:
+                raise FaultUnavailable(f"{name} cannot be had: {reason}")
+            found[name] = reason
+            say(f"Without {name}: {reason}")
+    return found
 
 
 @asynccontextmanager
 async def _own_cluster(
     plan: Plan, directory: Path, rng: random.Random, say: Say
-) -> AsyncIterator[tuple[NodeNetwork, NodeCluster]]:
+) -> AsyncIterator[Target]:
     network = _network(plan, random.Random(rng.random()))
+    places = FaultyPlaces(network, range(1, plan.nodes + 1), directory)
     cluster: NodeCluster | None = None
     try:
         await network.start()
-        cluster = torture_nodes(plan.nodes, network, directory)
+        places.start()
+        cluster = torture_nodes(plan.nodes, places, directory)
         say(
             f"Starting {plan.nodes} nodes, seed {plan.seed}, network: {network.name}; "
             f"data and logs in {directory}/"
         )
         cluster.start()
-        yield network, cluster
+        endpoints = {number: node.url for number, node in cluster.nodes.items()}
+        async with Requests(endpoints) as requests:
+            yield Target(cluster, network, places, requests, rng)
     finally:
         if cluster is not None:
             cluster.close()
+        places.close()
         await network.close()
 
 
@@ -132,6 +166,9 @@ async def _load(findings: Findings, requests: Requests, target: Target | None, s
             client = LoadClient(number, requests, record, random.Random(rng.random()), prefix)
             group.create_task(client.run(interval_s, stop))
         if nemesis:
+            for number in range(LEASE_CLIENTS):
+                keeper = LeaseClient(number, requests, record, random.Random(rng.random()), prefix)
+                group.create_task(keeper.run(stop))
             group.create_task(nemesis.run(stop))
         await _watch(plan, record, target, nemesis, say)
         findings.load_s = record.now_s()
@@ -148,9 +185,14 @@ async def _watch(
     """Until the load is over: tell how it goes, and look for nodes that ended by themselves."""
     terminal = sys.stdout.isatty()
     told_s = 0.0
-    while (left_s := plan.duration_s - record.now_s()) > 0 or record.calls < plan.calls_min:
+    while (
+        (left_s := plan.duration_s - record.now_s()) > 0
+        or record.calls < plan.calls_min
+        or (nemesis and plan.demanded and not_yet(plan, nemesis.injected) and -left_s < COVER_S_MAX)
+    ):
         await asyncio.sleep(min(LOOK_S, max(POLL_S, left_s)))
         if target is not None:
+            target.places.drain()
             target.cluster.look()
         line = _progress(plan.duration_s, record, nemesis)
         if terminal:
@@ -160,6 +202,12 @@ async def _watch(
             say(line)
     if terminal:
         print("\r\x1b[K", end="", flush=True)
+
+
+def not_yet(plan: Plan, injected: list[Injected]) -> list[str]:
+    """Faults of the plan that have not been injected."""
+    names = {name for fault in injected for name in fault.names}
+    return [name for name in plan.faults if name not in names]
 
 
 def _progress(duration_s: float, record: RunRecord, nemesis: RealNemesis | None) -> str:
@@ -176,7 +224,8 @@ async def _heal(findings: Findings, requests: Requests, target: Target | None) -
     """Undo every fault; whether all nodes serve in time."""
     began = time.monotonic()
     if target is not None:
-        target.links.heal()
+        target.network.links.heal()
+        target.places.heal()
         for number in target.numbers:
             target.cluster.resume(number)
         target.cluster.start()
@@ -196,6 +245,7 @@ async def _read_back(findings: Findings, requests: Requests, before: int | None)
         # Another's cluster may be busy with other things than the torture.
         found.problems += problems
         readback.check_count(record, found, before)
+        await readback.check_expiry(requests, record)
 
 
 async def _remove_keys(record: RunRecord, requests: Requests) -> None:

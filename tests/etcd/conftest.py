@@ -11,6 +11,9 @@ import pytest
 
 from proof.processes.etcd import ETCD_MISSING, etcd_binary
 from tests.etcd.servers import Etcd, Ours, Server
+from tests.support.cluster_fixtures import cluster, shared_cluster
+
+__all__ = ["cluster", "pair", "shared_cluster"]
 
 
 @pytest.fixture(scope="session")

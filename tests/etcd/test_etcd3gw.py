@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.etcd.servers import Etcd
-from tests.support.real_cluster import Cluster, eventually, running_cluster
+from tests.support.real_cluster import Cluster, eventually
 
 etcd3gw = pytest.importorskip("etcd3gw", reason="pip install etcd3gw (part of the dev extra)")
 from etcd3gw import exceptions  # noqa: E402
@@ -23,18 +23,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::Depre
 
 T = TypeVar("T")
 WATCH_S = 10.0
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with running_cluster() as made:
-        yield made
-
-
-@pytest.fixture
-def killable() -> Iterator[Cluster]:
-    with running_cluster() as made:
-        yield made
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -276,9 +264,9 @@ def test_watch_prefix_once(client: Any) -> None:
 # -- a node is killed in the middle ----------------------------------------------------------------
 
 
-def test_everything_goes_on_when_the_leader_is_killed(killable: Cluster, name: str) -> None:
-    leader = killable.leader()
-    port = killable.nodes[killable.followers()[0]].client_port
+def test_everything_goes_on_when_the_leader_is_killed(cluster: Cluster, name: str) -> None:
+    leader = cluster.leader()
+    port = cluster.nodes[cluster.followers()[0]].client_port
     client = etcd3gw.client(port=port, timeout=10)
     events, cancel = client.watch_prefix(name + "load/")
     seen: list[dict[str, Any]] = []
@@ -289,7 +277,7 @@ def test_everything_goes_on_when_the_leader_is_killed(killable: Cluster, name: s
     lock, lease = client.lock(name + "lock", ttl=60), client.lease(ttl=60)
     assert lock.acquire()
     client.put(name + "leased", "1", lease)
-    written = _write_through_a_kill(client, name, lambda: killable.kill9(leader))
+    written = _write_through_a_kill(client, name, lambda: cluster.kill9(leader))
     eventually(lambda: [kv["value"].decode() for kv in seen][-1:] == written[-1:],
                "the watch sees the last write")  # fmt: skip
     cancel()
@@ -304,8 +292,8 @@ def test_everything_goes_on_when_the_leader_is_killed(killable: Cluster, name: s
     for test in SURFACE:
         test(client, f"{name}{test.__name__}/")
     assert lock.release() is True and lease.revoke() is True
-    killable.start(leader)
-    back = etcd3gw.client(port=killable.nodes[leader].client_port, timeout=10)
+    cluster.start(leader)
+    back = etcd3gw.client(port=cluster.nodes[leader].client_port, timeout=10)
     eventually(lambda: back.get(name + "load/last") == [written[-1].encode()], "it caught up")
 
 

@@ -20,7 +20,7 @@ from tests.etcd.servers import Server
 from tests.etcd.steps import Call, everything, grant, put
 from tests.support.examples import TIMES
 
-SEQUENCES = int(os.environ.get("SEQUENCES", 60 * TIMES))
+SEQUENCES = int(os.environ.get("SEQUENCES", 30 * TIMES))
 SEED = int(os.environ.get("SEED", "1"))
 LENGTH = 20
 

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from tests.etcd.exchange import Exchange
 from tests.etcd.steps import b
-from tests.support.real_cluster import Cluster, eventually, running_cluster
+from tests.support.real_cluster import Cluster, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -21,21 +20,13 @@ NO_QUORUM_S = 10.0
 """Requests that need a quorum are refused within this; the node gives up after 5 s."""
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with running_cluster() as made:
-        yield made
-
-
 @pytest.fixture
-def minority() -> Iterator[tuple[Cluster, int]]:
+def minority(cluster: Cluster) -> tuple[Cluster, int]:
     """A cluster of which one node is left, and that node."""
-    with running_cluster() as made:
-        left = made.followers()[0]
-        status, _ = post(made, left, "kv/put", {"key": b("a"), "value": b("1")})
-        assert status == 200
-        made.kill9(*(number for number in made.numbers if number != left))
-        yield made, left
+    left = cluster.followers()[0]
+    ok(cluster, left, "kv/put", {"key": b("left"), "value": b("1")})
+    cluster.kill9(*(number for number in cluster.numbers if number != left))
+    return cluster, left
 
 
 def post(cluster: Cluster, number: int, path: str, body: Any = None) -> tuple[int, Any]:
@@ -163,7 +154,7 @@ def test_without_a_quorum(minority: tuple[Cluster, int]) -> None:
     eventually(
         lambda: "leader" not in ok(cluster, left, "maintenance/status"), "no leader is known"
     )
-    key = {"key": b("a")}
+    key = {"key": b("left")}
     calls = (
         ("kv/put", {**key, "value": b("2")}), ("kv/deleterange", key),
         ("kv/txn", {"success": [{"request_put": key}]}), ("kv/range", key),
@@ -185,7 +176,7 @@ def test_without_a_quorum(minority: tuple[Cluster, int]) -> None:
     assert ok(cluster, left, "lease/leases")
     health = cluster.call(left, "GET", "/health")
     assert health.status == 503 and json.loads(health.body)["health"] == "false"
-    with closing(watch(cluster, left, {"key": b("a"), "start_revision": 2})) as stream:
+    with closing(watch(cluster, left, {**key, "start_revision": 2})) as stream:
         assert document(stream)["events"][0]["kv"]["value"] == b("1")
 
 

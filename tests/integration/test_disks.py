@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.support.real_cluster import Load, check_all, eventually
+from tests.support.real_cluster import READY_S, Load, check_all, eventually, running_cluster
 
 pytestmark = pytest.mark.integration
 
@@ -18,7 +18,7 @@ def test_second_process_on_a_directory(new_cluster):
     log_file = cluster.nodes[1].log_file.parent / "second.log"
     second = cluster.nodes[1].spawn(log_file)
     try:
-        assert second.wait(10) == FAILED
+        assert second.wait(READY_S) == FAILED
     finally:
         second.kill()
         second.wait(10)
@@ -79,23 +79,35 @@ def _overwrite_head(path):
 def _overwrite_values(path):
     """Flip the bytes of every stored value of the tail, as a bad disk may."""
     data = bytearray(path.read_bytes())
-    at = data.find(b"load-0-")
+    at = data.find(b"load-")
     assert at > 0
     while at > 0:
         data[at] ^= 0xFF
-        at = data.find(b"load-0-", at + 1)
+        at = data.find(b"load-", at + 1)
     path.write_bytes(data)
 
 
+@pytest.fixture(scope="module")
+def one_down(tmp_path_factory):
+    """A cluster with data, of which one follower is down; that one, the load, and its files."""
+    with running_cluster() as cluster:
+        with Load(cluster, cluster.numbers, size=2000) as load:
+            load.more(200)
+        down = cluster.followers()[0]
+        cluster.converged()
+        cluster.kill9(down)
+        whole = tmp_path_factory.mktemp("disks") / "whole"
+        shutil.copytree(cluster.nodes[down].data_dir, whole)
+        yield cluster, down, load, whole
+
+
 @pytest.fixture
-def loaded(new_cluster):
-    """A cluster with data, of which one follower is down."""
-    cluster = new_cluster()
-    with Load(cluster, cluster.numbers, size=2000) as load:
-        load.more(200)
-    down = cluster.followers()[0]
-    cluster.converged()
+def loaded(one_down):
+    """The same, with the files of the one that is down as they were when it was killed."""
+    cluster, down, load, whole = one_down
     cluster.kill9(down)
+    shutil.rmtree(cluster.nodes[down].data_dir)
+    shutil.copytree(whole, cluster.nodes[down].data_dir)
     return cluster, down, load
 
 
@@ -117,7 +129,7 @@ def test_damaged_file(loaded, name, damage):
     cluster, down, load = loaded
     damage(cluster.nodes[down].data_dir / name)
     cluster.start(down, wait=False)
-    assert cluster.wait_exit(down) == FAILED, cluster.log(down)
+    assert cluster.wait_exit(down, READY_S) == FAILED, cluster.log(down)
     log = cluster.log(down)
     assert "Traceback" not in log
     assert name in log
@@ -142,7 +154,7 @@ def size_of(cluster, number, name):
     return (cluster.nodes[number].data_dir / name).stat().st_size
 
 
-@pytest.mark.parametrize("victim", ["leader", "follower"])
+@pytest.mark.parametrize("victim", ["leader", pytest.param("follower", marks=pytest.mark.proof)])
 def test_full_disk_in_the_log(new_cluster, victim):
     """The node stops by itself and says why; nothing acknowledged is lost, on it or elsewhere."""
     cluster = new_cluster()
@@ -162,7 +174,7 @@ def test_full_disk_in_the_log(new_cluster, victim):
     check_all(cluster, full, load.acknowledged, "?consistency=serializable")
 
 
-@pytest.mark.parametrize("then", ["room again", "kill9"])
+@pytest.mark.parametrize("then", ["room again", pytest.param("kill9", marks=pytest.mark.proof)])
 def test_full_disk_in_the_state(new_cluster, then):
     """Checkpoints fail and say so, writes go on, and nothing is lost when there is room again."""
     cluster = new_cluster(1, log_tail_bytes=100_000)
@@ -174,6 +186,8 @@ def test_full_disk_in_the_state(new_cluster, then):
         )
         limit_files(cluster, 1, size_of(cluster, 1, "state.mdb") + 20_000)
         eventually(lambda: "checkpoint failed" in cluster.log(1), "a checkpoint fails")
+    said = cluster.status(1)["node"]
+    assert said["ready"] and "checkpoints fail for" in str(said["warnings"])
     for count in range(10):
         assert cluster.put(1, f"late-{count}", b"%d" % count).status == 200
         load.acknowledged[f"late-{count}"] = b"%d" % count
@@ -186,4 +200,7 @@ def test_full_disk_in_the_state(new_cluster, then):
         eventually(
             lambda: cluster.status(1)["node"]["checkpointed_through"] > stuck, "a checkpoint"
         )
+        assert cluster.status(1)["node"]["warnings"] == []
+        assert cluster.log(1).count("checkpoint failed") == 1
+        assert cluster.log(1).count("checkpoints work again") == 1
     check_all(cluster, 1, load.acknowledged)

@@ -22,7 +22,7 @@ def test_catch_up_by_log(new_cluster):
     check_all(cluster, away, load.acknowledged, "?consistency=serializable")
 
 
-@pytest.mark.parametrize("again", ["at once", "after"])
+@pytest.mark.parametrize("again", ["at once", pytest.param("after", marks=pytest.mark.proof)])
 def test_catch_up_by_snapshot(new_cluster, again):
     """The log was truncated beyond what the node has; kill -9 right after changes nothing.
 

@@ -51,7 +51,13 @@ class Askers:
         client.close()
 
 
-@pytest.mark.parametrize("silent", [True, False], ids=["silent", "reset"])
+@pytest.mark.parametrize(
+    "silent",
+    [
+        pytest.param(True, id="silent"),
+        pytest.param(False, id="reset", marks=pytest.mark.proof),
+    ],
+)
 def test_partitioned_leader(new_cluster, silent):
     """From the cut on: no acknowledgement and no old value at it; the others elect and go on."""
     cluster = new_cluster(proxied=True)

@@ -180,6 +180,13 @@ def test_status(capfdbinary: Capture, leader: dict[str, int] | None, code: int) 
     assert in_json["endpoints"][0]["cluster"]["node"]["id"] == 2
 
 
+def test_status_shows_what_must_be_mended(capfdbinary: Capture) -> None:
+    node = {"id": 1, "role": "leader", "ready": True, "reason": "", "warnings": ["clocks differ"]}
+    view = {"node": node, "leader": {"id": 1}, "ballot": "3.1", "chosen_through": 9,
+            "applied_through": 8, "members": []}  # fmt: skip
+    assert "clocks differ" in kvstore(capfdbinary, web.json_response(view), "status").out
+
+
 def test_status_of_nothing(capfdbinary: Capture) -> None:
     done = kvstore(capfdbinary, problem(503), "status")
     assert done.code == 4 and "so it is" in done.out

@@ -79,7 +79,14 @@ def serving(
     words += ["--listen-client", client, "--listen-peer", peer, "--data-dir", str(data_dir)]
     if shell:
         words = ["sh", "-c", f'exec "$@" {shell}', "sh", *words]
-    process = subprocess.Popen(words, env=environment(**variables), preexec_fn=before, **popen)
+
+    def prepare() -> None:
+        # Whoever runs the tests by nohup hands an ignored signal on to all they start.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        if before is not None:
+            before()
+
+    process = subprocess.Popen(words, env=environment(**variables), preexec_fn=prepare, **popen)
     try:
         node = Serving(process, client)
         eventually(node.ready, "the node is ready", LIMIT_S)
@@ -108,6 +115,16 @@ def test_nothing_around_it(tmp_path: Path) -> None:
     store = LogStore(data_dir / "log.mdb")
     assert store.restore().chosen_through > 0
     store.close()
+
+
+def test_started_by_nohup_it_outlives_the_terminal(tmp_path: Path) -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with serving(tmp_path / "node", before=ignore) as node:
+        node.process.send_signal(signal.SIGHUP)
+        node.call("/v1/kv/k", b"v")
+        assert node.end(signal.SIGTERM) == 0
 
 
 def test_a_log_on_a_full_disk_stops_nothing(tmp_path: Path) -> None:
@@ -146,6 +163,30 @@ def test_few_descriptors_and_many_clients(tmp_path: Path) -> None:
         assert node.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "limit", "says"),
+    [
+        (resource.RLIMIT_NOFILE, 20, b"may open 20 files"),
+        (resource.RLIMIT_AS, 300 << 20, b"may use 300 MiB of addresses"),
+        (resource.RLIMIT_FSIZE, 10_000, b"no room"),
+    ],
+)
+def test_limits_that_are_too_low(tmp_path: Path, kind: int, limit: int, says: bytes) -> None:
+    """A traceback, a process that aborts without a word, and a fresh file that was said to be
+    damaged, with the advice to give its data up."""
+    words = ["--id", "1", "--initial-cluster", "1=127.0.0.1:1", "--data-dir", str(tmp_path)]
+    done = subprocess.run(
+        [*PROGRAM, "serve", *words],
+        env=environment(),
+        capture_output=True,
+        timeout=LIMIT_S,
+        preexec_fn=lambda: resource.setrlimit(kind, (limit, limit)),
+    )
+    assert done.returncode == 74
+    assert done.stderr.count(b"\n") == 1 and says in done.stderr
+    assert b"damaged" not in done.stderr
+
+
 def has_ipv6() -> bool:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
@@ -160,6 +201,28 @@ def test_ipv6_addresses_have_brackets(tmp_path: Path) -> None:
         [member] = json.loads(node.call("/v1/cluster"))["members"]
         assert member["client_address"] == f"http://{node.address}"
         assert member["peer_address"].startswith("[::1]:")
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_any_address_is_one_of_ipv4_too(tmp_path: Path) -> None:
+    with serving(tmp_path / "node", host="[::]") as node:
+        port = node.address.rpartition(":")[2]
+        for address in (f"127.0.0.1:{port}", f"[::1]:{port}"):
+            node.address = address
+            assert b"ready" in node.call("/readyz")
+
+
+def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with serving(tmp_path / "node") as node, open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, "status", "--json", "--endpoints", node.address],
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=LIMIT_S,
+        )
+    assert done.returncode == 74
+    assert done.stderr == b"kvstore: [Errno 28] No space left on device\n"
 
 
 def test_a_directory_that_cannot_be() -> None:

@@ -12,10 +12,11 @@ import pytest
 
 from paxos.ballot import NodeId
 from paxos.quorum import QuorumSystem, flexible, majority
+from tests.support.examples import TIMES
 from tests.support.paxos_cluster import Cluster
 
 STEPS = 8000
-SEEDS = 240
+SEEDS = 80 * TIMES
 HEAL_TICKS = 400
 
 QUORUMS: list[QuorumSystem] = [

@@ -1,7 +1,7 @@
 """A real HTTP server on a free port that answers from a script: one endpoint of a cluster."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -18,7 +18,7 @@ class Seen(NamedTuple):
     body: bytes
 
 
-Step = Callable[[web.Request], web.StreamResponse] | str
+Step = Callable[[web.Request], web.StreamResponse | Awaitable[web.StreamResponse]] | str
 """How to answer one request: a function, "drop" (cut the connection), "hang", or "wait" until
 `go_on` is called, and then play the next step."""
 
@@ -69,7 +69,8 @@ class FlakyNode:
             assert request.transport is not None
             request.transport.abort()
             return web.Response()
-        return step(request)  # type: ignore[arg-type]
+        answer = step(request)  # type: ignore[arg-type]
+        return answer if isinstance(answer, web.StreamResponse) else await answer
 
 
 def problem(status: int, kind: str, outcome: str = "not-applied", **fields: object) -> Step:

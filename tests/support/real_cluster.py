@@ -4,6 +4,7 @@
 """
 
 import http.client
+import itertools
 import json
 import threading
 from collections.abc import Iterable, Iterator
@@ -293,9 +294,13 @@ def running_cluster(n: int = 3, *, start: bool = True, **settings: object) -> It
 
 
 class Load:
-    """Writers in threads, each with its own keys. What was acknowledged is in `acknowledged`."""
+    """Writers in threads, each with its own keys, which no other load has. What was acknowledged is
+    in `acknowledged`."""
+
+    _serials = itertools.count(1)
 
     def __init__(self, cluster: Cluster, numbers: Iterable[int], size: int = 100) -> None:
+        self._serial = next(self._serials)
         self._stop = threading.Event()
         self._size = size
         self.acknowledged: dict[str, bytes] = {}
@@ -335,7 +340,8 @@ class Load:
         count = 0
         while True:
             count += 1
-            yield f"load-{index}-{count}", f"{index}:{count}:".encode().ljust(self._size, b".")
+            key = f"load-{self._serial}-{index}-{count}"
+            yield key, f"{key}:".encode().ljust(self._size, b".")
 
 
 def check_all(cluster: Cluster, number: int, expected: dict[str, bytes], query: str = "") -> None:

@@ -9,7 +9,14 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from kvstore.errors import KvError, OutcomeUnknown, RevisionCompacted, RevisionInFuture
+from kvstore.commands.operations import TransactionDone
+from kvstore.errors import (
+    KvError,
+    OutcomeUnknown,
+    RevisionCompacted,
+    RevisionInFuture,
+    WorkTooLarge,
+)
 from kvstore.replica.replica import Replica
 from paxos.ballot import NodeId
 from proof.simulation.cluster.membership import SimulatedCluster
@@ -21,6 +28,16 @@ Work = Callable[[Replica], Coroutine[Any, Any, T]]
 
 DELAY_S = (0.0001, 0.002)
 """Between clients and nodes, one way."""
+
+
+SHOWN_MAX = 200
+
+
+def brief(outcome: object) -> str:
+    """For people; what a transaction answers may be large."""
+    if isinstance(outcome, TransactionDone) and len(outcome.results) > 8:
+        return f"TransactionDone({outcome.revision}, {outcome.succeeded}, {len(outcome.results)})"
+    return repr(outcome)[:SHOWN_MAX]
 
 
 class Unsent(Exception):
@@ -68,11 +85,13 @@ class SimulatedCaller:
         except (Unsent, KvError) as error:
             outcome = Unsent(repr(error))
             world.reached("request refused")
+            if isinstance(error, WorkTooLarge):
+                world.reached("command over the budget refused at the door")
         said = "ok"
         if isinstance(outcome, Broken | Unsent):
             self.elsewhere()
             said = "unknown" if isinstance(outcome, Broken) else "refused"
-        world.trace.add(Answered(world.scheduler.now_us, number, said, repr(outcome)[:200]))
+        world.trace.add(Answered(world.scheduler.now_us, number, said, brief(outcome)))
         return outcome
 
     def _ask(self, node: NodeId, work: Work[T]) -> Awaitable[T]:

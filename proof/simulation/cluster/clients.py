@@ -5,8 +5,11 @@ fails them, with time-outs, and with retries at other nodes under one idempotenc
 import asyncio
 from collections.abc import Iterator
 
+from kvstore.commands.accounts import ROOT
 from kvstore.commands.commands import (
     ABSENT,
+    Administer,
+    AsUser,
     Command,
     Compact,
     Condition,
@@ -21,6 +24,7 @@ from kvstore.commands.results import Deleted, Mismatched, Result, Written
 from kvstore.errors import RevisionCompacted
 from kvstore.replica.replica import Replica
 from kvstore.state.mvcc import KeyPage
+from kvstore.state.rights import Caller
 from paxos.ballot import NodeId
 from proof.histories.history import (
     Call,
@@ -33,10 +37,15 @@ from proof.histories.history import (
 from proof.histories.history import DeleteCall as DeleteCall
 from proof.histories.history import PutCall as PutCall
 from proof.simulation.cluster.calls import Broken, SimulatedCaller, Work
+from proof.simulation.cluster.fault_plan import LEADER
 from proof.simulation.cluster.membership import SimulatedCluster
-from proof.simulation.cluster.scenario import CALLS, LEADER, ClientPlan
+from proof.simulation.cluster.plans import CALLS, ClientPlan
 from proof.simulation.cluster.transactions import Part, draw_transaction, parts_done, parts_possible
 
+Named = StoreCommand | Once | Administer
+"""What may be asked in somebody's name."""
+ANYTHING = Caller(ROOT, 1 << 40)
+"""Who may do everything, at a revision at which nothing is void yet."""
 PATIENCE_S = 0.05
 """Between an attempt that failed and the next."""
 
@@ -50,6 +59,7 @@ class SimulatedClient(SimulatedCaller):
         self.done = False
         self._known: dict[str, tuple[str, int]] = {}
         self._writes = 0
+        self._names = 0
 
     def start(self) -> None:
         """Begin the plan."""
@@ -178,13 +188,30 @@ class SimulatedClient(SimulatedCaller):
     async def send(self, text: str, key: str, command: StoreCommand) -> Result | Broken | None:
         """Send `command` until it is answered or attempts run out: what it came to, Broken if
         that is unknown, None if it was certainly not applied."""
-        sent: Command = command
+        sent: Named = command
         if self.plan.retries:
-            name = f"{self.number}-{self._writes}-{self.world.scheduler.now_us}"
-            sent = Once(name.encode(), command, self.world.idempotency_ttl_ms)
-        self.world.monitor.issued.add(sent)
+            sent = Once(self.new_name(), command, self.world.idempotency_ttl_ms)
+        result = await self.insist(text, key, sent, 1 + self.plan.retries)
+        if result is None:
+            self.world.monitor.on_denied(sent)
+        return result
+
+    def new_name(self) -> bytes:
+        """An idempotency key."""
+        self._names += 1
+        return f"{self.number}-{self._names}".encode()
+
+    async def insist(
+        self, text: str, key: str, command: Named, attempts: int, by: Caller = ANYTHING
+    ) -> Result | Broken | None:
+        """Send `command` up to so many times; like `send`. Where there are users, it comes from
+        `by`."""
+        sent: Command = command
+        if self.world.scenario.administrators:
+            sent = AsUser(*by, command)
+        self.world.monitor.issued.add(command)
         unknown: Broken | None = None
-        for attempt in range(1 + self.plan.retries):
+        for attempt in range(attempts):
             if attempt:
                 await asyncio.sleep(PATIENCE_S)
                 if unknown:
@@ -197,8 +224,6 @@ class SimulatedClient(SimulatedCaller):
             unknown = result if isinstance(result, Broken) else unknown
         if unknown is not None:
             self.world.reached("outcome unknown to a client")
-        else:
-            self.world.monitor.on_denied(sent)
         return unknown
 
     async def write(self, key: str, call: Call, command: StoreCommand) -> bool:

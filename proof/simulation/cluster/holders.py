@@ -12,7 +12,7 @@ from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.replica import Replica
 from proof.simulation.cluster.clients import SimulatedClient
 from proof.simulation.cluster.membership import SimulatedCluster
-from proof.simulation.cluster.scenario import ClientPlan
+from proof.simulation.cluster.plans import ClientPlan
 
 LEASES = 4
 """That each holder has, one after the other."""

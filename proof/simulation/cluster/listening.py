@@ -91,8 +91,9 @@ class CountingProbe(Probe):
 class MemberProbe(CountingProbe):
     """Lets the judge and the trace see one start of member `id`.
 
-    `log()` reads its disk, `formed()` says whether its handshakes are through; `role_is(node)` is
-    called when its role may have changed, and `now_applied(slot, value)` after each slot.
+    `log()` reads its disk, `formed()` says whether its handshakes are through, `disk_slow()`
+    whether it has told so of its disk; `stepped(node)` is called after each step, and
+    `now_applied(slot, value)` after each slot.
     """
 
     def __init__(
@@ -103,18 +104,22 @@ class MemberProbe(CountingProbe):
         *,
         log: Callable[[], DurableLog],
         formed: Callable[[], bool],
-        role_is: Callable[[Node], None],
+        stepped: Callable[[Node], None],
         now_applied: Callable[[Slot, bytes], None],
+        disk_slow: Callable[[], bool],
     ) -> None:
         super().__init__(reached)
         self._id = id
         self._monitor = monitor
         self._log = log
         self._formed = formed
-        self._role_is = role_is
+        self._stepped = stepped
         self._now_applied = now_applied
+        self._disk_slow = disk_slow
+        self._opened: tuple[Node, StateMachine] | None = None
 
     def opened(self, node: Node, state: StateMachine) -> None:
+        self._opened = node, state
         self._monitor.on_restart(self._id, node)
         self._monitor.check_digest(self._id, state.applied_through, whole_digest(state))
 
@@ -126,6 +131,8 @@ class MemberProbe(CountingProbe):
             text = f"node {self._id} sends before it has formed"
             self._monitor.violated("durable promise", text)
         self._monitor.on_send(self._id, self._log(), message)
+        if isinstance(message, HandOver) and self._disk_slow():
+            self._reached("hand-over because of a slow disk")
         super().sent(to, message)
 
     def answered_itself(self, message: AnyMessage) -> None:
@@ -142,7 +149,9 @@ class MemberProbe(CountingProbe):
         self._now_applied(slot, value)
 
     def stepped(self, node: Node) -> None:
-        self._role_is(node)
+        if self._opened is not None and node.chosen_through > self._opened[1].applied_through:
+            self._reached("several slots wait")
+        self._stepped(node)
 
     def snapshot_installed(self, before: Slot, state: StateMachine) -> None:
         after = state.applied_through
@@ -150,6 +159,8 @@ class MemberProbe(CountingProbe):
             text = f"node {self._id} went back from slot {before} to {after}"
             self._monitor.violated("prefix", text)
         self._monitor.check_digest(self._id, after, whole_digest(state))
+        if self._opened is not None and self._opened[0].chosen_through > before:
+            self._reached("snapshot overtakes waiting slots")
 
 
 def whole_digest(state: StateMachine) -> bytes:

@@ -21,7 +21,9 @@ from paxos.records import Record
 from proof.simulation.cluster.listening import MemberProbe
 from proof.simulation.cluster.surroundings import Surroundings
 from proof.simulation.judge.durable import DurableLog
+from proof.simulation.judge.hang_check import HangCheck
 from proof.simulation.machine.disk import SimulatedDisk, SimulatedLogWriter
+from proof.simulation.machine.hanging import AgedWriter
 from proof.simulation.machine.scheduler import Process
 from proof.simulation.tell.describe import value_text
 from proof.simulation.tell.trace import Happened, SlotIs
@@ -30,17 +32,17 @@ WALL_MS_START = 1_700_000_000_000
 
 
 class VirtualClock:
-    """A program's clocks: monotonic, and a wall clock that is off by `skew_ms`."""
+    """A program's clocks: monotonic, and a wall clock that is off by `off_ms()`."""
 
-    def __init__(self, process: Process, skew_ms: int) -> None:
+    def __init__(self, process: Process, off_ms: Callable[[], int]) -> None:
         self._process = process
-        self._skew_ms = skew_ms
+        self._off_ms = off_ms
 
     def monotonic(self) -> float:
         return self._process.time()
 
     def wall_ms(self) -> int:
-        return WALL_MS_START + self._skew_ms + int(self._process.time() * 1000)
+        return WALL_MS_START + self._off_ms() + int(self._process.time() * 1000)
 
 
 class Events(EventLog):
@@ -55,6 +57,8 @@ class Events(EventLog):
         self._member.happened(name, text)
         if reached := _LOGGED.get(name):
             self._member.world.reached(reached)
+        if name in ("disk slow", "disk well again"):
+            self._member.disk_slow = name == "disk slow"
         if name == "link refused" and "incarnation" in text:
             self._member.world.reached("member without its disk refused")
 
@@ -66,7 +70,12 @@ _LOGGED = {
     "formed": "cluster formed",
     "checkpoint failed": "checkpoint failed",
     "snapshot installed": "catch-up by snapshot",
+    "disk slow": "slow disk told",
+    "disk well again": "disk well again",
+    "clocks differ": "clocks differ",
+    "clocks agree again": "clocks agree again",
 }
+HANG_PATIENCE_S = 1.0
 
 
 class SimulatedMember:
@@ -76,7 +85,15 @@ class SimulatedMember:
         scenario = world.scenario
         self.world = world
         self.id = id
-        self.disk = SimulatedDisk(world.randomness(f"disk/{id}"), scenario.disk_latency_s)
+        self.disk = SimulatedDisk(
+            world.randomness(f"disk/{id}"),
+            scenario.disk_latency_s,
+            scenario.conditions.moment_s,
+        )
+        self.wall_off_ms = scenario.clock_skews_ms[id - 1]
+        """How far the machine's wall clock is off, now."""
+        self.disk_slow = False
+        """Whether the program has said that its disk is slow, and not yet that it is well."""
         self.starts = 0
         self.process: Process | None = None
         self.replica: Replica | None = None
@@ -85,6 +102,8 @@ class SimulatedMember:
         self._start_again = False
         self._failures_before = 0
         self._log: DurableLog | None = None  # of this start: a lost disk has another file
+        self._writer: AgedWriter | None = None
+        self._hang_check = HangCheck(0, 0)
         self.config = Config(
             node_id=id,
             members={n: (f"node-{n}", 2380) for n in range(1, scenario.nodes + 1)},
@@ -121,6 +140,7 @@ class SimulatedMember:
         world.network.host_up(self.id)
         self._failures_before = self.disk.failures
         self._log = None
+        self.disk_slow = False
         self.process = Process(
             world.scheduler,
             f"node-{self.id}/{self.starts}",
@@ -138,7 +158,7 @@ class SimulatedMember:
     async def _live(self, process: Process) -> None:
         """What `kvstore serve` does, without HTTP."""
         machine = Machine(
-            clock=VirtualClock(process, self.world.scenario.clock_skews_ms[self.id - 1]),
+            clock=VirtualClock(process, lambda: self.wall_off_ms),
             disk=self.disk,
             randomness=self.world.randomness(f"node/{self.id}/{self.starts}"),
             log_writer=partial(self._log_writer, process),
@@ -177,13 +197,18 @@ class SimulatedMember:
 
     def _log_writer(
         self, process: Process, store: LogStore, failed: Callable[[StorageFailed], None]
-    ) -> SimulatedLogWriter:
+    ) -> AgedWriter:
         def stop(error: StorageFailed) -> None:
             failed(error)
             if self.replica is not None and not self.replica.failure:
                 self._unsound("goes on past a failed commit")
 
-        return SimulatedLogWriter(process, store, stop, self._committed)
+        writer = SimulatedLogWriter(process, store, stop, self._committed)
+        self._writer = AgedWriter(writer, process.time)
+        config = self.config
+        patience_s = HANG_PATIENCE_S + 3 * config.tick_s + 1000 * self.world.scenario.apply_s
+        self._hang_check = HangCheck(config.tick_s * config.election_ticks, patience_s)
+        return self._writer
 
     def kill(self, *, power: bool) -> None:
         """SIGKILL, or the machine loses power: then peers hear nothing, and memory is gone."""
@@ -241,8 +266,9 @@ class SimulatedMember:
             self.world.reached,
             log=self._durable_log,
             formed=lambda: self.replica is None or self.replica.membership.formed,
-            role_is=self._role_is,
+            stepped=self._stepped,
             now_applied=self._now_applied,
+            disk_slow=lambda: self.disk_slow,
         )
 
     def _durable_log(self) -> DurableLog:
@@ -250,12 +276,20 @@ class SimulatedMember:
             self._log = DurableLog(self.disk.files, self.log_path)
         return self._log
 
-    def _role_is(self, node: Node) -> None:
+    def _stepped(self, node: Node) -> None:
         if node.role != self._role:
             self._role = node.role
             self.happened(str(node.role), f"ballot {node.ballot}")
+        if self._writer is not None and self.process is not None:
+            oldest_s = self._writer.oldest_s
+            if oldest_s is None or self.disk_slow:
+                self._hang_check.well()
+            elif complaint := self._hang_check.look(self.process.time(), oldest_s):
+                self._unsound(complaint)
 
     def _now_applied(self, slot: Slot, value: bytes) -> None:
+        if self.process is not None:
+            self.process.spend(self.world.scenario.apply_s)
         for is_now in ("chosen", "applied"):
             self._slot_is(slot, is_now, self.world.monitor.chosen_ballot(slot), value)
 

@@ -7,9 +7,9 @@ add up, and what one fault took down another may bring back.
 from collections.abc import Callable, Iterable
 
 from paxos.ballot import NodeId
+from proof.simulation.cluster.fault_plan import LEADER, Fault
 from proof.simulation.cluster.member import SimulatedMember
 from proof.simulation.cluster.membership import SimulatedCluster
-from proof.simulation.cluster.scenario import LEADER, Fault
 from proof.simulation.machine.paths import Pair
 from proof.simulation.machine.scheduler import Process
 from proof.simulation.tell.trace import FaultBegan, FaultEnded
@@ -23,6 +23,10 @@ DYING_S = 0.2
 DYING_LOSS = 0.8
 FLAPS = 6
 LOOK_S = 0.002
+_YEAR_MS = 365 * 86_400_000
+WALL_STEPS_MS = (-10 * _YEAR_MS, -86_400_000, -30_000, -900, 900, 30_000, 86_400_000, 10 * _YEAR_MS)
+TAKEN_BACK = 0.7
+"""This share of the steps is taken back."""
 RESETS = 0.5
 """This share of the cuts resets the connections, as a firewall does; the others drop silently."""
 
@@ -72,6 +76,7 @@ class Nemesis:
             self._end(number)
         for member in self.world.members.values():
             member.disk.fails = member.disk.full = False
+            member.disk.hang.end()
             member.start()
 
     def _resolve(self, fault: Fault) -> tuple[NodeId, ...]:
@@ -287,6 +292,27 @@ class Nemesis:
 
         return undo
 
+    def _laggard(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:
+        """It is cut off, and needs a snapshot; while that is on its way, and its disk slow to take
+        it, another leads, who may still have the log."""
+        mend = self._isolate(nodes, fault)
+        hangs = [member.disk.hang for member in self._members(nodes)]
+
+        def undo() -> None:
+            mend()
+            for hang in hangs:
+                hang.begin()
+                self._process.post(0.1 + 0.6 * fault.amount, hang.end)
+            self._process.post(0.3 * fault.amount, change_leader)
+
+        def change_leader() -> None:
+            leader = self.world.leader()
+            replica = self.world.members[leader].replica if leader is not None else None
+            if replica is not None:
+                replica.begin_hand_over()
+
+        return undo
+
     # -- disks ------------------------------------------------------------------------------
 
     def _slow_disk(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:
@@ -322,6 +348,34 @@ class Nemesis:
             for member in members:
                 member.disk.full = False
                 member.start()
+
+        return undo
+
+    def _hung_disk(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:
+        """What is asked of it returns late; never, if the node ends before."""
+        hangs = [member.disk.hang for member in self._members(nodes)]
+        for hang in hangs:
+            hang.begin()
+
+        def undo() -> None:
+            for hang in hangs:
+                hang.end()
+
+        return undo
+
+    # -- clocks -----------------------------------------------------------------------------
+
+    def _wall_step(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:
+        """The wall clock is set, to a wrong time, and back; at times it stays wrong."""
+        step_ms = WALL_STEPS_MS[int(fault.amount * len(WALL_STEPS_MS))]
+        members = self._members(nodes)
+        for member in members:
+            member.wall_off_ms += step_ms
+            member.happened("wall clock set", f"by {step_ms / 1000:+.0f} s")
+
+        def undo() -> None:
+            for member in members if fault.amount * 100 % 1 < TAKEN_BACK else ():
+                member.wall_off_ms -= step_ms
 
         return undo
 

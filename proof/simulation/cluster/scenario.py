@@ -9,57 +9,12 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from kvstore.errors import InvalidArgument
-from paxos.ballot import NodeId
-from proof.simulation.machine.paths import Conditions
-
-LEADER: NodeId = 0
-"""In a fault: whoever leads when it begins."""
-
-
-class Fault(msgspec.Struct, frozen=True):
-    """One thing that goes wrong at `at_s` for `for_s`, on `nodes`; `amount` depends on the kind."""
-
-    kind: str
-    at_s: float
-    for_s: float
-    nodes: tuple[NodeId, ...] = ()
-    amount: float = 0.0
-
-
-class ClientPlan(msgspec.Struct, frozen=True):
-    """One client: when it begins, how many calls it makes, and how it chooses them.
-
-    `weights` are those of `CALLS`. A client sends to node `home` until that fails it (home LEADER:
-    always to the one that has led longest, as a client does that has not heard of the next); with
-    `retries` it sends a write again, under the same idempotency key, to another node.
-    """
-
-    id: int
-    operations: int
-    starts_s: float
-    think_s: tuple[float, float]
-    weights: tuple[int, ...]
-    home: NodeId
-    retries: int
-    timeout_s: float
-
-
-CALLS = (
-    "get",
-    "serializable get",
-    "put",
-    "compare and put",
-    "put if absent",
-    "delete",
-    "compare and delete",
-    "page",
-    "old page",
-    "transaction",
-    "compact",
-    "hand over",
-)
+from kvstore.config import COMMAND_BYTES_MAX, FRAME_HEAD_BYTES
+from proof.simulation.cluster.fault_plan import FAULTS, LEADER, Fault, draw_faults
+from proof.simulation.cluster.plans import ClientPlan, draw_clients, draw_holders, draw_others
+from proof.simulation.machine.paths import MOMENT_S, Conditions
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -80,6 +35,22 @@ class Scenario(msgspec.Struct, frozen=True):
     holders: tuple[ClientPlan, ...]
     watchers: int
     faults: tuple[Fault, ...]
+    bulk: tuple[ClientPlan, ...] = ()
+    """Clients with large commands and large answers."""
+    repeaters: tuple[ClientPlan, ...] = ()
+    """Clients that repeat requests until their idempotency keys have expired."""
+    administrators: tuple[ClientPlan, ...] = ()
+    """Clients that change users, roles and rights; then all others act as users."""
+    users: tuple[ClientPlan, ...] = ()
+    """Clients that act as users whose rights change."""
+    apply_s: float = 0.0
+    """What applying one slot takes of a node's time."""
+
+    @property
+    def everybody(self) -> tuple[ClientPlan, ...]:
+        """The plans of all clients."""
+        others = (*self.bulk, *self.repeaters, *self.administrators, *self.users)
+        return (*self.clients, *self.holders, *others)
 
     @property
     def chaos_ends_s(self) -> float:
@@ -105,7 +76,10 @@ class Scenario(msgspec.Struct, frozen=True):
             f"clock rates: {rates}",
             f"log tails: {', '.join(map(str, self.log_tails))} slots",
             f"{len(self.clients)} clients, {sum(c.operations for c in self.clients)} operations, "
-            f"{self.keys} keys, {len(self.holders)} lease holders, {self.watchers} watchers",
+            f"{self.keys} keys, {len(self.holders)} lease holders, {self.watchers} watchers, "
+            f"{len(self.bulk)} with large commands, {len(self.repeaters)} that repeat, "
+            f"{len(self.administrators)} administrators, {len(self.users)} users; "
+            f"a slot takes {self.apply_s * 1e3:g} ms",
             *(_fault_line(fault) for fault in self.faults),
         ]
 
@@ -114,36 +88,6 @@ def _fault_line(fault: Fault) -> str:
     nodes = ", ".join("leader" if node == LEADER else str(node) for node in fault.nodes)
     on = f" on {nodes}" if nodes else ""
     return f"{fault.at_s:7.3f} s  {fault.kind}{on} for {fault.for_s:.3f} s"
-
-
-NETWORK_FAULTS = (
-    "isolate",
-    "split",
-    "one-way",
-    "bridge",
-    "chain",
-    "only-by-one",
-    "flap",
-    "slow-links",
-    "lossy-links",
-    "depose",
-    "half-open",
-)
-PROCESS_FAULTS = (
-    "kill",
-    "kill-all",
-    "power",
-    "power-all",
-    "dying",
-    "pause",
-    "restart",
-    "hand-over",
-)
-DISK_FAULTS = ("slow-disk", "failing-disk", "full-disk", "lost-disk")
-HALF_OPEN = 0.3
-"""Share of the runs in which connections die without a sign, besides what else happens."""
-FAULTS = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS)
-"""All kinds, see `proof.simulation.cluster.nemesis` for what each does."""
 
 
 def draw(seed: int, nodes: int | None = None, kinds: Collection[str] = FAULTS) -> Scenario:
@@ -157,9 +101,9 @@ def draw(seed: int, nodes: int | None = None, kinds: Collection[str] = FAULTS) -
     count = nodes or rng.choices((1, 2, 3, 4, 5, 6, 7), (3, 6, 40, 8, 28, 6, 9))[0]
     phase1, phase2 = _quorums(rng, count)
     settings = _settings(rng)
-    conditions = _conditions(rng, settings["tick_s"])
+    conditions = _conditions(rng, seed)
     length_s = rng.uniform(3, 9)
-    return Scenario(
+    drawn = Scenario(
         seed=seed,
         nodes=count,
         phase1=phase1,
@@ -171,13 +115,40 @@ def draw(seed: int, nodes: int | None = None, kinds: Collection[str] = FAULTS) -
         clock_skews_ms=tuple(rng.choice((0, 0, 50, -700, 5000)) for _ in range(count)),
         log_tails=_log_tails(rng, count),
         keys=rng.choice((1, 2, 3, 5, 8)),
-        clients=_clients(rng, count, length_s),
-        holders=_holders(rng, count),
+        clients=draw_clients(rng, count, length_s),
+        holders=draw_holders(rng, count),
         watchers=rng.choice((0, 1, 3)),
-        faults=_and_half_open(
-            seed, count, length_s, kinds, _faults(rng, count, max(phase1, phase2), length_s, kinds)
-        ),
+        faults=draw_faults(rng, seed, count, max(phase1, phase2), length_s, kinds),
+        **_company(seed, count, settings),
     )
+    return _with_laggards(drawn) if any(f.kind == "laggard" for f in drawn.faults) else drawn
+
+
+def _with_laggards(scenario: Scenario) -> Scenario:
+    """What makes one: some have truncated what others hold, and slots wait to be applied."""
+    rng = random.Random(f"{scenario.seed}/tails")
+    tails = tuple(rng.choice((2, 2, 400)) for _ in range(scenario.nodes))
+    settings = scenario.settings | {"log_piece_bytes": 1 << 20}
+    return replace(scenario, log_tails=tails, apply_s=0.012, settings=settings)
+
+
+def _company(seed: int, nodes: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """Further clients, in some runs, and what goes with them."""
+    bulk = draw_others(seed, "bulk", 201, (0,) * 5 + (1, 2), nodes)
+    if bulk:  # large states in small pieces would travel for ever
+        settings["snapshot_piece_bytes"] = 1 << 19
+        settings["log_piece_bytes"] = 1 << 20
+    slot = 2 * settings["batch_bytes_max"] + COMMAND_BYTES_MAX
+    piece = max(slot + (1 << 20), settings["snapshot_piece_bytes"])
+    settings["frame_bytes_max"] = piece + FRAME_HEAD_BYTES
+    administrators = draw_others(seed, "administrators", 401, (0,) * 3 + (1, 2), nodes)
+    return {
+        "bulk": bulk,
+        "repeaters": draw_others(seed, "repeaters", 301, (0, 0, 1, 2), nodes),
+        "administrators": administrators,
+        "users": draw_others(seed, "users", 451, (1, 3), nodes) if administrators else (),
+        "apply_s": random.Random(f"{seed}/apply").choice((0.0, 0.0, 0.003)),
+    }
 
 
 def _quorums(rng: random.Random, nodes: int) -> tuple[int, int]:
@@ -213,7 +184,7 @@ def _log_tails(rng: random.Random, nodes: int) -> tuple[int, ...]:
     return tuple(rng.choice(tails) for _ in range(nodes))
 
 
-def _conditions(rng: random.Random, tick_s: float) -> Conditions:
+def _conditions(rng: random.Random, seed: int) -> Conditions:
     fast = rng.choice(((0.0001, 0.0005), (0.0002, 0.002), (0.001, 0.01)))
     tcp = rng.random() < 0.4
     return Conditions(
@@ -224,6 +195,7 @@ def _conditions(rng: random.Random, tick_s: float) -> Conditions:
         repeat=0.0 if tcp else rng.choice((0.0, 0.01, 0.1)),
         overtake=0.0 if tcp else rng.choice((0.0, 0.1, 0.5)),
         hold_when_cut=rng.random() < 0.5,
+        moment_s=random.Random(f"{seed}/moments").choice((*[MOMENT_S] * 3, 1e-3, 3e-3)),
     )
 
 
@@ -231,122 +203,3 @@ def _rates(rng: random.Random, nodes: int) -> tuple[float, ...]:
     """Mostly good clocks; at times beyond any bound that a system could state."""
     spread = rng.choice((0.0, 0.0005, 0.01, 0.2, 0.5))
     return tuple(1 + rng.uniform(-spread, spread) for _ in range(nodes))
-
-
-def _clients(rng: random.Random, nodes: int, length_s: float) -> tuple[ClientPlan, ...]:
-    weights = (
-        rng.choice((10, 20, 40)),
-        rng.choice((0, 5)),
-        rng.choice((10, 20, 40)),
-        rng.choice((0, 5, 20)),
-        rng.choice((0, 5)),
-        rng.choice((0, 5, 10)),
-        rng.choice((0, 3)),
-        rng.choice((0, 4)),
-        rng.choice((0, 4)),
-        rng.choice((0, 5, 20)),
-        rng.choice((0, 0, 1)),
-        rng.choice((0, 0, 1)),
-    )
-    count = rng.randint(2, 7)
-    operations = rng.choice((15, 30, 50))
-    think_s = 1.2 * length_s / operations
-    bursts = rng.random() < 0.25
-    plans = [
-        ClientPlan(
-            id=number,
-            operations=operations,
-            starts_s=rng.uniform(0, length_s) if bursts else 0.0,
-            think_s=(0.0, 0.005 if bursts else rng.choice((think_s, think_s, 2 * think_s))),
-            weights=weights,
-            home=rng.randint(1, nodes),
-            retries=rng.choice((0, 2, 5)),
-            timeout_s=rng.choice((0.3, 1.0, 3.0)),
-        )
-        for number in range(1, count + 1)
-    ]
-    if rng.random() < 0.5:
-        reads_only = (1,) + (0,) * (len(CALLS) - 1)
-        reads = 100
-        gap_s = 2 * length_s / reads
-        plans.append(ClientPlan(count + 1, reads, 0.0, (0.0, gap_s), reads_only, LEADER, 0, 0.3))
-    return tuple(plans)
-
-
-def _holders(rng: random.Random, nodes: int) -> tuple[ClientPlan, ...]:
-    """Clients that hold leases; of their plans only homes and patience count."""
-    return tuple(
-        ClientPlan(
-            id=number,
-            operations=0,
-            starts_s=rng.uniform(0, 2),
-            think_s=(0.0, 0.0),
-            weights=(),
-            home=rng.randint(1, nodes),
-            retries=rng.choice((0, 2)),
-            timeout_s=rng.choice((0.3, 1.0)),
-        )
-        for number in range(101, 101 + rng.choice((0, 1, 3)))
-    )
-
-
-def _faults(
-    rng: random.Random,
-    nodes: int,
-    quorum: int,
-    length_s: float,
-    kinds: Collection[str],
-) -> tuple[Fault, ...]:
-    possible = sorted(set(kinds) & set(FAULTS))
-    if possible != ["half-open"]:  # else they are drawn beside these
-        possible = [kind for kind in possible if kind != "half-open"]
-    if nodes == 1:
-        possible = [k for k in possible if k not in (*NETWORK_FAULTS, "hand-over")]
-    if nodes - 1 < quorum and "lost-disk" in possible:
-        possible.remove("lost-disk")
-    if not possible:
-        raise InvalidArgument("faults", f"faults: none of these can happen to {nodes} nodes")
-    # Nothing else leaves gaps in the log, and those are rare enough.
-    pool = [*possible, *(["dying"] * 3 if "dying" in possible else [])]
-    chosen = rng.sample(pool, min(len(pool), rng.randint(1, 4)))
-    if set(chosen) <= {"hand-over", "depose"}:
-        chosen.append("kill")  # nobody may lead when it is asked for, and a run needs a fault
-    faults = []
-    for _ in range(rng.choice((2, 4, 7, 12))):
-        kind = rng.choice(chosen)
-        if kind == "lost-disk":
-            chosen = [k for k in chosen if k != kind] or ["kill"]
-        at_s = rng.uniform(0.0 if rng.random() < 0.1 else 0.5, length_s)
-        for_s = rng.choice((0.02, 0.3, 1.0, 2.5)) * rng.uniform(0.5, 1.5)
-        faults.append(Fault(kind, at_s, for_s, _victims(rng, kind, nodes), rng.random()))
-    return tuple(sorted(faults, key=lambda fault: fault.at_s))
-
-
-def _and_half_open(
-    seed: int, nodes: int, length_s: float, kinds: Collection[str], others: tuple[Fault, ...]
-) -> tuple[Fault, ...]:
-    """Beside these faults, in some runs, connections that are dead without a sign. Drawn from a
-    stream of its own, so that it changes nothing else of a scenario."""
-    rng = random.Random(f"{seed}/half-open")
-    if "half-open" not in kinds or nodes == 1 or rng.random() > HALF_OPEN:
-        return others
-    faults = [
-        Fault("half-open", rng.uniform(0.5, length_s), 0.1, _victims(rng, "half-open", nodes))
-        for _ in range(rng.choice((1, 1, 3)))
-    ]
-    return tuple(sorted([*others, *faults], key=lambda fault: fault.at_s))
-
-
-def _victims(rng: random.Random, kind: str, nodes: int) -> tuple[NodeId, ...]:
-    members = list(range(1, nodes + 1))
-    if kind in ("kill-all", "power-all", "chain"):
-        return tuple(rng.sample(members, nodes))
-    if kind in ("split", "bridge"):
-        return tuple(rng.sample(members, max(1, nodes // 2)))
-    if kind == "lost-disk":
-        return (rng.choice(members),)
-    if kind in ("hand-over", "dying", "depose") or rng.random() < 0.5:
-        return (LEADER,)
-    if kind in ("kill", "power", "pause", "slow-disk") and rng.random() < 0.3:
-        return tuple(rng.sample(members, max(1, (nodes - 1) // 2)))
-    return (rng.choice(members),)

@@ -11,6 +11,7 @@ from proof.simulation.cluster.scenario import Scenario
 from proof.simulation.judge.coverage import Coverage
 from proof.simulation.judge.invariants import Monitor
 from proof.simulation.judge.lease_book import LeaseBook
+from proof.simulation.judge.log_clock_check import LogClockCheck
 from proof.simulation.machine.network import SimulatedNetwork
 from proof.simulation.machine.paths import Pair
 from proof.simulation.machine.scheduler import Process, Scheduler
@@ -29,10 +30,12 @@ class Surroundings:
         self.coverage = Coverage()
         self.reached = self.coverage.reached
         leases = LeaseBook(max(scenario.clock_rates), lambda: self.scheduler.now_s)
-        self.monitor = Monitor(scenario.phase1, scenario.phase2, leases, self.reached)
+        log_clock = LogClockCheck(scenario.clock_rates, lambda: self.scheduler.spent_s)
+        self.monitor = Monitor(scenario.phase1, scenario.phase2, leases, log_clock, self.reached)
         self.network = SimulatedNetwork(scenario.conditions, self.randomness, self.trace)
         self.network.on_frame = self._on_frame
         self.network.reached = self.reached
+        self._frame_bytes_max = scenario.settings.get("frame_bytes_max", 1 << 30)
         self.history = CallHistory()
         self.processes: list[Process] = []
         self.asked = self.answered = 0
@@ -47,6 +50,11 @@ class Surroundings:
 
     def _on_frame(self, number: int, pair: Pair, frame: bytes) -> None:
         now_us = self.scheduler.now_us
+        if 2 * len(frame) > self._frame_bytes_max:
+            self.reached("frame near its bound")
+            if len(frame) - 4 > self._frame_bytes_max:
+                text = f"node {pair[0]} sends a frame of {len(frame)} bytes"
+                self.monitor.violated("sound nodes", text)
 
         def make() -> Sent:
             message = decode_message(frame[4:])

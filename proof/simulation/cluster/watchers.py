@@ -8,13 +8,13 @@ unless compaction overtakes it; then it is told so, and goes on from there.
 import asyncio
 
 from kvstore.errors import KvError, RevisionCompacted
-from kvstore.replica.feed import Interest, RevisionEvents
+from kvstore.replica.interest import Interest, RevisionEvents
 from kvstore.replica.replica import Replica
 from kvstore.state.mvcc import KeyEvent
 from proof.simulation.cluster.calls import DELAY_S, SimulatedCaller
 from proof.simulation.cluster.membership import SimulatedCluster
 
-FIRST, END = b"k", b"m"
+FIRST, END = b"a", b"z"
 """All keys of all clients are between these."""
 CHANGES_MAX = 50
 

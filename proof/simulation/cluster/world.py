@@ -14,11 +14,15 @@ from functools import partial
 
 from paxos.ballot import NodeId
 from proof.histories.linearizability import check
+from proof.simulation.cluster.bulk import SimulatedBulk
 from proof.simulation.cluster.clients import SimulatedClient
 from proof.simulation.cluster.holders import SimulatedHolder
 from proof.simulation.cluster.membership import SimulatedCluster
 from proof.simulation.cluster.nemesis import DYING_S, Nemesis
-from proof.simulation.cluster.scenario import ClientPlan, Scenario
+from proof.simulation.cluster.people import SimulatedAdministrator, SimulatedUser
+from proof.simulation.cluster.plans import ClientPlan
+from proof.simulation.cluster.repeaters import SimulatedRepeater
+from proof.simulation.cluster.scenario import Scenario
 from proof.simulation.cluster.watchers import SimulatedWatcher
 from proof.simulation.judge.invariants import Violation
 from proof.simulation.tell.trace import Note, TraceEvent
@@ -54,9 +58,14 @@ class World(SimulatedCluster):
     def __init__(self, scenario: Scenario, keep_trace: bool = False) -> None:
         super().__init__(scenario, keep_trace)
         self.nemesis = Nemesis(self)
+        self._looked_s = -1.0
         self.clients = [
             *(SimulatedClient(self, plan) for plan in scenario.clients),
             *(SimulatedHolder(self, plan) for plan in scenario.holders),
+            *(SimulatedBulk(self, plan) for plan in scenario.bulk),
+            *(SimulatedRepeater(self, plan) for plan in scenario.repeaters),
+            *(SimulatedAdministrator(self, plan) for plan in scenario.administrators),
+            *(SimulatedUser(self, plan) for plan in scenario.users),
         ]
         self.watchers = [SimulatedWatcher(self, 500 + n) for n in range(scenario.watchers)]
 
@@ -143,14 +152,20 @@ class World(SimulatedCluster):
 
     def _places(self) -> dict[NodeId, int]:
         return {
-            node: member.replica.status().applied_through if member.replica is not None else -1
+            node: -1
+            if (replica := member.replica) is None or replica.failure
+            else replica.state.applied_through
             for node, member in self.members.items()
             if not member.disk_lost
         }
 
     def _met(self) -> bool:
         """Whether all have applied everything, every watcher knows, and every lease has ended,
-        which nobody keeps alive any more; digests are compared slot by slot anyway."""
+        which nobody keeps alive any more; digests are compared slot by slot anyway. It is enough
+        to look once at each moment."""
+        if self.scheduler.now_s == self._looked_s:
+            return False
+        self._looked_s = self.scheduler.now_s
         revision = self.monitor.model.revision
         through = max(self.monitor.applied, default=0)
         return (

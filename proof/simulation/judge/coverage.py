@@ -5,7 +5,7 @@
 
 from collections import Counter
 
-from proof.simulation.cluster.scenario import FAULTS
+from proof.simulation.cluster.fault_plan import FAULTS
 
 EVENTS: dict[str, str] = {
     "cluster formed": "all members have pinned each other",
@@ -41,6 +41,16 @@ EVENTS: dict[str, str] = {
     "lease expired": "by the leader's clock, through the log",
     "lease ended before it was revoked": "",
     "automatic compaction": "proposed by the leader",
+    "idempotency key expired": "and its request was carried out again",
+    "answer not kept": "it was too large, and a repeat hears that",
+    "command over the budget refused": "where it is applied",
+    "command over the budget refused at the door": "before it was replicated",
+    "large answer": "of more than a megabyte",
+    "large command with unknown outcome": "",
+    "user told of a missing right": "",
+    "change of users or roles": "",
+    "command refused for want of a right": "where it is applied",
+    "frame near its bound": "more than half of it",
     "checkpoint": "the state reached the disk",
     "checkpoint failed": "and was tried again",
     "log truncated": "behind a checkpoint",
@@ -49,6 +59,13 @@ EVENTS: dict[str, str] = {
     "crash kept a commit": "that was under way",
     "crash dropped a commit": "that was under way",
     "node stopped by its disk": "as it must, when a sync fails",
+    "slow disk told": "a commit took longer than an election",
+    "disk well again": "",
+    "hand-over because of a slow disk": "",
+    "clocks differ": "one wall clock was set to another time",
+    "clocks agree again": "",
+    "several slots wait": "chosen, for a later turn of the loop",
+    "snapshot overtakes waiting slots": "it covers slots that were chosen and not yet applied",
     "member without its disk refused": "by those that know its old incarnation",
     "message lost": "for no other reason than chance",
     "message repeated": "",

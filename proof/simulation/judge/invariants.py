@@ -14,6 +14,7 @@ equal digests          two states at the same slot are equal
 exactly once           a write is applied once, however often it was sent
 true results           what a slot answers is what the model answers (`judge.model`)
 every change once      a watcher is told of every change, whole, once and in order
+elapsed time           the log's clock goes on like a leader's monotonic clock, and never ahead
 no lease ends early    a lease lasts its time since the last answer that kept it alive
 nothing lost           what a client was told is in the log that was chosen
 no stale read          the history of every key is linearizable; pages are, as a whole
@@ -28,9 +29,8 @@ from dataclasses import dataclass, field
 
 from kvstore.commands.batches import Batch, Bundle
 from kvstore.commands.binary import decode_batch, decode_bundle
-from kvstore.commands.commands import AsUser, Command, Compact, Once, Put
-from kvstore.commands.operations import Transaction, TxnPut
-from kvstore.commands.results import NotHeld, Result
+from kvstore.commands.commands import Administer, Command, Compact, Once
+from kvstore.commands.results import Result
 from kvstore.peers.frames import PeerMessage
 from kvstore.state.mvcc import KeyPage
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
@@ -39,7 +39,9 @@ from paxos.node import Node
 from paxos.records import ChosenThrough, Record
 from proof.simulation.judge.durable import DurableLog
 from proof.simulation.judge.lease_book import LeaseBook
+from proof.simulation.judge.log_clock_check import LogClockCheck
 from proof.simulation.judge.model import ModelChange, StoreModel
+from proof.simulation.judge.seen import REPEATED, SHOWN, difference, unnamed, writes_a_value
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,12 @@ class Monitor:
     """Checks a whole cluster. `violations` stays empty, or the run has failed."""
 
     def __init__(
-        self, phase1: int, phase2: int, leases: LeaseBook, reached: Callable[[str], None]
+        self,
+        phase1: int,
+        phase2: int,
+        leases: LeaseBook,
+        log_clock: LogClockCheck,
+        reached: Callable[[str], None],
     ) -> None:
         self.phase1 = phase1
         self.phase2 = phase2
@@ -75,6 +82,7 @@ class Monitor:
         self.violations: list[Violation] = []
         self.model = StoreModel()
         self.leases = leases
+        self._log_clock = log_clock
         self.chosen: dict[Slot, tuple[bytes, Ballot]] = {}
         self.applied: dict[Slot, bytes] = {}
         self.digests: dict[Slot, bytes] = {0: b""}
@@ -150,6 +158,7 @@ class Monitor:
         proposed = self._proposed[slot]
         if proposed.setdefault(ballot, value) != value:
             self.violated("agreement", f"ballot {ballot} proposes two values in slot {slot}", slot)
+        self._log_clock.proposed(slot, ballot)
         chosen = self.chosen.get(slot)
         if chosen is not None and chosen[0] != value and ballot > chosen[1]:
             self.violated(
@@ -261,13 +270,14 @@ class Monitor:
             bundles = [decode_bundle(encoded) for encoded in batch.bundles]
             self._check_issued(slot, bundles)
             self._check_leases(batch)
+            if complaint := self._log_clock.chosen(slot, batch):
+                self.violated("elapsed time", complaint, slot)
             self._check_results(slot, batch, bundles, applied)
 
     def _check_issued(self, slot: Slot, bundles: list[Bundle]) -> None:
         for bundle in bundles:
             for command in bundle.commands:
-                if isinstance(command, AsUser):
-                    command = command.command  # by the cluster itself: nobody logs in here
+                command = unnamed(command)
                 if command not in self.issued and not isinstance(command, Compact):
                     self.violated("validity", f"slot {slot} holds what no client issued", slot)
                 elif command in self._denied:
@@ -275,6 +285,8 @@ class Monitor:
                 if isinstance(command, Compact) and command not in self.issued:
                     self.reached("automatic compaction")
                 self._written.add(command)
+                if isinstance(command, Administer):
+                    self.reached("change of users or roles")
                 if isinstance(command, Once):
                     if command.idempotency_key in self._idempotency_keys:
                         self.reached("retry answered from memory")
@@ -293,23 +305,26 @@ class Monitor:
         bundles: list[Bundle],
         applied: Sequence[tuple[Bundle, list[Result]]],
     ) -> None:
-        before = self.model.revision
+        before, expired = self.model.revision, self.model.keys_expired
         expected = self.model.apply(slot, batch, bundles)
+        if self.model.keys_expired > expired:
+            self.reached("idempotency key expired")
         if len(bundles) > len(applied):
             self.reached("second copy of a bundle refused")
         if [bundle for bundle, _ in expected] != [bundle for bundle, _ in applied]:
             self.violated("exactly once", f"slot {slot} admits other bundles than it should", slot)
         elif expected != applied:
-            self.violated("true results", f"slot {slot} answers {applied}, not {expected}", slot)
+            self.violated("true results", difference(slot, applied, expected), slot)
         for _, results in applied:
-            if any(isinstance(result, NotHeld) for result in results):
-                self.reached("condition refused")
+            for result in results:
+                if name := SHOWN.get(type(result)):
+                    self.reached(name)
         for revision, changes in self.model.since(before, self.model.revision):
             for change in changes:
                 self._check_written_once(revision, change)
 
     def _check_written_once(self, revision: int, change: ModelChange) -> None:
-        if change.value is not None:
+        if change.value is not None and not change.key.startswith(REPEATED):
             first = self._values.setdefault(change.value, revision)
             if first != revision:
                 text = f"{change.value!r} was written at {first} and again at {revision}"
@@ -339,7 +354,8 @@ class Monitor:
         Without an idempotency key commands that write no value are alike, and of one of them
         nothing can be said.
         """
-        if not _writes_a_value(command):
+        command = unnamed(command)
+        if not writes_a_value(command):
             return
         self._denied.add(command)
         if command in self._written:
@@ -366,11 +382,3 @@ class Monitor:
         found = [(item.key, item.value) for item in page.items]
         if found != [(change.key, change.value) for change in expected[:limit]]:
             self.violated("no stale read", f"the page as of revision {page.revision} is {found}")
-
-
-def _writes_a_value(command: Command) -> bool:
-    """Values are unique, and so are idempotency keys: there is no second command like it."""
-    if isinstance(command, Transaction):
-        operations = (*command.success, *command.failure)
-        return any(isinstance(operation, TxnPut) for operation in operations)
-    return isinstance(command, Put | Once)

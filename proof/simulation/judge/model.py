@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import encode
 from kvstore.commands.commands import (
+    Administer,
     AsUser,
     Command,
     Compact,
@@ -41,6 +43,8 @@ from kvstore.commands.operations import (
     TxnPutDone,
 )
 from kvstore.commands.results import (
+    AnswerDropped,
+    AuthRefused,
     BadRevision,
     Compacted,
     Deleted,
@@ -55,6 +59,8 @@ from kvstore.commands.results import (
     Written,
 )
 from paxos.ballot import ZERO, Slot
+from proof.simulation.judge.accounts_model import AccountsModel
+from proof.simulation.judge.bill import KEPT_BYTES_MAX, RECORD_HEAD_BYTES, Bill, Failing
 
 
 class ModelChange(NamedTuple):
@@ -69,10 +75,19 @@ class ModelChange(NamedTuple):
         return None if self.item is None else self.item.value
 
 
-class _Fails(Exception):
-    def __init__(self, result: Result) -> None:
-        super().__init__()
-        self.result = result
+def _record_bytes(item: KeyValue) -> int:
+    return RECORD_HEAD_BYTES + len(item.value)
+
+
+def _chosen(
+    transaction: Transaction, choices: Iterator[bool]
+) -> Iterator[Select | TxnPut | TxnDelete]:
+    """The operations that run, given which branches do."""
+    for operation in transaction.success if next(choices) else transaction.failure:
+        if isinstance(operation, Transaction):
+            yield from _chosen(operation, choices)
+        else:
+            yield operation
 
 
 @dataclass
@@ -91,6 +106,7 @@ class StoreModel:
         self.items: dict[bytes, KeyValue] = {}
         self.leases: dict[int, int] = {}
         """Id -> the slot that granted it."""
+        self._bill = Bill()
         self._slot = 0
         self._leader = ZERO
         self.changes: dict[int, list[ModelChange]] = {}
@@ -99,6 +115,9 @@ class StoreModel:
         self._once: dict[bytes, tuple[int, Command, Result]] = {}
         self._sessions: dict[int, _ModelSession] = {}
         self._clock_ms = 0
+        self.accounts = AccountsModel()
+        self.keys_expired = 0
+        """How often a command was carried out again, whose idempotency key had expired."""
 
     # -- applying ---------------------------------------------------------------------------
 
@@ -137,16 +156,23 @@ class StoreModel:
         return True
 
     def _command(self, command: Command) -> Result:
+        if (reason := self.accounts.refusal(command)) is not None:
+            return AuthRefused(reason)
         if isinstance(command, AsUser):
             command = command.command
+        if isinstance(command, Administer):
+            return self.accounts.change(command.change)
         if not isinstance(command, Once):
             return self._one(command)
         held = self._once.get(command.idempotency_key)
-        if held is not None and held[0] > self._clock_ms:
-            return held[2] if held[1] == command.command else Mismatched()
+        if held is not None:
+            if held[0] > self._clock_ms:
+                return held[2] if held[1] == command.command else Mismatched()
+            self.keys_expired += 1
         result = self._one(command.command)
+        kept = result if len(encode(result)) <= KEPT_BYTES_MAX else AnswerDropped(self.revision)
         expires_ms = self._clock_ms + command.ttl_ms
-        self._once[command.idempotency_key] = (expires_ms, command.command, result)
+        self._once[command.idempotency_key] = (expires_ms, command.command, kept)
         return result
 
     def _one(self, command: Command) -> Result:
@@ -230,9 +256,12 @@ class StoreModel:
 
     def _transaction(self, transaction: Transaction) -> Result:
         before = copy(self.items)
+        self._bill = Bill()
         try:
-            done = self._run(transaction)
-        except _Fails as failed:
+            choices = list(self._choices(transaction))
+            self._afford(list(_chosen(transaction, iter(choices))))
+            done = self._branch(transaction, choices)
+        except Failing as failed:
             self.items, self._written = before, []
             return failed.result
         self._commit()
@@ -242,12 +271,33 @@ class StoreModel:
     def _shown(self) -> int:
         return self.revision + bool(self._written)
 
-    def _run(self, transaction: Transaction) -> TransactionDone:
-        """Every compare, of inner transactions too, looks at the state before."""
-        choices = list(self._choices(transaction))
-        return self._branch(transaction, choices)
+    def _afford(self, operations: list[Select | TxnPut | TxnDelete]) -> None:
+        """Raises Failing if what would run is over the budget, counted on the state before; but a
+        lease that is missing comes first."""
+        self._bill.foresee(len(operations))
+        for operation in operations:
+            if isinstance(operation, TxnPut) and operation.lease not in (None, 0, *self.leases):
+                raise Failing(NoLease(operation.lease or 0))
+        puts: dict[bytes, int] = {}
+        for operation in operations:
+            if isinstance(operation, TxnPut):
+                assert operation.value is not None, "not in the model"
+                old = self.items.get(operation.key)
+                size = len(operation.key) + len(operation.value)
+                self._bill.add(size + (0 if old is None else _record_bytes(old)))
+                puts[operation.key] = size
+                continue
+            found = self._range(operation.start, operation.end)
+            self._bill.add_range(len(key) + _record_bytes(self.items[key]) for key in found)
+            for key in sorted(puts):
+                if _within(key, operation.start, operation.end):
+                    self._bill.add(puts[key])
+
+    def _range(self, start: bytes, end: bytes | None) -> list[bytes]:
+        return sorted(key for key in self.items if _within(key, start, end))
 
     def _choices(self, transaction: Transaction) -> Iterator[bool]:
+        """Every compare, of inner transactions too, looks at the state before."""
         succeeded = all(map(self._compare, transaction.compares))
         yield succeeded
         for operation in transaction.success if succeeded else transaction.failure:
@@ -265,11 +315,11 @@ class StoreModel:
             case TxnPut(key, value, lease, previous):
                 old = self.items.get(key)
                 if old is None and (value is None or lease is None):
-                    raise _Fails(NoKey())
+                    raise Failing(NoKey())
                 value = old.value if value is None and old is not None else value
                 lease = old.lease if lease is None and old is not None else lease
                 if lease and lease not in self.leases:
-                    raise _Fails(NoLease(lease))
+                    raise Failing(NoLease(lease))
                 item = self._write(key, value or b"", lease or 0)
                 return TxnPutDone(
                     self._shown, item.version, item.create_revision, old if previous else None
@@ -292,10 +342,15 @@ class StoreModel:
         return Selected(self._shown, items, len(keys), len(keys) > len(items))
 
     def _compare(self, compare: Comparison) -> bool:
-        keys = [key for key in self.items if _within(key, compare.start, compare.end)]
+        keys = self._range(compare.start, compare.end)
+        self._bill.add(0)
         if not keys:
             return compare.field is not Field.VALUE and _related(compare, 0)
-        return all(_related(compare, _field(self.items[key], compare.field)) for key in keys)
+        for key in keys:
+            self._bill.add(len(key) + _record_bytes(self.items[key]), key != keys[0])
+            if not _related(compare, _field(self.items[key], compare.field)):
+                return False
+        return True
 
     # -- looking back -----------------------------------------------------------------------
 

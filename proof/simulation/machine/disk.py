@@ -17,8 +17,10 @@ from kvstore.errors import StorageError, StorageFailed
 from kvstore.storage.disk import File
 from kvstore.storage.log import LogStore
 from paxos.records import Record
+from proof.simulation.machine.hanging import Hang
 from proof.simulation.machine.lmdb_model import Environment, EnvironmentFile, as_lmdb
-from proof.simulation.machine.scheduler import Process
+from proof.simulation.machine.paths import MOMENT_S
+from proof.simulation.machine.scheduler import Process, moment_from
 
 MAP_BYTES_START = 16 << 10
 """Small, so that environments grow in most runs."""
@@ -39,22 +41,30 @@ class SimulatedDisk:
     `full` and `slow_s` (added to every blocking call).
     """
 
-    def __init__(self, randomness: random.Random, latency_s: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        randomness: random.Random,
+        latency_s: tuple[float, float],
+        moment_s: float = MOMENT_S,
+    ) -> None:
         self.files: dict[Path, DiskFile | EnvironmentFile] = {}
         self.fails = False
         self.full = False
         self.slow_s = 0.0
         self.failures = 0
+        self.hang = Hang()
+        self._moment_s = moment_s
         self._latency_s = latency_s
         self._randomness = randomness
         self._locked: set[Path] = set()
 
     # -- for the world ----------------------------------------------------------------------
 
-    def latency_s(self) -> float:
-        """Of the next blocking call."""
+    def ends_at_s(self, now_s: float) -> float:
+        """When the next blocking call is over."""
         low, high = self._latency_s
-        return low + (high - low) * self._randomness.random() + self.slow_s
+        latency_s = low + (high - low) * self._randomness.random() + self.slow_s
+        return moment_from(now_s + latency_s, self._moment_s)
 
     def survives_crash(self) -> bool:
         """Whether a blocking call under way at a crash has its effect."""

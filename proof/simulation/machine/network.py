@@ -12,7 +12,6 @@ way, as a firewall does that was restarted: it looks fine at both ends, and carr
 """
 
 import asyncio
-import math
 import random
 from collections.abc import Callable, Collection
 from typing import Any
@@ -21,13 +20,11 @@ from kvstore.config import Address
 from kvstore.peers.frames import FrameReader
 from paxos.ballot import NodeId
 from proof.simulation.machine.paths import CALM, Conditions, Pair, Path
-from proof.simulation.machine.scheduler import Process
+from proof.simulation.machine.scheduler import Process, moment_from
 from proof.simulation.tell.trace import Delivered, Lost, Trace
 
 RETRANSMIT_S = 0.2
 """The kernel repeats for the first time after this, and each time waits twice as long."""
-MOMENT_S = 50e-6
-"""Arrivals are rounded up to this, so that several may fall into one turn of a loop."""
 
 
 class SimulatedNetwork:
@@ -37,6 +34,7 @@ class SimulatedNetwork:
         self, conditions: Conditions, randomness: Callable[[str], random.Random], trace: Trace
     ) -> None:
         self.conditions = conditions
+        self.moment_s = conditions.moment_s
         self.trace = trace
         self.messages = 0
         self.reached: Callable[[str], None] = lambda name: None
@@ -183,10 +181,6 @@ def host_of(process: Process) -> NodeId:
     return int(process.name.partition("/")[0].removeprefix("node-"))
 
 
-def _moment_from(time_s: float) -> float:
-    return math.ceil(time_s / MOMENT_S) * MOMENT_S
-
-
 class Listener:
     """What `create_server` returns."""
 
@@ -289,7 +283,7 @@ class Endpoint(asyncio.Transport):
             return
         now_s = self.process.scheduler.now_s
         conditions, randomness = network.conditions, network.path(self.pair).randomness
-        arrival_s = _moment_from(now_s + network.delay_s(self.pair))
+        arrival_s = moment_from(now_s + network.delay_s(self.pair), network.moment_s)
         overtakes = not certain and conditions.overtake > 0
         if overtakes and randomness.random() < conditions.overtake:
             network.reached("message overtakes")

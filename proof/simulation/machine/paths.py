@@ -10,6 +10,10 @@ from paxos.ballot import NodeId
 
 Pair = tuple[NodeId, NodeId]
 
+MOMENT_S = 50e-6
+"""What arrives, and what ends on another thread, does so at a multiple of this, so that several may
+fall into one turn of a loop."""
+
 
 class Conditions(msgspec.Struct, frozen=True):
     """How the network behaves where no fault says otherwise. Delays are one way, in seconds."""
@@ -21,6 +25,7 @@ class Conditions(msgspec.Struct, frozen=True):
     repeat: float
     overtake: float
     hold_when_cut: bool
+    moment_s: float = MOMENT_S
 
 
 CALM = Conditions((0.0002, 0.001), 0.0, 1.0, 0.0, 0.0, 0.0, False)

@@ -9,12 +9,16 @@ function of what was scheduled: by time, then by order of scheduling.
 import asyncio
 import heapq
 import inspect
+import math
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
+
+from proof.simulation.machine.hanging import Hang
 
 Item = tuple["Process", asyncio.Handle]
 
@@ -28,6 +32,12 @@ class Scheduler:
         self._ready: deque[Item] = deque()
         self._later: list[tuple[float, int, Item]] = []
         self._sequence = 0
+        self._current: Process | None = None
+
+    @property
+    def spent_s(self) -> float:
+        """The world's time as the program that runs now sees it: after what it has spent."""
+        return self.now_s if self._current is None else max(self.now_s, self._current.busy_until_s)
 
     @property
     def now_us(self) -> int:
@@ -59,7 +69,11 @@ class Scheduler:
                 if process.frozen:
                     process.backlog.append((process, handle))
                     continue
+                if process.busy_until_s > self.now_s:
+                    self.at(process.busy_until_s, (process, handle))
+                    continue
                 events._set_running_loop(process)
+                self._current = process
                 handle._run()
         finally:
             events._set_running_loop(None)
@@ -77,11 +91,18 @@ class Scheduler:
         return True
 
 
+def moment_from(time_s: float, moment_s: float) -> float:
+    """The first multiple of `moment_s` from then on."""
+    return math.ceil(time_s / moment_s) * moment_s
+
+
 class Blocking(Protocol):
     """How long a call on another thread takes, and what of it a crash keeps."""
 
-    def latency_s(self) -> float:
-        """Of the next call."""
+    hang: Hang
+
+    def ends_at_s(self, now_s: float) -> float:
+        """When the next call, which begins now, is over; the world's time."""
 
     def survives_crash(self) -> bool:
         """Whether a call under way at a crash still has its effect; all of it or nothing."""
@@ -126,6 +147,7 @@ class Process(_Loop):
         self.name = name
         self.alive = True
         self.frozen = False
+        self.busy_until_s = 0.0
         self.backlog: deque[Item] = deque()
         self.on_kill: list[Callable[[], None]] = []
         self._rate = rate
@@ -177,6 +199,12 @@ class Process(_Loop):
             self.scheduler.soon(item)
         self.backlog.clear()
 
+    def spend(self, cost_s: float) -> None:
+        """What runs now takes so long of the world's time: everything else of it waits."""
+        if cost_s == 0:
+            return
+        self.busy_until_s = max(self.scheduler.now_s, self.busy_until_s) + cost_s
+
     def post(self, delay_s: float, callback: Callable[..., object], *args: Any) -> None:
         """Have the world call `callback(*args)` in this program after `delay_s` of its time."""
         handle = asyncio.Handle(callback, args, self)
@@ -198,7 +226,8 @@ class Process(_Loop):
     # -- asyncio's side ---------------------------------------------------------------------
 
     def time(self) -> float:
-        return self.scheduler.now_s * self._rate
+        now_s, busy_until_s = self.scheduler.now_s, self.busy_until_s
+        return (busy_until_s if busy_until_s > now_s else now_s) * self._rate
 
     def get_debug(self) -> bool:
         return False
@@ -262,10 +291,13 @@ class Process(_Loop):
         assert self._blocking is not None, f"{self.name} has no threads"
         future = self.create_future()
         self._jobs[future] = lambda: func(*args)
-        self.call_later(self._blocking.latency_s(), self._finish, future)
+        handle = asyncio.Handle(self._finish, (future, self._blocking.hang), self)
+        self.scheduler.at(self._blocking.ends_at_s(self.scheduler.now_s), (self, handle))
         return future
 
-    def _finish(self, future: "asyncio.Future[Any]") -> None:
+    def _finish(self, future: "asyncio.Future[Any]", hang: Hang) -> None:
+        if hang.park(partial(self.post, 0, self._finish, future, hang)):
+            return
         call = self._jobs.pop(future)
         try:
             result = call()
@@ -283,9 +315,11 @@ class Process(_Loop):
         return [(0, 0, 0, "", (host, port))]
 
     async def create_server(  # type: ignore[override]
-        self, protocol_factory: Callable[[], asyncio.Protocol], host: str, port: int
+        self, protocol_factory: Callable[[], asyncio.Protocol], hosts: list[str], port: int
     ) -> Any:
+        """A program has one address."""
         assert self._sockets is not None, f"{self.name} has no network"
+        (host,) = hosts
         return self._sockets.listen(self, protocol_factory, host, port)
 
     async def create_connection(  # type: ignore[override]

@@ -26,13 +26,13 @@ KNOWN: dict[str, Known] = {
     "keep accepted values in memory only": Known(1, ("durable promise",)),
     "report no accepted values": Known(5, ("durable promise",)),
     "promise what is truncated": Known(99, ("durable promise",)),
-    "hand out what is merely accepted": Known(8, ("validity",)),
+    "hand out what is merely accepted": Known(11, ("validity",)),
     "pick the value of the lowest ballot": Known(168, ("stability",)),
     "ignore the values of phase 1": Known(5, ("stability",)),
     "leave gaps unfilled": Known(171, ("liveness",)),
     "use a slot twice in one ballot": Known(1, ("agreement",)),
     "count a promise before its last piece": Known(
-        21,
+        27,
         (
             "stability",
             "no stale read",
@@ -41,7 +41,7 @@ KNOWN: dict[str, Known] = {
     "count phase 1 with one less": Known(1, ("validity",)),
     "count phase 2 with one less": Known(1, ("validity",)),
     "choose on the first vote": Known(1, ("validity",)),
-    "believe an entry of another ballot": Known(2, ("agreement",)),
+    "believe an entry of another ballot": Known(4, ("agreement",)),
     "announce before it is chosen": Known(1, ("validity",)),
     "serve the log from before a snapshot": Known(
         2,
@@ -52,9 +52,9 @@ KNOWN: dict[str, Known] = {
     ),
     "answer before sync": Known(1, ("durable promise",)),
     "answer past the commits before": Known(4, ("durable promise",)),
-    "forget the promise on restart": Known(44, ("durable promise",)),
+    "forget the promise on restart": Known(48, ("durable promise",)),
     "forget accepted values on restart": Known(2, ("durable promise",)),
-    "carry on past a failed sync": Known(11, ("sound nodes",)),
+    "carry on past a failed sync": Known(14, ("sound nodes",)),
     "take a failed sync for a good one": Known(14, ("durable promise",)),
     "replay what is merely accepted": Known(
         2,
@@ -83,7 +83,7 @@ KNOWN: dict[str, Known] = {
     ),
     "lose the sessions in a checkpoint": Known(1, ("equal digests",)),
     "lose the idempotency keys in a checkpoint": Known(
-        2,
+        3,
         (
             "true results",
             "exactly once",
@@ -105,9 +105,9 @@ KNOWN: dict[str, Known] = {
     "take an old confirmation": Known(4, ("no stale read",)),
     "read before the barrier": Known(18, ("no stale read",)),
     "read before it is applied": Known(19, ("no stale read",)),
-    "apply a bundle twice": Known(3, ("exactly once",)),
+    "apply a bundle twice": Known(4, ("exactly once",)),
     "forget idempotency keys": Known(
-        2,
+        3,
         (
             "true results",
             "exactly once",
@@ -146,8 +146,37 @@ KNOWN: dict[str, Known] = {
     "wake nobody": Known(104, ("every change once",)),
     "never send a proposal again": Known(3, ("liveness",)),
     "never fetch": Known(1, ("liveness",)),
-    "never fetch again": Known(2, ("liveness",)),
+    "never fetch again": Known(3, ("liveness",)),
     "keep settled slots in the window": Known(8, ("liveness",)),
     "lead without heartbeats": Known(2, ("liveness",)),
     "never give up a link": Known(11, ("liveness",)),
+    "apply what a snapshot covers": Known(223, ("sound nodes",)),
+    "let the log's clock follow the wall": Known(57, ("elapsed time",)),
+    "do not notice that the disk hangs": Known(92, ("sound nodes",)),
+    "apply beyond the budget": Known(1, ("true results",)),
+    "count commands as nothing": Known(16, ("sound nodes",)),
+    "never forget idempotency keys": Known(
+        1,
+        (
+            "true results",
+            "equal digests",
+            "exactly once",
+        ),
+    ),
+    "count more for what is in memory": Known(
+        21,
+        (
+            "equal digests",
+            "true results",
+        ),
+    ),
+    "keep the users of before a snapshot": Known(
+        148,
+        (
+            "equal digests",
+            "true results",
+        ),
+    ),
+    "keep what was issued before": Known(10, ("true results",)),
+    "let a right reach too far": Known(10, ("true results",)),
 }

@@ -1,10 +1,15 @@
 """Faults between the log and the client: what is applied, how often, and what is answered."""
 
+from kvstore.replica import pending
+from kvstore.replica.log_clock import LogClock
 from kvstore.replica.pending import PendingWrites
+from kvstore.state.budget import Budget
 from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.mvcc import Mvcc
+from kvstore.state.rights import Auth
 from kvstore.state.sessions import Sessions
 from kvstore.state.state_machine import StateMachine
+from kvstore.state.transaction_cost import _Meter
 from proof.simulation.mutations.edit import edit, mutation
 
 MUTATIONS = (
@@ -51,6 +56,70 @@ MUTATIONS = (
             Mvcc,
             "discard",
             ("if revision > compacted_revision:", "if revision > compacted_revision + 1:"),
+        ),
+    ),
+    mutation(
+        "never forget idempotency keys",
+        "An answer is kept for the time that was asked for, by the log's clock, on every node.",
+        edit(KeptAnswers, "find", ("if expires_ms > clock_ms:", "if True:")),
+    ),
+    mutation(
+        "let the log's clock follow the wall",
+        "The log's clock goes on by elapsed time: a wall clock that is set must not move it.",
+        edit(LogClock, "__init__", ("clock.monotonic()", "clock.wall_ms() / 1000")),
+        edit(LogClock, "now_ms", ("self._clock.monotonic()", "self._clock.wall_ms() / 1000")),
+    ),
+    mutation(
+        "apply beyond the budget",
+        "One command looks at a bounded number of keys and bytes, wherever it is applied.",
+        edit(
+            Budget,
+            "take",
+            ("if self.keys > KEYS_MAX:", "if False:"),
+            ("if self.bytes > BYTES_MAX:", "if False:"),
+        ),
+    ),
+    mutation(
+        "count more for what is in memory",
+        "What a command costs depends on it and the state, not on what a node has checkpointed.",
+        edit(
+            _Meter,
+            "range",
+            (
+                "budget.take(len(key) + len(record), 0 if first else 1)",
+                "budget.take((len(key) + len(record)) << (key in self._keyspace.mvcc._keys.active),"
+                " not first)",
+            ),
+        ),
+    ),
+    mutation(
+        "count commands as nothing",
+        "A slot's bytes are counted before it is proposed: a larger frame breaks the links.",
+        edit(
+            pending,
+            "command_bytes",
+            ("return size + len(encode(inner))", "return size"),
+        ),
+    ),
+    mutation(
+        "let a right reach too far",
+        "A range must be covered as a whole.",
+        edit(
+            Auth,
+            "_covers",
+            (
+                "return end is None or (demand.end is not None and demand.end <= end)",
+                "return True",
+            ),
+        ),
+    ),
+    mutation(
+        "keep what was issued before",
+        "A password that is changed, or a user that is made anew, voids what was issued before.",
+        edit(
+            Auth,
+            "user",
+            ("user is None or user.valid_from > by.auth_revision", "user is None"),
         ),
     ),
     mutation(

@@ -4,6 +4,7 @@ from kvstore.peers.membership import Membership
 from kvstore.replica import restoring
 from kvstore.replica.applying import Applier
 from kvstore.replica.checkpoints import Checkpoints
+from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.driver import Driver
 from kvstore.replica.health import Health
 from kvstore.state.kept_answers import KeptAnswers
@@ -164,6 +165,34 @@ _CHECKPOINTS = (
     ),
 )
 
+_OVERTAKING = (
+    mutation(
+        "apply what a snapshot covers",
+        "Slots that wait to be applied, and that a snapshot covers, are dropped: its state has "
+        "them already.",
+        edit(
+            Applier,
+            "snapshot_installed",
+            ("while self._chosen and self._chosen[0][0] <= through:", "while False:"),
+        ),
+    ),
+    mutation(
+        "keep the users of before a snapshot",
+        "Users and rights are part of the state: a snapshot replaces them, in memory too.",
+        edit(StateMachine, "load", ("self.auth.load()", "pass")),
+    ),
+    mutation(
+        "do not notice that the disk hangs",
+        "A node whose commits take longer than an election says so, takes no writes, and leads no "
+        "more.",
+        edit(
+            DiskWatch,
+            "_seen",
+            ("if (age_s := self.commit_age_s) > self._commit_s_max:", "if (age_s := 0.0):"),
+        ),
+    ),
+)
+
 _IDENTITY = (
     mutation(
         "vote with an emptied disk",
@@ -191,4 +220,4 @@ _IDENTITY = (
     ),
 )
 
-MUTATIONS = (*_LOG, *_CHECKPOINTS, *_IDENTITY)
+MUTATIONS = (*_LOG, *_CHECKPOINTS, *_OVERTAKING, *_IDENTITY)

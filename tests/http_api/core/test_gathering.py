@@ -11,7 +11,7 @@ from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, CallerSessions
 from kvstore.commands.commands import Command, Delete, Put
 from kvstore.commands.operations import Transaction, TxnPut
 from kvstore.commands.results import Outcome, TransactionDone, Written
-from kvstore.errors import NoQuorum, Overloaded
+from kvstore.errors import InvalidArgument, NoQuorum, Overloaded
 from tests.support.memory_replica import MemoryReplica
 
 Test = Callable[[MemoryReplica, Gathering], Awaitable[None]]
@@ -148,6 +148,18 @@ def test_one_that_fails_keeps_nothing_from_the_others() -> None:
         await turns()
         assert sound.revisions() == [3] and sound.errors == [None]
         assert len(told) == 2 and isinstance(told[0]["exception"], ZeroDivisionError)
+
+    gathered(test)
+
+
+def test_what_no_door_lets_in_is_told_to_its_sender_alone() -> None:
+    async def test(replica: Counting, gathering: Gathering) -> None:
+        bad, sound = Heard(), Heard()
+        gathering.put(bad, [Put(b"", b"v"), Put(b"b", b"v")])
+        gathering.put(sound, puts("c"))
+        await turns()
+        assert isinstance(bad.outcomes[0], InvalidArgument)
+        assert (bad.revisions(), sound.revisions()) == ([2], [3])
 
     gathered(test)
 

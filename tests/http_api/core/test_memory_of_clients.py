@@ -16,7 +16,7 @@ from http_api.etcd.watch_events import EncodedEvents
 from http_api.v1.watch import ENCODED_BYTES_MAX, EncodedChanges
 from kvstore.commands.commands import Put
 from kvstore.errors import Overloaded
-from kvstore.replica.feed import Interest, RevisionEvents
+from kvstore.replica.interest import Interest, RevisionEvents
 from tests.support.etcd_node import EtcdNode, b64, encoded, on_node
 from tests.support.etcd_stream import create, stream, until
 from tests.support.memory_replica import MemoryReplica

@@ -14,7 +14,7 @@ from http_api.etcd.decode import convert, decode
 from http_api.etcd.errors import EtcdError
 from http_api.etcd.messages import TxnRequest
 from http_api.server import native_calls
-from http_api.v1.batch import BatchOperation, steps
+from http_api.v1.batch_steps import BatchOperation, steps
 from http_api.v1.txn import TxnDocument, transaction
 from kvstore.errors import KvError
 from tests.http_api.conftest import Server
@@ -145,14 +145,18 @@ def test_etcd_messages_at_random(body: bytes) -> None:
         str(error).encode()
 
 
+async def never() -> None:
+    raise AssertionError("so few operations are one slice")
+
+
 @settings(max_examples=50, deadline=None)
 @given(NATIVE)
 def test_native_messages_at_random(body: bytes) -> None:
     for read in (
         lambda: transaction(parse_json(TxnDocument, body)),
         lambda: parse_json(BatchOperation, body),
-        lambda: steps(body, False, None),
-        lambda: steps(body, True, None),
+        lambda: asyncio.run(steps(body, False, None, never)),
+        lambda: asyncio.run(steps(body, True, None, never)),
     ):
         try:
             read()

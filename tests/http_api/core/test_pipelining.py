@@ -132,9 +132,12 @@ async def walk(server: Server, first: bytes, status: int, last: bool) -> None:
             # One more than is to come, where the server closes.
             count = len(wanted) + last
             whole = before + first + AFTER
-            cut = len(before) + len(first) // 2
-            for pieces in ((whole,), (whole[:cut], whole[cut:])):
-                assert await statuses(served.address, *pieces, count=count) == wanted
+            cuts = [0, len(before) + len(first) // 2]
+            if before and last:  # within the end of the head before
+                cuts += [len(before) - 1, len(before) - 2, len(before) - 3]
+            for cut in cuts:
+                pieces = (whole[:cut], whole[cut:]) if cut else (whole,)
+                assert await statuses(served.address, *pieces, count=count) == wanted, cut
 
 
 @pytest.mark.parametrize("name", KEPT)

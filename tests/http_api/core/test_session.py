@@ -21,7 +21,7 @@ from kvstore.commands.commands import Administer, Grant, Put
 from kvstore.commands.operations import Select, only
 from kvstore.commands.results import AuthRefused, Written
 from kvstore.errors import PermissionDenied, Unauthenticated
-from kvstore.replica.feed import Interest
+from kvstore.replica.interest import Interest
 from kvstore.state.rights import Caller
 from tests.support.memory_replica import MemoryReplica
 
@@ -58,7 +58,7 @@ READS: list[Callable[[Session], object]] = [
     lambda on: on.history(b"z", 10),
     lambda on: on.watch(Interest(b"a", b"c")),
     lambda on: on.check_read(b"z", only(b"z")),
-    lambda on: on.lease_keys(LEASE),
+    lambda on: asyncio.run(on.lease_keys(LEASE)),
     lambda on: on.user("root"),
     lambda on: on.users(),
     lambda on: on.role("root"),

@@ -100,7 +100,7 @@ def test_a_transaction_that_only_reads_is_no_entry_of_the_log(
                 await asyncio.sleep(0)
 
         writer = asyncio.create_task(write())
-        done = await session.execute(both, 5)
+        done = await session.execute(both, 60)
         writer.cancel()
         assert isinstance(done, TransactionDone) and done.succeeded
         assert {result.count for result in done.results[:-1]} == {KEYS}  # type: ignore[union-attr]
@@ -133,6 +133,9 @@ def test_reads_that_cannot_be_finished(
         monkeypatch.setattr(selection_module, "SORTED_BYTES_MAX", 50_000)
         with pytest.raises(WorkTooLarge, match="must be sorted"):
             await read(Select(b"", None, sort_by=Field.MOD))
+        many = (Select(b"k", b"l"),) * 5  # 5,000 small items, which take long to encode
+        with pytest.raises(WorkTooLarge, match="the answer to a transaction"):
+            await session.execute(Transaction((), many), 5)
         replica.apply(*(Put(b"m%d" % at, b"v" * (1 << 20)) for at in range(5)))
         with pytest.raises(WorkTooLarge, match="the answer to a transaction"):
             await session.execute(Transaction((), (Select(b"m", b"n"),)), 5)

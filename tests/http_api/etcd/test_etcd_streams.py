@@ -9,7 +9,7 @@ from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from http_api.core import streams
@@ -18,6 +18,7 @@ from http_api.etcd.channel import Channel, Documents
 from http_api.etcd.errors import EtcdError
 from tests.support.etcd_node import EtcdNode, error_of, etcd_node, on_node
 from tests.support.etcd_stream import Stream, cancel, create, stream, until
+from tests.support.examples import TIMES
 from tests.support.raw_http import connect
 
 # -- documents ------------------------------------------------------------------------------
@@ -34,6 +35,7 @@ def taken(documents: Documents) -> Iterator[Any]:
         yield json.loads(document)
 
 
+@settings(max_examples=25 * TIMES)
 @given(st.lists(VALUES), st.sampled_from([" ", "\n", "\r\n\t"]), st.booleans(), st.data())
 def test_documents_are_found_however_they_arrive(
     values: list[Any], space: str, ascii_only: bool, data: st.DataObject

@@ -28,7 +28,7 @@ from kvstore.config import Config
 from kvstore.replica.open import open_replica
 from tests.support.examples import TIMES
 
-EXAMPLES = 8 * TIMES
+EXAMPLES = 4 * TIMES
 """Of each operation, in each mode."""
 WAIT_S = 60.0
 WATCH = "/v1/watch"

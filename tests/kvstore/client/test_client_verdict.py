@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvstore.client
@@ -39,6 +39,7 @@ from kvstore.errors import (
     WireField,
     auth_error,
 )
+from tests.support.examples import TIMES
 
 ID = (1 << 63) - 1
 PROBLEM = {"Content-Type": "application/problem+json"}
@@ -69,6 +70,7 @@ def same(one: KvError, other: KvError) -> bool:
 
 
 @pytest.mark.parametrize("cls", KINDS, ids=lambda cls: cls.__name__)
+@settings(max_examples=20 * TIMES)
 @given(data=st.data())
 def test_every_error_comes_back_as_it_was(cls: type[KvError], data: st.DataObject) -> None:
     error = data.draw(some(cls))

@@ -9,13 +9,13 @@ import pytest
 
 from kvstore.commands.batches import Batch
 from kvstore.commands.binary import decode_batch, encode
-from kvstore.commands.commands import Grant, Put, Revoke
+from kvstore.commands.commands import Delete, Grant, Once, Put, Revoke
 from kvstore.commands.operations import Select, TransactionDone, TxnDelete, TxnPut
 from kvstore.errors import WorkTooLarge
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import Relay
 from kvstore.replica import applying
-from kvstore.replica.applying import WAITING_SLOTS_MAX, Applier
+from kvstore.replica.applying import BEHIND_SLOTS_MAX, WAITING_SLOTS_MAX, Applier
 from kvstore.replica.log_clock import WallClocks
 from kvstore.replica.metrics import Counters
 from kvstore.replica.open import open_replica
@@ -23,18 +23,19 @@ from kvstore.replica.outbox import Outbox
 from kvstore.replica.pending import WORK_MAX, PendingWrites
 from kvstore.replica.probe import SILENT
 from kvstore.state import budget
+from kvstore.state.budget import WRITE_WORK
 from paxos.ballot import Ballot
 from tests.support.driven_state import Driven, then
 from tests.support.replicas import configs_of, run, settled
 
 
 class SlowClock:
-    """Each look at it takes 6 ms."""
+    """Each look at it takes 3 ms."""
 
     now_s = 0.0
 
     def monotonic(self) -> float:
-        self.now_s += 0.006
+        self.now_s += 0.003
         return self.now_s
 
     def wall_ms(self) -> int:
@@ -98,6 +99,15 @@ def test_no_more_than_so_many_slots_wait(driven: Driven) -> None:
     assert driven.state.applied_through == 21  # and one more, in the time that was left
 
 
+def test_no_more_than_so_many_bytes_wait(driven: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [len(value) for _, value in values(10)]
+    monkeypatch.setattr(applying, "WAITING_BYTES_MAX", sum(sizes[3:]))
+    applier = applier_of(driven, [])
+    applier.take(values(10))
+    applier.run()  # in a turn that has no time
+    assert driven.state.applied_through == 3
+
+
 def test_a_snapshot_overtakes_what_waits(driven: Driven, tmp_path: Path) -> None:
     other = Driven(tmp_path / "other.mdb")
     for _, value in values(4):
@@ -137,6 +147,48 @@ def test_bundles_and_slots_end_where_there_is_enough_work() -> None:
         assert [len(decode_batch(value).bundles) for value in node.proposed] == [1, 2, 1]
 
     asyncio.run(test())
+
+
+def test_ends_of_leases_and_writes_take_turns() -> None:
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        writes = PendingWrites(1, 1, requests_max=99, bytes_max=9999, bundle_bytes_max=9999)
+        for _ in range(3):
+            writes.add(Put(b"k", b"v"), loop.create_future(), 9.0, WORK_MAX)
+        node = cast(Any, Nobody())
+        outbox = Outbox(node, writes, Counters(), batch_bytes_max=9999, relayed_bytes_max=9999)
+        due: list[tuple[int, ...] | None] = [(1,), (2,), (3,), (4,), None]
+        outbox.propose(lambda: 0, lambda: due.pop(0), 0)
+        slots = [decode_batch(value) for value in node.proposed]
+        assert [(len(slot.bundles), slot.expired) for slot in slots] == [
+            (0, (1,)), (1, ()), (0, (2,)), (1, ()), (0, (3,)), (1, ()), (0, (4,)),
+        ]  # fmt: skip
+
+    asyncio.run(test())
+
+
+def test_a_leader_that_falls_behind_proposes_nothing(driven: Driven) -> None:
+    applier = applier_of(driven, [])
+    applier.take(values(BEHIND_SLOTS_MAX + 1))
+    assert applier.behind
+    applier.begin_turn()
+    applier.run()
+    assert not applier.behind
+
+
+def test_what_commands_cost(driven: Driven) -> None:
+    """In keys looked at: whoever bundles them goes by that."""
+    driven.apply(Grant(7, 60), *(Put(b"%d" % at, b"", None, 7) for at in range(100)))
+    cost = driven.state.work_of
+    assert cost(Put(b"k", b"")) == cost(Delete(b"k")) == cost(Grant(8, 60)) == WRITE_WORK
+    assert cost(Once(b"once", Put(b"k", b""))) == 2 * WRITE_WORK
+    assert cost(Revoke(7)) == WRITE_WORK + 200
+    assert 200 <= cost(then(TxnDelete(b"", None))) <= 200 + 2 * WRITE_WORK
+    assert 100 <= cost(then(Select(b"", None))) <= 100 + 2 * WRITE_WORK
+    puts = then(*(TxnPut(b"p%d" % at, b"") for at in range(100)))
+    assert 400 <= cost(puts) <= 520
+    with pytest.raises(WorkTooLarge):
+        cost(then(*(Select(b"", None),) * (budget.KEYS_MAX // 100 + 1)))
 
 
 def test_too_much_is_refused_before_it_is_replicated(

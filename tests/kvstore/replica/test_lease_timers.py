@@ -104,3 +104,16 @@ def test_leases_that_come_and_go_leave_nothing_behind() -> None:
         timers.ended(2)
     assert len(timers._heap) < 2000
     assert timers.due(10.0, 9) == (1,)
+
+
+def test_those_due_together_hold_few_keys() -> None:
+    timers = LeaseTimers()
+    timers.start((), 0.0)
+    keys = {1: 5, 2: 4, 3: 2, 4: 90, 5: 1}
+    for lease in keys:
+        timers.granted(lease, lease, 0.0)
+    found = []
+    while due := timers.due(100.0, 9, keys.__getitem__, 10):
+        found.append(due)
+    # One that alone holds more than that goes alone.
+    assert found == [(1, 2), (3,), (4,), (5,)]

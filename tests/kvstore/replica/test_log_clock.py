@@ -63,8 +63,10 @@ def test_walls_that_differ_are_told_when_it_begins_and_when_it_ends() -> None:
         walls.heard(2, clock.wall_ms() - 60_000)
     assert out.getvalue().count("clocks differ peer=2 seconds=-60.0") == 1
     assert 59 < walls.difference_s < 61
+    assert walls.warning == "wall clocks differ from this node's: that of node 2 by -60.0 s"
     walls.heard(2, clock.wall_ms())
     assert out.getvalue().count("clocks agree again peer=2") == 1
+    assert walls.warning == "" and walls.difference_s < 2
 
 
 def test_one_wrong_wall_moves_nothing_and_is_told(tmp_path: Path) -> None:
@@ -83,6 +85,14 @@ def test_one_wrong_wall_moves_nothing_and_is_told(tmp_path: Path) -> None:
                 log for log, clock in zip(logs, clocks, strict=True) if not clock.wall_ahead_ms
             ]
             assert all("clocks differ" in log.getvalue() for log in others)
+            for replica, clock in zip(replicas, clocks, strict=True):
+                status, gauges = replica.status(), replica._parts.view.gauges()
+                assert status.ready and "wall clocks differ" in str(status.warnings)
+                assert gauges["clock_difference_seconds"] > 1e6
+                clock.wall_ahead_ms = 0
+            while any(replica.status().warnings for replica in replicas):
+                await replicas[0].execute(Put(b"other", b"v"), 5)
+            assert all("clocks agree again" in log.getvalue() for log in others)
         finally:
             for replica in replicas:
                 await replica.stop()

@@ -64,20 +64,20 @@ def test_a_group_is_answered_together() -> None:
         writes = PendingWrites(1, 1, requests_max=4, bytes_max=9999, bundle_bytes_max=9999)
         puts = [Put(b"%d" % number, b"v") for number in range(3)]
         group, one = loop.create_future(), loop.create_future()
-        writes.add_group(puts, group, 1.0)
+        writes.add_group(puts, group, 1.0, 6)
         with pytest.raises(Overloaded):
-            writes.add_group(puts, loop.create_future(), 9.0)
+            writes.add_group(puts, loop.create_future(), 9.0, 6)
         assert writes.requests == 3
         writes.add(Delete(b"k"), one, 2.0)
         sealed = writes.seal()
         assert sealed is not None
         assert decode_bundle(sealed.encoded).commands == (*puts, Delete(b"k"))
-        assert sealed.work == 4
+        assert sealed.work == 7
         writes.resolve(1, [Deleted(number, 0) for number in range(4)])
         assert group.result() == [Deleted(number, 0) for number in range(3)]
         assert one.result() == Deleted(3, 0)
         late = loop.create_future()
-        writes.add_group(puts, late, 1.0)
+        writes.add_group(puts, late, 1.0, 6)
         writes.expire(1.0)
         assert isinstance(late.exception(), NoQuorum)
         assert (writes.requests, writes.bytes) == (0, 0)

@@ -10,7 +10,8 @@ from kvstore.commands.commands import Compact, Delete, Grant, Put, Revoke
 from kvstore.commands.operations import Transaction, TxnDelete, TxnPut, only
 from kvstore.errors import Overloaded, RevisionCompacted, Stopping
 from kvstore.replica import feed as watch
-from kvstore.replica.feed import Feed, Interest, RevisionEvents, Watcher
+from kvstore.replica.feed import Feed, Watcher
+from kvstore.replica.interest import Interest, RevisionEvents
 from tests.support.driven_state import Driven
 from tests.support.replicas import run
 
@@ -337,5 +338,96 @@ def test_bounds_closing_and_the_end_of_the_node(
             feed.watch(ALL)
         two.close()
         assert not feed._recent
+
+    run(test())
+
+
+def test_revisions_with_many_events_end_a_read(driven: Driven) -> None:
+    """Of the history as of the ring: no read looks at many more events than it may."""
+    for some in range(60):
+        driven.apply(Transaction((), tuple(TxnPut(b"t%d" % at, b"%d" % some) for at in range(100))))
+    enough = watch.EVENTS_PER_READ + 1000
+
+    async def test() -> None:
+        feed = Feed(driven.state)
+        late = feed.watch(ALL, 2)
+        assert sum(len(c.events) for c in feed.read(late, 1000)) <= enough
+        live = feed.watch(ALL)
+        for _ in range(60):
+            puts = tuple(TxnPut(b"t%d" % at, b"") for at in range(100))
+            driven.apply(Transaction((), puts))
+        seen: list[RevisionEvents] = []
+        while live.next_revision <= driven.state.revision:
+            read = feed.read(live, 1000)
+            assert 0 < sum(len(change.events) for change in read) <= enough
+            seen += read
+        assert revisions(seen) == list(range(62, 122))
+
+    run(test())
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_who_wants_what_of_a_change(driven: Driven, count: int) -> None:
+    """However a change is searched, it is as if each watcher looked at each event."""
+    keys = [b"%c%d" % (at % 3 + 97, at) for at in range(count)]
+    put(driven, *keys[::2])
+    parts = [TxnDelete(key, only(key)) if at % 2 == 0 else TxnPut(key, b"") for at, key in
+             enumerate(reversed(keys))]  # fmt: skip
+    bounds = [
+        (b"", None),
+        (b"a", b"b"),
+        (b"c", None),
+        (b"b1", b"c2"),
+        (b"x", None),
+        (b"a0", only(b"a0")),
+    ]
+    interests = [
+        Interest(*bound, puts, deletes)
+        for bound in bounds
+        for puts, deletes in ((True, True), (False, True), (True, False))
+    ]
+
+    async def test() -> None:
+        feed = Feed(driven.state)
+        watchers = [feed.watch(interest) for interest in interests]
+        tasks = [asyncio.create_task(watcher.next()) for watcher in watchers]
+        await turns()
+        seen = feed.watch(ALL)
+        driven.apply(Transaction((), tuple(parts)))
+        ((change,),) = [feed.read(seen)]
+        await turns()
+        for interest, task in zip(interests, tasks, strict=True):
+            expected = [
+                event
+                for event in change.events
+                if interest.start <= event.item.key
+                and (interest.end is None or event.item.key < interest.end)
+                and (interest.deletes if event.deleted else interest.puts)
+            ]
+            assert task.done() == bool(expected)
+            if expected:
+                assert [list(found.events) for found in task.result()] == [expected]
+            task.cancel()
+
+    run(test())
+
+
+def test_so_many_go_on_in_one_turn(driven: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "WAKES_PER_TURN", 10)
+
+    async def test() -> None:
+        feed = Feed(driven.state)
+        tasks = [asyncio.create_task(feed.watch(ALL).next()) for _ in range(95)]
+        await turns()
+        put(driven, b"a")
+        put(driven, b"a")
+        tasks[94].cancel()
+        most = done = 0
+        while done < len(tasks):
+            await asyncio.sleep(0)
+            before, done = done, sum(task.done() for task in tasks)
+            most = max(most, done - before)
+        assert most <= 11  # and the one that was cancelled
+        assert all(revisions(task.result()) == [2, 3] for task in tasks[:94])
 
     run(test())

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from kvstore.commands.operations import Transaction, only
 from kvstore.errors import DuplicateKey, RevisionCompacted, Stopping
 from kvstore.replica import feed as watch
-from kvstore.replica.feed import Feed, Interest, RevisionEvents
+from kvstore.replica.feed import Feed
+from kvstore.replica.interest import Interest, RevisionEvents
 from kvstore.state.transactions import check
 from tests.support.driven_state import Driven
 from tests.support.examples import TIMES
@@ -173,7 +174,7 @@ async def finish(watchings: list[Watching], twin: NaiveStore) -> None:
 
 
 @given(STEPS)
-@settings(max_examples=60 * TIMES)
+@settings(max_examples=30 * TIMES)
 def test_any_interleaving_delivers_the_naive_list(steps: list[Any]) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as directory:
         patch.setattr(watch, "RECENT_REVISIONS_MAX", 3)

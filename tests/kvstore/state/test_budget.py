@@ -56,7 +56,7 @@ def test_many_gets_of_a_large_range_are_refused(driven: Driven) -> None:
 
 
 def test_keys_are_counted_over_all_parts_and_levels(driven: Driven) -> None:
-    fill(driven, b"k", 3_000)
+    fill(driven, b"k", 1_500)
     whole = (b"k", b"l")
     three = [Select(*whole, limit=1), Select(*whole, keys_only=True), TxnDelete(b"x", b"y")]
     assert isinstance(apply(driven, then(*three, Select(*whole, count_only=True))), TransactionDone)
@@ -90,12 +90,13 @@ def test_what_the_transaction_itself_has_put_counts(driven: Driven) -> None:
 
 
 def test_a_deletion_of_a_large_range_is_refused(driven: Driven) -> None:
-    fill(driven, b"k", KEYS_MAX)
+    most = KEYS_MAX // 2  # one that is deleted counts twice
+    fill(driven, b"k", most)
     fill(driven, b"l", 1)
     assert refused(driven, TxnDelete(b"k", None), by=TOO_MANY_KEYS)
     done = apply(driven, then(TxnDelete(b"k", b"l")))
     assert isinstance(done, TransactionDone)
-    assert done.results == (TxnDeleteDone(done.revision, KEYS_MAX),)
+    assert done.results == (TxnDeleteDone(done.revision, most),)
     fill(driven, b"m", 5, MEGABYTE)
     assert refused(driven, TxnDelete(b"m", b"n"), by=TOO_MANY_BYTES)
 
@@ -145,8 +146,7 @@ def test_a_large_answer_is_not_kept(driven: Driven) -> None:
 def test_a_lease_holds_so_many_keys(driven: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
     full = OverLimit(Limit.LEASE_KEYS, LEASE_KEYS_MAX)
     driven.apply(Grant(7, 60), Grant(8, 60))
-    for some in range(0, LEASE_KEYS_MAX, 1000):
-        driven.apply(*(Put(b"%06d" % at, b"", None, 7) for at in range(some, some + 1000)))
+    driven.apply(*(Put(b"%06d" % at, b"", None, 7) for at in range(LEASE_KEYS_MAX)))
     assert driven.state.leases.count(7) == LEASE_KEYS_MAX
     driven.checkpoint()
     driven.reopen()

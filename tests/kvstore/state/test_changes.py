@@ -16,7 +16,7 @@ EIGHT = b"\0\0\0\0\0\0\0\x05"
     ("change", "covered"),
     [
         (lambda changes: changes.key_put(b"k", b"record"), b"krecord"),
-        (lambda changes: changes.key_deleted(b"change"), b"change"),
+        (lambda changes: changes.keys_deleted((b"a", b"b")), b"ab"),
         (lambda changes: changes.lease_granted(5, b"grant's"), b"grant" + EIGHT + b"grant's"),
         (lambda changes: changes.lease_ended(-1), b"end" + b"\xff" * 8),
         (lambda changes: changes.auth_changed(AddRole("r")), b"auth\x92\xa2r+\xa1r"),

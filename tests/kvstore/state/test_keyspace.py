@@ -20,6 +20,7 @@ from kvstore.errors import (
 from kvstore.state.transactions import check
 from paxos.ballot import Ballot
 from tests.support.driven_state import Driven
+from tests.support.examples import TIMES
 from tests.support.naive_store import (
     COMMANDS,
     KEYS,
@@ -162,7 +163,7 @@ class KeyspaceAgainstTwin(RuleBasedStateMachine):
 
 
 TestKeyspace = KeyspaceAgainstTwin.TestCase
-TestKeyspace.settings = settings(max_examples=60, stateful_step_count=30)
+TestKeyspace.settings = settings(max_examples=20 * TIMES, stateful_step_count=30)
 
 
 @given(st.lists(st.tuples(KEYS, st.binary(max_size=2)), min_size=1, max_size=20))

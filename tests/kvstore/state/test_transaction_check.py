@@ -151,7 +151,7 @@ def naive_check(transaction: Transaction) -> None:
 
 
 @given(TRANSACTIONS)
-@settings(max_examples=150 * TIMES)
+@settings(max_examples=40 * TIMES)
 def test_the_check_agrees_with_the_naive_one(transaction: Transaction) -> None:
     assert verdict(check, transaction) == verdict(naive_check, transaction)
 
@@ -160,7 +160,7 @@ def test_the_check_agrees_with_the_naive_one(transaction: Transaction) -> None:
     st.lists(st.tuples(KEYS, st.none() | KEYS), max_size=8),
     st.lists(st.binary(max_size=2), max_size=4),
 )
-@settings(max_examples=300)
+@settings(max_examples=100 * TIMES)
 def test_many_ranges_against_the_naive_check(
     removed: list[tuple[bytes, bytes | None]], keys: list[bytes]
 ) -> None:

@@ -110,3 +110,23 @@ def test_housekeeping_sees_the_checkpoint_and_is_part_of_it(tmp_path: Path) -> N
     assert seen == [(b"a", b"va")]
     assert list(keys.scan(b"", None)) == [(b"b", b"vb"), (b"d", b"later")]
     store.close()
+
+
+def test_what_is_written_is_freed_by_the_next_checkpoint(tmp_path: Path) -> None:
+    """And not where it is finished, on the loop: there it would be freed all at once."""
+    store = StateStore(tmp_path / "state.mdb")
+    table = store.tables["keys"]
+    for at in range(3000):
+        table.put(b"%d" % at, b"v")
+    store.freeze()
+    frozen, order = table.frozen, table.frozen_order
+    store.write_frozen(lambda transaction: None)
+    store.finish()
+    assert (len(frozen), len(list(order)), len(table.frozen)) == (3000, 3000, 0)
+    table.put(b"k", b"v")
+    store.freeze()
+    store.write_frozen(lambda transaction: None)
+    assert (len(frozen), list(order)) == (0, [])
+    store.finish()
+    assert table.get(b"1") == b"v" and len(list(table.scan(b"", None))) == 3001
+    store.close()

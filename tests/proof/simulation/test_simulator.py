@@ -11,8 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from kvstore.errors import InvalidArgument
+from proof.simulation.cluster.fault_plan import FAULTS, Fault
 from proof.simulation.cluster.nemesis import Nemesis
-from proof.simulation.cluster.scenario import FAULTS, Fault, Scenario, draw
+from proof.simulation.cluster.scenario import Scenario, draw
 from proof.simulation.cluster.world import run
 from proof.simulation.mutations.table import MUTATIONS
 from proof.simulation.runner import Swarm, Total, run_many
@@ -21,9 +22,9 @@ from proof.simulation.tell.story import story
 from tests.support.paths import ROOT
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
-FIXED_SEEDS = range(1, 13)
-MORE_FIXED_SEEDS = range(13, 121)
-FRESH_SEEDS = 10
+FIXED_SEEDS = range(1, 7)
+MORE_FIXED_SEEDS = range(7, 81)
+FRESH_SEEDS = 4
 """`make proof` runs many more."""
 
 ALWAYS_REACHED = (
@@ -43,6 +44,27 @@ ALWAYS_REACHED = (
     "node stopped by its disk",
     "outcome unknown to a client",
 )
+REACHED_BY_MORE = (
+    *ALWAYS_REACHED,
+    "idempotency key expired",
+    "command over the budget refused",
+    "command over the budget refused at the door",
+    "large answer",
+    "change of users or roles",
+    "command refused for want of a right",
+    "frame near its bound",
+    "slow disk told",
+    "disk well again",
+    "hand-over because of a slow disk",
+    "clocks differ",
+    "clocks agree again",
+    "several slots wait",
+    "snapshot overtakes waiting slots",
+    "fault: hung-disk",
+    "fault: wall-step",
+    "fault: laggard",
+    "fault: half-open",
+)
 
 
 def run_seeds(seeds: list[int] | range) -> Total:
@@ -56,13 +78,18 @@ def run_seeds(seeds: list[int] | range) -> Total:
 
 
 @pytest.mark.parametrize(
-    "seeds", [FIXED_SEEDS, pytest.param(MORE_FIXED_SEEDS, marks=pytest.mark.proof)], ids=str
+    ("seeds", "events"),
+    [
+        (FIXED_SEEDS, ALWAYS_REACHED),
+        pytest.param(MORE_FIXED_SEEDS, REACHED_BY_MORE, marks=pytest.mark.proof),
+    ],
+    ids=str,
 )
-def test_fixed_seeds(seeds: range) -> None:
+def test_fixed_seeds(seeds: range, events: tuple[str, ...]) -> None:
     total = run_seeds(seeds)
     assert [(s.seed, s.complaint) for s in total.failed] == []
-    assert total.runs == len(seeds) and total.answered > 1000
-    assert [name for name in ALWAYS_REACHED if not total.reached[name]] == []
+    assert total.runs == len(seeds) and total.answered > 500
+    assert [name for name in events if not total.reached[name]] == []
 
 
 def test_fresh_seeds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +108,7 @@ def test_regressions(file: Path) -> None:
 
 
 def test_a_seed_gives_the_same_trace_in_any_process() -> None:
-    seeds = (1, 5, 9)
+    seeds = (5, 9)
     program = (
         "import sys\n"
         "from proof.simulation.cluster.scenario import draw\n"
@@ -98,7 +125,7 @@ def test_a_seed_gives_the_same_trace_in_any_process() -> None:
             text=True,
             timeout=60,
         ).stdout
-        for hash_seed in ("0", "1", "4242")
+        for hash_seed in ("0", "4242")
     }
     here = " ".join(run(draw(seed), keep_trace=True).digest for seed in seeds) + "\n"
     assert said == {here}

@@ -5,11 +5,9 @@ import asyncio
 import json
 import os
 import random
-import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -22,7 +20,6 @@ from proof.processes import namespaces
 from proof.processes.proxies import ProxyNetwork
 from proof.torture import cli
 from proof.torture.arguments import add_arguments
-from tests.support.paths import ROOT
 
 DEADLINE_S = 60.0
 MAIN = """
@@ -37,18 +34,6 @@ sys.exit(cli.run(parser.parse_args()))
 """
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def environment(tmp_path, monkeypatch):
-    """Processes find the tree under test, temporary directories are under `tmp_path`, and network
-    devices have a prefix that no other test's devices have."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(namespaces, "DEVICE_PREFIX", f"k{secrets.token_hex(2)}")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    yield tmp_path
-    tempfile.tempdir = None
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -100,7 +85,7 @@ def test_kills_pauses_and_cuts_over_proxies(environment, capsys):
     """Some seconds of three kinds of fault: linearizable, nothing lost, nothing left."""
     report = environment / "report.json"
     code = cli.run(
-        parse("--minutes", "0.2", "--network", "proxy", "--seed", "7", "--rate", "300",
+        parse("--minutes", "0.2", "--network", "proxy", "--seed", "7", "--rate", "100",
               "--faults", "kill-leader,pause-leader,isolate-leader", "--json", str(report))
     )  # fmt: skip
     printed = capsys.readouterr().out
@@ -137,7 +122,7 @@ def test_an_interrupted_run_leaves_nothing(environment, number):
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-c", MAIN, namespaces.DEVICE_PREFIX, "--network", network,
-             "--faults", "pause-node"],
+             "--faults", "pause-node", "--rate", "50"],
             stdout=out, stderr=out, process_group=0, cwd=environment,
         )  # fmt: skip
     try:

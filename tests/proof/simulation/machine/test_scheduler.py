@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from proof.simulation.machine.hanging import Hang
 from proof.simulation.machine.scheduler import Process, Scheduler
 
 
@@ -13,9 +14,10 @@ class Threads:
 
     def __init__(self, survives: bool = False) -> None:
         self.survives = survives
+        self.hang = Hang()
 
-    def latency_s(self) -> float:
-        return 0.1
+    def ends_at_s(self, now_s: float) -> float:
+        return now_s + 0.1
 
     def survives_crash(self) -> bool:
         return self.survives
