@@ -42,13 +42,15 @@ class _Conditional(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     if_exists: bool = False
 
     def condition(self) -> Condition | None:
+        if self.if_revision is None and not self.if_absent and not self.if_exists:
+            return None
         if (self.if_revision is not None) + self.if_absent + self.if_exists > 1:
             raise Contradiction("send one of if_revision, if_absent and if_exists")
         if self.if_revision is not None:
             return Condition(self.if_revision)
         if self.if_absent:
             return ABSENT
-        return EXISTS if self.if_exists else None
+        return EXISTS
 
     def name(self) -> bytes:
         return checked_key(octets("key", self.key, self.key_base64))
