@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import msgspec
 
 from http_api.core.metrics import Meter
+from http_api.core.problems import storage_failed
 from http_api.core.responses import Answer
 from http_api.core.session import Session
 from kvstore.commands.commands import Put
 from kvstore.commands.operations import Transaction
 from kvstore.commands.results import Outcome, Result
-from kvstore.errors import KvError
+from kvstore.errors import KvError, StorageError
 
 HotCommand = Put | Transaction
 
@@ -66,6 +67,8 @@ class HotCall:
         """The answer for an error that is being handled."""
         if isinstance(error, KvError):
             return self.place.problem(error)
+        if isinstance(error, StorageError):
+            return self.place.problem(storage_failed())
         return self.place.unexpected(self.meter.method, self.meter.route)
 
     def failed(self, error: BaseException) -> Answer:

@@ -19,16 +19,21 @@ from kvstore.event_log import EventLog
 from kvstore.replica.commits import Commits
 from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
+from kvstore.replica.layouts import bring_state_up_to_date
 from kvstore.replica.metrics import Counters
 from kvstore.replica.probe import Probe
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
+from kvstore.storage.disk import Disk
 from kvstore.storage.state import StateStore
 from paxos.ballot import Slot
 from paxos.node import Node
 
 RETRY_S = 1.0
 """Pause after a checkpoint failed, on a full disk say."""
+
+POLL_S = 0.1
+"""How often it is looked whether a checkpoint is due."""
 
 COMPACT_SLACK = 0.1
 """Automatic compaction waits until this share of the history it keeps has piled up beyond it."""
@@ -82,6 +87,7 @@ class Checkpoints:
         node: Node,
         state: StateMachine,
         store: StateStore,
+        disk: Disk,
         copies: StateCopies,
         hold: LogHold,
         watch: DiskWatch,
@@ -99,6 +105,7 @@ class Checkpoints:
         self._node = node
         self._state = state
         self._store = store
+        self._disk = disk
         self._copies = copies
         self._hold = hold
         self._watch = watch
@@ -132,9 +139,8 @@ class Checkpoints:
         self._store.close()
 
     async def _run(self) -> None:
-        interval_s = self._config.checkpoint_interval_s
         while True:
-            await asyncio.sleep(interval_s)
+            await self._due()
             async with self._idle:
                 if self._health.failure:
                     return  # it may have failed in the middle of a batch
@@ -144,6 +150,15 @@ class Checkpoints:
                 self._compact()
             else:
                 await asyncio.sleep(RETRY_S)
+
+    async def _due(self) -> None:
+        """Wait until as much time has passed, or as much was applied, as makes up a checkpoint."""
+        interval_s = self._config.checkpoint_interval_s
+        looks = max(1, round(interval_s / POLL_S))
+        for _ in range(looks):
+            if self._state.unwritten_bytes >= self._config.checkpoint_bytes:
+                return
+            await asyncio.sleep(interval_s / looks)
 
     async def checkpoint(self) -> bool:
         """Make durable what is applied; whether that worked. Nothing is lost if it did not.
@@ -216,6 +231,9 @@ class Checkpoints:
             before = self._state.applied_through
             if through <= before or self._health.failure:
                 return
+            await asyncio.get_running_loop().run_in_executor(
+                self._writer, lambda: bring_state_up_to_date(path, self._disk)
+            )
             self._store.install(path)
             self._state.load()
             self._probe.snapshot_installed(before, self._state)

@@ -105,8 +105,10 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         sent=machine.probe.sent,
         failed=health.fail,
     )
+    # A damaged record that is read stops the node: it is never an answer (D3).
+    opened.store.watch_damage(health.storage_failed)
     commits = Commits(
-        machine.log_writer(opened.log, health.log_failed), health, counters, machine.clock
+        machine.log_writer(opened.log, health.storage_failed), health, counters, machine.clock
     )
     watch = DiskWatch(config, opened.node, opened.state, commits, machine.clock, events)
     writes = PendingWrites(
@@ -276,6 +278,7 @@ def _checkpoints(
         ground.node,
         ground.state,
         ground.store,
+        ground.disk,
         copies,
         source,
         ground.watch,

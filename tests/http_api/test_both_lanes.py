@@ -22,7 +22,14 @@ from http_api.etcd.messages import PutRequest, RangeRequest, TxnRequest
 from kvstore.commands.accounts import AddUser, AuthChange, Enable, GrantRole
 from kvstore.commands.commands import Administer, AsUser, Compact, Grant, Put
 from kvstore.commands.operations import Select, only
-from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded, Stopping
+from kvstore.errors import (
+    KvError,
+    NoQuorum,
+    OutcomeUnknown,
+    Overloaded,
+    Stopping,
+    StorageError,
+)
 from kvstore.state.rights import ITSELF
 from tests.http_api.conftest import Served, Server
 from tests.support.raw_http import WAIT_S, Connection, connect, request
@@ -228,7 +235,14 @@ class Odd(Exception):
 
 @pytest.mark.parametrize(
     "error",
-    [NoQuorum("nobody"), Overloaded("full"), Stopping("stops"), OutcomeUnknown("late"), Odd("x")],
+    [
+        NoQuorum("nobody"),
+        Overloaded("full"),
+        Stopping("stops"),
+        OutcomeUnknown("late"),
+        StorageError("damaged"),
+        Odd("x"),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_both_lanes_tell_the_same_errors(server: Server, error: Exception) -> None:

@@ -26,7 +26,7 @@ from proof.simulation.cluster.clients import SimulatedClient
 ROUNDS = 3
 FIRST, END = b"h", b"i"
 OPERATIONS_MAX = 128
-KEYS_MAX, BYTES_MAX = 10_000, 4 << 20
+KEYS_MAX, BYTES_MAX = 5_000, 4 << 20
 """The budget of one command."""
 RECORD_BYTES = 40
 """About what a key counts beside its value."""

@@ -13,7 +13,7 @@ class Failing(Exception):
         self.result = result
 
 
-KEYS_MAX, BYTES_MAX, KEPT_BYTES_MAX = 10_000, 4 << 20, 64 << 10
+KEYS_MAX, BYTES_MAX, KEPT_BYTES_MAX = 5_000, 4 << 20, 64 << 10
 """docs/decisions/0015-bounded-work.md"""
 RECORD_HEAD_BYTES = 32
 """What is stored of a key beside its value: three revisions and a lease."""
@@ -38,8 +38,12 @@ class Bill:
         if self.size > BYTES_MAX:
             raise Failing(OverLimit(Limit.BYTES, BYTES_MAX))
 
-    def add_range(self, sizes: Iterable[int]) -> None:
-        """What finds nothing counts as one key."""
-        self.add(0)
-        for number, size in enumerate(sizes):
-            self.add(size, number > 0)
+    def add_range(self, sizes: Iterable[int], deleted: bool) -> None:
+        """What finds nothing counts as one key; what is deleted counts twice."""
+        found = 0
+        for size in sizes:
+            self.add(size)
+            found += 1
+        self.add(0, not found)
+        if deleted:
+            self.add(0, found)

@@ -287,11 +287,10 @@ class StoreModel:
                 self._bill.add(size + (0 if old is None else _record_bytes(old)))
                 puts[operation.key] = size
                 continue
-            found = self._range(operation.start, operation.end)
-            self._bill.add_range(len(key) + _record_bytes(self.items[key]) for key in found)
-            for key in sorted(puts):
-                if _within(key, operation.start, operation.end):
-                    self._bill.add(puts[key])
+            start, end = operation.start, operation.end
+            sizes = [len(key) + _record_bytes(self.items[key]) for key in self._range(start, end)]
+            sizes += [puts[key] for key in sorted(puts) if _within(key, start, end)]
+            self._bill.add_range(sizes, isinstance(operation, TxnDelete))
 
     def _range(self, start: bytes, end: bytes | None) -> list[bytes]:
         return sorted(key for key in self.items if _within(key, start, end))

@@ -55,7 +55,7 @@ MUTATIONS = (
         edit(
             Mvcc,
             "discard",
-            ("if revision > compacted_revision:", "if revision > compacted_revision + 1:"),
+            ("place_of(compacted_revision, 0)", "place_of(compacted_revision + 2, 0)"),
         ),
     ),
     mutation(
@@ -86,9 +86,9 @@ MUTATIONS = (
             _Meter,
             "range",
             (
-                "budget.take(len(key) + len(record), 0 if first else 1)",
-                "budget.take((len(key) + len(record)) << (key in self._keyspace.mvcc._keys.active),"
-                " not first)",
+                "in mvcc.records(start, end):\n            budget.take(len(key) + len(record))",
+                "in mvcc.records(start, end):\n            budget.take((len(key) + len(record))"
+                " << (key in mvcc._keys.active))",
             ),
         ),
     ),
