@@ -39,7 +39,9 @@ class Gathering:
 
     def put(self, asker: Asker, puts: Sequence[Put]) -> None:
         """Puts of different keys, fewer than make a group."""
-        size = sum(len(put.key) + len(put.value) for put in puts)
+        size = 0
+        for put in puts:
+            size += len(put.key) + len(put.value)
         if not self._group.has_room(len(puts), size):
             self._submit()
         self._group.add(asker, puts, size)

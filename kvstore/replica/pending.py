@@ -60,6 +60,8 @@ class Sealed:
 def command_bytes(command: Command) -> int:
     """What `command` takes in a slot, or a little more: whatever it carries counts."""
     size, inner = COMMAND_BYTES, command
+    if isinstance(inner, Put):  # most are
+        return size + len(inner.key) + len(inner.value)
     if isinstance(inner, AsUser):
         size += len(inner.user.encode())
         inner = inner.command
