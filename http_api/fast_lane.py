@@ -14,12 +14,11 @@ from time import perf_counter
 from typing import Any
 
 from http_api.core.gathering import Gathering
-from http_api.core.hot import HotRead, HotWrite, WantedKey
+from http_api.core.hot import WRITES, HotRead, HotWrite, WantedKey
 from http_api.core.hot_requests import PART_BYTES_MAX, HotRequest, HotRequests, Unready
 from http_api.core.outgoing import Outgoing
 from http_api.core.responses import Answer
 from http_api.core.session import Session
-from kvstore.commands.commands import Put
 from kvstore.commands.operations import Transaction
 from kvstore.commands.results import Outcome
 
@@ -94,8 +93,8 @@ class FastLane(asyncio.Protocol):
     """One connection, until aiohttp takes it over.
 
     Pipelined requests may be in work together, as a *run*, where no client can tell that they were
-    not served one after the other: reads, which share a barrier, and puts of different keys. (Two
-    puts of one key may not be under way at once: bundles can overtake each other.)
+    not served one after the other: reads, which share a barrier, and writes of different keys. (Two
+    of one key may not be under way at once: bundles can overtake each other.)
     """
 
     def __init__(self, lanes: Lanes) -> None:
@@ -226,7 +225,7 @@ class FastLane(asyncio.Protocol):
             more = lanes.requests.find(data, last.end)
             if not isinstance(more, HotRequest) or _kind(more) != kind:
                 break
-            if kind[0] is Put and _key(more) in keys:
+            if kind[0] is WRITES and _key(more) in keys:
                 break
             keys.add(_key(more))
             run.append(more)
@@ -263,8 +262,8 @@ class FastLane(asyncio.Protocol):
         gathering = self._lanes.gatherings[first.call.timeout_s]
         if first.answer is not None:
             self._finish(first.answer)
-        elif isinstance(what, Put):
-            gathering.put(self, [each.what for each in run if isinstance(each.what, Put)])
+        elif isinstance(what, WRITES):
+            gathering.write(self, [each.what for each in run if isinstance(each.what, WRITES)])
         elif isinstance(what, Transaction):
             gathering.transact(self, what)
         elif what is not None and what.serializable:
@@ -380,11 +379,11 @@ class FastLane(asyncio.Protocol):
 def _kind(request: HotRequest) -> tuple[object, ...] | None:
     """What is in one run must have this in common; None is alone in its own."""
     what, timeout_s = request.what, request.call.timeout_s
-    if isinstance(what, Put):
-        return Put, timeout_s
+    if isinstance(what, WRITES):
+        return WRITES, timeout_s
     return (WantedKey, timeout_s, what.serializable) if isinstance(what, WantedKey) else None
 
 
 def _key(request: HotRequest) -> bytes:
     what = request.what
-    return what.key if isinstance(what, Put | WantedKey) else b""
+    return what.key if isinstance(what, (*WRITES, WantedKey)) else b""

@@ -1,13 +1,14 @@
 """What the hot calls of one turn of the loop ask of the store, asked together.
 
-The puts of all connections make one group with one future, and their reads share one barrier. So a
-request costs its own parsing and its own answer, and little else.
+The writes of all connections make one group with one future, and their reads share one barrier. So
+a request costs its own parsing and its own answer, and little else.
 """
 
 import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+from http_api.core.hot import KeyWrite
 from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, Session
 from kvstore.commands.commands import Put
 from kvstore.commands.operations import Transaction
@@ -37,19 +38,21 @@ class Gathering:
         self._reads = 0
         self._scheduled = False
 
-    def put(self, asker: Asker, puts: Sequence[Put]) -> None:
-        """Puts of different keys, fewer than make a group."""
+    def write(self, asker: Asker, writes: Sequence[KeyWrite]) -> None:
+        """Writes of different keys, fewer than make a group."""
         size = 0
-        for put in puts:
-            size += len(put.key) + len(put.value)
-        if not self._group.has_room(len(puts), size):
+        for write in writes:
+            size += len(write.key)
+            if isinstance(write, Put):
+                size += len(write.value)
+        if not self._group.has_room(len(writes), size):
             self._submit()
-        self._group.add(asker, puts, size)
+        self._group.add(asker, writes, size)
         if not self._scheduled:
             self._schedule()
 
     def transact(self, asker: Asker, transaction: Transaction) -> None:
-        """A write that may cost more than a put: a group of its own."""
+        """A write that may cost more than that of a key: it is submitted by itself."""
         try:
             future = self._session.submit(transaction, self._timeout_s)
         except Exception as error:
@@ -81,10 +84,10 @@ class Gathering:
 
     def _submit(self) -> None:
         group, self._group = self._group, _Group()
-        if not group.puts:
+        if not group.writes:
             return
         try:
-            future = self._session.submit_group(group.puts, self._timeout_s)
+            future = self._session.submit_group(group.writes, self._timeout_s)
         except Exception as error:
             group.failed(error)
         else:
@@ -106,28 +109,28 @@ class Gathering:
 
 
 class _Group:
-    """Puts that go together, and whose they are."""
+    """Writes that go together, and whose they are."""
 
-    __slots__ = ("_askers", "_size", "puts")
+    __slots__ = ("_askers", "_size", "writes")
 
     def __init__(self) -> None:
-        self.puts: list[Put] = []
+        self.writes: list[KeyWrite] = []
         self._askers: list[tuple[Asker, int]] = []
         self._size = 0
 
     def has_room(self, count: int, size: int) -> bool:
         """Whether so many more, of so many bytes, may join."""
-        return not self.puts or (
-            len(self.puts) + count <= GROUP_MAX and self._size + size <= GROUP_BYTES_MAX
+        return not self.writes or (
+            len(self.writes) + count <= GROUP_MAX and self._size + size <= GROUP_BYTES_MAX
         )
 
-    def add(self, asker: Asker, puts: Sequence[Put], size: int) -> None:
-        self.puts += puts
-        self._askers.append((asker, len(puts)))
+    def add(self, asker: Asker, writes: Sequence[KeyWrite], size: int) -> None:
+        self.writes += writes
+        self._askers.append((asker, len(writes)))
         self._size += size
 
     def failed(self, error: BaseException) -> None:
-        self._tell((error,) * len(self.puts))
+        self._tell((error,) * len(self.writes))
 
     def done(self, future: "asyncio.Future[list[Outcome]]") -> None:
         error = future.exception()

@@ -14,12 +14,16 @@ from http_api.core.metrics import Meter
 from http_api.core.problems import storage_failed
 from http_api.core.responses import Answer
 from http_api.core.session import Session
-from kvstore.commands.commands import Put
+from kvstore.commands.commands import Delete, Put
 from kvstore.commands.operations import Transaction
 from kvstore.commands.results import Outcome, Result
 from kvstore.errors import KvError, StorageError
 
-HotCommand = Put | Transaction
+KeyWrite = Put | Delete
+"""A write of one key: many of them are asked of the store together."""
+WRITES = (Put, Delete)
+"""The same, for `isinstance`."""
+HotCommand = KeyWrite | Transaction
 
 
 class WantedKey(msgspec.Struct, frozen=True, gc=False):

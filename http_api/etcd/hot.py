@@ -1,4 +1,5 @@
-"""The hot calls of etcd's API: `kv/put`, `kv/range` of one key, and the plain transaction.
+"""The hot calls of etcd's API: `kv/put`, `kv/range` and `kv/deleterange` of one key, and the
+plain transaction.
 
 A message is decoded straight from bytes, by a decoder that is stricter than etcd's
 (`http_api.etcd.decode`): whatever it does not take is declined, and the other lane says what is
@@ -20,7 +21,7 @@ from http_api.etcd.decode import ELEMENTS_MAX
 from http_api.etcd.encode import key_value_json
 from http_api.etcd.gateway import CORS, Gateway
 from http_api.etcd.kv import txn_document
-from kvstore.commands.commands import KEY_BYTES_MAX, Put
+from kvstore.commands.commands import KEY_BYTES_MAX, Delete, Put
 from kvstore.commands.operations import (
     Comparison,
     Field,
@@ -34,7 +35,7 @@ from kvstore.commands.operations import (
     TxnPutDone,
     only,
 )
-from kvstore.commands.results import Result, Written
+from kvstore.commands.results import Deleted, Result, Written
 from kvstore.state.reading import reads_only
 
 T = TypeVar("T")
@@ -115,6 +116,7 @@ class _Declined(Exception):
 
 _decode_put = msgspec.json.Decoder(_PlainPut).decode
 _decode_range = msgspec.json.Decoder(_PlainRange).decode
+_decode_key = msgspec.json.Decoder(_Key).decode
 _decode_txn = msgspec.json.Decoder(_PlainTxn).decode
 
 
@@ -211,6 +213,25 @@ class EtcdPut(HotWrite):
         return answer(200, body, JSON, CORS)
 
 
+class EtcdDelete(HotWrite):
+    """kv/deleterange of one key."""
+
+    def __init__(self, place: HotPlace, gateway: Gateway) -> None:
+        super().__init__(place)
+        self._gateway = gateway
+
+    def what(self, key: bytes, body: bytes) -> Delete | None:
+        message = _decoded(_decode_key, body)
+        return None if message is None or not _sound(message.key) else Delete(message.key)
+
+    def answer(self, result: Result) -> Answer:
+        if not isinstance(result, Deleted):
+            raise refusal(result)
+        header = self._gateway.header_json(result.revision)
+        deleted = b',"deleted":"%d"' % result.deleted if result.deleted else b""
+        return answer(200, b'{"header":%b%b}' % (header, deleted), JSON, CORS)
+
+
 class EtcdRange(HotRead):
     """kv/range of one key."""
 
@@ -263,6 +284,7 @@ def hot_calls(gateway: Gateway, place: Callable[[str], HotPlace]) -> list[HotCal
     """`place(name)`: of the row with that name."""
     return [
         EtcdPut(place("kv/put"), gateway),
+        EtcdDelete(place("kv/deleterange"), gateway),
         EtcdRange(place("kv/range"), gateway),
         EtcdTxn(place("kv/txn"), gateway),
     ]

@@ -1,4 +1,4 @@
-"""The hot calls of the native API: plain PUT and GET of one key."""
+"""The hot calls of the native API: plain PUT, GET and DELETE of one key."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ from http_api.core import params
 from http_api.core.hot import HotCall, HotPlace, HotRead, HotWrite, WantedKey
 from http_api.core.responses import Answer
 from http_api.core.session import Session
-from http_api.v1.kv import absent, value_answer, written_answer
-from kvstore.commands.commands import KEY_BYTES_MAX, Put
+from http_api.v1.kv import absent, deleted_answer, value_answer, written_answer
+from kvstore.commands.commands import KEY_BYTES_MAX, Delete, Put
 from kvstore.commands.results import Result
 from kvstore.errors import KeyNotFound
 
@@ -29,6 +29,16 @@ class PlainPut(HotWrite):
         return written_answer(result)
 
 
+class PlainDelete(HotWrite):
+    """DELETE of a key."""
+
+    def what(self, key: bytes, body: bytes) -> Delete:
+        return Delete(_decoded(key))
+
+    def answer(self, result: Result) -> Answer:
+        return deleted_answer(result)
+
+
 class PlainGet(HotRead):
     """GET of a value."""
 
@@ -44,4 +54,4 @@ class PlainGet(HotRead):
 
 def hot_calls(place: Callable[[str], HotPlace]) -> list[HotCall]:
     """`place(method)`: of the row at `kv.PATH` with that method."""
-    return [PlainPut(place("PUT")), PlainGet(place("GET"))]
+    return [PlainPut(place("PUT")), PlainDelete(place("DELETE")), PlainGet(place("GET"))]

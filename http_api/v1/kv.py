@@ -99,6 +99,13 @@ def written_answer(result: Result, lease: int = 0) -> Answer:
     )
 
 
+def deleted_answer(result: Result) -> Answer:
+    """200 with the revision and how many keys are gone. Raises like `written_answer`."""
+    if not isinstance(result, Deleted):
+        raise refusal(result)
+    return answer(200, b'{"revision":%d,"deleted":%d}\n' % (result.revision, result.deleted))
+
+
 # -- handlers -------------------------------------------------------------------------------
 
 
@@ -161,9 +168,7 @@ async def delete(ask: Ask[None]) -> Answer:
     key = params.decode_key(ask.parameter)
     timeout_s = params.write_timeout(ask.options(), ask.config)
     result = await ask.execute(Delete(key, params.write_condition(ask.request)), timeout_s)
-    if not isinstance(result, Deleted):
-        raise refusal(result)
-    return answer(200, b'{"revision":%d,"deleted":%d}\n' % (result.revision, result.deleted))
+    return deleted_answer(result)
 
 
 def _lease_options(found: dict[str, bytes]) -> tuple[int, int]:

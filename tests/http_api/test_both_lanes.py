@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from http_api.etcd import hot
 from http_api.etcd.decode import decode
 from http_api.etcd.errors import EtcdError
-from http_api.etcd.kv import select_of, transaction_of, write_of
-from http_api.etcd.messages import PutRequest, RangeRequest, TxnRequest
+from http_api.etcd.kv import remove_of, select_of, transaction_of, write_of
+from http_api.etcd.messages import DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest
 from kvstore.commands.accounts import AddUser, AuthChange, Enable, GrantRole
-from kvstore.commands.commands import Administer, AsUser, Compact, Grant, Put
+from kvstore.commands.commands import Administer, AsUser, Compact, Delete, Grant, Put
 from kvstore.commands.operations import Select, only
 from kvstore.errors import (
     KvError,
@@ -91,7 +91,11 @@ NATIVE = {
     "odd": native("GET", "k", b"", DECLINED, X_Odd="1"),
     "query": native("GET", "k?revision=2", b"", DECLINED),
     "condition": native("PUT", "k", b"1", DECLINED, **{"If-None-Match": "*"}),
-    "delete": native("DELETE", "k", b"", DECLINED),
+    "delete": native("DELETE", "gone"),
+    "delete of nothing": native("DELETE", "none"),
+    "delete of no key": native("DELETE", "%zz"),
+    "delete with a condition": native("DELETE", "k", b"", DECLINED, **{"If-Match": "*"}),
+    "delete with a body": native("DELETE", "none", b"x", DECLINED),
 }
 ETCD = {
     "put": etcd("put", {"key": K, "value": V}),
@@ -139,6 +143,12 @@ ETCD = {
     "range with a limit": etcd("range", {"key": K, "limit": 0}, DECLINED),
     "range, serializable or not": etcd("range", {"key": K, "serializable": "x"}, DECLINED),
     "get": Case(request("GET", "/v3/kv/range"), DECLINED),
+    "deleterange": etcd("deleterange", {"key": b64(b"gone too")}),
+    "deleterange of nothing": etcd("deleterange", {"key": NONE}),
+    "deleterange of no key": etcd("deleterange", {}, DECLINED),
+    "deleterange of a longer key": etcd("deleterange", {"key": LONGER}, DECLINED),
+    "deleterange to an end": etcd("deleterange", {"key": NONE, "rangeEnd": K}, DECLINED),
+    "deleterange for what was": etcd("deleterange", {"key": NONE, "prev_kv": True}, DECLINED),
     "txn": txn([EXISTS], [PUT], [READ]),
     "txn that fails": txn([{**EXISTS, "result": "LESS"}], [PUT], [DELETE]),
     "txn in camel case": txn(
@@ -187,6 +197,7 @@ def prepared(served: Served) -> None:
     served.replica.apply(
         Grant(7, 60), Put(b"k", b"first"), Put(b"held", b"1", None, 7), Put(b"empty", b"")
     )
+    served.replica.apply(Put(b"gone", b"1"), Put(b"gone too", b"1"))
 
 
 Prepare = Callable[[Served], None]
@@ -224,8 +235,9 @@ def test_both_lanes_give_the_same_answers(server: Server) -> None:
 
 
 PLAIN = (
-    "native get", "native put", "native put of no key", "etcd put", "etcd put with a lease",
-    "etcd range", "etcd range, serializable", "etcd txn",
+    "native get", "native put", "native put of no key", "native delete", "etcd put",
+    "etcd put with a lease", "etcd range", "etcd range, serializable", "etcd deleterange",
+    "etcd txn",
 )  # fmt: skip
 
 
@@ -267,8 +279,8 @@ def guarded(served: Served) -> None:
 def test_both_lanes_ask_for_the_same_rights(server: Server) -> None:
     """Who names nobody gets the same refusal. A large message of nobody's is declined, and so is
     a bad key: who asks is looked at first."""
-    declined = {"etcd put of 20 KiB", "native get of no key", "native put of no key"}
-    declined.add("native get of a long key")
+    declined = {"etcd put of 20 KiB", "native get of a long key"}
+    declined |= {f"native {call} of no key" for call in ("get", "put", "delete")}
     cases = {n: c._replace(hot=c.hot and n not in declined) for n, c in CASES.items()}
     asyncio.run(compare(server, cases, guarded))
 
@@ -309,6 +321,7 @@ def fields(**values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]
 _keys = st.sampled_from([K, NONE, LONGEST])
 _puts = fields(key=_keys, value=_keys, lease=_numbers, prev_kv=st.booleans())
 _ranges = fields(key=_keys, serializable=st.booleans(), limit=_numbers)
+_deletions = fields(key=_keys, prev_kv=st.booleans(), range_end=_keys)
 _only_keys = fields(key=_keys)
 _compares = fields(
     key=_keys,
@@ -344,6 +357,10 @@ def other_lane(name: str, body: bytes) -> object:
                 put = write_of(decode(PutRequest, body))
                 assert put.value is not None and put.lease is not None
                 return None if put.previous else Put(put.key, put.value, lease=put.lease)
+            case "deleterange":
+                remove = remove_of(decode(DeleteRangeRequest, body))
+                plain = remove.end == only(remove.start) and not remove.previous
+                return Delete(remove.start) if plain else None
             case "range":
                 message = decode(RangeRequest, body)
                 plain = select_of(message) == Select(message.key, only(message.key))
@@ -354,7 +371,12 @@ def other_lane(name: str, body: bytes) -> object:
         return error
 
 
-CALLS = {"put": hot.EtcdPut, "range": hot.EtcdRange, "txn": hot.EtcdTxn}
+CALLS = {
+    "put": hot.EtcdPut,
+    "range": hot.EtcdRange,
+    "deleterange": hot.EtcdDelete,
+    "txn": hot.EtcdTxn,
+}
 
 
 def check_message(name: str, body: bytes) -> None:
@@ -369,6 +391,7 @@ def check_message(name: str, body: bytes) -> None:
     st.one_of(
         st.tuples(st.just("put"), _puts),
         st.tuples(st.just("range"), _ranges),
+        st.tuples(st.just("deleterange"), _deletions),
         st.tuples(st.just("txn"), _txns),
     )
 )

@@ -162,7 +162,7 @@ def test_the_rest_of_a_request_is_not_waited_for_long(server, monkeypatch):
     [
         b"GET /v1/kv/a HTTP/1.1\nHost: a\n\n",
         b"GET /v1/kvs HTTP/1.1\r\n",
-        b"DELETE /v1/kv/a HT",
+        b"PATCH /v1/kv/a HT",
         b"PUT /v1/kv/a HTTP/1.1\r\n" + b"x: y\r\n" * 2000,
         b"PUT /v1/kv/a HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n1",
         b"PUT /v1/kv/a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nX-Odd: 1\r\n\r\n1",
@@ -281,6 +281,13 @@ def test_pipelined_puts_of_different_keys_go_together(server):
             assert revisions == [*range(2, 2 + len(keys))]
             assert [(await c.reply()).body for _ in "ab"] == [b"5", b"3"]
             assert groups == [[b"a", b"b", b"c"], [b"b", b"a"], [b"a", b"d"]]
+            deletes = [request("DELETE", f"/v1/kv/{key}") for key in "da"]
+            put, get = request("PUT", "/v1/kv/d", body=b"1"), request("GET", "/v1/kv/a")
+            await c.send(b"".join(deletes) + put + get)
+            deleted = [(await c.reply()).json()["deleted"] for _ in deletes]
+            assert [(await c.reply()).status for _ in "da"] == [200, 404]
+            assert deleted == [1, 1] and groups[3:] == [[b"d", b"a"], [b"d"]]
+            assert len(served.http._lanes.open) == 1
 
     asyncio.run(run())
 

@@ -83,8 +83,8 @@ def puts(*keys: str, value: bytes = b"v") -> list[Put]:
 def test_one_group_and_one_barrier_for_a_turn() -> None:
     async def test(replica: Counting, gathering: Gathering) -> None:
         one, two, three = Heard(), Heard(), Heard()
-        gathering.put(one, puts("a", "b"))
-        gathering.put(two, puts("c"))
+        gathering.write(one, puts("a", "b"))
+        gathering.write(two, puts("c"))
         for reader, reads in ((one, 3), (three, 1)):
             gathering.read(reader, reads)
         assert not replica.groups, "the turn is not over"
@@ -92,7 +92,7 @@ def test_one_group_and_one_barrier_for_a_turn() -> None:
         assert (replica.groups, replica.barriers) == ([3], [4])
         assert (one.revisions(), two.revisions()) == ([2, 3], [4])
         assert one.errors == three.errors == [None] and not two.errors
-        gathering.put(three, puts("a"))
+        gathering.write(three, puts("a"))
         await turns()
         assert replica.groups == [3, 1] and three.revisions() == [5]
 
@@ -103,10 +103,10 @@ def test_a_group_has_bounds() -> None:
     async def test(replica: Counting, gathering: Gathering) -> None:
         askers = [Heard() for _ in range(GROUP_MAX + 1)]
         for number, asker in enumerate(askers):
-            gathering.put(asker, puts(str(number)))
+            gathering.write(asker, puts(str(number)))
         large = Heard()
         for key in "abc":
-            gathering.put(large, puts(key, value=b"v" * (GROUP_BYTES_MAX // 2)))
+            gathering.write(large, puts(key, value=b"v" * (GROUP_BYTES_MAX // 2)))
         await turns()
         assert replica.groups == [GROUP_MAX, 2, 1, 1]
         assert [asker.revisions() for asker in askers] == [[at + 2] for at in range(len(askers))]
@@ -127,8 +127,8 @@ def test_an_error_is_told_to_each(at_once: bool) -> None:
 
             replica.submit_group = replica.barrier = replica.submit = refused  # type: ignore
         one, two = Heard(), Heard()
-        gathering.put(one, puts("a", "b"))
-        gathering.put(two, puts("c"))
+        gathering.write(one, puts("a", "b"))
+        gathering.write(two, puts("c"))
         gathering.read(two, 1)
         gathering.transact(two, Transaction((), (TxnPut(b"k", b"v"),)))
         await turns()
@@ -143,7 +143,7 @@ def test_one_that_fails_keeps_nothing_from_the_others() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
         faulty, sound = Heard(faulty=True), Heard()
         for asker in (faulty, sound):
-            gathering.put(asker, puts("a"))
+            gathering.write(asker, puts("a"))
             gathering.read(asker, 1)
         await turns()
         assert sound.revisions() == [3] and sound.errors == [None]
@@ -155,8 +155,8 @@ def test_one_that_fails_keeps_nothing_from_the_others() -> None:
 def test_what_no_door_lets_in_is_told_to_its_sender_alone() -> None:
     async def test(replica: Counting, gathering: Gathering) -> None:
         bad, sound = Heard(), Heard()
-        gathering.put(bad, [Put(b"", b"v"), Put(b"b", b"v")])
-        gathering.put(sound, puts("c"))
+        gathering.write(bad, [Put(b"", b"v"), Put(b"b", b"v")])
+        gathering.write(sound, puts("c"))
         await turns()
         assert isinstance(bad.outcomes[0], InvalidArgument)
         assert (bad.revisions(), sound.revisions()) == ([2], [3])

@@ -56,6 +56,8 @@ KEPT: dict[str, tuple[bytes, int]] = {
     "no such path": (plain("GET", "/nothing"), 404),
     "etcd": (plain("POST", "/v3/kv/range", body=RANGE), 200),
     "etcd in chunks": (plain("POST", "/v3/kv/range", CHUNKED, body=chunks(RANGE)), 200),
+    "delete with a body": (plain("DELETE", "/v1/kv/z", body=b"abc"), 200),
+    "etcd's delete": (plain("POST", "/v3/kv/deleterange", body=b'{"key":"eg=="}'), 200),
     "etcd's put": (plain("POST", "/v3/kv/put", body=b'{"key":"aw=="}'), 200),
     "etcd's put of no key": (plain("POST", "/v3/kv/put", body=b"{}"), 400),
     "etcd's put with no such lease": (
