@@ -1,7 +1,7 @@
 """The fast lane: the commonest requests without aiohttp's request machinery.
 
 Measured on the leader under 64 connections, aiohttp's parsing, task switches and objects were over
-half of the loop's time. So a connection starts here. Requests that arrived whole, for a hot call
+half of the loop's time. So a connection starts here. Requests that came whole, for a hot call
 (`http_api.core.hot`), with nothing but harmless headers, are served straight from the store, and
 what those of one turn of the loop have in common is done once (`http_api.core.gathering`). At the
 first request of any other kind the connection is handed to aiohttp, with all that was not yet
