@@ -19,12 +19,10 @@ from kvstore.event_log import EventLog
 from kvstore.replica.commits import Commits
 from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
-from kvstore.replica.layouts import bring_state_up_to_date
 from kvstore.replica.metrics import Counters
 from kvstore.replica.probe import Probe
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
-from kvstore.storage.disk import Disk
 from kvstore.storage.state import StateStore
 from paxos.ballot import Slot
 from paxos.node import Node
@@ -87,7 +85,6 @@ class Checkpoints:
         node: Node,
         state: StateMachine,
         store: StateStore,
-        disk: Disk,
         copies: StateCopies,
         hold: LogHold,
         watch: DiskWatch,
@@ -105,7 +102,6 @@ class Checkpoints:
         self._node = node
         self._state = state
         self._store = store
-        self._disk = disk
         self._copies = copies
         self._hold = hold
         self._watch = watch
@@ -231,9 +227,6 @@ class Checkpoints:
             before = self._state.applied_through
             if through <= before or self._health.failure:
                 return
-            await asyncio.get_running_loop().run_in_executor(
-                self._writer, lambda: bring_state_up_to_date(path, self._disk)
-            )
             self._store.install(path)
             self._state.load()
             self._probe.snapshot_installed(before, self._state)

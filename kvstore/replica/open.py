@@ -20,6 +20,7 @@ from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.driver import Driver
 from kvstore.replica.feed import Feed
 from kvstore.replica.health import Health
+from kvstore.replica.layouts import bring_state_up_to_date
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import Leasing
 from kvstore.replica.log_clock import WallClocks
@@ -262,6 +263,7 @@ def _sink(ground: _Ground, checkpoints: Checkpoints) -> SnapshotSink:
         checkpoints.install,
         _send_now(ground.transport),
         ground.events,
+        prepare=lambda path: bring_state_up_to_date(path, ground.disk),
         disk=ground.disk,
     )
 
@@ -278,7 +280,6 @@ def _checkpoints(
         ground.node,
         ground.state,
         ground.store,
-        ground.disk,
         copies,
         source,
         ground.watch,
