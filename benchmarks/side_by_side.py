@@ -1,10 +1,11 @@
 """Our cluster and etcd's on one machine, in one run, in turns: what `make bench` runs.
 
-python -m benchmarks.side_by_side [--rounds 3] [--seconds 3] [--spread] [--output FILE]
+python -m benchmarks.side_by_side [--rounds 3] [--seconds 3] [--spread] [--etcd-api] [--output FILE]
 
 Three nodes each, fsync on. A closed loop of puts, then of linearizable gets, over random keys, for
-each number of connections; in every round each cell is measured for one system and then at once
-for the other, while the idle cluster only keeps its heartbeats. Figures are medians over rounds.
+each number of connections, to ours by its own API or by etcd's; in every round each cell is
+measured for one system and then at once for the other, while the idle cluster only keeps its
+heartbeats. Figures are medians over rounds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ from benchmarks.procfs import filesystem_of, machine
 from benchmarks.raw_client import drive
 from benchmarks.report import Cell, Results, render
 from benchmarks.session import publish, say, workspace
-from benchmarks.traffic import generation_of, key_of, read_requests, value_of, write_requests
+from benchmarks.traffic import (
+    EtcdDialect,
+    generation_of,
+    key_of,
+    read_requests,
+    value_of,
+    write_requests,
+)
 
 SYSTEMS: dict[str, type[BenchCluster]] = {"ours": OurBenchCluster, "etcd": EtcdBenchCluster}
 VERIFIED_KEYS = 40
@@ -66,9 +74,11 @@ class SideBySide:
         """What the report says first."""
         options = self.options
         busy = Path("/proc/loadavg").read_text().split()[0]
+        api = "etcd's API" if options.etcd_api else "its own API"
         return [
             f"Machine: {machine()}; data on {filesystem_of(self.directory)}; load before: {busy}.",
-            f"Systems: {', '.join(c.version() for c in self.clusters)}; 3 nodes each, fsync on.",
+            f"Systems: {', '.join(c.version() for c in self.clusters)}; 3 nodes each, fsync on; "
+            f"ours by {api}.",
             f"Load: {options.client}, one thread, closed loop; {options.keys:,} keys, 256-byte "
             f"values; medians of {options.rounds} alternating rounds of {options.seconds} s.",
         ]
@@ -177,6 +187,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--keys", type=int, default=10_000)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64, 256])
     parser.add_argument("--spread", action="store_true", help="all loads over all three nodes")
+    parser.add_argument("--etcd-api", action="store_true", help="speak etcd's API to ours, too")
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     parser.add_argument("--client", choices=["wrk", "raw"], default=best_client())
     parser.add_argument("--directory", type=Path, help="parent of the temporary data directory")
@@ -190,6 +201,9 @@ def main() -> int:
     try:
         with workspace(options.directory) as directory, contextlib.ExitStack() as stack:
             clusters = [stack.enter_context(SYSTEMS[s](directory)) for s in options.systems]
+            if options.etcd_api:
+                for cluster in clusters:
+                    cluster.dialect = EtcdDialect()
             comparison = SideBySide(options, directory, clusters)
             comparison.run()
     except KeyboardInterrupt:

@@ -1,105 +1,71 @@
-"""The fast lane: plain PUT and GET of one key without aiohttp's request machinery.
+"""The fast lane: the commonest requests without aiohttp's request machinery.
 
 Measured on the leader under 64 connections, aiohttp's parsing, task switches and objects were over
-half of the loop's time. So a connection starts here. A request that arrived whole, in one of the
-two commonest forms and with nothing but harmless headers, is answered straight from the replica's
-future. At the first request of any other kind the connection is handed to aiohttp, with all that
-was not yet answered, and stays there: there is one place that understands HTTP, and this is not it.
+half of the loop's time. So a connection starts here. Requests that came whole, for a hot call
+(`http_api.core.hot`), with nothing but harmless headers, are served straight from the store, and
+what those of one turn of the loop have in common is done once (`http_api.core.gathering`). At the
+first request of any other kind the connection is handed to aiohttp, with all that was not yet
+answered, and stays there: there is one place that understands HTTP, and this is not it.
 """
 
 import asyncio
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
-from http_api.core import params
-from http_api.core.metrics import Meter
+from http_api.core.gathering import Gathering
+from http_api.core.hot import WRITES, HotRead, HotWrite, WantedKey
+from http_api.core.hot_requests import PART_BYTES_MAX, HotRequest, HotRequests, Unready
 from http_api.core.outgoing import Outgoing
-from http_api.core.problems import problem, storage_failed
 from http_api.core.responses import Answer
 from http_api.core.session import Session
-from http_api.v1.kv import absent, value_answer, written_answer
-from kvstore.commands.commands import VALUE_BYTES_MAX, Put
-from kvstore.commands.results import Result
-from kvstore.errors import KeyNotFound, KvError, StorageError
+from kvstore.commands.operations import Transaction
+from kvstore.commands.results import Outcome
 
 WAITING_BYTES_MAX = 1 << 16
 """Pipelined bytes kept while a request is in work; then the socket is not read any further."""
-HEAD_BYTES_MAX = 8190
-"""A longer head is aiohttp's to refuse."""
-HEADS_MAX = 512
-"""Header blocks remembered: a client sends the same one with each request."""
-
-_REQUEST = re.compile(rb"(PUT|GET) /v1/kv/([A-Za-z0-9%._~!$&'()*+,;=:@/-]+) HTTP/1\.1")
-_HEADER = re.compile(rb"([A-Za-z0-9-]+):[ \t]*([\x20-\x7e]*)")
-_HARMLESS = frozenset((b"user-agent", b"accept", b"accept-encoding", b"content-type"))
-_NOT_OURS = -2
-_NO_BODY = -1
-
-
-def body_length(headers: bytes) -> int:
-    """Content-Length of a header block; _NO_BODY without one, _NOT_OURS if anything in it asks
-    for more than the plain answer (conditions, idempotency, Expect, chunks, closing, ...), or if
-    it does not name one host, as every request must (RFC 9112, 3.2)."""
-    length, hosts = _NO_BODY, 0
-    for line in headers.split(b"\r\n"):
-        matched = _HEADER.fullmatch(line)
-        if matched is None:
-            return _NOT_OURS
-        name, value = matched[1].lower(), matched[2].rstrip(b" ")
-        if name == b"content-length":
-            if length != _NO_BODY or not value.isdigit() or len(value) > 8:
-                return _NOT_OURS
-            length = int(value)
-        elif name == b"connection":
-            if value.lower() != b"keep-alive":
-                return _NOT_OURS
-        elif name == b"host":
-            hosts += 1
-        elif name not in _HARMLESS:
-            return _NOT_OURS
-    return length if hosts == 1 else _NOT_OURS
+RUN_MAX = 64
+"""Pipelined requests of one connection that are in work together."""
+REST_S = 2.0
+"""How long the rest of a request is waited for; then it is handed over as far as it came."""
+WRITE_BYTES = 64 << 10
+"""Answers to pipelined requests are joined up to this length."""
 
 
 class Lanes:
     """What all connections of a server share.
 
     `session` is nobody's: a request that names its sender is handed over to aiohttp.
-    `hand_over()` makes aiohttp's protocol for a connection; `unexpected(method, target)` answers,
-    and logs, an exception that is being handled and is not an error of ours.
+    `hand_over()` makes aiohttp's protocol for a connection. `requests_max`: with half as many in
+    work, no connection gets more than one into work. `parts_bytes_max`: what may be kept of
+    requests that have not come whole.
     """
 
     def __init__(
         self,
         session: Session,
-        timeout_s: float,
+        requests: HotRequests,
         idle_s: float,
-        meters: dict[bytes, Meter],
+        requests_max: int,
+        parts_bytes_max: int,
         outgoing: Outgoing,
         hand_over: Callable[[], asyncio.Protocol],
-        unexpected: Callable[[str, str], Answer],
     ) -> None:
         self.session = session
-        self.timeout_s = timeout_s
         self.idle_s = idle_s
-        self.meters = meters
         self.outgoing = outgoing
         self.hand_over = hand_over
-        self.unexpected = unexpected
         self.open: set[FastLane] = set()
         self.stopping = False
-        self._heads: dict[bytes, int] = {}
+        self.in_work = 0
+        self.in_work_max = requests_max // 2
+        self.parts = 0
+        self.parts_max = parts_bytes_max // PART_BYTES_MAX
+        self.requests = requests
+        self.gatherings = {
+            timeout_s: Gathering(session, timeout_s) for timeout_s in requests.timeouts_s
+        }
         self._empty = asyncio.Event()
-
-    def length_of(self, headers: bytes) -> int:
-        """`body_length`, remembered."""
-        length = self._heads.get(headers)
-        if length is None:
-            if len(self._heads) >= HEADS_MAX:
-                self._heads.clear()
-            length = self._heads[headers] = body_length(headers)
-        return length
 
     def opened(self, lane: "FastLane") -> None:
         self.open.add(lane)
@@ -124,19 +90,26 @@ class Lanes:
 
 
 class FastLane(asyncio.Protocol):
-    """One connection, until aiohttp takes it over."""
+    """One connection, until aiohttp takes it over.
+
+    Pipelined requests may be in work together, as a *run*, where no client can tell that they were
+    not served one after the other: reads, which share a barrier, and writes of different keys. (Two
+    of one key may not be under way at once: bundles can overtake each other.)
+    """
 
     def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
         self._transport: asyncio.Transport
         self._waiting = b""
-        self._meter: Meter | None = None
-        self._key = b""
+        self._run: list[HotRequest] = []
+        self._answered = 0
+        self._ready = False
         self._began = 0.0
         self._blocked = False
         self._unread = 0
         self._paused = False
         self._taking = False
+        self._rest: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:  # uvloop's is no asyncio.Transport
         self._transport = transport
@@ -148,11 +121,14 @@ class FastLane(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._idle.cancel()
         self._count_unread(0)
+        self._wait_no_more()
         self._lanes.closed(self)
+        if self._ready:
+            self._end_run()
 
     def eof_received(self) -> bool:
-        """A client that closes its side still gets the answer it waits for."""
-        return self._meter is not None
+        """A client that closes its side still gets the answers it waits for."""
+        return bool(self._run)
 
     def pause_writing(self) -> None:
         """The client does not read its answers: take no more requests."""
@@ -162,19 +138,23 @@ class FastLane(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._blocked = False
         self._count_unread(0)
+        if self._ready:
+            self._answer_reads()
         self._next()
 
     def data_received(self, data: bytes) -> None:
         self._waiting = self._waiting + data if self._waiting else data
-        if self._meter is None and not self._blocked:
+        if self._rest is not None:
+            self._wait_no_more()
+        if not self._run and not self._blocked:
             self._next()
         elif len(self._waiting) > WAITING_BYTES_MAX and not self._paused:
             self._paused = True
             self._transport.pause_reading()
 
     def stop(self) -> None:
-        """Close once nothing is in work."""
-        if self._meter is None:
+        """Close once nothing is in work, nor on its way."""
+        if not self._run and self._rest is None:
             self._transport.close()
 
     def abort(self) -> None:
@@ -187,7 +167,7 @@ class FastLane(asyncio.Protocol):
     def _close_if_idle(self) -> None:
         lanes = self._lanes
         left_s = self._began + lanes.idle_s - perf_counter()
-        if self._meter is None and left_s <= 0:
+        if left_s <= 0 and (self._ready or not self._run):
             if self._blocked:  # closing would wait for the client to read
                 self._transport.abort()
             else:
@@ -199,12 +179,12 @@ class FastLane(asyncio.Protocol):
     # -- requests ---------------------------------------------------------------------------
 
     def _next(self) -> None:
-        """Take the next waiting request, or hand the connection over. A loop, not a recursion:
-        any number of pipelined requests may be answered at once."""
+        """Take what waits, run by run, or hand the connection over. A loop, not a recursion: any
+        number of pipelined requests may be answered at once."""
         if self._taking:
             return
         self._taking = True
-        while self._waiting and self._meter is None and not self._blocked:
+        while self._waiting and not self._run and not self._blocked and self._rest is None:
             if not self._take():
                 self._hand_over()
                 return
@@ -218,81 +198,171 @@ class FastLane(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _take(self) -> bool:
-        """Begin the request at the head of what waits; whether it is one for the fast lane."""
-        data = self._waiting
-        line_end = data.find(b"\r\n")
-        head_end = data.find(b"\r\n\r\n", line_end)
-        if line_end < 0 or not line_end < head_end <= HEAD_BYTES_MAX:
-            return False
-        matched = _REQUEST.fullmatch(data, 0, line_end)
-        if matched is None:
-            return False
-        length = self._lanes.length_of(data[line_end + 2 : head_end])
-        method, start = matched[1], head_end + 4
-        if method == b"GET":
-            if length != _NO_BODY:
-                return False
-            length = 0
-        elif not 0 <= length <= VALUE_BYTES_MAX or len(data) < start + length:
-            return False
-        self._waiting = data[start + length :]
+        """Begin the next run; False if what waits is not for this lane."""
+        lanes, data = self._lanes, self._waiting
+        first = lanes.requests.find(data, 0)
+        if not isinstance(first, HotRequest):
+            return first is Unready.UNFINISHED and self._wait_for_rest()
+        run, end = [first], first.end
+        if end < len(data):
+            end = self._extend(run)
+        self._waiting = data[end:]
+        self._run, self._answered = run, 0
         self._began = perf_counter()
-        self._meter = self._lanes.meters[method]
-        try:
-            self._key = params.decode_key(matched[2].decode())
-            if method == b"GET":
-                self._lanes.session.barrier(self._lanes.timeout_s).add_done_callback(self._read)
-            else:
-                put = Put(self._key, data[start : start + length])
-                future = self._lanes.session.submit(put, self._lanes.timeout_s)
-                future.add_done_callback(self._written)
-        except Exception as error:
-            self._answer(self._problem(error))
+        lanes.in_work += len(run)
+        self._ask(run)
         return True
 
-    def _written(self, future: "asyncio.Future[Result]") -> None:
-        try:
-            answer = written_answer(future.result())
-        except Exception as error:
-            answer = self._problem(error)
-        self._answer(answer)
+    def _extend(self, run: list[HotRequest]) -> int:
+        """Let more of what waits be in work with the first of the run; where the run ends."""
+        lanes, data = self._lanes, self._waiting
+        last = run[0]
+        kind, keys = _kind(last), {_key(last)}
+        if kind is None:
+            return last.end
+        most = min(RUN_MAX, lanes.in_work_max - lanes.in_work)
+        while last.end < len(data) and len(run) < most:
+            more = lanes.requests.find(data, last.end)
+            if not isinstance(more, HotRequest) or _kind(more) != kind:
+                break
+            if kind[0] is WRITES and _key(more) in keys:
+                break
+            keys.add(_key(more))
+            run.append(more)
+            last = more
+        return last.end
 
-    def _read(self, future: "asyncio.Future[None]") -> None:
-        try:
-            future.result()
-            found = self._lanes.session.get(self._key)
-            if found is None:
-                raise KeyNotFound(absent(0))
-            answer = value_answer(found)
-            self._lanes.outgoing.check(answer.size)
-        except Exception as error:
-            answer = self._problem(error)
-        self._answer(answer)
+    def _wait_for_rest(self) -> bool:
+        """Wait until more of the request has come, if not too many wait."""
+        lanes = self._lanes
+        if lanes.parts >= lanes.parts_max:
+            return False
+        lanes.parts += 1
+        self._rest = asyncio.get_running_loop().call_later(REST_S, self._rest_is_late)
+        return True
 
-    def _problem(self, error: Exception) -> Answer:
-        if isinstance(error, KvError):
-            return problem(error)
-        if isinstance(error, StorageError):
-            return problem(storage_failed())
-        assert self._meter is not None
-        return self._lanes.unexpected(self._meter.method, self._meter.route)
+    def _wait_no_more(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+            self._lanes.parts -= 1
 
-    def _answer(self, answer: Answer) -> None:
-        meter, self._meter = self._meter, None
-        assert meter is not None
-        now = perf_counter()
-        meter.observe(answer.status, now - self._began)
-        self._began = now
-        transport = self._transport
-        if transport.is_closing():
-            return
+    def _rest_is_late(self) -> None:
+        """aiohttp knows how slow a client may be, and what to tell it."""
+        self._wait_no_more()
         if self._lanes.stopping:
-            transport.write(answer.closing())
-            transport.close()
-            return
-        transport.write(answer.keeping())
+            self._transport.close()
+        elif not self._transport.is_closing():
+            self._hand_over()
+
+    def _ask(self, run: list[HotRequest]) -> None:
+        """Ask the store for what the run needs; all of it is of one kind."""
+        first = run[0]
+        what = first.what
+        gathering = self._lanes.gatherings[first.call.timeout_s]
+        if first.answer is not None:
+            self._finish(first.answer)
+        elif isinstance(what, WRITES):
+            gathering.write(self, [each.what for each in run if isinstance(each.what, WRITES)])
+        elif isinstance(what, Transaction):
+            gathering.transact(self, what)
+        elif what is not None and what.serializable:
+            self.readable(None)
+        else:
+            gathering.read(self, len(run))
+
+    # -- answers ----------------------------------------------------------------------------
+
+    def written(self, outcomes: Sequence[Outcome]) -> None:
+        """What came of the writes of the run."""
+        run = self._run
+        if len(run) == 1:
+            self._finish(self._written(run[0], outcomes[0]))
+        else:
+            self._reply(list(map(self._written, run, outcomes)))
         if self._waiting:
             self._next()
+
+    def _written(self, request: HotRequest, outcome: Outcome) -> Answer:
+        call = request.call
+        assert isinstance(call, HotWrite)
+        return call.told(outcome)
+
+    def readable(self, error: BaseException | None) -> None:
+        """The reads of the run may be answered, or why they may not."""
+        run = self._run
+        if error is not None:
+            self._reply([request.call.failed(error) for request in run])
+        elif len(run) == 1 and not self._blocked:
+            self._finish(self._read(run[0]))
+        else:
+            self._ready = True
+            self._answer_reads()
+        if self._waiting:
+            self._next()
+
+    def _answer_reads(self) -> None:
+        """As many as the client takes. What is read now is not older than the barrier."""
+        while self._ready and not self._blocked:
+            answers: list[Answer] = []
+            size = 0
+            for request in self._run[self._answered :]:
+                answer = self._read(request)
+                answers.append(answer)
+                size += answer.size
+                if size >= WRITE_BYTES:
+                    break
+            self._reply(answers)
+
+    def _read(self, request: HotRequest) -> Answer:
+        call, what = request.call, request.what
+        assert isinstance(call, HotRead) and isinstance(what, WantedKey)
+        lanes = self._lanes
+        try:
+            answer = call.answer(lanes.session, what.key)
+            lanes.outgoing.check(answer.size)
+        except Exception as error:
+            return call.problem(error)
+        return answer
+
+    def _finish(self, answer: Answer) -> None:
+        """`_reply` to a run of one request: most are."""
+        now = perf_counter()
+        self._run[0].call.meter.observe(answer.status, now - self._began)
+        transport = self._transport
+        if not transport.is_closing():
+            if self._lanes.stopping:
+                transport.write(answer.closing())
+                transport.close()
+            else:
+                transport.write(answer.keeping())
+        self._began = now
+        self._end_run()
+
+    def _reply(self, answers: Sequence[Answer]) -> None:
+        """Send the next answers of the run, in one write. The last ends the run."""
+        now = perf_counter()
+        taken_s = now - self._began
+        for answer in answers:
+            self._run[self._answered].call.meter.observe(answer.status, taken_s)
+            self._answered += 1
+        last = self._answered == len(self._run)
+        if answers and not self._transport.is_closing():
+            pieces = [answer.keeping() for answer in answers]
+            if last and self._lanes.stopping:
+                pieces[-1] = answers[-1].closing()
+            self._transport.write(b"".join(pieces))
+            if last and self._lanes.stopping:
+                self._transport.close()
+        self._began = now
+        if last:
+            self._end_run()
+
+    def _end_run(self) -> None:
+        self._lanes.in_work -= len(self._run)
+        self._run, self._ready = [], False
+        if self._transport.is_closing():
+            self._waiting = b""
 
     def _hand_over(self) -> None:
         self._idle.cancel()
@@ -304,3 +374,16 @@ class FastLane(asyncio.Protocol):
         protocol.connection_made(self._transport)
         protocol.data_received(self._waiting)
         self._waiting = b""
+
+
+def _kind(request: HotRequest) -> tuple[object, ...] | None:
+    """What is in one run must have this in common; None is alone in its own."""
+    what, timeout_s = request.what, request.call.timeout_s
+    if isinstance(what, WRITES):
+        return WRITES, timeout_s
+    return (WantedKey, timeout_s, what.serializable) if isinstance(what, WantedKey) else None
+
+
+def _key(request: HotRequest) -> bytes:
+    what = request.what
+    return what.key if isinstance(what, (*WRITES, WantedKey)) else b""

@@ -15,6 +15,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from http_api.core.authentication import Access
 from http_api.core.calls import Ask, Facilities, NativeCall
 from http_api.core.connections import ConnectionBound, room_for_clients
+from http_api.core.hot import HotPlace
+from http_api.core.hot_requests import HotRequests
 from http_api.core.metrics import HttpMetrics
 from http_api.core.pipelining import ConnectionServer
 from http_api.core.port import ReplicaPort
@@ -23,7 +25,7 @@ from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
 from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
-from http_api.v1 import batch, cluster, dashboard, health, kv, leases, listing, txn
+from http_api.v1 import batch, cluster, dashboard, health, hot, kv, leases, listing, txn
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config, hosts_to_bind
@@ -62,8 +64,9 @@ def native_calls() -> list[NativeCall]:
 class HttpServer:
     """Serves the API of one replica on `config.listen_client`.
 
-    One connection has at most one request in work, so `config.pending_requests_max` connections
-    bound both; fewer if the file descriptors do not suffice (`http_api.core.connections`).
+    One connection has at most one request in work, or a few that were pipelined, and those only
+    while there is room. So `config.pending_requests_max` connections bound both; fewer if the file
+    descriptors do not suffice (`http_api.core.connections`).
     """
 
     def __init__(self, replica: ReplicaPort, config: Config) -> None:
@@ -95,18 +98,15 @@ class HttpServer:
             lingering_time=LINGER_S,
             logger=_protocol_log(),
         )
-        meters = {
-            method.encode(): self._router.resolve(method, "/v1/kv/k")[1]
-            for method in ("GET", "PUT")
-        }
+        calls = [*hot.hot_calls(self._hot_place), *self._etcd.hot_calls()]
         self._lanes = Lanes(
             self._access.sessions.anonymous,
-            self._config.request_timeout_s,
+            HotRequests(calls, lambda: self._access.enabled),
             KEEPALIVE_S,
-            meters,
+            self._config.pending_requests_max,
+            self._config.pending_bytes_max,
             self.facilities.outgoing,
             hand_over=self._server,
-            unexpected=self._unexpected,
         )
         host, port = self._config.listen_client
         self._listener = await loop.create_server(
@@ -114,6 +114,20 @@ class HttpServer:
         )
         bound = self._listener.sockets[0].getsockname()
         self.address = (host, bound[1])
+
+    def _hot_place(self, method: str) -> HotPlace:
+        """Of the native API's row for one key with that method."""
+        head, _, _ = kv.PATH.partition("{")
+        call, meter, _ = self._router.resolve(method, head + "k")
+        return HotPlace(
+            paths=(head,),
+            meter=meter,
+            timeout_s=self._config.request_timeout_s,
+            body_bytes_max=call.body_bytes_max or None,
+            unproved_bytes_max=call.body_bytes_max,
+            problem=problem,
+            unexpected=self._unexpected,
+        )
 
     async def stop(self) -> None:
         """Stop accepting, let requests in flight finish for up to STOP_S, close. Idempotent."""

@@ -44,7 +44,7 @@ HTTP_API: dict[str, set[str]] = {
     "core": set(),
     "v1": {"core"},
     "etcd": {"core"},
-    "fast_lane": {"core", "v1"},
+    "fast_lane": {"core"},
     "server": {"core", "v1", "etcd", "fast_lane"},
 }
 """Rooms of `http_api/`: the two APIs know nothing of each other."""

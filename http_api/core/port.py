@@ -2,11 +2,12 @@
 what is rare in a real one bring their own."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from kvstore.commands.commands import Command
-from kvstore.commands.results import Result
+from kvstore.commands.results import Outcome, Result
 from kvstore.replica.feed import Feed
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
@@ -66,9 +67,16 @@ class ReplicaPort(Protocol):
         OutcomeUnknown come with the future."""
         ...
 
-    def barrier(self, timeout_s: float) -> "asyncio.Future[None]":
-        """Once it is done, local reads show every write acknowledged before this call. Errors
-        as of `submit`, without OutcomeUnknown."""
+    def submit_group(
+        self, commands: Sequence[Command], timeout_s: float
+    ) -> "asyncio.Future[list[Outcome]]":
+        """`submit` of commands that look at one key each: applied in this order, and answered
+        together; an error is that of all of them. So they are few enough for one bundle."""
+        ...
+
+    def barrier(self, timeout_s: float, reads: int = 1) -> "asyncio.Future[None]":
+        """Once it is done, local reads show every write acknowledged before this call; so many
+        `reads` wait for it. Errors as of `submit`, without OutcomeUnknown."""
         ...
 
     def status(self) -> ReplicaStatus: ...

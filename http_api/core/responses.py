@@ -46,21 +46,18 @@ def _date() -> bytes:
 class Answer(web.StreamResponse):
     """One whole answer: `head` is the status line and the headers, each ended by CRLF.
 
-    The base class is there for its type and its `keep_alive`; its constructor would build the
-    header dict that this class exists to avoid, so it is not called.
+    `size` is that of the body in bytes. The base class is there for its type and its `keep_alive`;
+    its constructor would build the header dict that this class exists to avoid, so it is not
+    called.
     """
 
     def __init__(self, status: int, head: bytes, body: bytes) -> None:
         self._status = status
         self._head = head
         self._data = body
+        self.size = len(body)
 
     _outgoing: Outgoing | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes of the body."""
-        return len(self._data)
 
     def counted_in(self, outgoing: Outgoing) -> None:
         """What the client leaves unread of it counts there."""

@@ -8,7 +8,7 @@ attribute test more than without a session.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from http_api.core.slices import ReadTurns, SlicedSelection
 from kvstore.commands.accounts import Permission, Right
 from kvstore.commands.commands import Administer, AsUser, Command, Once, StoreCommand
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
-from kvstore.commands.results import AuthRefused, Result
-from kvstore.commands.sound import UnsoundCommand, check_sound
-from kvstore.errors import InvalidArgument, Overloaded, auth_error
+from kvstore.commands.results import AuthRefused, Outcome, Result
+from kvstore.commands.sound import UnsoundCommand, check_sound, is_sound
+from kvstore.errors import InvalidArgument, KvError, Overloaded, auth_error
 from kvstore.replica.feed import Watcher
 from kvstore.replica.interest import Interest
 from kvstore.replica.leader_absence import LeaderAbsence
@@ -34,6 +34,9 @@ from kvstore.state.rights import Auth, Caller, Demand
 from kvstore.state.users import User
 
 LEASES_PER_SLICE = 1000
+GROUP_MAX = 256
+GROUP_BYTES_MAX = 256 << 10
+"""So many commands make a group, or so many bytes of keys and values; or one command."""
 RIGHTS_PER_SLICE = 256
 """So many rights are judged in one go."""
 SessionCommand = StoreCommand | Once | Administer
@@ -101,6 +104,36 @@ class Session:
         store.barrier(timeout_s).add_done_callback(judge)
         return answered
 
+    def submit_group(
+        self, commands: Sequence[SessionCommand], timeout_s: float
+    ) -> "asyncio.Future[list[Outcome]]":
+        """`submit` of a group of puts and deletes of single keys, applied in this order and
+        answered together.
+
+        An outcome may be the error that struck one command; one that this raises, or the future,
+        struck all of them. The errors are those of `submit`.
+        """
+        caller, store = self.caller, self._store
+        named: Sequence[Command] = commands
+        if caller is not None:
+            named = [AsUser(caller.user, caller.auth_revision, command) for command in commands]
+        auth = store.state.auth
+        if not all(map(is_sound, commands)) or (
+            auth.enabled and any(auth.refusal(command) is not None for command in named)
+        ):
+            begun = (self._begun(command, timeout_s) for command in commands)
+            return asyncio.gather(*begun, return_exceptions=True)
+        return store.submit_group(named, timeout_s)
+
+    def _begun(self, command: SessionCommand, timeout_s: float) -> "asyncio.Future[Result]":
+        """`submit`; what it raises comes with the future."""
+        try:
+            return self.submit(command, timeout_s)
+        except KvError as error:
+            failed: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+
     async def execute(self, command: SessionCommand, timeout_s: float) -> Result:
         """`submit`, waited for. A transaction that writes nothing is no entry of the log: it reads
         this node's state behind a barrier, and what it answers is not kept."""
@@ -133,12 +166,13 @@ class Session:
 
     # -- waiting ----------------------------------------------------------------------------
 
-    def barrier(self, timeout_s: float) -> "asyncio.Future[None]":
-        """Once it is done, reads show every write acknowledged before this call.
+    def barrier(self, timeout_s: float, reads: int = 1) -> "asyncio.Future[None]":
+        """Once it is done, reads show every write acknowledged before this call; so many `reads`
+        wait for it.
 
         Raises like `submit`, but never OutcomeUnknown.
         """
-        return self._store.barrier(timeout_s)
+        return self._store.barrier(timeout_s, reads)
 
     async def read_barrier(self, timeout_s: float) -> None:
         """`barrier`, waited for."""

@@ -50,6 +50,21 @@ def key_value(item: KeyValue) -> dict[str, Any]:
     return message
 
 
+def key_value_json(item: KeyValue) -> bytes:
+    """`key_value` of a key that is there, as JSON in one step."""
+    key, value, create_revision, mod_revision, version, lease = item
+    rest = b',"value":"%b"' % b2a_base64(value, newline=False) if value else b""
+    if lease:
+        rest += b',"lease":"%d"' % lease
+    return b'{"key":"%b","create_revision":"%d","mod_revision":"%d","version":"%d"%b}' % (
+        b2a_base64(key, newline=False),
+        create_revision,
+        mod_revision,
+        version,
+        rest,
+    )
+
+
 def to_json(message: dict[str, Any]) -> bytes:
     """A finished message. orjson refuses what is nested deeper than 254, and answers to nested
     transactions may be: they have been applied, so they must be answered."""

@@ -44,6 +44,7 @@ class Gateway:
         self._bodies = bodies
         self._cluster = ""
         self._header: dict[str, Any] = {}
+        self._header_ends: tuple[bytes, bytes] | None = None
         self._member_ids: dict[int, int] = {}
 
     # -- ids and headers --------------------------------------------------------------------
@@ -94,6 +95,18 @@ class Gateway:
             header["revision"] = str(shown)
         header["raft_term"] = str(RAFT_TERM)
         return header
+
+    def header_json(self, revision: int) -> bytes:
+        """`header` as JSON, made in one step once the cluster has formed."""
+        if not self._header_ends or not revision:
+            header = to_json(self.header(revision))
+            if self._cluster and revision:
+                shown = b'"%d"' % revision
+                before, _, after = header.partition(b'"revision":' + shown)
+                self._header_ends = before + b'"revision":"', b'"' + after
+            return header
+        before, after = self._header_ends
+        return b"%b%d%b" % (before, revision, after)
 
     # -- documents --------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 
 from http_api.core.authentication import Access
 from http_api.core.calls import Facilities
+from http_api.core.hot import HotCall, HotPlace
 from http_api.core.metrics import HttpMetrics, Meter
 from http_api.core.problems import storage_failed
 from http_api.core.responses import JSON, Answer, answer
@@ -17,6 +18,7 @@ from http_api.etcd import (
     auth,
     cluster,
     election,
+    hot,
     keepalive,
     kv,
     lease,
@@ -25,7 +27,7 @@ from http_api.etcd import (
     ranges,
     watch,
 )
-from http_api.etcd.admission import CallAdmission, needs_leader
+from http_api.etcd.admission import UNPROVED_BYTES_MAX, CallAdmission, needs_leader
 from http_api.etcd.calls import (
     PREFIX,
     AnyEtcdCall,
@@ -55,6 +57,8 @@ from kvstore.errors import AuthError, KvError, NoQuorum, RequestError, StorageEr
 
 PREFIXES = (PREFIX, "/v3beta/")
 PAGES = ("/version", "/health")
+HOT_BODY_BYTES_MAX = 1 << 20
+"""A body so short is within all limits on the size of a message (`check_etcd_size`)."""
 
 _TEXT = b"text/plain; charset=utf-8"
 _NOSNIFF = b"X-Content-Type-Options: nosniff\r\n"
@@ -120,11 +124,31 @@ class EtcdApi:
         except ConnectionError:
             raise
         except Exception:
-            _log.exception("unexpected error: %s %s", request.method, path[:200])
             if request.writer.output_size and request.transport is not None:
                 request.transport.abort()  # an answer has begun, and cannot be finished
-            text = "an unexpected error; the log of the server has the details"
-            return self._gateway.error(EtcdError(UNKNOWN, text)), meter
+            return self._unexpected(request.method, path), meter
+
+    def _unexpected(self, method: str, path: str) -> Answer:
+        """Called while an exception is handled."""
+        _log.exception("unexpected error: %s %s", method, path[:200])
+        text = "an unexpected error; the log of the server has the details"
+        return self._gateway.error(EtcdError(UNKNOWN, text))
+
+    def hot_calls(self) -> list[HotCall]:
+        """What the fast lane may serve."""
+
+        def place(name: str) -> HotPlace:
+            return HotPlace(
+                paths=tuple(prefix + name for prefix in PREFIXES),
+                meter=self._meters[name],
+                timeout_s=self._gateway.timeout_s,
+                body_bytes_max=HOT_BODY_BYTES_MAX,
+                unproved_bytes_max=UNPROVED_BYTES_MAX,
+                problem=self._gateway.error,
+                unexpected=self._unexpected,
+            )
+
+        return hot.hot_calls(self._gateway, place)
 
     async def _answer(self, request: web.BaseRequest, name: str, query: str) -> web.StreamResponse:
         method = request.method

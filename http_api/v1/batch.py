@@ -5,203 +5,40 @@ fill one bundle, which is what makes a batch cheap.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Any
 
-import msgspec
 import orjson
 from aiohttp import hdrs, web
-from msgspec import Meta
 
 from http_api.core import params
-from http_api.core.bodies import ELEMENTS_MAX, check_elements, parse_json
+from http_api.core.bodies import check_elements
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.problems import problem_document, refusal
 from http_api.core.responses import JSON, answer
-from http_api.core.session import Session, SessionCommand
+from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, Session, SessionCommand
 from http_api.core.streams import StreamLink
-from http_api.v1.documents import (
-    INTEGER,
-    ITEM,
-    LEASE_MAX,
-    TEXT,
-    Base64,
-    LeaseIdText,
-    Revision,
-    Text,
-    checked_key,
-    checked_value,
-    item_document,
-    lease_id,
-    new_lease,
-    octets,
+from http_api.v1.batch_steps import (
+    OPERATIONS_MAX,
+    FailedStep,
+    ReadStep,
+    Step,
+    between,
+    steps,
+    waves,
 )
+from http_api.v1.documents import INTEGER, ITEM, TEXT, item_document
 from http_api.v1.kv import BODY_PROBLEMS, WRITE_PROBLEMS, absent
-from kvstore.commands.commands import ABSENT, EXISTS, Condition, Delete, Put
-from kvstore.commands.results import Deleted, Result, Written
-from kvstore.errors import Contradiction, KeyNotFound, KvError, Malformed, TooManyOperations
-from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
+from kvstore.commands.commands import Delete, Put
+from kvstore.commands.results import Deleted, Outcome, Result, Written
+from kvstore.errors import KeyNotFound, KvError, TooManyOperations
 
-OPERATIONS_MAX = 1000
 BATCH_BYTES_MAX = 8 << 20
 BYTES_PER_WRITE = 256 << 10
-OPERATIONS_PER_SLICE = 64
-"""So many are submitted or answered before the loop does everything else."""
-BYTES_PER_SLICE = 256 << 10
-"""And so many bytes of them are read."""
-OPERATION_BYTES = BYTES_PER_SLICE // OPERATIONS_PER_SLICE
-"""What it costs to read one, besides its bytes."""
 NDJSON = "application/x-ndjson"
 
-
-class _Conditional(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """At most one of the conditions."""
-
-    key: Text = None
-    key_base64: Base64 = None
-    if_revision: Annotated[int, Meta(ge=1, le=LEASE_MAX)] | None = None
-    if_absent: bool = False
-    if_exists: bool = False
-
-    def condition(self) -> Condition | None:
-        if (self.if_revision is not None) + self.if_absent + self.if_exists > 1:
-            raise Contradiction("send one of if_revision, if_absent and if_exists")
-        if self.if_revision is not None:
-            return Condition(self.if_revision)
-        if self.if_absent:
-            return ABSENT
-        return EXISTS if self.if_exists else None
-
-    def name(self) -> bytes:
-        return checked_key(octets("key", self.key, self.key_base64))
-
-
-class BatchPut(_Conditional, kw_only=True, forbid_unknown_fields=True):
-    """Like PUT of one key."""
-
-    value: Text = None
-    value_base64: Base64 = None
-    lease: LeaseIdText | None = None
-    ttl_s: Annotated[int, Meta(ge=1, le=LEASE_TTL_S_MAX)] | None = None
-
-
-class BatchDelete(_Conditional, kw_only=True, forbid_unknown_fields=True):
-    """Like DELETE of one key."""
-
-
-class BatchGet(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Like GET of one key."""
-
-    key: Text = None
-    key_base64: Base64 = None
-    revision: Revision = 0
-
-
-class BatchOperation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Exactly one of them."""
-
-    put: BatchPut | None = None
-    get: BatchGet | None = None
-    delete: BatchDelete | None = None
-
-
-class _BatchGet(msgspec.Struct):
-    """A read, as the batch runs it."""
-
-    key: bytes
-    revision: int
-
-
-class _Failed(msgspec.Struct):
-    """An operation that cannot be."""
-
-    error: KvError
-    key: None = None
-
-
-_Step = _BatchGet | Put | Delete | _Failed
-Rest = Callable[[], Awaitable[None]]
-"""Lets the loop do everything else (`Session.rest`)."""
-
-
-async def steps(body: bytes, lines: bool, once: bytes | None, rest: Rest) -> list[_Step]:
-    """What the operations say, found in slices; one that cannot be has its error in its place.
-
-    Raises Malformed, InvalidArgument or TooManyOperations if the body as a whole cannot be.
-    """
-    if lines:
-        if body.count(b"\n") + body.count(b"\r") > ELEMENTS_MAX:
-            raise TooManyOperations(OPERATIONS_MAX)
-        pieces: Sequence[bytes | msgspec.Raw] = [b for b in body.splitlines() if b.strip()]
-    else:
-        pieces = parse_json(list[msgspec.Raw], body)
-    if len(pieces) > OPERATIONS_MAX:
-        raise TooManyOperations(OPERATIONS_MAX)
-    found: list[_Step] = []
-    since = 0
-    for at, piece in enumerate(map(bytes, pieces)):
-        since += OPERATION_BYTES + len(piece)
-        if since >= BYTES_PER_SLICE:
-            since = 0
-            await rest()
-        try:
-            operation = parse_json(BatchOperation, piece, f"operation {at}")
-            found.append(_step(operation, at, once))
-        except Malformed:
-            raise
-        except KvError as error:
-            found.append(_Failed(error))
-    return found
-
-
-async def _between(at: int, rest: Rest) -> None:
-    """Before operation `at`: the loop goes on between two slices."""
-    if at and at % OPERATIONS_PER_SLICE == 0:
-        await rest()
-
-
-def _step(operation: BatchOperation, at: int, once: bytes | None) -> _Step:
-    put, get, delete = operation.put, operation.get, operation.delete
-    if (put is not None) + (get is not None) + (delete is not None) != 1:
-        raise Contradiction("an operation is exactly one of put, get and delete")
-    if get is not None:
-        return _BatchGet(checked_key(octets("key", get.key, get.key_base64)), get.revision)
-    if delete is not None:
-        return Delete(delete.name(), delete.condition())
-    assert put is not None
-    value = octets("value", put.value, put.value_base64)
-    if value is None:
-        raise Contradiction("a put has a value or a value_base64")
-    key, value = put.name(), checked_value(value)
-    if put.ttl_s is None:
-        lease = 0 if put.lease is None else lease_id(put.lease)
-        return Put(key, value, put.condition(), lease)
-    if put.lease is not None:
-        raise Contradiction("a put has a lease or a ttl_s, not both")
-    lease = new_lease(once, b"%d" % at, key, value)
-    return Put(key, value, put.condition(), lease, max(put.ttl_s, LEASE_TTL_S_MIN))
-
-
-def waves(found: list[_Step]) -> Iterator[range]:
-    """Cut the batch so that, within a wave, no key that is written appears twice."""
-    begin = 0
-    written: set[bytes] = set()
-    read: set[bytes] = set()
-    for at, step in enumerate(found):
-        key = step.key
-        if key is None:
-            continue
-        reads = isinstance(step, _BatchGet)
-        if key in written or (not reads and key in read):
-            yield range(begin, at)
-            begin, written, read = at, set(), set()
-        (read if reads else written).add(key)
-    if begin < len(found):
-        yield range(begin, len(found))
-
-
-_Outcome = Result | KvError | None
-"""Of a write its result, of a read whether the state may be read now, or the error."""
+_Done = Outcome | None
+"""Of a write its outcome, of a read whether the state may be read now, or the error."""
 
 
 async def post(ask: Ask[None]) -> web.StreamResponse:
@@ -222,8 +59,9 @@ async def post(ask: Ask[None]) -> web.StreamResponse:
         for wave in waves(found):
             results = await _run(ask, found, wave, once, timeout_s)
             for at in wave:
-                await _between(at, ask.session.rest)
-                await out.add(_document(ask.session, found[at], results[at]))
+                await between(at, ask.session.rest)
+                if out.add(_answer(ask.session, found[at], results[at])):
+                    await out.flush()
         await out.finish()
     finally:
         out.close()
@@ -231,32 +69,63 @@ async def post(ask: Ask[None]) -> web.StreamResponse:
 
 
 async def _run(
-    ask: Ask[None], found: list[_Step], wave: range, once: bytes | None, timeout_s: float
-) -> dict[int, _Outcome]:
+    ask: Ask[None], found: list[Step], wave: range, once: bytes | None, timeout_s: float
+) -> dict[int, _Done]:
     """Run the steps of a wave."""
-    results: dict[int, _Outcome] = {}
-    running: dict[int, asyncio.Future[Result]] = {}
-    for at in wave:
-        await _between(at, ask.session.rest)
-        step = found[at]
-        results[at] = None
-        if isinstance(step, Put | Delete):
-            try:
-                running[at] = ask.session.submit(_once(ask, step, once, at), timeout_s)
-            except KvError as error:
-                results[at] = error
-    reads = [at for at in wave if isinstance(found[at], _BatchGet)]
+    results: dict[int, _Done] = dict.fromkeys(wave)
+    begun: list[tuple[list[int], asyncio.Future[list[Outcome]] | KvError]] = []
+    for group in _groups(found, wave, min(GROUP_MAX, ask.config.pending_requests_max)):
+        if begun:
+            await ask.session.rest()
+        begun.append((group, _submit(ask, found, group, once, timeout_s)))
+    reads = [at for at in wave if isinstance(found[at], ReadStep)]
     if reads:
         try:
             await ask.session.read_barrier(timeout_s)
         except KvError as error:
             results |= dict.fromkeys(reads, error)
-    for at, future in running.items():
+    for group, outcomes in begun:
         try:
-            results[at] = await future
+            if isinstance(outcomes, KvError):
+                raise outcomes
+            results |= zip(group, await outcomes, strict=True)
         except KvError as error:
-            results[at] = error
+            results |= dict.fromkeys(group, error)
     return results
+
+
+def _groups(found: list[Step], wave: range, count_max: int) -> Iterator[list[int]]:
+    """The writes of a wave, some at a time."""
+    group: list[int] = []
+    size = 0
+    for at in wave:
+        step = found[at]
+        if isinstance(step, Put):
+            more = len(step.key) + len(step.value)
+        elif isinstance(step, Delete):
+            more = len(step.key)
+        else:
+            continue
+        if group and (len(group) == count_max or size + more > GROUP_BYTES_MAX):
+            yield group
+            group, size = [], 0
+        group.append(at)
+        size += more
+    if group:
+        yield group
+
+
+def _submit(
+    ask: Ask[None], found: list[Step], group: list[int], once: bytes | None, timeout_s: float
+) -> "asyncio.Future[list[Outcome]] | KvError":
+    """Begin the writes of a group."""
+    commands = [
+        _once(ask, step, once, at) for at in group if isinstance(step := found[at], Put | Delete)
+    ]
+    try:
+        return ask.session.submit_group(commands, timeout_s)
+    except KvError as error:
+        return error
 
 
 def _once(ask: Ask[None], command: Put | Delete, once: bytes | None, at: int) -> SessionCommand:
@@ -265,15 +134,23 @@ def _once(ask: Ask[None], command: Put | Delete, once: bytes | None, at: int) ->
     return command if once is None else ask.once(b"%s\0%d" % (once, at), command)
 
 
-def _document(session: Session, step: _Step, result: _Outcome) -> dict[str, Any]:
+def _answer(session: Session, step: Step, result: _Done) -> bytes:
     """One answer."""
+    if isinstance(result, Written) and isinstance(step, Put) and not step.ttl_s:
+        # Most are; the same as below, in one step.
+        written = result.revision, result.version
+        return b'{"status":200,"put":{"revision":%d,"version":%d}}' % written
+    return orjson.dumps(_document(session, step, result))
+
+
+def _document(session: Session, step: Step, result: _Done) -> dict[str, Any]:
     try:
-        if isinstance(result, KvError):
+        if isinstance(result, BaseException):
             raise result
         match step:
-            case _Failed(error):
+            case FailedStep(error):
                 raise error
-            case _BatchGet(key, revision):
+            case ReadStep(key, revision):
                 item = session.get(key, revision)
                 if item is None:
                     raise KeyNotFound(absent(revision))
@@ -309,23 +186,23 @@ class _Out:
         self._size = 0
         self._first = True
 
-    async def add(self, document: dict[str, Any]) -> None:
-        data = orjson.dumps(document)
+    def add(self, data: bytes) -> bool:
+        """The next answer; whether there is enough to send."""
         if self._lines:
             self._waiting.append(data + b"\n")
         else:
             self._waiting.append((b"[" if self._first else b",\n") + data)
         self._first = False
         self._size += len(data)
-        if self._size >= BYTES_PER_WRITE:
-            await self._flush()
+        return self._size >= BYTES_PER_WRITE
 
     async def finish(self) -> None:
         if not self._lines:
             self._waiting.append(b"]\n")
-        await self._flush()
+        await self.flush()
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Send what waits."""
         if not self._response.prepared:
             await self._response.prepare(self._request)
         data, self._waiting, self._size = b"".join(self._waiting), [], 0

@@ -44,7 +44,7 @@ def octets(name: str, text: str | None, encoded: str | None) -> bytes | None:
     if text is not None:
         raise Contradiction(f"send {name} or {name}_base64, not both")
     try:
-        return base64.b64decode(encoded, validate=True)
+        return binascii.a2b_base64(encoded, strict_mode=True)
     except (binascii.Error, ValueError):
         raise InvalidArgument(
             f"{name}_base64", f"{name}_base64: expected standard base64, got {encoded[:40]!r}"

@@ -59,6 +59,10 @@ WRITE_PROBLEMS = (
 BODY_PROBLEMS = (Malformed, BodyTimeout, TooLarge, UnsupportedMedia, ExpectationFailed)
 
 _OCTETS = b"application/octet-stream"
+_VALUE_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n"
+    b'ETag: "%d"\r\nX-Create-Revision: %d\r\nX-Version: %d\r\n'
+)
 
 
 def _value_headers(found: KeyValue) -> bytes:
@@ -72,7 +76,12 @@ def _value_headers(found: KeyValue) -> bytes:
 
 def value_answer(found: KeyValue) -> Answer:
     """200 with the raw value."""
-    return answer(200, found.value, _OCTETS, _value_headers(found))
+    value = found.value
+    if found.lease:
+        return answer(200, value, _OCTETS, _value_headers(found))
+    # The same in one step: few keys have a lease.
+    head = _VALUE_HEAD % (len(value), found.mod_revision, found.create_revision, found.version)
+    return Answer(200, head, value)
 
 
 def written_answer(result: Result, lease: int = 0) -> Answer:
@@ -88,6 +97,13 @@ def written_answer(result: Result, lease: int = 0) -> Answer:
         b'{"revision":%d,"version":%d%s}\n' % (result.revision, result.version, granted),
         headers=b'ETag: "%d"\r\n' % result.revision,
     )
+
+
+def deleted_answer(result: Result) -> Answer:
+    """200 with the revision and how many keys are gone. Raises like `written_answer`."""
+    if not isinstance(result, Deleted):
+        raise refusal(result)
+    return answer(200, b'{"revision":%d,"deleted":%d}\n' % (result.revision, result.deleted))
 
 
 # -- handlers -------------------------------------------------------------------------------
@@ -152,9 +168,7 @@ async def delete(ask: Ask[None]) -> Answer:
     key = params.decode_key(ask.parameter)
     timeout_s = params.write_timeout(ask.options(), ask.config)
     result = await ask.execute(Delete(key, params.write_condition(ask.request)), timeout_s)
-    if not isinstance(result, Deleted):
-        raise refusal(result)
-    return answer(200, b'{"revision":%d,"deleted":%d}\n' % (result.revision, result.deleted))
+    return deleted_answer(result)
 
 
 def _lease_options(found: dict[str, bytes]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from http_api.core.calls import Ask, Call, Doc, NativeCall, Need
 from http_api.core.params import TIMEOUT_MAX_S
 from http_api.core.problems import kind_of
 from http_api.core.responses import Answer, json_answer
-from http_api.v1.batch import BatchOperation
+from http_api.v1.batch_steps import BatchOperation
 from http_api.v1.documents import LEASE_PATTERN, request_schemas
 from http_api.v1.health import server_version
 from http_api.v1.listing import LIMIT_DEFAULT, LIMIT_MAX

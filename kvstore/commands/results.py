@@ -138,3 +138,6 @@ Result = (
     | OverLimit
     | AnswerDropped
 )
+
+Outcome = Result | BaseException
+"""Of one command of several: its result, or the error that came instead."""

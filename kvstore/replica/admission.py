@@ -1,10 +1,11 @@
 """The doors through which requests of this node come in: writes, read barriers, compaction."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvstore.commands.commands import AsUser, Command, Compact
-from kvstore.commands.results import Result
+from kvstore.commands.results import Outcome, Result
 from kvstore.config import Config
 from kvstore.errors import Overloaded
 from kvstore.replica.disk_watch import DiskWatch
@@ -37,24 +38,40 @@ class Admission:
 
         Raises Overloaded, Stopping or WorkTooLarge at once: then it is certainly not applied.
         """
-        self.health.check()
-        if self.watch.trouble:
-            raise Overloaded(self.watch.trouble)
+        self._check()
         work = self.state.work_of(command)
-        if self.state.unwritten_bytes > self.config.overlay_bytes_max:
-            raise Overloaded("the disk does not keep up with checkpoints")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.writes.add(command, future, self.clock.monotonic() + timeout_s, work)
         self.wake()
         return future
 
-    def barrier(self, timeout_s: float) -> "asyncio.Future[None]":
+    def submit_group(
+        self, commands: Sequence[Command], timeout_s: float
+    ) -> "asyncio.Future[list[Outcome]]":
+        """`submit` of commands that look at one key each: applied in this order, with none of
+        another process in between, and answered together; an error is that of all of them."""
+        self._check()
+        work = sum(map(self.state.work_of, commands))
+        future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        self.writes.add_group(commands, future, self.clock.monotonic() + timeout_s, work)
+        self.wake()
+        return future
+
+    def _check(self) -> None:
+        """Raises Stopping or Overloaded if no write may come in now."""
+        self.health.check()
+        if self.watch.trouble:
+            raise Overloaded(self.watch.trouble)
+        if self.state.unwritten_bytes > self.config.overlay_bytes_max:
+            raise Overloaded("the disk does not keep up with checkpoints")
+
+    def barrier(self, timeout_s: float, reads: int = 1) -> "asyncio.Future[None]":
         """Done once local reads show every write acknowledged before this call, or NoQuorum or
-        Stopping. Raises Overloaded or Stopping at once."""
+        Stopping; so many `reads` wait for it. Raises Overloaded or Stopping at once."""
         self.health.check()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.reads.add(future, self.clock.monotonic() + timeout_s)
-        self.counters.linearizable_reads += 1
+        self.reads.add(future, self.clock.monotonic() + timeout_s, reads)
+        self.counters.linearizable_reads += reads
         self.wake()
         return future
 

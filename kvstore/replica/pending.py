@@ -7,13 +7,15 @@ applied; afterwards nobody knows.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 from kvstore.commands.batches import Bundle
 from kvstore.commands.binary import encode
 from kvstore.commands.commands import AsUser, Command, Once, Put
-from kvstore.commands.results import Result
+from kvstore.commands.results import Outcome, Result
 from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded
 from paxos.ballot import ZERO, Ballot
 
@@ -31,11 +33,15 @@ COMMAND_BYTES = 64
 
 @dataclass(slots=True)
 class _Request:
-    command: Command
-    future: "asyncio.Future[Result]"
+    """Commands that are answered together. The future gets the results as a list if `grouped`,
+    else the one there is."""
+
+    commands: tuple[Command, ...]
+    future: asyncio.Future[Any]
     deadline_s: float
     size: int
     work: int
+    grouped: bool = False
 
 
 @dataclass(slots=True)
@@ -54,6 +60,8 @@ class Sealed:
 def command_bytes(command: Command) -> int:
     """What `command` takes in a slot, or a little more: whatever it carries counts."""
     size, inner = COMMAND_BYTES, command
+    if isinstance(inner, Put):  # most are
+        return size + len(inner.key) + len(inner.value)
     if isinstance(inner, AsUser):
         size += len(inner.user.encode())
         inner = inner.command
@@ -92,14 +100,29 @@ class PendingWrites:
     ) -> None:
         """Join the open bundle; applying the command costs about as much as looking at `work` keys.
         Raises Overloaded at a bound."""
-        size = command_bytes(command)
-        if self.requests >= self.requests_max or self.bytes + size > self.bytes_max:
+        self._add(_Request((command,), future, deadline_s, command_bytes(command), work))
+
+    def add_group(
+        self,
+        commands: Sequence[Command],
+        future: "asyncio.Future[list[Outcome]]",
+        deadline_s: float,
+        work: int,
+    ) -> None:
+        """Commands for one bundle, answered together, that cost so much `work` together. Raises
+        Overloaded at a bound: then none of them has joined."""
+        size = sum(map(command_bytes, commands))
+        self._add(_Request(tuple(commands), future, deadline_s, size, work, True))
+
+    def _add(self, request: _Request) -> None:
+        count = len(request.commands)
+        if self.requests + count > self.requests_max or self.bytes + request.size > self.bytes_max:
             raise Overloaded(
                 f"{self.requests} writes of {self.bytes} bytes are waiting here already"
             )
-        self.requests += 1
-        self.bytes += size
-        self.open.append(_Request(command, future, deadline_s, size, work))
+        self.requests += count
+        self.bytes += request.size
+        self.open.append(request)
 
     def seal(self) -> Sealed | None:
         """Number what is open, up to a bundle's size and work; None if nothing is."""
@@ -121,7 +144,7 @@ class PendingWrites:
         number = self._next_number
         self._next_number += 1
         floor = min(self.sealed, default=number)
-        commands = tuple(request.command for request in taken)
+        commands = tuple(chain.from_iterable(request.commands for request in taken))
         bundle = Bundle(self.origin, self.start, number, floor, commands)
         sealed = self.sealed[number] = Sealed(number, encode(bundle), taken, work)
         return sealed
@@ -131,10 +154,13 @@ class PendingWrites:
         sealed = self.sealed.pop(number, None)
         if sealed is None:
             return
-        for request, result in zip(sealed.requests, results, strict=True):
+        at = 0
+        for request in sealed.requests:
             self._forget(request)
+            end = at + len(request.commands)
             if not request.future.done():
-                request.future.set_result(result)
+                request.future.set_result(results[at:end] if request.grouped else results[at])
+            at = end
 
     def covered(self, applied: Callable[[int, int, int], bool]) -> None:
         """A snapshot has brought the state forward. What was `applied(origin, start, number)` by
@@ -184,8 +210,12 @@ class PendingWrites:
             request.future.set_exception(error)
 
     def _forget(self, request: _Request) -> None:
-        self.requests -= 1
+        self.requests -= len(request.commands)
         self.bytes -= request.size
+
+
+_Waiting = tuple["asyncio.Future[None]", float, int]
+"""What waits for a barrier, until when, and how many reads that are."""
 
 
 @dataclass(slots=True)
@@ -194,17 +224,17 @@ class PendingReads:
 
     reads_max: int
     reads: int = 0
-    _open: list[tuple["asyncio.Future[None]", float]] = field(default_factory=list)
-    _groups: dict[int, list[tuple["asyncio.Future[None]", float]]] = field(default_factory=dict)
+    _open: list[_Waiting] = field(default_factory=list)
+    _groups: dict[int, list[_Waiting]] = field(default_factory=dict)
     _ready: list[tuple[int, int]] = field(default_factory=list)
     _next_token: int = 1
 
-    def add(self, future: "asyncio.Future[None]", deadline_s: float) -> None:
-        """Raises Overloaded at the bound."""
-        if self.reads >= self.reads_max:
+    def add(self, future: "asyncio.Future[None]", deadline_s: float, count: int = 1) -> None:
+        """So many reads that are served together. Raises Overloaded at the bound."""
+        if self.reads + count > self.reads_max:
             raise Overloaded(f"{self.reads} reads are waiting here already")
-        self.reads += 1
-        self._open.append((future, deadline_s))
+        self.reads += count
+        self._open.append((future, deadline_s, count))
 
     def take_token(self) -> int | None:
         """A token for all reads that came since the last one; None if there are none."""
@@ -230,8 +260,8 @@ class PendingReads:
                 self.ready(token, slot, applied_through)
 
     def _serve(self, token: int) -> None:
-        for future, _ in self._groups.pop(token, ()):
-            self.reads -= 1
+        for future, _, count in self._groups.pop(token, ()):
+            self.reads -= count
             if not future.done():
                 future.set_result(None)
 
@@ -249,15 +279,13 @@ class PendingReads:
         self._ready = [(slot, token) for slot, token in self._ready if token not in given_up]
         return given_up
 
-    def _keep(
-        self, group: list[tuple["asyncio.Future[None]", float]], now_s: float
-    ) -> list[tuple["asyncio.Future[None]", float]]:
+    def _keep(self, group: list[_Waiting], now_s: float) -> list[_Waiting]:
         kept = []
-        for future, deadline_s in group:
+        for future, deadline_s, count in group:
             if deadline_s > now_s:
-                kept.append((future, deadline_s))
+                kept.append((future, deadline_s, count))
                 continue
-            self.reads -= 1
+            self.reads -= count
             if not future.done():
                 future.set_exception(NoQuorum("no quorum confirmed the leader in time"))
         return kept
@@ -265,7 +293,7 @@ class PendingReads:
     def fail_all(self, error: KvError) -> None:
         """The node stops: answer everyone."""
         for group in [*self._groups.values(), self._open]:
-            for future, _ in group:
+            for future, _, _ in group:
                 if not future.done():
                     future.set_exception(error)
         self._groups.clear()

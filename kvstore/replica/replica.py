@@ -7,11 +7,12 @@ resolve. `kvstore.replica.open` puts the parts together.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kvstore.commands.commands import Command
-from kvstore.commands.results import Result
+from kvstore.commands.results import Outcome, Result
 from kvstore.config import Config
 from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Stopping
 from kvstore.event_log import EventLog
@@ -104,6 +105,12 @@ class Replica:
         once, the other errors come with the future."""
         return self._admission.submit(command, timeout_s)
 
+    def submit_group(
+        self, commands: Sequence[Command], timeout_s: float
+    ) -> "asyncio.Future[list[Outcome]]":
+        """`submit` of many commands that look at one key each. See `Admission.submit_group`."""
+        return self._admission.submit_group(commands, timeout_s)
+
     async def read_barrier(self, timeout_s: float) -> None:
         """Wait until local reads show every write acknowledged before this call.
 
@@ -111,9 +118,10 @@ class Replica:
         """
         await self._admission.barrier(timeout_s)
 
-    def barrier(self, timeout_s: float) -> "asyncio.Future[None]":
-        """`read_barrier` for callers that need no coroutine, like `submit`."""
-        return self._admission.barrier(timeout_s)
+    def barrier(self, timeout_s: float, reads: int = 1) -> "asyncio.Future[None]":
+        """`read_barrier` for callers that need no coroutine, like `submit`: so many reads share
+        it."""
+        return self._admission.barrier(timeout_s, reads)
 
     # -- the cluster ------------------------------------------------------------------------
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from kvstore.commands.batches import Batch, Bundle
 from kvstore.commands.binary import encode
 from kvstore.commands.commands import Command
-from kvstore.commands.results import Result
+from kvstore.commands.results import Outcome, Result
 from kvstore.event_log import EventLog
 from kvstore.replica.feed import Feed
 from kvstore.replica.leader_absence import LeaderAbsence
@@ -125,7 +126,15 @@ class MemoryReplica:
         assert result is not None
         return result
 
-    def barrier(self, timeout_s: float) -> asyncio.Future[None]:
+    def submit_group(
+        self, commands: Sequence[Command], timeout_s: float
+    ) -> asyncio.Future[list[Outcome]]:
+        return asyncio.ensure_future(self._execute_group(commands, timeout_s))
+
+    async def _execute_group(self, commands: Sequence[Command], timeout_s: float) -> list[Outcome]:
+        return [await self.execute(command, timeout_s) for command in commands]
+
+    def barrier(self, timeout_s: float, reads: int = 1) -> asyncio.Future[None]:
         return asyncio.ensure_future(self._barrier(timeout_s))
 
     async def _barrier(self, timeout_s: float) -> None:

@@ -176,9 +176,9 @@ class Lagging(MemoryReplica):
         super().__init__()
         self._ahead = ahead
 
-    def barrier(self, timeout_s: float) -> asyncio.Future[None]:
+    def barrier(self, timeout_s: float, reads: int = 1) -> asyncio.Future[None]:
         self.state = self._ahead.state
-        return super().barrier(timeout_s)
+        return super().barrier(timeout_s, reads)
 
 
 def test_a_node_that_lags_waits_before_it_refuses() -> None:

@@ -14,7 +14,7 @@ from http_api.etcd.decode import convert, decode
 from http_api.etcd.errors import EtcdError
 from http_api.etcd.messages import TxnRequest
 from http_api.server import native_calls
-from http_api.v1.batch import BatchOperation, steps
+from http_api.v1.batch_steps import BatchOperation, steps
 from http_api.v1.txn import TxnDocument, transaction
 from kvstore.errors import KvError
 from tests.http_api.conftest import Server

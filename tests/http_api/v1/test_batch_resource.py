@@ -7,9 +7,10 @@ import random
 
 import pytest
 
+from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX
 from http_api.v1 import batch
 from kvstore.commands.commands import Compact, Grant, Put
-from kvstore.errors import NoQuorum, OutcomeUnknown
+from kvstore.errors import NoQuorum, OutcomeUnknown, Overloaded
 from tests.support.raw_http import WAIT_S, connect, request
 
 
@@ -143,19 +144,56 @@ def test_operations_on_one_key_keep_their_order(server):
 def test_distinct_keys_run_together(server):
     async def run():
         async with server() as served:
-            waiting = 0
-            execute = served.replica.execute
+            groups = groups_of(served.replica)
+            found = await send(served, [put(str(number)) for number in range(600)])
+            assert [answer["status"] for answer in found] == [200] * 600
+            assert groups == [GROUP_MAX, GROUP_MAX, 600 - 2 * GROUP_MAX]
+            large = "v" * (GROUP_BYTES_MAX // 3)
+            found = await send(served, [put(str(number), large) for number in range(5)])
+            assert [answer["status"] for answer in found] == [200] * 5
+            assert groups[3:] == [2, 2, 1]
 
-            async def slow(command, timeout_s):
-                nonlocal waiting
-                waiting += 1
-                while waiting < 50:
-                    await asyncio.sleep(0)
-                return await execute(command, timeout_s)
+    asyncio.run(run())
 
-            served.replica.execute = slow
-            found = await send(served, [put(str(number)) for number in range(50)])
-            assert [answer["status"] for answer in found] == [200] * 50
+
+def groups_of(replica):
+    """How many writes came together, as they come; all of a batch wait for the last of them."""
+    groups, submit_group = [], replica.submit_group
+
+    def submitted(commands, timeout_s):
+        groups.append(len(commands))
+        return submit_group(commands, timeout_s)
+
+    replica.submit_group = submitted
+    return groups
+
+
+def test_where_few_may_wait_groups_are_small(server):
+    async def run():
+        async with server(pending_requests_max=20) as served:
+            groups = groups_of(served.replica)
+            found = await send(served, [put(str(number)) for number in range(30)])
+            assert [answer["status"] for answer in found] == [200] * 30
+            assert groups == [20, 10]
+
+    asyncio.run(run())
+
+
+def test_a_group_that_is_refused_is_told_for_each(server):
+    async def run():
+        async with server() as served:
+            submit_group = served.replica.submit_group
+
+            def full(commands, timeout_s):
+                if commands[0].key != b"0":
+                    raise Overloaded("full")
+                return submit_group(commands, timeout_s)
+
+            served.replica.submit_group = full
+            found = await send(served, [put(str(number)) for number in range(GROUP_MAX + 2)])
+            assert [answer["status"] for answer in found] == [200] * GROUP_MAX + [503] * 2
+            assert found[-1]["problem"]["outcome"] == "not-applied"
+            assert len(served.replica.keys) == GROUP_MAX
 
     asyncio.run(run())
 

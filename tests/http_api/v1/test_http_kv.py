@@ -4,6 +4,9 @@ import asyncio
 
 import pytest
 
+from http_api.core import responses
+from http_api.v1 import kv
+from kvstore.commands.operations import KeyValue
 from tests.support.raw_http import connect
 
 
@@ -147,3 +150,9 @@ def test_old_revisions_need_no_quorum(server):
             assert len(served.replica.timeouts) == barriers + 1, "it may exist elsewhere already"
 
     asyncio.run(run())
+
+
+def test_a_value_without_a_lease_is_answered_as_the_general_form_would():
+    found = KeyValue(b"k", b"value", 2, 30, 4, 0)
+    whole = responses.answer(200, found.value, kv._OCTETS, kv._value_headers(found))
+    assert kv.value_answer(found).keeping() == whole.keeping()

@@ -58,6 +58,52 @@ def test_writes() -> None:
     asyncio.run(run())
 
 
+def test_a_group_is_answered_together() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        writes = PendingWrites(1, 1, requests_max=4, bytes_max=9999, bundle_bytes_max=9999)
+        puts = [Put(b"%d" % number, b"v") for number in range(3)]
+        group, one = loop.create_future(), loop.create_future()
+        writes.add_group(puts, group, 1.0, 6)
+        with pytest.raises(Overloaded):
+            writes.add_group(puts, loop.create_future(), 9.0, 6)
+        assert writes.requests == 3
+        writes.add(Delete(b"k"), one, 2.0)
+        sealed = writes.seal()
+        assert sealed is not None
+        assert decode_bundle(sealed.encoded).commands == (*puts, Delete(b"k"))
+        assert sealed.work == 7
+        writes.resolve(1, [Deleted(number, 0) for number in range(4)])
+        assert group.result() == [Deleted(number, 0) for number in range(3)]
+        assert one.result() == Deleted(3, 0)
+        late = loop.create_future()
+        writes.add_group(puts, late, 1.0, 6)
+        writes.expire(1.0)
+        assert isinstance(late.exception(), NoQuorum)
+        assert (writes.requests, writes.bytes) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_reads_that_come_together_count_each() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        reads = PendingReads(5)
+        served, late = loop.create_future(), loop.create_future()
+        reads.add(served, 5, 3)
+        with pytest.raises(Overloaded):
+            reads.add(loop.create_future(), 5, 3)
+        token = reads.take_token()
+        assert token is not None
+        reads.add(late, 1, 2)
+        reads.ready(token, 1, 1)
+        assert served.done() and reads.reads == 2
+        reads.expire(2)
+        assert isinstance(late.exception(), NoQuorum) and reads.reads == 0
+
+    asyncio.run(run())
+
+
 def test_reads_share_a_token_and_expire() -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()

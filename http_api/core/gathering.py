@@ -1,0 +1,164 @@
+"""What the hot calls of one turn of the loop ask of the store, asked together.
+
+The writes of all connections make one group with one future, and their reads share one barrier. So
+a request costs its own parsing and its own answer, and little else.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from http_api.core.hot import KeyWrite
+from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, Session
+from kvstore.commands.commands import Put
+from kvstore.commands.operations import Transaction
+from kvstore.commands.results import Outcome, Result
+
+
+class Asker(Protocol):
+    """Who waits. It is told at once if what it asks for is refused at once."""
+
+    def written(self, outcomes: Sequence[Outcome]) -> None:
+        """The outcome of each of its commands."""
+        ...
+
+    def readable(self, error: BaseException | None) -> None:
+        """The state may be read now, or why it may not."""
+        ...
+
+
+class Gathering:
+    """Shared by all connections of a server; all that are in it have the same time-out."""
+
+    def __init__(self, session: Session, timeout_s: float) -> None:
+        self._session = session
+        self._timeout_s = timeout_s
+        self._group = _Group()
+        self._readers: list[Asker] = []
+        self._reads = 0
+        self._scheduled = False
+
+    def write(self, asker: Asker, writes: Sequence[KeyWrite]) -> None:
+        """Writes of different keys, fewer than make a group."""
+        size = 0
+        for write in writes:
+            size += len(write.key)
+            if isinstance(write, Put):
+                size += len(write.value)
+        if not self._group.has_room(len(writes), size):
+            self._submit()
+        self._group.add(asker, writes, size)
+        if not self._scheduled:
+            self._schedule()
+
+    def transact(self, asker: Asker, transaction: Transaction) -> None:
+        """A write that may cost more than that of a key: it is submitted by itself."""
+        try:
+            future = self._session.submit(transaction, self._timeout_s)
+        except Exception as error:
+            asker.written((error,))
+            return
+
+        def done(future: "asyncio.Future[Result]") -> None:
+            asker.written((future.exception() or future.result(),))
+
+        future.add_done_callback(done)
+
+    def read(self, asker: Asker, reads: int) -> None:
+        """So many reads, which are to see every write acknowledged before this."""
+        self._readers.append(asker)
+        self._reads += reads
+        if not self._scheduled:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        asyncio.get_running_loop().call_soon(self._ask)
+
+    def _ask(self) -> None:
+        """The turn has delivered all its requests."""
+        self._scheduled = False
+        self._submit()
+        if self._readers:
+            self._read()
+
+    def _submit(self) -> None:
+        group, self._group = self._group, _Group()
+        if not group.writes:
+            return
+        try:
+            future = self._session.submit_group(group.writes, self._timeout_s)
+        except Exception as error:
+            group.failed(error)
+        else:
+            future.add_done_callback(group.done)
+
+    def _read(self) -> None:
+        readers, self._readers = self._readers, []
+        reads, self._reads = self._reads, 0
+        try:
+            barrier = self._session.barrier(self._timeout_s, reads)
+        except Exception as error:
+            _tell_readable(readers, error)
+            return
+
+        def done(barrier: "asyncio.Future[None]") -> None:
+            _tell_readable(readers, barrier.exception())
+
+        barrier.add_done_callback(done)
+
+
+class _Group:
+    """Writes that go together, and whose they are."""
+
+    __slots__ = ("_askers", "_size", "writes")
+
+    def __init__(self) -> None:
+        self.writes: list[KeyWrite] = []
+        self._askers: list[tuple[Asker, int]] = []
+        self._size = 0
+
+    def has_room(self, count: int, size: int) -> bool:
+        """Whether so many more, of so many bytes, may join."""
+        return not self.writes or (
+            len(self.writes) + count <= GROUP_MAX and self._size + size <= GROUP_BYTES_MAX
+        )
+
+    def add(self, asker: Asker, writes: Sequence[KeyWrite], size: int) -> None:
+        self.writes += writes
+        self._askers.append((asker, len(writes)))
+        self._size += size
+
+    def failed(self, error: BaseException) -> None:
+        self._tell((error,) * len(self.writes))
+
+    def done(self, future: "asyncio.Future[list[Outcome]]") -> None:
+        error = future.exception()
+        if error is None:
+            self._tell(future.result())
+        else:
+            self.failed(error)
+
+    def _tell(self, outcomes: Sequence[Outcome]) -> None:
+        at = 0
+        for asker, count in self._askers:
+            end = at + count
+            try:
+                asker.written(outcomes[at:end])
+            except Exception as fault:
+                _report(fault)
+            at = end
+
+
+def _tell_readable(readers: Sequence[Asker], error: BaseException | None) -> None:
+    for reader in readers:
+        try:
+            reader.readable(error)
+        except Exception as fault:
+            _report(fault)
+
+
+def _report(fault: Exception) -> None:
+    """What goes wrong with one who waits must not leave the others without an answer."""
+    context = {"message": "a connection failed at its answer", "exception": fault}
+    asyncio.get_running_loop().call_exception_handler(context)

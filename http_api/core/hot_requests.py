@@ -1,0 +1,148 @@
+"""Which requests are for the fast lane: those of hot calls that arrived whole, with nothing but
+harmless headers. This is no second reader of HTTP: whatever looks unusual is declined."""
+
+import re
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+
+import msgspec
+
+from http_api.core.hot import HotCall, HotCommand, WantedKey
+from http_api.core.responses import Answer
+
+HEAD_BYTES_MAX = 8190
+"""A longer head is aiohttp's to refuse."""
+PART_BYTES_MAX = 1 << 16
+"""For the rest of a longer request nobody waits here."""
+HEADS_MAX = 512
+"""Header blocks remembered: a client sends the same one with each request."""
+_KEY = rb"([A-Za-z0-9%._~!$&'()*+,;=:@/-]+)"
+_HEADER = re.compile(rb"([A-Za-z0-9-]+):[ \t]*([\x20-\x7e]*)")
+_HARMLESS = frozenset((b"user-agent", b"accept", b"accept-encoding", b"content-type"))
+_NOT_OURS = -2
+_NO_BODY = -1
+
+
+def body_length(headers: bytes) -> int:
+    """Content-Length of a header block; _NO_BODY without one, _NOT_OURS if anything in it asks
+    for more than the plain answer (conditions, idempotency, Expect, chunks, closing, ...), or if
+    it does not name one host, as every request must (RFC 9112, 3.2)."""
+    length, hosts = _NO_BODY, 0
+    for line in headers.split(b"\r\n"):
+        matched = _HEADER.fullmatch(line)
+        if matched is None:
+            return _NOT_OURS
+        name, value = matched[1].lower(), matched[2].rstrip(b" ")
+        if name == b"content-length":
+            if length != _NO_BODY or not value.isdigit() or len(value) > 8:
+                return _NOT_OURS
+            length = int(value)
+        elif name == b"connection":
+            if value.lower() != b"keep-alive":
+                return _NOT_OURS
+        elif name == b"host":
+            hosts += 1
+        elif name not in _HARMLESS:
+            return _NOT_OURS
+    return length if hosts == 1 else _NOT_OURS
+
+
+class HotRequest(msgspec.Struct, frozen=True, gc=False):
+    """A request for a hot call. `what` is asked of the store; where nothing is, `answer` is
+    there. It ends at `end` of what waits."""
+
+    call: HotCall
+    what: HotCommand | WantedKey | None
+    answer: Answer | None
+    end: int
+
+
+class Unready(Enum):
+    """Why there is no request to serve."""
+
+    DECLINED = auto()
+    """What comes is for the other lane."""
+    UNFINISHED = auto()
+    """What came of it may be the beginning of one, and what is to come is not much."""
+
+
+class HotRequests:
+    """Finds them. `guarded()`: whether authentication is on."""
+
+    def __init__(self, calls: Iterable[HotCall], guarded: Callable[[], bool]) -> None:
+        self.timeouts_s: set[float] = set()
+        self._guarded = guarded
+        self._exact: dict[bytes, HotCall] = {}
+        self._before_key: dict[bytes, HotCall] = {}
+        for call in calls:
+            self._add(call)
+        before = b"|".join(map(re.escape, self._before_key))
+        self._keyed = re.compile(rb"(%b)%b HTTP/1\.1" % (before, _KEY))
+        self._beginnings = (*self._before_key, *self._exact)
+        self._lengths: dict[bytes, int] = {}
+
+    def _add(self, call: HotCall) -> None:
+        for path in call.place.paths:
+            line = f"{call.meter.method} {path}".encode()
+            if path.endswith("/"):
+                self._before_key[line] = call
+            else:
+                self._exact[line + b" HTTP/1.1"] = call
+        self.timeouts_s.add(call.timeout_s)
+
+    def find(self, data: bytes, at: int) -> HotRequest | Unready:
+        """The request that begins there, if it is one for this lane."""
+        line_end = data.find(b"\r\n", at)
+        head_end = -1 if line_end < 0 else data.find(b"\r\n\r\n", line_end)
+        if head_end < 0:
+            return self._head_so_far(data[at:])
+        if not line_end < head_end <= at + HEAD_BYTES_MAX:
+            return Unready.DECLINED
+        line, key = data[at:line_end], b""
+        call = self._exact.get(line)
+        if call is None:
+            matched = self._keyed.fullmatch(line)
+            if matched is None:
+                return Unready.DECLINED
+            call, key = self._before_key[matched[1]], matched[2]
+        headers = data[line_end + 2 : head_end]
+        length = self._lengths.get(headers)
+        if length is None:
+            length = self._remember(headers)
+        place = call.place
+        most = place.body_bytes_max
+        if most is None and length == _NO_BODY:
+            length = 0
+        elif (
+            most is None
+            or not 0 <= length <= most
+            or (length > place.unproved_bytes_max and self._guarded())
+        ):
+            return Unready.DECLINED
+        start = head_end + 4
+        end = start + length
+        if end > len(data):
+            return Unready.UNFINISHED if end - at <= PART_BYTES_MAX else Unready.DECLINED
+        try:
+            what = call.what(key, data[start:end])
+        except Exception as error:
+            if self._guarded():
+                return Unready.DECLINED  # who sends it is asked first
+            return HotRequest(call, None, call.problem(error), end)
+        return Unready.DECLINED if what is None else HotRequest(call, what, None, end)
+
+    def _head_so_far(self, head: bytes) -> Unready:
+        """Whether the rest of a head is worth waiting for."""
+        if len(head) > HEAD_BYTES_MAX or head.count(b"\n") != head.count(b"\r\n"):
+            return Unready.DECLINED
+        for beginning in self._beginnings:
+            if head.startswith(beginning) or beginning.startswith(head):
+                return Unready.UNFINISHED
+        return Unready.DECLINED
+
+    def _remember(self, headers: bytes) -> int:
+        """Its `body_length`."""
+        if len(self._lengths) >= HEADS_MAX:
+            self._lengths.clear()
+        length = self._lengths[headers] = body_length(headers)
+        return length
