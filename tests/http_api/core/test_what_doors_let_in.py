@@ -7,6 +7,7 @@ Otherwise one client, by a request that is legal, makes the leader drop a follow
 import asyncio
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -129,13 +130,18 @@ def test_what_is_let_in_a_leader_takes_from_a_follower(server: Server) -> None:
 async def _ask_everything(server: Server) -> None:
     async with server() as served:
         seen: list[Command] = []
-        apply = served.replica.submit
+        one, group = served.replica.submit, served.replica.submit_group
 
         def submit(command: Command, timeout_s: float) -> Any:
             seen.append(command)
-            return apply(command, timeout_s)
+            return one(command, timeout_s)
+
+        def submit_group(commands: Sequence[Command], timeout_s: float) -> Any:
+            seen.extend(commands)
+            return group(commands, timeout_s)
 
         served.replica.submit = submit  # type: ignore[method-assign]
+        served.replica.submit_group = submit_group  # type: ignore[method-assign]
         asked = [
             ("POST", f"/v3/{path}", {}, json.dumps(document).encode()) for path, document in ETCD
         ]
