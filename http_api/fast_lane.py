@@ -16,13 +16,13 @@ from typing import Any
 from http_api.core import params
 from http_api.core.metrics import Meter
 from http_api.core.outgoing import Outgoing
-from http_api.core.problems import problem
+from http_api.core.problems import problem, storage_failed
 from http_api.core.responses import Answer
 from http_api.core.session import Session
 from http_api.v1.kv import absent, value_answer, written_answer
 from kvstore.commands.commands import VALUE_BYTES_MAX, Put
 from kvstore.commands.results import Result
-from kvstore.errors import KeyNotFound, KvError
+from kvstore.errors import KeyNotFound, KvError, StorageError
 
 WAITING_BYTES_MAX = 1 << 16
 """Pipelined bytes kept while a request is in work; then the socket is not read any further."""
@@ -272,6 +272,8 @@ class FastLane(asyncio.Protocol):
     def _problem(self, error: Exception) -> Answer:
         if isinstance(error, KvError):
             return problem(error)
+        if isinstance(error, StorageError):
+            return problem(storage_failed())
         assert self._meter is not None
         return self._lanes.unexpected(self._meter.method, self._meter.route)
 

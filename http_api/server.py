@@ -18,7 +18,7 @@ from http_api.core.connections import ConnectionBound, room_for_clients
 from http_api.core.metrics import HttpMetrics
 from http_api.core.pipelining import ConnectionServer
 from http_api.core.port import ReplicaPort
-from http_api.core.problems import problem
+from http_api.core.problems import problem, storage_failed
 from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
 from http_api.etcd.routes import EtcdApi, owns
@@ -27,7 +27,7 @@ from http_api.v1 import batch, cluster, dashboard, health, kv, leases, listing, 
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config, hosts_to_bind
-from kvstore.errors import NOT_APPLIED, KvError, Malformed, Unexpected
+from kvstore.errors import NOT_APPLIED, KvError, Malformed, StorageError, Unexpected
 
 KEEPALIVE_S = 75.0
 """Connections without a complete request for so long are closed, slow heads included."""
@@ -155,6 +155,8 @@ class HttpServer:
                     self.facilities.outgoing.check(response.size)
         except KvError as error:
             response = self._problem(request, path, error)
+        except StorageError:
+            response = self._problem(request, path, storage_failed())
         except ConnectionError:
             if request.transport is None or request.transport.is_closing():
                 # Nobody will see this one, but the count does.

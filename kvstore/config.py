@@ -94,7 +94,11 @@ class Config:
     peer_buffer_bytes_max: int = 64 << 20
     frame_bytes_max: int = 16 << 20
 
-    checkpoint_interval_s: float = 0.1
+    checkpoint_interval_s: float = 2.0
+    """A checkpoint begins so long after the one before: what is written often is written once."""
+    checkpoint_bytes: int = 16 << 20
+    """Or once so much is applied and not yet checkpointed: a restart replays no more than about
+    twice that, in less than a second."""
     overlay_bytes_max: int = 64 << 20
     """Applied and not yet checkpointed; beyond, writes are refused until the disk keeps up."""
     log_tail_bytes: int = 16 << 20

@@ -125,6 +125,9 @@ SETTINGS = (
         "how often applied changes go to the state's database",
     ),
     Setting(
+        "checkpoint-bytes", "checkpoint_bytes", _size, "BYTES", "or once so much has been applied"
+    ),
+    Setting(
         "overlay-bytes-max", "overlay_bytes_max", _size, "BYTES", "applied, not yet checkpointed"
     ),
     Setting("log-tail-bytes", "log_tail_bytes", _size, "BYTES", "log kept for lagging nodes"),

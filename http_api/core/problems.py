@@ -43,6 +43,7 @@ from kvstore.errors import (
     PathNotFound,
     RevisionCompacted,
     RevisionInFuture,
+    Stopping,
     Unauthenticated,
     Unexpected,
     UnsupportedMedia,
@@ -136,3 +137,9 @@ def refusal(result: Result) -> KvError:
         return RevisionCompacted(result.revision, result.compacted_revision)
     # The key was used for a command of another kind, or replicas and API disagree about commands.
     return Unexpected(f"the state machine answered with a {type(result).__name__}")
+
+
+def storage_failed() -> Stopping:
+    """What a client hears when this node's data turned out to be damaged: the node's own log names
+    the file, and another node has it whole."""
+    return Stopping("this node has failed: its data is damaged; ask another node")

@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 from http_api.core.authentication import Access
 from http_api.core.calls import Facilities
 from http_api.core.metrics import HttpMetrics, Meter
+from http_api.core.problems import storage_failed
 from http_api.core.responses import JSON, Answer, answer
 from http_api.core.session import Session
 from http_api.core.streams import StreamLink
@@ -50,7 +51,7 @@ from http_api.etcd.sizes import (
 from http_api.etcd.snapshot import Snapshots
 from http_api.etcd.streams import HttpChannel, run
 from http_api.etcd.websocket import open_websocket
-from kvstore.errors import AuthError, KvError, NoQuorum, RequestError, TooLarge
+from kvstore.errors import AuthError, KvError, NoQuorum, RequestError, StorageError, TooLarge
 
 PREFIXES = (PREFIX, "/v3beta/")
 PAGES = ("/version", "/health")
@@ -114,6 +115,8 @@ class EtcdApi:
             return await self._answer(request, name, query), meter
         except KvError as error:
             return self._gateway.error(error), meter
+        except StorageError:
+            return self._gateway.error(storage_failed()), meter
         except ConnectionError:
             raise
         except Exception:

@@ -10,8 +10,8 @@ from kvstore.commands.accounts import AuthChange
 from kvstore.commands.operations import Transaction
 
 KEY_BYTES_MAX = 960
-"""Keys are at most this long: LMDB 1.0 takes 1,978 bytes, and a key whose every byte needs
-escaping doubles in the index of old versions (`kvstore.state.mvcc.version_key`)."""
+"""Keys are at most this long: LMDB 1.0 takes 1,978 bytes, of which tables that order keys by
+something else take a part."""
 
 VALUE_BYTES_MAX = 1 << 20
 """Values are at most 1 MiB."""

@@ -30,6 +30,9 @@ from paxos.node import Node
 RETRY_S = 1.0
 """Pause after a checkpoint failed, on a full disk say."""
 
+POLL_S = 0.1
+"""How often it is looked whether a checkpoint is due."""
+
 COMPACT_SLACK = 0.1
 """Automatic compaction waits until this share of the history it keeps has piled up beyond it."""
 
@@ -132,9 +135,8 @@ class Checkpoints:
         self._store.close()
 
     async def _run(self) -> None:
-        interval_s = self._config.checkpoint_interval_s
         while True:
-            await asyncio.sleep(interval_s)
+            await self._due()
             async with self._idle:
                 if self._health.failure:
                     return  # it may have failed in the middle of a batch
@@ -144,6 +146,15 @@ class Checkpoints:
                 self._compact()
             else:
                 await asyncio.sleep(RETRY_S)
+
+    async def _due(self) -> None:
+        """Wait until as much time has passed, or as much was applied, as makes up a checkpoint."""
+        interval_s = self._config.checkpoint_interval_s
+        looks = max(1, round(interval_s / POLL_S))
+        for _ in range(looks):
+            if self._state.unwritten_bytes >= self._config.checkpoint_bytes:
+                return
+            await asyncio.sleep(interval_s / looks)
 
     async def checkpoint(self) -> bool:
         """Make durable what is applied; whether that worked. Nothing is lost if it did not.

@@ -71,7 +71,7 @@ class Health:
         except Exception as error:
             self.fail_by(error)
 
-    def log_failed(self, error: StorageError) -> None:
+    def storage_failed(self, error: StorageError) -> None:
         """D2: never carry on past a failed write."""
         self.fail(str(error))
 

@@ -20,6 +20,7 @@ from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.driver import Driver
 from kvstore.replica.feed import Feed
 from kvstore.replica.health import Health
+from kvstore.replica.layouts import bring_state_up_to_date
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import Leasing
 from kvstore.replica.log_clock import WallClocks
@@ -107,8 +108,10 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         sent=machine.probe.sent,
         failed=health.fail,
     )
+    # A damaged record that is read stops the node: it is never an answer (D3).
+    opened.store.watch_damage(health.storage_failed)
     commits = Commits(
-        machine.log_writer(opened.log, health.log_failed), health, counters, machine.clock
+        machine.log_writer(opened.log, health.storage_failed), health, counters, machine.clock
     )
     watch = DiskWatch(config, opened.node, opened.state, commits, machine.clock, events)
     writes = PendingWrites(
@@ -262,6 +265,7 @@ def _sink(ground: _Ground, checkpoints: Checkpoints) -> SnapshotSink:
         checkpoints.install,
         _send_now(ground.transport),
         ground.events,
+        prepare=lambda path: bring_state_up_to_date(path, ground.disk),
         disk=ground.disk,
     )
 

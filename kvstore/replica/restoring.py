@@ -10,6 +10,7 @@ import msgspec
 from kvstore.config import Config, format_address
 from kvstore.errors import StorageError
 from kvstore.peers.membership import Membership, configuration
+from kvstore.replica.layouts import bring_state_up_to_date
 from kvstore.replica.machine import Machine
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
@@ -45,6 +46,7 @@ def open_directory(config: Config, machine: Machine) -> Opened:
     )
     try:
         log = SegmentLog(data_dir.log_path, machine.disk, config.log_segment_bytes)
+        bring_state_up_to_date(data_dir.state_path, machine.disk)
         store = StateStore(data_dir.state_path, machine.disk)
         try:
             state = StateMachine(store)

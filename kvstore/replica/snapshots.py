@@ -190,7 +190,8 @@ class SnapshotSource:
 
 
 class SnapshotSink:
-    """Receives one snapshot at a time; `install(path, through)` gets it whole and checked.
+    """Receives one snapshot at a time; `install(path, through)` gets it whole and checked,
+    after `prepare(path)` on a thread of its own: a peer of an older release writes another layout.
 
     After one that could not be kept, on a full disk say, it asks rarely; `trouble` says why, until
     one is installed or none is needed any more.
@@ -203,11 +204,13 @@ class SnapshotSink:
         send: Send,
         log: EventLog,
         *,
+        prepare: Callable[[Path], object],
         disk: Disk = SYSTEM_DISK,
     ) -> None:
         self._path = path
         self._disk = disk
         self._log = log
+        self._prepare = prepare
         self._install = install
         self._send = send
         self._source: NodeId | None = None
@@ -305,6 +308,7 @@ class SnapshotSink:
         try:
             await asyncio.to_thread(self._file.sync)
             if await asyncio.to_thread(_checksum, self._file) == piece.checksum:
+                await asyncio.to_thread(self._prepare, self._path)
                 await self._install(self._path, piece.through)
                 self._recovered("one was installed")
             else:

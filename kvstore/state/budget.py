@@ -32,6 +32,9 @@ _MAXIMA = {
 WRITE_WORK = 4
 """A put, or another command of one key or lease, costs about as much as looking at so many keys."""
 
+PAST_WORK = 4
+"""What a key held at an earlier revision costs about as much as looking at so many keys does."""
+
 _BYTES_PER_UNIT = 1024
 """Bytes that cost about as much as looking at a key."""
 

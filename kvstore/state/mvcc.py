@@ -2,13 +2,13 @@
 
 Every write takes the next revision. Three tables:
 
-- `keys`: key -> current record. One lookup answers the common read.
-- `versions`: (key, its mod revision) -> the revision that superseded it, and the old record.
-- `history`: (revision, sub) -> which key was put or deleted, and the mod revision that it
-  superseded. Read forward it is the change feed; the values are in the other two tables.
+- `keys`: key -> the head of its chain, and the current record. One lookup answers the common read.
+- `history`: place -> the change there, with the record that it superseded. Read forward it is the
+  change feed; read along the chain of one key it is what the key held before.
+- `deleted`: key -> the head of its chain, while compaction has left a part of that.
 
-A value is thus stored once at a time, and moves when it is superseded. After compaction at C the
-state as of C and everything later stays readable.
+A value moves to the history when it is superseded. After compaction at C the state as of C and
+everything later stays readable. See `kvstore.state.chains`.
 """
 
 import struct
@@ -21,14 +21,33 @@ import msgspec
 
 from kvstore.commands.operations import Field, KeyValue, only
 from kvstore.errors import DivergedState, RevisionCompacted, RevisionInFuture
+from kvstore.state.chains import (
+    DELETION,
+    FIRST,
+    HEAD,
+    NOWHERE,
+    PLACE_BYTES,
+    STEP,
+    ChainEntry,
+    ChainHead,
+    Place,
+    change_of,
+    entry_of_put,
+    head_of,
+    head_of_deleted,
+    last_place,
+    place_of,
+    record_of,
+    revision_at,
+    with_head,
+)
 from kvstore.state.tables import CheckpointTransaction, Tables
 
 _RECORD = struct.Struct(">QQQq")
 _LEASE = struct.Struct(">q")
-_REVISION = struct.Struct(">Q")
-_POSITION = struct.Struct(">QI")
-_CHANGE = struct.Struct(">BQ")
-_PUT, _DELETE = 0, 1
+_DELETED = b"\1"
+"""What the digest covers of a deletion: this, the revision that wrote what is deleted, the key."""
+
 _AT = {Field.CREATE: 0, Field.MOD: 1, Field.VERSION: 2, Field.LEASE: 3}
 """Where a record has its numbers."""
 
@@ -37,9 +56,6 @@ PAGE_BYTES_MAX = 1 << 20
 
 EVENT_BYTES = 500
 """What an event counts beside its values, so that changes of many small keys end a read, too."""
-
-VERSIONS_IN_A_ROW = 8
-"""So many versions of one key are walked through before the wanted one is looked up."""
 
 
 class KeyEvent(NamedTuple):
@@ -77,20 +93,6 @@ class KeyHistory(NamedTuple):
     more: bool
 
 
-def version_key(key: bytes, revision: int) -> bytes:
-    """Orders by key, then by revision. Zero bytes are escaped, so that no key's versions can lie
-    between those of another: `a` ends in 00 00, and `a 00 b` goes on with 00 FF."""
-    return _escaped(key) + _REVISION.pack(revision)
-
-
-def _escaped(key: bytes) -> bytes:
-    return key.replace(b"\0", b"\0\xff") + b"\0\0"
-
-
-def _key_of_version(encoded: bytes) -> bytes:
-    return encoded[:-10].replace(b"\0\xff", b"\0")
-
-
 def key_value(key: bytes, record: bytes) -> KeyValue:
     """A record of the tables, unpacked."""
     create, mod, version, lease = _RECORD.unpack_from(record)
@@ -110,11 +112,11 @@ def lease_of(record: bytes) -> int:
 
 class Mvcc:
     """The multi-version map. `revision` and `compacted_revision` are the caller's to restore and
-    to keep."""
+    raise. Nothing here changes them."""
 
     def __init__(self, store: Tables) -> None:
         self._keys = store.tables["keys"]
-        self._versions = store.tables["versions"]
+        self._deleted = store.tables["deleted"]
         self._history = store.tables["history"]
         self.revision = 1
         self.compacted_revision = 0
@@ -123,40 +125,77 @@ class Mvcc:
 
     def mod_revision(self, key: bytes) -> int:
         """The revision that last wrote `key`; 0 if it does not exist."""
-        record = self._keys.get(key)
+        record = self.record(key)
         return 0 if record is None else int(_RECORD.unpack_from(record)[1])
 
     def put(self, key: bytes, value: bytes, revision: int, sub: int = 0, lease: int = 0) -> KeyPut:
         """Put at `revision`, as part `sub` of its change."""
-        old = self._keys.get(key)
-        if old is None:
-            create, superseded, version = revision, 0, 1
-        else:
-            create, superseded, version, _ = _RECORD.unpack_from(old)
-            version += 1
-            self._versions.put(version_key(key, superseded), _REVISION.pack(revision) + old)
-        record = _RECORD.pack(create, revision, version, lease) + value
-        self._keys.put(key, record)
-        self._history.put(_POSITION.pack(revision, sub), _CHANGE.pack(_PUT, superseded) + key)
-        return KeyPut(version, create, record, old)
+        stored = self._keys.get(key)
+        if stored is None:
+            return self._create(key, value, revision, sub, lease)
+        cuts, part, number = HEAD.unpack_from(stored)
+        at = HEAD.size + PLACE_BYTES * cuts
+        old, shortcuts = stored[at:], stored[HEAD.size : at]
+        create, superseded, version, _ = _RECORD.unpack_from(old)
+        if superseded <= self.compacted_revision:
+            number, shortcuts = 0, b""
+        elif number % STEP == 0 or (
+            cuts and shortcuts[-PLACE_BYTES:] <= last_place(self.compacted_revision)
+        ):
+            shortcuts = self._retained(head_of(stored, superseded)).next(NOWHERE).shortcuts
+        # From here on as in `_following`, in fewer steps: most commands come this way.
+        record = _RECORD.pack(create, revision, version + 1, lease) + value
+        entry = entry_of_put(key, superseded, part, old, record, shortcuts)
+        self._history.put(place_of(revision, sub), entry)
+        self._keys.put(key, with_head(sub, number + 1, shortcuts, record))
+        return KeyPut(version + 1, create, record, old)
+
+    def _create(self, key: bytes, value: bytes, revision: int, sub: int, lease: int) -> KeyPut:
+        record = _RECORD.pack(revision, revision, 1, lease) + value
+        place, before = place_of(revision, sub), self._head_of_deleted(key)
+        head, entry = _following(before, place, key, b"", record)
+        self._history.put(place, entry)
+        if before is not FIRST:
+            self._deleted.delete(key)
+        self._keys.put(key, head.with_record(record))
+        return KeyPut(1, revision, record, None)
 
     def delete_all(
         self, found: Sequence[tuple[bytes, bytes]], revision: int, sub: int = 0
     ) -> list[bytes]:
         """Delete keys with the records that they hold, at `revision`, as parts `sub` and following
-        of its change; what that wrote to `history`, in order."""
-        superseded_by, deletion = _REVISION.pack(revision), bytes((_DELETE,))
+        of its change; what the digest covers of that, in order."""
+        entries: dict[bytes, bytes] = {}
+        heads: dict[bytes, bytes] = {}
+        for part, (key, old) in enumerate(found, sub):
+            head, _ = self._head(key)
+            new, entry = _following(self._retained(head), place_of(revision, part), key, old, b"")
+            entries[new.place] = entry
+            heads[key] = new.of_deleted
+        self._history.put_all(entries)
+        self._keys.delete_all(list(heads))
+        self._deleted.put_all(heads)
         # Of a record the second eight bytes are its mod revision, as the tables write it.
-        self._versions.put_all(
-            {_escaped(key) + record[8:16]: superseded_by + record for key, record in found}
-        )
-        self._keys.delete_all([key for key, _ in found])
-        changes = [deletion + record[8:16] + key for key, record in found]
-        position = _POSITION.pack
-        self._history.put_all(
-            {position(revision, part): change for part, change in enumerate(changes, sub)}
-        )
-        return changes
+        return [_DELETED + record[8:16] + key for key, record in found]
+
+    def _head_of_deleted(self, key: bytes) -> ChainHead:
+        """The head of a chain that ended in a deletion, if compaction left it. The feed may still
+        be read from the compacted revision itself."""
+        stored = self._deleted.get(key)
+        if stored is None or not self._kept(stored):
+            return FIRST
+        return self._retained(head_of_deleted(stored))
+
+    def _kept(self, stored: bytes) -> bool:
+        """Whether this head of a deleted key is at or after the compacted revision: one before
+        it may be gone already."""
+        return revision_at(head_of_deleted(stored).place) >= self.compacted_revision
+
+    def _retained(self, head: ChainHead) -> ChainHead:
+        """`head` without what compaction dropped, or may drop, behind it."""
+        if revision_at(head.place) <= self.compacted_revision:
+            return ChainHead(head.place, 0, b"")
+        return head.without(last_place(self.compacted_revision)) if head.shortcuts else head
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -172,14 +211,12 @@ class Mvcc:
 
         Raises RevisionInFuture or RevisionCompacted.
         """
-        record = self._keys.get(key)
         if revision == 0:
-            return None if record is None else key_value(key, record)
+            stored = self._keys.get(key)
+            return None if stored is None else key_value(key, record_of(stored))
         self.check_revision(revision)
-        if record is not None and _RECORD.unpack_from(record)[1] <= revision:
-            return key_value(key, record)
-        found = self._superseded(_escaped(key), revision)
-        return None if found is None else key_value(key, found)
+        found = self._as_of(key, revision)
+        return key_value(key, found) if found else None
 
     def range(
         self,
@@ -208,71 +245,85 @@ class Mvcc:
         return KeyPage(items, False, revision or self.revision)
 
     def record(self, key: bytes) -> bytes | None:
-        """The current record of `key`, as the tables hold it."""
-        return self._keys.get(key)
+        """The current record of `key`."""
+        stored = self._keys.get(key)
+        return None if stored is None else record_of(stored)
 
     def records(
         self, start: bytes, end: bytes | None, revision: int = 0, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Keys and raw records as of `revision`, which must be readable; 0 means now."""
+        """Keys and records as of `revision`, which must be readable; 0 means now."""
         if end is not None and end <= start:
             return iter(())
         if revision == 0 and end == only(start):
-            record = self._keys.get(start)
+            record = self.record(start)
             return iter(() if record is None else ((start, record),))
         if revision == 0:
-            return self._keys.scan(start, end, reverse)
-        found = self.looked_at(start, end, revision, reverse)
-        return ((key, record) for key, record, there in found if there)
+            found = self._keys.scan(start, end, reverse)
+            return ((key, record_of(stored)) for key, stored in found)
+        looked_at = self.looked_at(start, end, revision, reverse)
+        return ((key, record) for key, record, there in looked_at if there)
 
     def looked_at(
         self, start: bytes, end: bytes | None, revision: int = 0, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes, bool]]:
-        """All that `records` has to look at, in the order of keys: key, record, and whether that
-        is what the key held as of `revision`. Of each key some follow each other."""
+        """All that `records` has to look at, in the order of keys, each once: key, record, and
+        whether that is what the key held as of `revision`; else it was not there, and the record
+        is empty. The same on all replicas, whatever compaction has left of what nobody reads."""
         if revision == 0 or (end is not None and end <= start):
             for key, record in self.records(start, end, 0, reverse):
                 yield key, record, True
             return
-        current = (
-            (key, record, _RECORD.unpack_from(record)[1] <= revision)
-            for key, record in self._keys.scan(start, end, reverse)
+        heads = merge(
+            self._keys.scan(start, end, reverse),
+            (
+                (key, b"")
+                for key, stored in self._deleted.scan(start, end, reverse)
+                if self._kept(stored)
+            ),
+            key=itemgetter(0),
+            reverse=reverse,
         )
-        # A key held at most one of them: what is current was written after all its versions.
-        yield from merge(
-            current, self._old(start, end, revision, reverse), key=itemgetter(0), reverse=reverse
-        )
+        for key, _ in heads:
+            found = self._as_of(key, revision)
+            yield key, found, found != b""
 
-    def _old(
-        self, start: bytes, end: bytes | None, revision: int, reverse: bool
-    ) -> Iterator[tuple[bytes, bytes, bool]]:
-        """Superseded records, as `looked_at` shows them. Of a key with many versions the one that
-        is wanted is looked up: a key that was written 100,000 times costs no more than ten."""
-        first, past = version_key(start, 0), None if end is None else version_key(end, 0)
-        while True:
-            last, steps, found = b"", 0, False
-            for encoded, stored in self._versions.scan(first, past, reverse):
-                if encoded[:-8] != last:
-                    last, steps, found = encoded[:-8], 0, False
-                elif steps == VERSIONS_IN_A_ROW:
-                    break
-                steps += 1
-                written = _REVISION.unpack_from(encoded, len(encoded) - 8)[0]
-                there = written <= revision < _REVISION.unpack_from(stored)[0]
-                found = found or there
-                yield _key_of_version(encoded), stored[8:], there
-            else:
-                return
-            if not found and (record := self._superseded(last, revision)) is not None:
-                yield _key_of_version(last + b"\0" * 8), record, True
-            first, past = (first, last) if reverse else (last + b"\xff" * 8, past)
+    def _as_of(self, key: bytes, revision: int) -> bytes:
+        """The record that `key` held as of `revision`, which must be readable; b"" if none."""
+        head, record = self._head(key)
+        place = last_place(revision)
+        if head.place <= place:
+            return record or b""
+        for change in self._search(head.place, place):
+            record = change.before
+        return record or b""
 
-    def _superseded(self, prefix: bytes, revision: int) -> bytes | None:
-        """Of the versions below `prefix`, a `version_key` without revision, that of `revision`."""
-        first, past = prefix + _REVISION.pack(0), prefix + _REVISION.pack(revision + 1)
-        for _, stored in self._versions.scan(first, past, reverse=True):
-            return stored[8:] if _REVISION.unpack_from(stored)[0] > revision else None
-        return None
+    def _head(self, key: bytes) -> tuple[ChainHead, bytes | None]:
+        """The head of the chain of `key` and its current record, None if it has none; FIRST if
+        there is no chain."""
+        stored = self._keys.get(key)
+        if stored is None:
+            return self._head_of_deleted(key), None
+        record = record_of(stored)
+        return head_of(stored, _RECORD.unpack_from(record)[1]), record
+
+    def _search(self, head: Place, place: Place) -> Iterator[ChainEntry]:
+        """From the change at `head`, which is after `place`, to the oldest one of its key that is
+        after `place`, which comes last. What compaction dropped is never asked for: `place` is
+        behind none of that."""
+        following: Place | None = head
+        while following is not None:
+            change = self._change_at(following)
+            yield change
+            following = change.towards(place)
+
+    def _change_at(self, place: Place) -> ChainEntry:
+        entry = self._history.get(place)
+        if entry is None:
+            raise DivergedState(
+                f"a change of revision {revision_at(place)} is named, and it is gone"
+            )
+        return change_of(entry)
 
     def key_history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
         """Puts and deletions of `key` up to `revision` (0: now), as far as compaction left them.
@@ -284,33 +335,33 @@ class Mvcc:
             self.check_revision(revision)
         events: list[KeyEvent] = []
         size = 0
-        for event in self._versions_of(key, revision or self.revision):
+        for event in self._events_of(key, revision or self.revision):
             if len(events) == limit or size >= PAGE_BYTES_MAX:
                 return KeyHistory(events, True)
             size += len(event.item.value)
             events.append(event)
         return KeyHistory(events, False)
 
-    def _versions_of(self, key: bytes, revision: int) -> Iterator[KeyEvent]:
-        """Newest first. A version that was superseded by no later one ended in a deletion."""
-        newer = 0
-        record = self._keys.get(key)
-        if record is not None:
-            item = key_value(key, record)
-            newer = item.mod_revision
-            if newer <= revision:
-                yield KeyEvent(item, False, None)
-        first, past = version_key(key, 0), version_key(key, revision + 1)
-        for _, stored in self._versions.scan(first, past, reverse=True):
-            item = key_value(key, stored[8:])
-            ended = _REVISION.unpack_from(stored)[0]
-            if ended <= self.compacted_revision:
+    def _events_of(self, key: bytes, revision: int) -> Iterator[KeyEvent]:
+        """Newest first, up to `revision`."""
+        head, record = self._head(key)
+        at, limit = head.place, last_place(revision)
+        if at > limit:
+            for change in self._search(at, limit):
+                at, record = change.place_before, change.before or None
+        # Of what was put at or before the compacted revision only the last is visible.
+        oldest = last_place(self.compacted_revision)
+        while at != NOWHERE:
+            ended = at <= oldest
+            if record is not None:
+                yield KeyEvent(key_value(key, record), False, None)
+            if ended:
                 return
-            if ended != newer and ended <= revision:
-                yield KeyEvent(KeyValue(key, b"", 0, ended, 0, 0), True, item)
-            newer = item.mod_revision
-            if newer <= revision:
-                yield KeyEvent(item, False, None)
+            change = self._change_at(at)
+            if record is None:
+                gone = KeyValue(key, b"", 0, revision_at(at), 0, 0)
+                yield KeyEvent(gone, True, key_value(key, change.before))
+            at, record = change.place_before, change.before or None
 
     # -- the change feed --------------------------------------------------------------------
 
@@ -324,63 +375,65 @@ class Mvcc:
             raise RevisionCompacted(first_revision, self.compacted_revision)
         found: list[tuple[int, list[KeyEvent]]] = []
         size = 0
-        end = _POSITION.pack(first_revision + revisions_max, 0)
-        for position, change in self._history.scan(_POSITION.pack(first_revision, 0), end):
-            revision, _ = _POSITION.unpack(position)
+        found_in = self._history.scan(
+            place_of(first_revision, 0), place_of(first_revision + revisions_max, 0)
+        )
+        for place, entry in found_in:
+            revision = revision_at(place)
             if not found or found[-1][0] != revision:
                 if size >= PAGE_BYTES_MAX:
                     break
                 found.append((revision, []))
-            event = self._event(revision, change)
+            event = self._event(place, change_of(entry))
             size += EVENT_BYTES
             size += len(event.item.value) + len(event.previous.value if event.previous else b"")
             found[-1][1].append(event)
         return found
 
-    def _event(self, revision: int, change: bytes) -> KeyEvent:
-        kind, superseded = _CHANGE.unpack_from(change)
-        key = change[9:]
-        before = self._version(key, superseded) if superseded else None
-        if kind == _DELETE:
+    def _event(self, place: Place, change: ChainEntry) -> KeyEvent:
+        key, revision = change.key, revision_at(place)
+        before = None
+        # Of what the compacted revision superseded only what it had made itself is readable.
+        own = revision_at(change.place_before) == revision
+        if change.before and (own or revision > self.compacted_revision):
+            before = key_value(key, change.before)
+        if change.deletion:
             return KeyEvent(KeyValue(key, b"", 0, revision, 0, 0), True, before)
-        record = self._keys.get(key)
-        if record is not None and _RECORD.unpack_from(record)[1] == revision:
-            return KeyEvent(key_value(key, record), False, before)
-        item = self._version(key, revision)
-        if item is None:
-            raise DivergedState(f"the history names revision {revision} of a key, and it is gone")
-        return KeyEvent(item, False, before)
+        return KeyEvent(key_value(key, change.after or self._made_at(place, key)), False, before)
 
-    def _version(self, key: bytes, mod_revision: int) -> KeyValue | None:
-        stored = self._versions.get(version_key(key, mod_revision))
-        return None if stored is None else key_value(key, stored[8:])
+    def _made_at(self, place: Place, key: bytes) -> bytes:
+        """The record that the put of `key` at `place` made."""
+        head, record = self._head(key)
+        if head.place > place:
+            for change in self._search(head.place, place):
+                record = change.before
+        if not record:
+            raise DivergedState(f"what revision {revision_at(place)} made of a key is gone")
+        return record
 
     # -- compaction -------------------------------------------------------------------------
 
     @staticmethod
     def discard(
         transaction: CheckpointTransaction, compacted_revision: int, entries_max: int
-    ) -> int:
-        """Physically delete up to `entries_max` history entries that compaction gave up, and the
-        versions they superseded; how many. Runs inside a checkpoint, unseen by readers, who are
-        refused by `compacted_revision` from the slot that raised it."""
-        cursor = transaction.cursor("history")
-        deleted = 0
-        found = cursor.first()
-        while found and deleted < entries_max:
-            revision, _ = _POSITION.unpack(cursor.key())
-            if revision > compacted_revision:
-                break
-            change = cursor.value()
-            superseded = _CHANGE.unpack_from(change)[1]
-            # What was put and deleted in the compacted revision itself is in the feed still.
-            if superseded and not superseded == revision == compacted_revision:
-                transaction.delete("versions", version_key(change[9:], superseded))
-            if revision == compacted_revision:
-                # The feed may still be read from the compacted revision itself.
-                found = cursor.next()
-                continue
-            cursor.delete()
-            deleted += 1
-            found = bool(cursor.key())
-        return deleted
+    ) -> None:
+        """Physically delete about `entries_max` history entries that compaction gave up, and what
+        leads to them from keys that are deleted. Runs inside a checkpoint, unseen by readers, who
+        are refused by `compacted_revision` from the slot that raised it. The feed may still be
+        read from the compacted revision itself."""
+        first = place_of(compacted_revision, 0)
+        for place, entry in transaction.drop_before("history", first, entries_max, DELETION):
+            key = change_of(entry).key
+            stored = transaction.get("deleted", key)
+            # The key may have been put, and deleted again, since.
+            if stored is not None and head_of_deleted(stored).place == place:
+                transaction.delete("deleted", key)
+
+
+def _following(
+    head: ChainHead, place: Place, key: bytes, old: bytes, new: bytes
+) -> tuple[ChainHead, bytes]:
+    """The chain's head once `key` holds `new`, b"" if it is deleted, and its entry in history."""
+    following = head.next(place)
+    change = ChainEntry(not new, key, head.place, old, new, following.shortcuts)
+    return following, change.entry

@@ -51,14 +51,12 @@ class Tables(Protocol):
         """The checkpoint is durable."""
 
 
-class EntryCursor(Protocol):
-    """A place in one table. `first` and `next` move it, and answer whether there is an entry;
+class KeyCursor(Protocol):
+    """A place in one table. `first` moves it to the front, and answers whether there is an entry;
     at the end of the table, and in an empty one, `key` is b""."""
 
     def first(self) -> bool: ...
-    def next(self) -> bool: ...
     def key(self) -> bytes: ...
-    def value(self) -> bytes: ...
 
     def delete(self) -> bool:
         """Delete the entry here; the cursor is at the one after it then."""
@@ -69,7 +67,14 @@ class CheckpointTransaction(Protocol):
 
     def get(self, table: str, key: bytes) -> bytes | None: ...
     def delete(self, table: str, key: bytes) -> bool: ...
-    def cursor(self, table: str) -> EntryCursor: ...
+    def cursor(self, table: str) -> KeyCursor: ...
+
+    def drop_before(
+        self, table: str, key: bytes, entries_max: int, shown: int
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Delete entries from the front of a table that is only added to at its end, all before
+        `key`, as many as are convenient and about `entries_max` at most; yields those whose
+        first byte is `shown`."""
 
 
 Housekeeping = Callable[[CheckpointTransaction], None]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from kvstore.commands.operations import KeyValue, Select, TxnDelete, TxnPut
 from kvstore.commands.results import Limit
-from kvstore.state.budget import LEASE_KEYS_MAX, Budget, OverBudget
+from kvstore.state.budget import LEASE_KEYS_MAX, PAST_WORK, Budget, OverBudget
 from kvstore.state.key_space import Keyspace
 from kvstore.state.mvcc import key_value
 
@@ -68,7 +68,7 @@ class _Meter:
         keys_before = budget.keys
         if revision:
             for key, record, _ in mvcc.looked_at(start, end, revision):
-                budget.take(len(key) + len(record))
+                budget.take(len(key) + len(record), PAST_WORK)
         else:
             for key, record in mvcc.records(start, end):
                 budget.take(len(key) + len(record))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
-from kvstore.storage.state import StoredTable
+from kvstore.storage.tables import StoredTable
 
 
 class WorkMeter:
@@ -14,7 +14,8 @@ class WorkMeter:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.most = self.total = self._now = 0
-        scan, put, delete = StoredTable.scan, StoredTable.put, StoredTable.delete
+        get, scan = StoredTable.get, StoredTable.scan
+        put, delete = StoredTable.put, StoredTable.delete
         put_all, delete_all = StoredTable.put_all, StoredTable.delete_all
 
         def counted_scan(
@@ -23,6 +24,10 @@ class WorkMeter:
             for entry in scan(table, start, end, reverse):
                 self._count(1)
                 yield entry
+
+        def counted_get(table: StoredTable, key: bytes) -> bytes | None:
+            self._count(1)
+            return get(table, key)
 
         def counted_put(table: StoredTable, key: bytes, value: bytes) -> None:
             self._count(1)
@@ -40,6 +45,7 @@ class WorkMeter:
             self._count(len(keys))
             delete_all(table, keys)
 
+        monkeypatch.setattr(StoredTable, "get", counted_get)
         monkeypatch.setattr(StoredTable, "scan", counted_scan)
         monkeypatch.setattr(StoredTable, "put", counted_put)
         monkeypatch.setattr(StoredTable, "delete", counted_delete)

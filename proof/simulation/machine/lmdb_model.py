@@ -88,7 +88,10 @@ class Environment:
         file.map_bytes = max(map_bytes, file.map_bytes)
         self._commit = commit
 
-    def open_db(self, name: bytes) -> bytes:
+    def open_db(self, name: bytes, create: bool = True) -> bytes:
+        """Raises lmdb.NotFoundError."""
+        if not create and name not in self.file.trees:
+            raise lmdb.NotFoundError(f"there is no database {name!r}")
         self.file.trees.setdefault(name, Tree())
         return name
 

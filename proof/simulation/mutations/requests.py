@@ -55,7 +55,7 @@ MUTATIONS = (
         edit(
             Mvcc,
             "discard",
-            ("if revision > compacted_revision:", "if revision > compacted_revision + 1:"),
+            ("place_of(compacted_revision, 0)", "place_of(compacted_revision + 2, 0)"),
         ),
     ),
     mutation(

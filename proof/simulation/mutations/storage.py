@@ -13,6 +13,7 @@ from kvstore.storage import groups
 from kvstore.storage.data_dir import DataDir
 from kvstore.storage.segment_log import SegmentLog
 from kvstore.storage.state import StateStore
+from kvstore.storage.tables import StoredTable
 from proof.simulation.mutations.edit import edit, mutation
 
 _LOG = (
@@ -68,7 +69,7 @@ _LOG = (
     mutation(
         "carry on past a failed sync",
         "After a failed sync nobody knows what the disk holds: the node must stop.",
-        edit(Health, "log_failed", ("self.fail(str(error))", "pass")),
+        edit(Health, "storage_failed", ("self.fail(str(error))", "pass")),
     ),
     mutation(
         "take a failed sync for a good one",
@@ -129,7 +130,7 @@ _CHECKPOINTS = (
     mutation(
         "lose deletions in a checkpoint",
         "A deletion is a change like any other: a key that was deleted must not come back.",
-        edit(StateStore, "_write_table", ("if value is None:", "if False:")),
+        edit(StoredTable, "write", ("transaction.delete(key, db=self.database)", "pass")),
     ),
     mutation(
         "lose the sessions in a checkpoint",

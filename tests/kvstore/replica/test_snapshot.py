@@ -91,7 +91,9 @@ class Sink:
         self.installed: list[tuple[bytes, Slot]] = []
         self.sent: deque[SnapshotAsk] = deque()
         self.events = io.StringIO()
-        self.sink = SnapshotSink(self.path, self.install, self.send, EventLog(2, out=self.events))
+        self.sink = SnapshotSink(
+            self.path, self.install, self.send, EventLog(2, out=self.events), prepare=str
+        )
 
     async def install(self, path: Path, through: Slot) -> None:
         await asyncio.sleep(0)

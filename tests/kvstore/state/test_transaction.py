@@ -21,6 +21,7 @@ from kvstore.commands.operations import (
     only,
 )
 from kvstore.commands.results import BadRevision, Mismatched, NoKey, NoLease, Result
+from kvstore.state.chains import revision_at
 from tests.support.driven_state import Driven, then
 
 
@@ -205,8 +206,9 @@ def test_put_then_deleted_by_a_later_inner_transaction(driven: Driven) -> None:
     driven.apply(Put(b"k", b"again"), Compact(4))
     driven.checkpoint()
     assert driven.state.get(b"k") == KeyValue(b"k", b"again", 4, 4, 1, 0)
-    with driven.store.reader.cursor(db=driven.store._databases["versions"]) as cursor:
-        assert not cursor.first()
+    left = driven.store.tables["history"].scan(b"", None)
+    assert [revision_at(place) for place, _ in left] == [4]
+    assert not list(driven.store.tables["deleted"].scan(b"", None))
 
 
 def test_once_answers_a_transaction_alike(driven: Driven) -> None:

@@ -91,23 +91,23 @@ def test_housekeeping_sees_the_checkpoint_and_is_part_of_it(tmp_path: Path) -> N
     for key in (b"a", b"b", b"c"):
         keys.put(key, b"v" + key)
     assert (keys.unfrozen_entries, store.tables["history"].unfrozen_entries) == (3, 0)
-    seen: list[tuple[bytes, bytes]] = []
+    seen: list[bytes] = []
 
     def housekeeping(transaction: WriteTransaction) -> None:
         cursor = transaction.cursor("keys")
         assert cursor.first()
-        seen.append((cursor.key(), cursor.value()))
-        assert cursor.delete() and cursor.key() == b"b" and cursor.next()
+        seen.append(cursor.key())
+        assert cursor.delete() and cursor.key() == b"b"
         assert transaction.delete("keys", b"c") and not transaction.delete("keys", b"c")
         assert transaction.get("keys", b"c") is None and transaction.get("keys", b"b") == b"vb"
-        assert not transaction.cursor("history").first()
+        assert list(transaction.drop_before("history", b"\xff" * 12, 9, 0)) == []
 
     store.freeze()
     keys.put(b"d", b"later")
     assert keys.unfrozen_entries == 1
     store.write_frozen(housekeeping)
     store.finish()
-    assert seen == [(b"a", b"va")]
+    assert seen == [b"a"]
     assert list(keys.scan(b"", None)) == [(b"b", b"vb"), (b"d", b"later")]
     store.close()
 

@@ -112,11 +112,11 @@ def test_the_model_has_the_budget_of_decision_0015() -> None:
     model = StoreModel()
     fill = Transaction((), tuple(TxnPut(b"h%d" % n, b"") for n in range(100)))
     put = TxnPut(b"i", b"")
-    fits = Transaction((), (put, *[Select(b"h", b"i")] * 99))
-    over = Transaction((), (put, *[Select(b"h", b"i")] * 100))
+    fits = Transaction((), (put, *[Select(b"h", b"i")] * 49))
+    over = Transaction((), (put, *[Select(b"h", b"i")] * 50))
     answered = answers(model, 1, 0, fill, fits, over)
     assert isinstance(answered[1], TransactionDone)
-    assert answered[2] == OverLimit(Limit.KEYS, 10_000)
+    assert answered[2] == OverLimit(Limit.KEYS, 5_000)
 
 
 def test_the_model_forgets_idempotency_keys_by_the_logs_clock() -> None:

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -152,7 +153,10 @@ def test_a_swarm_can_be_narrowed() -> None:
 
 
 def test_a_run_in_which_nothing_is_chosen_fails() -> None:
-    outcome = run(replace(draw(1), clients=(), keys=0))
+    nobody: dict[str, Any] = dict.fromkeys(
+        ("clients", "holders", "bulk", "repeaters", "administrators", "users"), ()
+    )
+    outcome = run(replace(draw(1), **nobody, keys=0))
     assert [v.text for v in outcome.violations] == ["no write was chosen"]
 
 

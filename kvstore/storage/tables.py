@@ -1,0 +1,236 @@
+"""Sorted tables with an overlay: what is applied and not yet checkpointed lies in front of LMDB."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import lmdb
+
+from kvstore.storage.sealed import SEAL_BYTES, DamagedRecord, is_sound, seal
+from kvstore.storage.sorted_keys import SortedKeys
+
+Changed = dict[bytes, bytes | None]
+"""Key -> new value, or None if deleted."""
+
+_NO_CHANGE: tuple[None, None] = (None, None)
+"""There are no more."""
+
+
+_ENTRY_BYTES = 100
+"""What an entry of the overlay costs beside its bytes, about."""
+_WRITTEN_TOGETHER = 500
+"""Pairs that a checkpoint gives LMDB in one call."""
+
+
+class Backing:
+    """What the tables of one file share: the last checkpoint, and the size of what is in front."""
+
+    __slots__ = ("on_damage", "overlay_bytes", "path", "reader", "written")
+
+    reader: "lmdb.Transaction[bytes]"
+    """At the last checkpoint; there is one while the file is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.overlay_bytes = 0
+        self.on_damage: Callable[[DamagedRecord], None] = _nobody_listens
+        self.written: list[tuple[Changed, SortedKeys]] = []
+        """What a checkpoint has written, to be freed by the thread of the next one."""
+
+    def damaged(self, table: str, key: bytes) -> DamagedRecord:
+        """The error for a record that is not what was written; who listens hears it first."""
+        error = DamagedRecord(self.path, table, key)
+        self.on_damage(error)
+        return error
+
+
+def _nobody_listens(_: DamagedRecord) -> None:
+    """Before the node runs: whoever reads hears the error."""
+
+
+class StoredTable:
+    """One sorted map of bytes to bytes; `active` and `frozen` are its overlay.
+
+    Reads raise DamagedRecord.
+    """
+
+    __slots__ = (
+        "_backing",
+        "_order",
+        "active",
+        "database",
+        "frozen",
+        "frozen_order",
+        "name",
+    )
+    active: Changed
+    frozen: Changed
+    _order: SortedKeys
+    frozen_order: SortedKeys
+
+    def __init__(self, backing: Backing, name: str) -> None:
+        self.name = name
+        self._backing = backing
+        self.database: lmdb._Database | None = None
+        self.forget()
+
+    def attach(self, database: "lmdb._Database") -> None:
+        self.database = database
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of `key`, or None."""
+        if key in self.active:
+            return self.active[key]
+        if key in self.frozen:
+            return self.frozen[key]
+        return self._stored_value(key)
+
+    @property
+    def unfrozen_entries(self) -> int:
+        """How many keys were put or deleted since the last `freeze`."""
+        return len(self.active)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        if key not in self.active:
+            self._order.add(key)
+        self.active[key] = value
+        self._backing.overlay_bytes += len(key) + len(value) + _ENTRY_BYTES
+
+    def delete(self, key: bytes) -> None:
+        if key not in self.active:
+            self._order.add(key)
+        self.active[key] = None
+        self._backing.overlay_bytes += len(key) + _ENTRY_BYTES
+
+    def put_all(self, entries: Mapping[bytes, bytes]) -> None:
+        """`put` each of them."""
+        self._change(entries, sum(map(len, entries.values())))
+
+    def delete_all(self, keys: Sequence[bytes]) -> None:
+        """`delete` each of them."""
+        self._change(dict.fromkeys(keys), 0)
+
+    def _change(self, changes: Mapping[bytes, bytes | None], value_bytes: int) -> None:
+        active = self.active
+        self._order.add_all([key for key in changes if key not in active])
+        active.update(changes)
+        size = sum(map(len, changes)) + value_bytes + _ENTRY_BYTES * len(changes)
+        self._backing.overlay_bytes += size
+
+    def freeze(self) -> None:
+        """The active changes are set aside for a checkpoint."""
+        self._order.settle()  # what is frozen is read by two threads, and changed by neither
+        self.frozen, self.frozen_order = self.active, self._order
+        self.active, self._order = {}, SortedKeys()
+
+    def thaw(self) -> None:
+        """The frozen changes are in the database; the thread of the next checkpoint frees them."""
+        self._backing.written.append((self.frozen, self.frozen_order))
+        self.frozen, self.frozen_order = {}, SortedKeys()
+
+    def forget(self) -> None:
+        """Drop all changes."""
+        self.active, self._order = {}, SortedKeys()
+        self.frozen, self.frozen_order = {}, SortedKeys()
+
+    def scan(
+        self, start: bytes, end: bytes | None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with start <= key < end, in key order. To be consumed before the loop goes on.
+
+        Nothing is read ahead: who stops early has paid for what was read.
+        """
+        changes = self._changed(start, end, reverse)
+        change, new = next(changes, _NO_CHANGE)
+        for key, value in self._stored(start, end, reverse):
+            while change is not None and (change > key if reverse else change < key):
+                if new is not None:
+                    yield change, new
+                change, new = next(changes, _NO_CHANGE)
+            if change == key:
+                continue
+            yield key, value
+        while change is not None:
+            if new is not None:
+                yield change, new
+            change, new = next(changes, _NO_CHANGE)
+
+    def _changed(
+        self, start: bytes, end: bytes | None, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes | None]]:
+        """What the overlay changes in a range, in order; the newest change of each key."""
+        active = _between(self.active, self._order, start, end, reverse)
+        frozen = _between(self.frozen, self.frozen_order, start, end, reverse)
+        older, old = next(frozen, _NO_CHANGE)
+        for key, value in active:
+            while older is not None and (older > key if reverse else older < key):
+                yield older, old
+                older, old = next(frozen, _NO_CHANGE)
+            if older == key:
+                older, old = next(frozen, _NO_CHANGE)
+            yield key, value
+        if older is not None:
+            yield older, old
+            yield from frozen
+
+    # -- what LMDB holds --------------------------------------------------------------------
+
+    def _cursor(self) -> "lmdb.Cursor[bytes]":
+        """At the last checkpoint."""
+        return self._backing.reader.cursor(db=self.database)
+
+    def _stored_value(self, key: bytes) -> bytes | None:
+        sealed = self._backing.reader.get(key, db=self.database)
+        return None if sealed is None else self._unsealed(key, sealed)
+
+    def _unsealed(self, key: bytes, sealed: bytes) -> bytes:
+        if not is_sound(key, sealed):
+            raise self._backing.damaged(self.name, key)
+        return sealed[:-SEAL_BYTES]
+
+    def _stored(
+        self, start: bytes, end: bytes | None, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        cursor = self._cursor()
+        if not reverse:
+            if cursor.set_range(start):
+                for key, sealed in cursor:
+                    if end is not None and key >= end:
+                        return
+                    yield key, self._unsealed(key, sealed)
+            return
+        at_end = cursor.set_range(end) if end is not None else False
+        if cursor.prev() if at_end else cursor.last():
+            for key, sealed in cursor.iterprev():
+                if key < start:
+                    return
+                yield key, self._unsealed(key, sealed)
+
+    def write(self, transaction: "lmdb.Transaction[bytes]") -> None:
+        """Write the frozen changes. Runs on the thread of the checkpoint; in order, as the file
+        wants it, and nothing is sorted here, which would hold the interpreter."""
+        cursor = transaction.cursor(db=self.database)
+        puts: list[tuple[bytes, bytes]] = []
+        for key in self.frozen_order:
+            value = self.frozen[key]
+            if value is None:
+                transaction.delete(key, db=self.database)
+                continue
+            puts.append((key, seal(key, value)))
+            if len(puts) == _WRITTEN_TOGETHER:
+                cursor.putmulti(puts)
+                puts.clear()
+        if puts:
+            cursor.putmulti(puts)
+
+    def written_value(self, transaction: "lmdb.Transaction[bytes]", key: bytes) -> bytes | None:
+        """What `transaction`, which writes a checkpoint, has under `key`."""
+        sealed = transaction.get(key, db=self.database)
+        return None if sealed is None else self._unsealed(key, sealed)
+
+
+def _between(
+    layer: Changed, order: SortedKeys, start: bytes, end: bytes | None, reverse: bool
+) -> Iterator[tuple[bytes, bytes | None]]:
+    """The changes of one layer to a range, in order."""
+    for key in order.between(start, end, reverse) if layer else ():
+        yield key, layer[key]
