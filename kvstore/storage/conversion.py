@@ -85,6 +85,7 @@ def bring_up_to_date(
         environment.close()
     disk.remove(lock_of(path))
     disk.rename(new, path)
+    disk.sync_directory(path.parent)
     return True
 
 
