@@ -42,11 +42,11 @@ ALWAYS_REACHED = (
     "checkpoint",
     "log truncated",
     "restart",
-    "node stopped by its disk",
     "outcome unknown to a client",
 )
 REACHED_BY_MORE = (
     *ALWAYS_REACHED,
+    "node stopped by its disk",
     "idempotency key expired",
     "command over the budget refused",
     "command over the budget refused at the door",
