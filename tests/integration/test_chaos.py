@@ -16,7 +16,8 @@ def test_kill9_of_one_or_all_under_load(new_cluster, rounds):
     assert report.kills > rounds, "choose a seed that kills all nodes in some round"
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=pytest.mark.proof)])
+@pytest.mark.proof
+@pytest.mark.parametrize("rounds", [6])
 def test_time_without_leader(new_cluster, rounds):
     """The next write after the leader's death is not far away. Generous: machines differ."""
     assert max(failover(new_cluster(), rounds=rounds)) < 5

@@ -60,6 +60,7 @@ def _can_carry_the_cluster(cluster, laggard, rest):
     assert cluster.get(rest[1], "after").body == b"2"
 
 
+@pytest.mark.proof
 def test_snapshot_while_writes_go_on(new_cluster):
     """The laggard catches up with a cluster that does not wait for it."""
     cluster = new_cluster(log_tail_bytes=2_000_000, log_tail_slots=5)

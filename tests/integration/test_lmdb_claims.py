@@ -74,6 +74,7 @@ def found_in(path: Path) -> set[int]:
     return {0 if value is None else int(value) for value in values}
 
 
+@pytest.mark.proof
 def test_transactions_survive_kill_whole_or_not_at_all(tmp_path: Path) -> None:
     path, rng = tmp_path / "claims.mdb", random.Random()
     last, commits, cut = 0, 0, 0

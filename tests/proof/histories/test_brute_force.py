@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,6 +89,7 @@ def test_the_verdict_is_that_of_brute_force(seed: int, operations: int) -> None:
     assert_same_as_brute_force(small_history(random.Random(seed), operations))
 
 
+@pytest.mark.proof
 def test_the_verdict_is_that_of_brute_force_thousands_of_times() -> None:
     rng, verdicts = random.Random(7), Counter[bool]()
     for _ in range(6000):

@@ -56,7 +56,10 @@ def revived(rng: random.Random, past: list[str | None], call: Call) -> str | Non
     return past[-1]
 
 
-@pytest.mark.parametrize("fault", [stale, lost, blind, revived])
+@pytest.mark.parametrize(
+    "fault",
+    [blind, revived, *(pytest.param(f, marks=pytest.mark.proof) for f in (stale, lost))],
+)
 def test_faulty_registers_are_found(fault: Fault) -> None:
     found = 0
     for seed in range(20):

@@ -114,7 +114,9 @@ def test_links_of_packets(environment, capsys):
     wait_until(lambda: not devices(), "the devices are gone")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.proof)]
+)
 def test_an_interrupted_run_leaves_nothing(environment, number):
     """Whatever ends the run, while a node is paused: processes, devices and files are gone."""
     network = "proxy" if namespaces.unavailable() else "namespaces"
@@ -150,6 +152,7 @@ def _paused(directory: Path) -> bool:
     return False
 
 
+@pytest.mark.proof
 def test_a_cluster_of_somebody_else(environment, capsys):
     """Load and checking on endpoints; the keys are gone afterwards, and no fault was injected."""
 
@@ -178,6 +181,7 @@ def test_a_cluster_of_somebody_else(environment, capsys):
         asyncio.run(network.close())
 
 
+@pytest.mark.proof
 def test_a_network_that_cannot_be_had(environment, monkeypatch, capsys):
     """Asked for by name it is refused with the reason; `auto` takes proxies instead."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
