@@ -1,15 +1,13 @@
 """Faults between the log and the client: what is applied, how often, and what is answered."""
 
-from kvstore.replica import pending
 from kvstore.replica.log_clock import LogClock
-from kvstore.replica.pending import PendingWrites
 from kvstore.state.budget import Budget
 from kvstore.state.kept_answers import KeptAnswers
-from kvstore.state.mvcc import Mvcc
 from kvstore.state.rights import Auth
 from kvstore.state.sessions import Sessions
 from kvstore.state.state_machine import StateMachine
 from kvstore.state.transaction_cost import _Meter
+from kvstore.storage.packed import PackedTable
 from proof.simulation.mutations.edit import edit, mutation
 
 MUTATIONS = (
@@ -50,13 +48,10 @@ MUTATIONS = (
         ),
     ),
     mutation(
-        "compact one revision too many",
-        "After compaction at C the state as of C stays readable.",
-        edit(
-            Mvcc,
-            "discard",
-            ("place_of(compacted_revision, 0)", "place_of(compacted_revision + 2, 0)"),
-        ),
+        "compact what is still readable",
+        "After compaction at C the state as of C stays readable: a block that holds a part of what "
+        "leads to it stays whole.",
+        edit(PackedTable, "drop_before", ("if keys[-1] >= key:", "if keys[0] >= key:")),
     ),
     mutation(
         "never forget idempotency keys",
@@ -93,15 +88,6 @@ MUTATIONS = (
         ),
     ),
     mutation(
-        "count commands as nothing",
-        "A slot's bytes are counted before it is proposed: a larger frame breaks the links.",
-        edit(
-            pending,
-            "command_bytes",
-            ("return size + len(encode(inner))", "return size"),
-        ),
-    ),
-    mutation(
         "let a right reach too far",
         "A range must be covered as a whole.",
         edit(
@@ -120,19 +106,6 @@ MUTATIONS = (
             Auth,
             "user",
             ("user is None or user.valid_from > by.auth_revision", "user is None"),
-        ),
-    ),
-    mutation(
-        "deny a write that was sent",
-        "A request that times out after it was sent may be applied yet: only unsent ones may be "
-        "answered as certainly not applied.",
-        edit(
-            PendingWrites,
-            "expire",
-            (
-                "NoQuorum(_NOT_SENT) if sealed.sent_in == ZERO else OutcomeUnknown(_UNKNOWN)",
-                "NoQuorum(_NOT_SENT)",
-            ),
         ),
     ),
 )

@@ -172,16 +172,6 @@ _CHECKPOINTS = (
 
 _OVERTAKING = (
     mutation(
-        "apply what a snapshot covers",
-        "Slots that wait to be applied, and that a snapshot covers, are dropped: its state has "
-        "them already.",
-        edit(
-            Applier,
-            "snapshot_installed",
-            ("while self._chosen and self._chosen[0][0] <= through:", "while False:"),
-        ),
-    ),
-    mutation(
         "keep the users of before a snapshot",
         "Users and rights are part of the state: a snapshot replaces them, in memory too.",
         edit(StateMachine, "load", ("self.auth.load()", "pass")),

@@ -176,6 +176,7 @@ def test_a_leader_whose_checkpoint_hangs_hands_over(tmp_path: Path) -> None:
     on_three(tmp_path, test)
 
 
+@pytest.mark.proof
 def test_what_a_follower_applies_behind_a_hanging_checkpoint_is_bounded(tmp_path: Path) -> None:
     overlay_max = BOUND // 4
 

@@ -9,6 +9,7 @@ from kvstore.commands.commands import Put
 from kvstore.commands.results import Written
 from kvstore.errors import DivergedState, OutcomeUnknown
 from kvstore.peers.frames import PeerMessage
+from kvstore.replica import applying
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
 from paxos.ballot import NodeId
@@ -106,5 +107,42 @@ def test_a_slot_out_of_order_is_an_error(tmp_path: Path) -> None:
                 replica.state.apply(17, b"")
         finally:
             await replica.stop()
+
+    run(test())
+
+
+def test_slots_that_wait_for_a_later_turn_are_dropped_if_the_snapshot_covers_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        replicas = [await open_replica(config) for config in configs_of(3, tmp_path)]
+        try:
+            await settled(replicas)
+            leader = next(r for r in replicas if r.leading)
+            laggard = next(r for r in replicas if not r.leading)
+            held = Held(laggard)
+            for n in range(30):
+                await leader.execute(Put(b"%d" % n, b"v"), 5)
+            assert await leader._parts.checkpoints.checkpoint()
+            through = await leader.copy_state(tmp_path / "copy")
+            with monkeypatch.context() as patch:
+                patch.setattr(applying, "TURN_S", -1.0)  # a slot a turn
+                before = laggard.state.applied_through
+                held.release()
+                async with asyncio.timeout(10):
+                    while laggard.state.applied_through == before:
+                        await asyncio.sleep(0)
+                assert laggard.state.applied_through < through
+                await laggard._parts.checkpoints.install(tmp_path / "copy", through)
+                assert laggard.state.applied_through == through
+            await leader.execute(Put(b"after", b"v"), 5)
+            await settled(replicas)
+            assert not laggard.failure
+            async with asyncio.timeout(10):
+                while laggard.state.get(b"after") is None:
+                    await asyncio.sleep(0.01)
+        finally:
+            for replica in replicas:
+                await replica.stop()
 
     run(test())

@@ -24,8 +24,6 @@ SAMPLE = {
     "forget idempotency keys",
     "apply what depends on the node",
     "keep a lease alive without looking",
-    "skip a change",
-    "never fetch",
 }
 """`make test` looks for these, which a seed or two find wherever one begins (docs/mutations.md).
 `make proof` looks for the others."""
