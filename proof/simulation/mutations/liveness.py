@@ -28,11 +28,6 @@ MUTATIONS = (
         edit(Learner, "tick", ("if self._asked_ticks < self._resend_ticks:", "if True:")),
     ),
     mutation(
-        "keep settled slots in the window",
-        "A slot that a peer reports as chosen must leave the window, or the window stays full.",
-        edit(Proposer, "settle_through", ("del self._in_flight[slot]", "pass")),
-    ),
-    mutation(
         "lead without heartbeats",
         "A leader that is silent is taken for dead.",
         edit(Node, "_tick_leader", ("if self._heartbeat_left <= 0:", "if False:")),

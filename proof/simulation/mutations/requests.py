@@ -7,7 +7,6 @@ from kvstore.state.rights import Auth
 from kvstore.state.sessions import Sessions
 from kvstore.state.state_machine import StateMachine
 from kvstore.state.transaction_cost import _Meter
-from kvstore.storage.packed import PackedTable
 from proof.simulation.mutations.edit import edit, mutation
 
 MUTATIONS = (
@@ -46,12 +45,6 @@ MUTATIONS = (
                 'self._keyspace.put(put.key, put.value + b"!" * self._store.freezing, lease)',
             ),
         ),
-    ),
-    mutation(
-        "compact what is still readable",
-        "After compaction at C the state as of C stays readable: a block that holds a part of what "
-        "leads to it stays whole.",
-        edit(PackedTable, "drop_before", ("if keys[-1] >= key:", "if keys[0] >= key:")),
     ),
     mutation(
         "never forget idempotency keys",
