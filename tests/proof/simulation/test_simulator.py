@@ -60,7 +60,6 @@ REACHED_BY_MORE = (
     "clocks differ",
     "clocks agree again",
     "several slots wait",
-    "snapshot overtakes waiting slots",
     "fault: hung-disk",
     "fault: wall-step",
     "fault: laggard",
