@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -72,6 +73,19 @@ int sync_file_range(int file, off64_t offset, off64_t length, unsigned int flags
     REAL(sync_file_range);
     wait_for_disk();
     return real(file, offset, length, flags);
+}
+
+/* A write that is itself a sync, as the log makes it. The C library has it by two names. */
+ssize_t pwritev2(int file, const struct iovec *parts, int count, off_t offset, int flags) {
+    REAL(pwritev2);
+    if (flags & (RWF_DSYNC | RWF_SYNC)) wait_for_disk();
+    return real(file, parts, count, offset, flags);
+}
+
+ssize_t pwritev64v2(int file, const struct iovec *parts, int count, off64_t offset, int flags) {
+    REAL(pwritev64v2);
+    if (flags & (RWF_DSYNC | RWF_SYNC)) wait_for_disk();
+    return real(file, parts, count, offset, flags);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *at) {

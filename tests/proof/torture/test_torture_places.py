@@ -26,7 +26,10 @@ CHILD = """
 import datetime, json, os, sys, threading, time
 def sync(name, number):
     with open(sys.argv[1] + name, "w") as file:
-        getattr(os, name)(file.fileno())
+        if name == "pwritev":
+            os.pwritev(file.fileno(), [b"x"], 0, os.RWF_DSYNC)
+        else:
+            getattr(os, name)(file.fileno())
     print(json.dumps({"synced": name}), flush=True)
 for line in sys.stdin:
     if line.strip() == "clock":
@@ -73,7 +76,7 @@ def clock(child: subprocess.Popen[str]) -> dict[str, float]:
 
 
 @with_grips
-@pytest.mark.parametrize("call", ["fsync", "fdatasync"])
+@pytest.mark.parametrize("call", ["fsync", "fdatasync", "pwritev"])
 def test_a_sync_hangs_and_the_rest_goes_on(gripped, call):
     """It returns once the disk is well again, and each one that waited is counted."""
     grip, child = gripped
