@@ -13,8 +13,9 @@ from proof.simulation.machine.files import SECTOR_BYTES, DiskFile, StoredFile
 
 _HEAD = struct.Struct(">I8sQB3xII")
 _ROW = struct.Struct(">B3xIQQII")
+_GROUPS_BEFORE = slice(28, 36)
 _GENERATION = slice(36, 44)
-"""Of the header of a segment."""
+"""Of the header of a segment: the number of the last group before it, and which use this is."""
 
 
 class DurableLog:
@@ -71,11 +72,16 @@ class DurableLog:
         seen = tuple((name, file.version) for name, file in sorted(segments.items()))
         if seen != self._seen:
             self._seen = seen
-            for name, _ in seen:
-                self._read_segment(name, segments[name].synced)
+            for index, (name, _) in enumerate(seen):
+                self._read_segment(name, segments[name].synced, oldest=index == 0)
 
-    def _read_segment(self, name: str, data: bytearray) -> None:
+    def _read_segment(self, name: str, data: bytearray, oldest: bool) -> None:
         generation = bytes(data[_GENERATION])
+        before = int.from_bytes(data[_GROUPS_BEFORE], "big")
+        if oldest and self._number is not None and before > self._number:
+            # Segments were filled and given up since the last look: all their entries are
+            # truncated, and what else they said stands at the beginning of this one.
+            self._number = before
         at = self._at.get((name, generation), SECTOR_BYTES)
         while at + _HEAD.size <= len(data):
             crc, held, number, kind, rows, size = _HEAD.unpack_from(data, at)
