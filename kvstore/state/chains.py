@@ -129,11 +129,10 @@ class ChainEntry(NamedTuple):
     @property
     def entry(self) -> bytes:
         """What `history` holds under its place."""
-        count = len(self.shortcuts) // PLACE_BYTES
-        sizes = len(self.key), len(self.before)
-        head = _ENTRY.pack(self.deletion, count, *sizes, *_PLACE.unpack(self.place_before))
-        after = self.after if len(self.after) <= INLINE_BYTES_MAX else b""
-        return b"".join((head, self.shortcuts, self.key, self.before, after))
+        revision, part = _PLACE.unpack(self.place_before)
+        return entry_of(
+            self.deletion, self.key, revision, part, self.before, self.after, self.shortcuts
+        )
 
     def towards(self, place: Place) -> Place | None:
         """The change to look at next for the oldest one after `place`; None: it is this one."""
@@ -144,12 +143,18 @@ class ChainEntry(NamedTuple):
         return self.place_before if self.place_before > place else None
 
 
-def entry_of_put(
-    key: bytes, revision: int, part: int, before: bytes, after: bytes, shortcuts: bytes
+def entry_of(
+    deletion: bool,
+    key: bytes,
+    revision: int,
+    part: int,
+    before: bytes,
+    after: bytes,
+    shortcuts: bytes,
 ) -> bytes:
-    """`ChainEntry.entry` of a put after the one at `part` of `revision`."""
+    """`ChainEntry.entry` of the change after the one at `part` of `revision`."""
     count = len(shortcuts) // PLACE_BYTES
-    head = _ENTRY.pack(0, count, len(key), len(before), revision, part)
+    head = _ENTRY.pack(deletion, count, len(key), len(before), revision, part)
     if len(after) > INLINE_BYTES_MAX:
         after = b""
     return b"".join((head, shortcuts, key, before, after))

@@ -32,7 +32,7 @@ from kvstore.state.chains import (
     ChainHead,
     Place,
     change_of,
-    entry_of_put,
+    entry_of,
     head_of,
     head_of_deleted,
     last_place,
@@ -145,7 +145,7 @@ class Mvcc:
             shortcuts = self._retained(head_of(stored, superseded)).next(NOWHERE).shortcuts
         # From here on as in `_following`, in fewer steps: most commands come this way.
         record = _RECORD.pack(create, revision, version + 1, lease) + value
-        entry = entry_of_put(key, superseded, part, old, record, shortcuts)
+        entry = entry_of(False, key, superseded, part, old, record, shortcuts)
         self._history.put(place_of(revision, sub), entry)
         self._keys.put(key, with_head(sub, number + 1, shortcuts, record))
         return KeyPut(version + 1, create, record, old)

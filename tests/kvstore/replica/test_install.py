@@ -1,6 +1,8 @@
 """A snapshot that is installed in the same turn of the loop in which messages came."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,19 @@ from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
 from paxos.ballot import NodeId
 from tests.support.replicas import configs_of, run, settled
+
+
+@asynccontextmanager
+async def three(path: Path) -> AsyncIterator[tuple[list[Replica], Replica, Replica]]:
+    """All of them, the leader, and one that follows."""
+    replicas = [await open_replica(config) for config in configs_of(3, path)]
+    try:
+        await settled(replicas)
+        leader = next(replica for replica in replicas if replica.leading)
+        yield replicas, leader, next(replica for replica in replicas if not replica.leading)
+    finally:
+        for replica in replicas:
+            await replica.stop()
 
 
 class Held:
@@ -41,11 +56,7 @@ def test_what_was_chosen_and_not_yet_applied_is_not_applied_again(
     tmp_path: Path, later: int
 ) -> None:
     async def test() -> None:
-        replicas = [await open_replica(config) for config in configs_of(3, tmp_path)]
-        try:
-            await settled(replicas)
-            leader = next(r for r in replicas if r.leading)
-            laggard = next(r for r in replicas if not r.leading)
+        async with three(tmp_path) as (replicas, leader, laggard):
             held = Held(laggard)
             for n in range(5):
                 await leader.execute(Put(b"%d" % n, b"v"), 5)
@@ -61,9 +72,6 @@ def test_what_was_chosen_and_not_yet_applied_is_not_applied_again(
             await settled(replicas)
             assert not laggard.failure
             assert laggard.state.get(b"4") is not None
-        finally:
-            for replica in replicas:
-                await replica.stop()
 
     run(test())
 
@@ -72,11 +80,7 @@ def test_a_write_that_the_snapshot_covers_is_answered_at_once(tmp_path: Path) ->
     """And its relay slots are free: its result is in the state, and comes no more."""
 
     async def test() -> None:
-        replicas = [await open_replica(config) for config in configs_of(3, tmp_path)]
-        try:
-            await settled(replicas)
-            leader = next(r for r in replicas if r.leading)
-            laggard = next(r for r in replicas if not r.leading)
+        async with three(tmp_path) as (_, leader, laggard):
             held = Held(laggard)
             own = [laggard.submit(Put(b"own", b"v"), 15)]
             while leader.state.get(b"own") is None:
@@ -91,9 +95,6 @@ def test_a_write_that_the_snapshot_covers_is_answered_at_once(tmp_path: Path) ->
             held.release()
             assert isinstance(await own[1], Written)
             assert not laggard._parts.writes.sealed
-        finally:
-            for replica in replicas:
-                await replica.stop()
 
     run(test())
 
@@ -115,11 +116,7 @@ def test_slots_that_wait_for_a_later_turn_are_dropped_if_the_snapshot_covers_the
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        replicas = [await open_replica(config) for config in configs_of(3, tmp_path)]
-        try:
-            await settled(replicas)
-            leader = next(r for r in replicas if r.leading)
-            laggard = next(r for r in replicas if not r.leading)
+        async with three(tmp_path) as (replicas, leader, laggard):
             held = Held(laggard)
             for n in range(30):
                 await leader.execute(Put(b"%d" % n, b"v"), 5)
@@ -141,8 +138,5 @@ def test_slots_that_wait_for_a_later_turn_are_dropped_if_the_snapshot_covers_the
             async with asyncio.timeout(10):
                 while laggard.state.get(b"after") is None:
                     await asyncio.sleep(0.01)
-        finally:
-            for replica in replicas:
-                await replica.stop()
 
     run(test())
