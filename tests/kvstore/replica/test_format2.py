@@ -29,7 +29,7 @@ CONFIGURATION = "1,2,3/2/2"
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
     with tarfile.open(Path(__file__).with_name("format2.tar.xz")) as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extractall(tmp_path)
     return tmp_path
 
 
