@@ -19,7 +19,6 @@ from http_api.core.hot_requests import PART_BYTES_MAX, HotRequest, HotRequests, 
 from http_api.core.outgoing import Outgoing
 from http_api.core.responses import Answer
 from http_api.core.session import Session
-from kvstore.commands.operations import Transaction
 from kvstore.commands.results import Outcome
 
 WAITING_BYTES_MAX = 1 << 16
@@ -260,16 +259,17 @@ class FastLane(asyncio.Protocol):
         first = run[0]
         what = first.what
         gathering = self._lanes.gatherings[first.call.timeout_s]
-        if first.answer is not None:
-            self._finish(first.answer)
+        if isinstance(what, WantedKey):
+            if what.serializable:
+                self.readable(None)
+            else:
+                gathering.read(self, len(run))
         elif isinstance(what, WRITES):
             gathering.write(self, [each.what for each in run if isinstance(each.what, WRITES)])
-        elif isinstance(what, Transaction):
+        elif what is not None:
             gathering.transact(self, what)
-        elif what is not None and what.serializable:
-            self.readable(None)
-        else:
-            gathering.read(self, len(run))
+        elif first.answer is not None:
+            self._finish(first.answer)
 
     # -- answers ----------------------------------------------------------------------------
 
@@ -329,15 +329,22 @@ class FastLane(asyncio.Protocol):
         """`_reply` to a run of one request: most are."""
         now = perf_counter()
         self._run[0].call.meter.observe(answer.status, now - self._began)
+        self._began = now
+        transport = self._transport
+        if transport.is_closing() or self._lanes.stopping:
+            self._answer_last(answer)
+        else:
+            transport.write(answer.keeping())
+        self._lanes.in_work -= 1
+        self._run = []
+
+    def _answer_last(self, answer: Answer) -> None:
+        """To a connection that is to close after it, or is closing already."""
         transport = self._transport
         if not transport.is_closing():
-            if self._lanes.stopping:
-                transport.write(answer.closing())
-                transport.close()
-            else:
-                transport.write(answer.keeping())
-        self._began = now
-        self._end_run()
+            transport.write(answer.closing())
+            transport.close()
+        self._waiting = b""
 
     def _reply(self, answers: Sequence[Answer]) -> None:
         """Send the next answers of the run, in one write. The last ends the run."""

@@ -14,11 +14,13 @@ from kvstore.storage.disk import SYSTEM_DISK, Disk
 from kvstore.storage.environment import unusable, used_bytes
 from kvstore.storage.packed import PackedTable
 from kvstore.storage.sealed import DamagedRecord
-from kvstore.storage.tables import Backing, StoredTable
+from kvstore.storage.tables import Backing, RecentTable, StoredTable
 
 TABLES = ("meta", "keys", "deleted", "once", "once_expiry", "leases", "lease_keys", "auth")
 PACKED_TABLES = {"history": 12}
 """Bytes of a key of each."""
+RECENT_TABLES = frozenset({"keys"})
+"""Those of `RecentTable`."""
 
 
 class WriteTransaction:
@@ -66,7 +68,10 @@ class StateStore:
         self._packed = {
             name: PackedTable(self._backing, name, size) for name, size in PACKED_TABLES.items()
         }
-        self.tables = {name: StoredTable(self._backing, name) for name in TABLES} | self._packed
+        self.tables = {
+            name: (RecentTable if name in RECENT_TABLES else StoredTable)(self._backing, name)
+            for name in TABLES
+        } | self._packed
         self.copying = 0
         self._open()
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from zlib import crc32
 
 import lmdb
 
-from kvstore.storage.sealed import SEAL_BYTES, DamagedRecord, is_sound, seal
+from kvstore.storage.sealed import SEAL_BYTES, SOUND, DamagedRecord, is_sound, seal
 from kvstore.storage.sorted_keys import SortedKeys
 
 Changed = dict[bytes, bytes | None]
@@ -180,7 +181,11 @@ class StoredTable:
 
     def _stored_value(self, key: bytes) -> bytes | None:
         sealed = self._backing.reader.get(key, db=self.database)
-        return None if sealed is None else self._unsealed(key, sealed)
+        if sealed is None:
+            return None
+        if crc32(sealed, crc32(key)) != SOUND:  # as in `_unsealed`: most reads come this way
+            raise self._backing.damaged(self.name, key)
+        return sealed[:-SEAL_BYTES]
 
     def _unsealed(self, key: bytes, sealed: bytes) -> bytes:
         if not is_sound(key, sealed):
@@ -226,6 +231,40 @@ class StoredTable:
         """What `transaction`, which writes a checkpoint, has under `key`."""
         sealed = transaction.get(key, db=self.database)
         return None if sealed is None else self._unsealed(key, sealed)
+
+
+class RecentTable(StoredTable):
+    """A table of which only checkpoints change what is stored, and no housekeeping.
+
+    What the last checkpoint wrote of it stays in memory until the next one: what was written
+    lately is what is asked for most, and there it is found in half the time.
+    """
+
+    __slots__ = ("_recent", "_recent_order")
+    _recent: Changed
+    _recent_order: SortedKeys
+
+    def get(self, key: bytes) -> bytes | None:
+        if key in self.active:
+            return self.active[key]
+        if key in self.frozen:
+            return self.frozen[key]
+        if key in self._recent:
+            return self._recent[key]
+        return self._stored_value(key)
+
+    def freeze(self) -> None:
+        self._backing.written.append((self._recent, self._recent_order))
+        self._recent, self._recent_order = {}, SortedKeys()
+        super().freeze()
+
+    def thaw(self) -> None:
+        self._recent, self._recent_order = self.frozen, self.frozen_order
+        self.frozen, self.frozen_order = {}, SortedKeys()
+
+    def forget(self) -> None:
+        self._recent, self._recent_order = {}, SortedKeys()
+        super().forget()
 
 
 def _between(

@@ -50,6 +50,30 @@ def test_layers_merge_in_order(tmp_path: Path) -> None:
     store.close()
 
 
+def test_what_a_checkpoint_wrote_is_found_until_and_after_the_next(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "state.mdb")
+    keys = store.tables["keys"]
+    for key in (b"a", b"b", b"c"):
+        keys.put(key, b"first")
+    checkpoint(store)
+    assert [keys.get(key) for key in (b"a", b"b", b"c")] == [b"first"] * 3
+    keys.put(b"a", b"second")
+    keys.delete(b"b")
+    wanted = [b"second", None, b"first"]
+    assert [keys.get(key) for key in (b"a", b"b", b"c")] == wanted
+    checkpoint(store)
+    assert [keys.get(key) for key in (b"a", b"b", b"c")] == wanted
+    keys.put(b"d", b"other")
+    checkpoint(store)
+    assert [keys.get(key) for key in (b"a", b"b", b"c")] == wanted
+    store.copy_to(tmp_path / "copy.mdb")
+    keys.put(b"c", b"later")
+    checkpoint(store)
+    store.install(tmp_path / "copy.mdb")
+    assert [keys.get(key) for key in (b"a", b"b", b"c")] == wanted
+    store.close()
+
+
 def test_the_map_grows_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "MAP_BYTES_START", 1 << 18)
     store = StateStore(tmp_path / "state.mdb")
