@@ -80,7 +80,8 @@ class Race:
                     log.info("still trying: %s", self._so_far())
                 if now_s >= next_s and self._start(now_s):
                     next_s = now_s + self._hedge_s
-                if not self._running and next_s >= self._last_start_s:
+                # Both: whoever sleeps until `next_s` may wake up when it is too late.
+                if not self._running and max(now_s, next_s) >= self._last_start_s:
                     raise self._verdict()
                 over = self._all_asked or next_s >= self._last_start_s
                 until_s = tell_s if over else min(tell_s, next_s)

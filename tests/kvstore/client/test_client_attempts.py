@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from kvstore.client import Client, racing
+from kvstore.client.racing import Race
+from kvstore.client.verdict import HttpReply
 from kvstore.errors import (
     ConditionFailed,
     IdempotencyMismatch,
@@ -87,6 +89,33 @@ def test_it_stays_with_the_endpoint_that_answers() -> None:
         assert [len(node.seen) for node in nodes] == [1, 3]
 
     with_nodes([[no_quorum], [written]], body)
+
+
+def test_a_loop_that_is_late_for_the_last_attempt_gives_up() -> None:
+    def hold_the_loop(_: object) -> None:
+        asyncio.get_running_loop().call_later(0.05, time.sleep, 0.4)
+
+    async def attempt(endpoint: str, limit_s: float) -> HttpReply:
+        raise NoQuorum("nobody leads")
+
+    async def run() -> None:
+        race = Race(
+            ("http://127.0.0.1:1",),
+            0,
+            attempt,
+            pause_s=lambda failures, error: 0.1,
+            failed=hold_the_loop,
+            check=None,
+            writes=True,
+            hedged=True,
+            attempt_s=1.0,
+            deadline_s=asyncio.get_running_loop().time() + 0.4,
+        )
+        async with asyncio.timeout(5):
+            with pytest.raises(NoQuorum, match="nobody leads"):
+                await race.run()
+
+    asyncio.run(run())
 
 
 def test_an_unreachable_endpoint_is_skipped() -> None:
