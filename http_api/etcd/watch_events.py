@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from http_api.core.encoded import EncodedOnce
 from http_api.etcd.encode import key_value
 from kvstore.replica.interest import event_identity
 from kvstore.state.mvcc import KeyEvent
@@ -52,18 +53,12 @@ class EncodedEvents:
         self.turn = asyncio.Lock()
         """Taken to send a large message: to copy it into hundreds of sockets at once would hold up
         everybody else."""
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._encoded: dict[tuple[object, ...], bytes] = {}
+        self.kept = EncodedOnce(bytes_max)
 
     def of(self, event: KeyEvent, previous: bool) -> orjson.Fragment:
         """What stands for the event in a message. Who catches up reads events anew from the
         history, so they are known by what they are."""
         key = previous, *event_identity(event)
-        encoded = self._encoded.get(key)
-        if encoded is None:
-            encoded = self._encoded[key] = orjson.dumps(event_document(event, previous))
-            self._bytes += len(encoded)
-            while self._bytes > self._bytes_max:
-                self._bytes -= len(self._encoded.pop(next(iter(self._encoded))))
-        return orjson.Fragment(encoded)
+        return orjson.Fragment(
+            self.kept.of(key, lambda: orjson.dumps(event_document(event, previous)))
+        )

@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 
 from http_api.core import params
 from http_api.core.calls import Ask, Call, Doc, NativeCall, Need
+from http_api.core.encoded import EncodedOnce
 from http_api.core.responses import stream_head
 from http_api.core.streams import StreamLink
 from http_api.v1.documents import bounds, event_document
@@ -102,28 +103,19 @@ def encode_change(change: RevisionEvents, previous: bool) -> bytes:
 
 
 class EncodedChanges:
-    """The events of changes, encoded once for all who watch: watchers that want the same of a
-    change are handed the same object, and so are their connections, however slow they are."""
+    """The events of changes, encoded once for all who watch."""
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
         """Taken to send a large change: to make it, and to copy it into hundreds of sockets at
         once, would hold up everybody else."""
-        self._bytes = 0
-        self._encoded: dict[tuple[object, ...], bytes] = {}
+        self.kept = EncodedOnce(ENCODED_BYTES_MAX)
 
     def of(self, change: RevisionEvents, previous: bool) -> bytes:
         """What `encode_change` says. Who catches up reads changes anew from the history, so they
         are known by what they are."""
         key = change.revision, previous, *map(event_identity, change.events)
-        known = self._encoded.get(key)
-        if known is not None:
-            return known
-        encoded = self._encoded[key] = encode_change(change, previous)
-        self._bytes += len(encoded)
-        while self._bytes > ENCODED_BYTES_MAX:
-            self._bytes -= len(self._encoded.pop(next(iter(self._encoded))))
-        return encoded
+        return self.kept.of(key, lambda: encode_change(change, previous))
 
 
 class EventStream:

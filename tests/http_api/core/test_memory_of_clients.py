@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from http_api.core import streams
+from http_api.core.encoded import EncodedOnce
 from http_api.core.outgoing import SMALL_BYTES_MAX, Outgoing
 from http_api.etcd import watch
 from http_api.etcd.watch_events import EncodedEvents
@@ -139,7 +140,7 @@ def test_a_change_is_encoded_once_however_it_was_read() -> None:
             assert changes.of(one, False) is changes.of(other, False)
             assert changes.of(one, False) is not changes.of(one, True)
             events.of(one.events[0], False), events.of(other.events[0], False)
-        assert len(events._encoded) == len(recent)
+        assert len(events.kept) == len(recent)
         assert changes.of(recent[0], False) != changes.of(recent[1], False)
 
     asyncio.run(run())
@@ -149,6 +150,18 @@ def test_a_change_is_encoded_once_however_it_was_read() -> None:
 async def _from_history(replica: MemoryReplica) -> list[RevisionEvents]:
     replica.feed._forget()
     return list(await replica.feed.watch(Interest(b"", None), 2).next())  # 1 is the empty store
+
+
+def test_the_oldest_encoding_leaves_first() -> None:
+    kept, made = EncodedOnce(30), list[str]()
+
+    def encode(name: str) -> bytes:
+        made.append(name)
+        return name.encode() * 10
+
+    for name in ("a", "b", "c", "a", "d", "b", "c", "d", "a"):
+        assert kept.of(name, lambda name=name: encode(name)) == name.encode() * 10
+    assert made == ["a", "b", "c", "d", "a"] and (len(kept), kept.bytes) == (3, 30)
 
 
 def test_what_is_kept_encoded_is_bounded() -> None:
@@ -162,8 +175,8 @@ def test_what_is_kept_encoded_is_bounded() -> None:
             (change,) = await live.next()
             changes.of(change, False)
             events.of(change.events[0], False)
-        assert sum(map(len, changes._encoded.values())) == changes._bytes <= ENCODED_BYTES_MAX
-        assert sum(map(len, events._encoded.values())) == events._bytes <= 3 * MIB
+        assert 14 * MIB < changes.kept.bytes <= ENCODED_BYTES_MAX and len(changes.kept) < 16
+        assert 2 * MIB < events.kept.bytes <= 3 * MIB and len(events.kept) == 2
 
     asyncio.run(run())
     replica.close()
