@@ -19,7 +19,7 @@ VALUE_BYTES_MAX = 1 << 20
 IDEMPOTENCY_KEY_BYTES_MAX = 128
 
 
-class Condition(msgspec.Struct, frozen=True, array_like=True):
+class Condition(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What must hold of the key for the write to happen.
 
     `mod_revision` >= 1: its current modification revision is this; 0: it does not exist;
@@ -33,7 +33,7 @@ EXISTS = Condition(-1)
 ABSENT = Condition(0)
 
 
-class Put(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+class Put(msgspec.Struct, frozen=True, array_like=True, tag="p", gc=False):
     """Store `value` (0 to VALUE_BYTES_MAX bytes) under `key` (1 to KEY_BYTES_MAX bytes).
 
     `lease` (0: none) deletes the key when it ends. With `ttl_s` the lease is granted along with
@@ -47,7 +47,7 @@ class Put(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     ttl_s: int = 0
 
 
-class Delete(msgspec.Struct, frozen=True, array_like=True, tag="d"):
+class Delete(msgspec.Struct, frozen=True, array_like=True, tag="d", gc=False):
     """Delete `key`; deleting what is not there succeeds and takes no revision."""
 
     key: bytes

@@ -8,7 +8,7 @@ from kvstore.commands.operations import TransactionDone
 from kvstore.errors import Reason
 
 
-class Written(msgspec.Struct, frozen=True, array_like=True, tag="w"):
+class Written(msgspec.Struct, frozen=True, array_like=True, tag="w", gc=False):
     """A Put: the store's revision and the key's new version, its create revision."""
 
     revision: int
@@ -16,7 +16,7 @@ class Written(msgspec.Struct, frozen=True, array_like=True, tag="w"):
     create_revision: int
 
 
-class Deleted(msgspec.Struct, frozen=True, array_like=True, tag="x"):
+class Deleted(msgspec.Struct, frozen=True, array_like=True, tag="x", gc=False):
     """A Delete: the store's revision, and how many keys were deleted (0 or 1)."""
 
     revision: int

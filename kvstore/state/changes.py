@@ -28,6 +28,10 @@ class Changes:
     def key_put(self, key: bytes, record: bytes) -> None:
         self._entries.append(key + record)
 
+    def keys_put(self, puts: Iterable[bytes]) -> None:
+        """`key_put` of each, key and record joined."""
+        self._entries += puts
+
     def keys_deleted(self, changes: Iterable[bytes]) -> None:
         """`changes` are the deletions as the table `history` holds them."""
         self._entries += changes

@@ -12,7 +12,7 @@ everything later stays readable. See `kvstore.state.chains`.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from operator import itemgetter
 from typing import NamedTuple
@@ -132,7 +132,37 @@ class Mvcc:
         """Put at `revision`, as part `sub` of its change."""
         stored = self._keys.get(key)
         if stored is None:
-            return self._create(key, value, revision, sub, lease)
+            done, entry, stored = self._created(key, value, revision, sub, lease)
+        else:
+            done, entry, stored = self._replaced(key, value, stored, revision, sub, lease)
+        self._history.put(place_of(revision, sub), entry)
+        self._keys.put(key, stored)
+        return done
+
+    def put_each(self, puts: Iterable[tuple[bytes, bytes]], revision: int) -> list[KeyPut]:
+        """`put` of each key and value, as a change of its own each, the first one at `revision`; on
+        no lease. Most commands come this way, many at a time."""
+        get, made = self._keys.get, []
+        entries: dict[bytes, bytes] = {}
+        written: dict[bytes, bytes] = {}
+        for key, value in puts:
+            stored = written.get(key) or get(key)
+            if stored is None:
+                done, entry, stored = self._created(key, value, revision, 0, 0)
+            else:
+                done, entry, stored = self._replaced(key, value, stored, revision, 0, 0)
+            entries[place_of(revision, 0)] = entry
+            written[key] = stored
+            made.append(done)
+            revision += 1
+        self._history.put_all(entries)
+        self._keys.put_all(written)
+        return made
+
+    def _replaced(
+        self, key: bytes, value: bytes, stored: bytes, revision: int, sub: int, lease: int
+    ) -> tuple[KeyPut, bytes, bytes]:
+        """What a put makes of a key that is there, and what `history` and `keys` are to hold."""
         cuts, part, number = HEAD.unpack_from(stored)
         at = HEAD.size + PLACE_BYTES * cuts
         old, shortcuts = stored[at:], stored[HEAD.size : at]
@@ -146,19 +176,19 @@ class Mvcc:
         # From here on as in `_following`, in fewer steps: most commands come this way.
         record = _RECORD.pack(create, revision, version + 1, lease) + value
         entry = entry_of(False, key, superseded, part, old, record, shortcuts)
-        self._history.put(place_of(revision, sub), entry)
-        self._keys.put(key, with_head(sub, number + 1, shortcuts, record))
-        return KeyPut(version + 1, create, record, old)
+        done = KeyPut(version + 1, create, record, old)
+        return done, entry, with_head(sub, number + 1, shortcuts, record)
 
-    def _create(self, key: bytes, value: bytes, revision: int, sub: int, lease: int) -> KeyPut:
+    def _created(
+        self, key: bytes, value: bytes, revision: int, sub: int, lease: int
+    ) -> tuple[KeyPut, bytes, bytes]:
+        """`_replaced`, for a key that is not there."""
         record = _RECORD.pack(revision, revision, 1, lease) + value
-        place, before = place_of(revision, sub), self._head_of_deleted(key)
-        head, entry = _following(before, place, key, b"", record)
-        self._history.put(place, entry)
+        before = self._head_of_deleted(key)
+        head, entry = _following(before, place_of(revision, sub), key, b"", record)
         if before is not FIRST:
             self._deleted.delete(key)
-        self._keys.put(key, head.with_record(record))
-        return KeyPut(1, revision, record, None)
+        return KeyPut(1, revision, record, None), entry, head.with_record(record)
 
     def delete_all(
         self, found: Sequence[tuple[bytes, bytes]], revision: int, sub: int = 0

@@ -5,7 +5,8 @@ leader's timestamp in the batch, and never goes back. A running digest over ever
 lets replicas check that they agree.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import msgspec
@@ -218,8 +219,7 @@ class StateMachine:
         for encoded in batch.bundles:
             bundle = decode_bundle(encoded)
             if self._sessions.admit(bundle):
-                results = [self._command(command) for command in bundle.commands]
-                applied.append(AppliedBundle(bundle, results))
+                applied.append(AppliedBundle(bundle, self._commands(bundle.commands)))
             else:
                 self._changes.bundle_refused()
         self.digest = self._changes.take_digest(self.digest)
@@ -234,6 +234,25 @@ class StateMachine:
         if ballot > self.leader_ballot:
             self.leader_ballot = ballot
             self._changes.led_by(ballot)
+
+    def _commands(self, commands: Sequence[Command]) -> list[Result]:
+        """What comes of each, in order. Plain puts that follow each other are applied together."""
+        results: list[Result] = []
+        for plain, run in groupby(commands, _is_plain):
+            if plain and not self._accounts.enabled and self._keyspace.on_change is None:
+                results += self._put_each(run)
+            else:
+                results += map(self._command, run)
+        return results
+
+    def _put_each(self, puts: Iterable[Command]) -> list[Result]:
+        """`_put` of plain puts."""
+        pairs = [(put.key, put.value) for put in puts if isinstance(put, Put)]
+        first = self._mvcc.revision + 1
+        return [
+            Written(revision, done.version, done.create_revision)
+            for revision, done in enumerate(self._keyspace.put_each(pairs), first)
+        ]
 
     def _command(self, command: Command) -> Result:
         if self._accounts.enabled and (reason := self.auth.refusal(command)) is not None:
@@ -378,3 +397,8 @@ class StateMachine:
             KeptAnswers.discard(transaction, clock_ms, entries_max)
 
         return run
+
+
+def _is_plain(command: Command) -> bool:
+    """Whether it puts a key, whatever was there, on no lease."""
+    return isinstance(command, Put) and command.condition is None and not command.lease
