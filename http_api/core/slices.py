@@ -19,6 +19,8 @@ from kvstore.state.selection import RangeSelection
 STEP_ENTRIES = 128
 """Keys looked at between two looks at the clock; and all that the first slice looks at."""
 STEP_BYTES = 256 << 10
+DROPPED_ITEMS = 2_000
+"""So many are freed in a slice."""
 SLICE_S = 0.002
 
 
@@ -101,6 +103,8 @@ class SlicedSelection:
                     if selection.done or size >= STEP_BYTES or time.monotonic() >= until_s:
                         break
             except OverBudget as over:
+                while selection.drop(DROPPED_ITEMS):
+                    await self._turns.next()
                 raise over.error from None
             yield items
             if selection.done:

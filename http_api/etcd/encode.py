@@ -36,31 +36,30 @@ def document(**fields: Any) -> dict[str, Any]:
 
 def key_value(item: KeyValue) -> dict[str, Any]:
     """mvccpb.KeyValue. Also fits what a deleted key leaves: its key and mod_revision."""
-    key, value, create_revision, mod_revision, version, lease = item
-    message = {"key": base64(key)}
-    if create_revision:
-        message["create_revision"] = str(create_revision)
-    message["mod_revision"] = str(mod_revision)
-    if version:
-        message["version"] = str(version)
-    if value:
-        message["value"] = base64(value)
-    if lease:
-        message["lease"] = str(lease)
+    message = {"key": base64(item.key)}
+    if item.create_revision:
+        message["create_revision"] = str(item.create_revision)
+    message["mod_revision"] = str(item.mod_revision)
+    if item.version:
+        message["version"] = str(item.version)
+    if item.value:
+        message["value"] = base64(item.value)
+    if item.lease:
+        message["lease"] = str(item.lease)
     return message
 
 
 def key_value_json(item: KeyValue) -> bytes:
     """`key_value` of a key that is there, as JSON in one step."""
-    key, value, create_revision, mod_revision, version, lease = item
+    value, lease = item.value, item.lease
     rest = b',"value":"%b"' % b2a_base64(value, newline=False) if value else b""
     if lease:
         rest += b',"lease":"%d"' % lease
     return b'{"key":"%b","create_revision":"%d","mod_revision":"%d","version":"%d"%b}' % (
-        b2a_base64(key, newline=False),
-        create_revision,
-        mod_revision,
-        version,
+        b2a_base64(item.key, newline=False),
+        item.create_revision,
+        item.mod_revision,
+        item.version,
         rest,
     )
 

@@ -5,12 +5,11 @@ from k to `only(k)`.
 """
 
 from enum import IntEnum
-from typing import NamedTuple
 
 import msgspec
 
 
-class KeyValue(NamedTuple):
+class KeyValue(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One key as of some revision. `lease` is 0 for none."""
 
     key: bytes

@@ -10,6 +10,8 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
+from msgspec.structs import replace
+
 from kvstore.commands.operations import Field, KeyValue, Order, Select, Selected
 from kvstore.commands.results import Limit
 from kvstore.state.budget import SORTED_BYTES_MAX, OverBudget
@@ -126,6 +128,10 @@ class RangeSelection:
             self.done = True
         return []
 
+    def drop(self, items_max: int) -> bool:
+        """After OverBudget: free so many items of those that it holds; whether it holds more."""
+        return self._sorter is not None and self._sorter.drop(items_max)
+
     def _look(self, entries_max: int, bytes_max: int) -> list[KeyValue]:
         wanted, limit = self._wanted, self._limit
         keys_only = wanted.keys_only and wanted.sort_by is not Field.VALUE
@@ -184,13 +190,27 @@ class _Sorter:
     def take(self, items_max: int) -> list[KeyValue]:
         """The next ones in order; `done` once there are no more."""
         if self._merged is None:
-            merged = merge(*self._runs, key=self._key, reverse=self._reverse)
+            runs, self._runs = self._runs, []
+            merged = merge(*map(_given, runs), key=self._key, reverse=self._reverse)
             self._merged = islice(merged, self._limit)
         items = list(islice(self._merged, items_max))
         self.done = len(items) < items_max
         if self._keys_only:
-            items = [item._replace(value=b"") for item in items]
+            items = [replace(item, value=b"") for item in items]
         return items
+
+    def drop(self, items_max: int) -> bool:
+        """To free hundreds of thousands of items at once takes long, too."""
+        while self._runs and items_max > 0:
+            items_max -= len(self._runs.pop())
+        return bool(self._runs)
+
+
+def _given(run: list[KeyValue]) -> Iterator[KeyValue]:
+    """The items of a run, each of which leaves it."""
+    run.reverse()
+    while run:
+        yield run.pop()
 
 
 def select(keyspace: Keyspace, wanted: Select) -> Selected:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import astuple
 
 from kvstore.commands.commands import Compact, Put
 from kvstore.commands.operations import KeyValue
@@ -35,7 +36,7 @@ def text(data: bytes) -> str:
 def item(found: KeyValue | None) -> list[Any] | None:
     if found is None:
         return None
-    return [text(found.key), text(found.value), *found[2:]]
+    return [text(found.key), text(found.value), *astuple(found)[2:]]
 
 
 def event(of: KeyEvent) -> list[Any]:

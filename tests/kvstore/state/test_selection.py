@@ -7,6 +7,8 @@ import pytest
 from kvstore.commands.commands import Compact, Delete, Grant, Put
 from kvstore.commands.operations import Field, KeyValue, Order, Select, only, prefix_end
 from kvstore.errors import RevisionCompacted, RevisionInFuture
+from kvstore.state.budget import OverBudget
+from kvstore.state.selection import ITEM_BYTES
 from tests.support.driven_state import Driven
 
 
@@ -99,3 +101,20 @@ def test_revisions(driven: Driven) -> None:
     assert keys(driven, revision=5, count_only=True) == b""
     with pytest.raises(RevisionCompacted):
         keys(driven, revision=4)
+
+
+def test_what_was_too_much_to_sort_is_freed_a_few_at_a_time(
+    driven: Driven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        driven.apply(Put(b"k%02d" % number, b"v"))
+    monkeypatch.setattr("kvstore.state.selection.SORTED_BYTES_MAX", 40 * ITEM_BYTES)
+    selection = driven.state.selection(Select(b"k", b"l", sort_by=Field.VALUE))
+    for _ in range(9):
+        selection.step(4, 1 << 20)
+    with pytest.raises(OverBudget):
+        selection.step(4, 1 << 20)
+    freed = 1
+    while selection.drop(8):
+        freed += 1
+    assert 4 <= freed <= 6
