@@ -162,10 +162,10 @@ def _wants(watcher: Waiter, change: RevisionEvents) -> bool:
 def change_bytes(change: RevisionEvents) -> int:
     """About what it takes in memory."""
     size = 0
-    for item, _, previous in change.events:
-        size += EVENT_BYTES + len(item.key) + len(item.value)
-        if previous is not None:
-            size += len(previous.value)
+    for event in change.events:
+        size += EVENT_BYTES + len(event.item.key) + len(event.item.value)
+        if event.previous is not None:
+            size += len(event.previous.value)
     return size
 
 

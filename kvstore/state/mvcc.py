@@ -58,7 +58,7 @@ EVENT_BYTES = 500
 """What an event counts beside its values, so that changes of many small keys end a read, too."""
 
 
-class KeyEvent(NamedTuple):
+class KeyEvent(msgspec.Struct, frozen=True, gc=False):
     """One key put or deleted. Of a deleted one only key and mod_revision are set.
 
     `previous` is what was there before; None if there was nothing, or if it was compacted.

@@ -3,6 +3,7 @@
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kvstore.commands import commands as c
 from kvstore.commands.operations import (
@@ -59,7 +60,7 @@ def naive_select(snapshot: Snapshot, wanted: Select, shown: int) -> Selected:
     more = wanted.limit > 0 and len(items) > wanted.limit
     items = items[: wanted.limit] if more else items
     if wanted.keys_only:
-        items = [i._replace(value=b"") for i in items]
+        items = [replace(i, value=b"") for i in items]
     return Selected(shown, tuple(items), len(inside), more)
 
 

@@ -74,6 +74,7 @@ class World(SimulatedCluster):
     def run(self) -> RunOutcome:
         """From the start to the verdict."""
         collecting = gc.isenabled()
+        gc.collect()  # the world before this one: of itself the collector would leave gigabytes
         gc.disable()  # what is collected when must not be a matter of memory
         try:
             self._run()

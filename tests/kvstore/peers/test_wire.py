@@ -21,6 +21,7 @@ from kvstore.peers.frames import (
 
 KINDS = get_args(PeerMessage)
 st.register_type_strategy(int, st.integers(0, (1 << 63) - 1))
+st.register_type_strategy(float, st.floats(allow_nan=False))  # no time is, and none equals itself
 
 
 @settings(max_examples=40)

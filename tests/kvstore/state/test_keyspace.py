@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from kvstore.commands import commands as c
 from kvstore.commands.operations import Select, Transaction, TxnDelete, TxnPut, only
@@ -127,10 +128,10 @@ class KeyspaceAgainstTwin(RuleBasedStateMachine):
             wanted = twin.changes[revision]
             if revision == twin.compacted:
                 # What was there before it may be gone.
-                events = [e if e.previous else e._replace(previous=None) for e in events]
+                events = [e if e.previous else replace(e, previous=None) for e in events]
                 gone = [e.previous is None for e in events]
                 wanted = [
-                    w._replace(previous=None) if g else w for w, g in zip(wanted, gone, strict=True)
+                    replace(w, previous=None) if g else w for w, g in zip(wanted, gone, strict=True)
                 ]
             assert events == wanted
         if twin.compacted > 1:
