@@ -16,6 +16,7 @@ from typing import Any
 from http_api.core.gathering import Gathering
 from http_api.core.hot import WRITES, HotRead, HotWrite, WantedKey
 from http_api.core.hot_requests import PART_BYTES_MAX, HotRequest, HotRequests, Unready
+from http_api.core.metrics import HttpStages
 from http_api.core.outgoing import Outgoing
 from http_api.core.responses import Answer
 from http_api.core.session import Session
@@ -48,6 +49,7 @@ class Lanes:
         requests_max: int,
         parts_bytes_max: int,
         outgoing: Outgoing,
+        stages: HttpStages,
         hand_over: Callable[[], asyncio.Protocol],
     ) -> None:
         self.session = session
@@ -62,7 +64,7 @@ class Lanes:
         self.parts_max = parts_bytes_max // PART_BYTES_MAX
         self.requests = requests
         self.gatherings = {
-            timeout_s: Gathering(session, timeout_s) for timeout_s in requests.timeouts_s
+            timeout_s: Gathering(session, timeout_s, stages) for timeout_s in requests.timeouts_s
         }
         self._empty = asyncio.Event()
 

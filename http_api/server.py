@@ -106,6 +106,7 @@ class HttpServer:
             self._config.pending_requests_max,
             self._config.pending_bytes_max,
             self.facilities.outgoing,
+            self._metrics.stages,
             hand_over=self._server,
         )
         host, port = self._config.listen_client

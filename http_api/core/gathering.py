@@ -6,9 +6,11 @@ a request costs its own parsing and its own answer, and little else.
 
 import asyncio
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Protocol
 
 from http_api.core.hot import KeyWrite
+from http_api.core.metrics import HttpStages
 from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, Session
 from kvstore.commands.commands import Put
 from kvstore.commands.operations import Transaction
@@ -30,10 +32,11 @@ class Asker(Protocol):
 class Gathering:
     """Shared by all connections of a server; all that are in it have the same time-out."""
 
-    def __init__(self, session: Session, timeout_s: float) -> None:
+    def __init__(self, session: Session, timeout_s: float, stages: HttpStages) -> None:
         self._session = session
         self._timeout_s = timeout_s
-        self._group = _Group()
+        self._stages = stages
+        self._group = _Group(stages)
         self._readers: list[Asker] = []
         self._reads = 0
         self._scheduled = False
@@ -83,9 +86,11 @@ class Gathering:
             self._read()
 
     def _submit(self) -> None:
-        group, self._group = self._group, _Group()
+        group = self._group
         if not group.writes:
             return
+        self._group = _Group(self._stages)
+        group.asked()
         try:
             future = self._session.submit_group(group.writes, self._timeout_s)
         except Exception as error:
@@ -111,12 +116,14 @@ class Gathering:
 class _Group:
     """Writes that go together, and whose they are."""
 
-    __slots__ = ("_askers", "_size", "writes")
+    __slots__ = ("_askers", "_since", "_size", "_stages", "writes")
 
-    def __init__(self) -> None:
+    def __init__(self, stages: HttpStages) -> None:
         self.writes: list[KeyWrite] = []
         self._askers: list[tuple[Asker, int]] = []
         self._size = 0
+        self._stages = stages
+        self._since = 0.0
 
     def has_room(self, count: int, size: int) -> bool:
         """Whether so many more, of so many bytes, may join."""
@@ -125,19 +132,30 @@ class _Group:
         )
 
     def add(self, asker: Asker, writes: Sequence[KeyWrite], size: int) -> None:
+        if not self.writes:
+            self._since = perf_counter()
         self.writes += writes
         self._askers.append((asker, len(writes)))
         self._size += size
+
+    def asked(self) -> None:
+        """The group is complete, and goes to the store."""
+        now = perf_counter()
+        self._stages.into.observe(now - self._since)
+        self._since = now
 
     def failed(self, error: BaseException) -> None:
         self._tell((error,) * len(self.writes))
 
     def done(self, future: "asyncio.Future[list[Outcome]]") -> None:
+        answered = perf_counter()
+        self._stages.store.observe(answered - self._since)
         error = future.exception()
         if error is None:
             self._tell(future.result())
         else:
             self.failed(error)
+        self._stages.out.observe(perf_counter() - answered)
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
         at = 0

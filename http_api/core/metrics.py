@@ -1,6 +1,5 @@
 """HTTP metrics. A request costs a few additions; Prometheus's types are built at scrape time."""
 
-from bisect import bisect_left
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
@@ -13,6 +12,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from http_api.core.connections import ConnectionBound
+from kvstore.replica.metrics import stage_family
+from kvstore.replica.stages import Durations
 
 BOUNDS_S = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
@@ -22,31 +23,38 @@ BOUNDS_S = (
 class Meter:
     """Counts the requests of one route and method."""
 
-    __slots__ = ("_buckets", "_total_s", "method", "route", "statuses")
+    __slots__ = ("durations", "method", "route", "statuses")
 
     def __init__(self, route: str, method: str) -> None:
         self.route = route
         self.method = method
         self.statuses: dict[int, int] = {}
-        self._buckets = [0] * (len(BOUNDS_S) + 1)
-        self._total_s = 0.0
+        self.durations = Durations(BOUNDS_S)
 
     def observe(self, status: int, seconds: float) -> None:
         """One request that took so long to answer."""
         statuses = self.statuses
         statuses[status] = statuses.get(status, 0) + 1
-        self._buckets[bisect_left(BOUNDS_S, seconds)] += 1
-        self._total_s += seconds
+        self.durations.observe(seconds)
 
-    def histogram(self) -> tuple[list[tuple[str, float]], float]:
-        """Cumulative buckets by upper bound, and the sum."""
-        buckets: list[tuple[str, float]] = []
-        count = 0
-        names = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
-        for name, more in zip(names, self._buckets, strict=True):
-            count += more
-            buckets.append((name, count))
-        return buckets, self._total_s
+
+class HttpStages:
+    """The stages of plain writes on the side of HTTP, a group of one turn of the loop at a time.
+
+    `into`: from the first request's parsing until the group is given to the replica. `store`: until
+    it has an answer. `out`: until all answers are written to their connections.
+    """
+
+    __slots__ = ("into", "out", "store")
+
+    def __init__(self) -> None:
+        self.into = Durations()
+        self.store = Durations()
+        self.out = Durations()
+
+    def items(self) -> Iterator[tuple[str, Durations]]:
+        """All of them by name, in the order of a write's way."""
+        yield from (("in", self.into), ("store", self.store), ("out", self.out))
 
 
 class HttpMetrics(Collector):
@@ -54,6 +62,7 @@ class HttpMetrics(Collector):
 
     def __init__(self, bound: ConnectionBound) -> None:
         self._meters: list[Meter] = []
+        self.stages = HttpStages()
         self._bound = bound
 
     def meter(self, route: str, method: str) -> Meter:
@@ -76,9 +85,14 @@ class HttpMetrics(Collector):
             for status, count in meter.statuses.items():
                 requests.add_metric((meter.route, meter.method, str(status)), count)
             if meter.statuses:
-                durations.add_metric((meter.route, meter.method), *meter.histogram())
+                durations.add_metric((meter.route, meter.method), *meter.durations.histogram())
         yield requests
         yield durations
+        yield stage_family(
+            "kvstore_http_write_stage_seconds",
+            "Time of a group of plain writes in each stage on the side of HTTP",
+            self.stages.items(),
+        )
         yield CounterMetricFamily(
             "kvstore_http_connections_refused",
             "Connections refused because too many were open",

@@ -1,7 +1,7 @@
 """What is chosen reaches the state, its results reach who waits, and digests are compared."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import DigestAt
@@ -12,6 +12,7 @@ from kvstore.replica.metrics import Counters
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, PeerLinks, Wake
 from kvstore.replica.probe import Probe
+from kvstore.replica.stages import Stages
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId, Slot
 from paxos.node import Node
@@ -49,6 +50,7 @@ class Applier:
         walls: WallClocks,
         *,
         clock: Clock,
+        stages: Stages,
         wake: Wake,
         members: Iterable[NodeId],
         digest_slots: int,
@@ -64,8 +66,9 @@ class Applier:
         self._probe = probe
         self._walls = walls
         self._clock = clock
+        self._stages = stages
         self._wake = wake
-        self._chosen: deque[tuple[Slot, bytes]] = deque()
+        self._chosen: deque[tuple[Slot, bytes, float]] = deque()
         self._chosen_bytes = 0
         self._until_s = 0.0
         self._peers = [member for member in members if member != node.id]
@@ -81,10 +84,13 @@ class Applier:
         """Whether so much waits that nothing more should be proposed."""
         return len(self._chosen) >= BEHIND_SLOTS_MAX
 
-    def take(self, chosen: Iterable[tuple[Slot, bytes]]) -> None:
+    def take(self, chosen: Sequence[tuple[Slot, bytes]]) -> None:
         """These slots, in order, are to be applied."""
+        if not chosen:
+            return
+        now_s = self._stages.chosen(slot for slot, _ in chosen)
         for slot, value in chosen:
-            self._chosen.append((slot, value))
+            self._chosen.append((slot, value, now_s))
             self._chosen_bytes += len(value)
 
     def run(self) -> bool:
@@ -97,7 +103,9 @@ class Applier:
         if not chosen:
             return False
         while chosen:
-            self._apply(*self._next())
+            slot, value, chosen_s = self._next()
+            self._apply(slot, value)
+            self._stages.apply.observe(self._stages.now() - chosen_s)
             many = len(chosen) > WAITING_SLOTS_MAX or self._chosen_bytes > WAITING_BYTES_MAX
             if not many and self._clock.monotonic() >= self._until_s:
                 break
@@ -105,11 +113,11 @@ class Applier:
             self._wake()
         return True
 
-    def _next(self) -> tuple[Slot, bytes]:
-        """The first that waits, taken out."""
-        slot, value = self._chosen.popleft()
-        self._chosen_bytes -= len(value)
-        return slot, value
+    def _next(self) -> tuple[Slot, bytes, float]:
+        """The first that waits, and since when, taken out."""
+        first = self._chosen.popleft()
+        self._chosen_bytes -= len(first[1])
+        return first
 
     def _apply(self, slot: Slot, value: bytes) -> None:
         counters, writes = self._counters, self._writes

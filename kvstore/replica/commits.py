@@ -10,6 +10,7 @@ from kvstore.errors import StorageFailed
 from kvstore.replica.health import Health
 from kvstore.replica.metrics import Counters
 from kvstore.replica.ports import Clock
+from kvstore.replica.stages import Stages
 from kvstore.storage.log_writer import LogWriter
 from paxos.messages import LogEntry
 from paxos.records import Record
@@ -21,11 +22,14 @@ class Commits:
     `waiting_bytes` are those of their values, and `age_s` is that of the oldest.
     """
 
-    def __init__(self, log: LogWriter, health: Health, counters: Counters, clock: Clock) -> None:
+    def __init__(
+        self, log: LogWriter, health: Health, counters: Counters, clock: Clock, stages: Stages
+    ) -> None:
         self._log = log
         self._health = health
         self._counters = counters
         self._clock = clock
+        self._stages = stages
         self._waiting: deque[tuple[float, int]] = deque()
         self.waiting_bytes = 0
 
@@ -49,10 +53,13 @@ class Commits:
         size = sum(len(record.value) for record in records if isinstance(record, LogEntry))
         self._waiting.append((self._clock.monotonic(), size))
         self.waiting_bytes += size
-        self._log.submit(records, partial(self._durable, then))
+        self._log.submit(records, partial(self._durable, then, bool(records)))
 
-    def _durable(self, then: Callable[[], None]) -> None:
-        self.waiting_bytes -= self._waiting.popleft()[1]
+    def _durable(self, then: Callable[[], None], wrote: bool) -> None:
+        since_s, size = self._waiting.popleft()
+        self.waiting_bytes -= size
+        if wrote:
+            self._stages.commit.observe(self._clock.monotonic() - since_s)
         then()
 
     async def settled(self) -> None:

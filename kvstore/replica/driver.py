@@ -34,12 +34,13 @@ from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, PeerLinks
 from kvstore.replica.probe import Probe
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
+from kvstore.replica.stages import Stages
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
 from paxos.effects import Effects
 from paxos.errors import PeerError
-from paxos.messages import Accept, AnyMessage, Fetch, Fetched, Prepare
+from paxos.messages import Accept, Accepted, AnyMessage, Fetch, Fetched, Prepare
 from paxos.node import Node
 
 
@@ -62,6 +63,7 @@ class Driver:
         turns: Turns,
         commits: Commits,
         watch: DiskWatch,
+        stages: Stages,
         *,
         applier: Applier,
         writes: PendingWrites,
@@ -85,6 +87,7 @@ class Driver:
         self._turns = turns
         self._commits = commits
         self._watch = watch
+        self._stages = stages
         self._log_clock = LogClock(state, clock)
         self._applier = applier
         self._writes = writes
@@ -229,6 +232,7 @@ class Driver:
             self._events.event("leader elected", leader=leader, ballot=ballot)
         self._probe.leader_noticed(leader, ballot, len(self._writes.sealed))
         self._outbox.leader_changed()
+        self._stages.leader_changed()
 
     # -- effects ----------------------------------------------------------------------------
 
@@ -267,6 +271,8 @@ class Driver:
         for to, message in send:
             if to == self._node.id:
                 self._probe.answered_itself(message)
+                if isinstance(message, Accepted):
+                    self._stages.voted(message.slot, self._node.chosen_through)
                 self._node.receive(to, message)
             else:
                 self._links.send(to, message)

@@ -1,11 +1,18 @@
 """What Prometheus sees of a replica. Read at scrape time: the hot path only adds to integers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
+
+from kvstore.replica.stages import Durations
 
 
 @dataclass(slots=True)
@@ -25,16 +32,26 @@ class Counters:
     snapshots_installed: int = 0
 
 
+def stage_family(name: str, text: str, stages: Iterable[tuple[str, Durations]]) -> Metric:
+    """One histogram for each stage, told apart by a label."""
+    family = HistogramMetricFamily(name, text, labels=["stage"])
+    for stage, durations in stages:
+        family.add_metric([stage], *durations.histogram())
+    return family
+
+
 class Metrics(Collector):
     """A registry of its own: the process, the counters, and gauges computed on demand."""
 
     def __init__(
         self,
         counters: Counters,
+        stages: Callable[[], Iterable[tuple[str, Durations]]],
         gauges: Callable[[], dict[str, float]],
         peers: Callable[[], dict[int, tuple[bool, float]]],
     ) -> None:
         self.counters = counters
+        self._stages = stages
         self._gauges = gauges
         self._peers = peers
         self.registry = CollectorRegistry()
@@ -49,6 +66,11 @@ class Metrics(Collector):
             name = f"kvstore_{field.name}"
             text = field.name.replace("_", " ")
             yield CounterMetricFamily(name, text, value=getattr(self.counters, field.name))
+        yield stage_family(
+            "kvstore_write_stage_seconds",
+            "Time of a batch in each stage of a write",
+            self._stages(),
+        )
         for name, value in self._gauges().items():
             yield GaugeMetricFamily(f"kvstore_{name}", name.replace("_", " "), value=value)
         up = GaugeMetricFamily("kvstore_peer_up", "1: there is a link to it", labels=["peer"])

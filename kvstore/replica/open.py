@@ -33,6 +33,7 @@ from kvstore.replica.probe import Probe
 from kvstore.replica.replica import Parts, Replica
 from kvstore.replica.restoring import Opened, open_directory
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
+from kvstore.replica.stages import Stages
 from kvstore.replica.status import ReplicaView
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
@@ -86,6 +87,7 @@ class _Ground:
     store: StateStore
     membership: Membership
     counters: Counters
+    stages: Stages
     turns: Turns
     health: Health
     transport: PeerTransport
@@ -100,6 +102,7 @@ class _Ground:
 
 def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) -> _Ground:
     counters, health = Counters(), Health(events)
+    stages = Stages(machine.clock.monotonic)
     transport = PeerTransport(
         config,
         opened.membership,
@@ -111,7 +114,11 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
     # A damaged record that is read stops the node: it is never an answer (D3).
     opened.store.watch_damage(health.storage_failed)
     commits = Commits(
-        machine.log_writer(opened.log, health.storage_failed), health, counters, machine.clock
+        machine.log_writer(opened.log, health.storage_failed),
+        health,
+        counters,
+        machine.clock,
+        stages,
     )
     watch = DiskWatch(config, opened.node, opened.state, commits, machine.clock, events)
     writes = PendingWrites(
@@ -120,6 +127,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         requests_max=config.pending_requests_max,
         bytes_max=config.pending_bytes_max,
         bundle_bytes_max=config.batch_bytes_max,
+        stages=stages,
     )
     return _Ground(
         config=config,
@@ -132,6 +140,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         store=opened.store,
         membership=opened.membership,
         counters=counters,
+        stages=stages,
         turns=Turns(),
         health=health,
         transport=transport,
@@ -182,7 +191,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         sink=sink,
         driver=_driver(ground, applier, leasing, source, sink),
         view=view,
-        metrics=Metrics(ground.counters, view.gauges, view.peers),
+        metrics=Metrics(ground.counters, ground.stages.items, view.gauges, view.peers),
     )
 
 
@@ -229,6 +238,7 @@ def _applier(ground: _Ground) -> Applier:
         ground.probe,
         ground.walls,
         clock=ground.clock,
+        stages=ground.stages,
         wake=ground.turns.wake,
         members=ground.config.members,
         digest_slots=ground.config.digest_slots,
@@ -320,6 +330,7 @@ def _driver(
         ground.turns,
         ground.commits,
         ground.watch,
+        ground.stages,
         applier=applier,
         writes=ground.writes,
         reads=ground.reads,

@@ -17,6 +17,7 @@ from kvstore.commands.binary import encode
 from kvstore.commands.commands import AsUser, Command, Once, Put
 from kvstore.commands.results import Outcome, Result
 from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Overloaded
+from kvstore.replica.stages import Stages
 from paxos.ballot import ZERO, Ballot
 
 _NOT_SENT = "no leader could reach a quorum in time; nothing was written"
@@ -41,6 +42,7 @@ class _Request:
     deadline_s: float
     size: int
     work: int
+    came_s: float
     grouped: bool = False
 
 
@@ -85,6 +87,7 @@ class PendingWrites:
     requests_max: int
     bytes_max: int
     bundle_bytes_max: int
+    stages: Stages
     open: deque[_Request] = field(default_factory=deque)
     sealed: dict[int, Sealed] = field(default_factory=dict)
     requests: int = 0
@@ -100,7 +103,8 @@ class PendingWrites:
     ) -> None:
         """Join the open bundle; applying the command costs about as much as looking at `work` keys.
         Raises Overloaded at a bound."""
-        self._add(_Request((command,), future, deadline_s, command_bytes(command), work))
+        size, now_s = command_bytes(command), self.stages.now()
+        self._add(_Request((command,), future, deadline_s, size, work, now_s))
 
     def add_group(
         self,
@@ -112,7 +116,8 @@ class PendingWrites:
         """Commands for one bundle, answered together, that cost so much `work` together. Raises
         Overloaded at a bound: then none of them has joined."""
         size = sum(map(command_bytes, commands))
-        self._add(_Request(tuple(commands), future, deadline_s, size, work, True))
+        now_s = self.stages.now()
+        self._add(_Request(tuple(commands), future, deadline_s, size, work, now_s, True))
 
     def _add(self, request: _Request) -> None:
         count = len(request.commands)
@@ -141,6 +146,7 @@ class PendingWrites:
             size += request.size
             work += request.work
             taken.append(request)
+        self.stages.batch.observe(self.stages.now() - taken[0].came_s)
         number = self._next_number
         self._next_number += 1
         floor = min(self.sealed, default=number)

@@ -92,7 +92,7 @@ class MemoryReplica:
         self.leader_absence = LeaderAbsence(
             LeaderOf(self), EventLog(1, out=io.StringIO()), election_ticks=4, tick_s=0.01
         )
-        self.metrics = Metrics(Counters(), dict, dict)
+        self.metrics = Metrics(Counters(), tuple, dict, dict)
         self.failure = ""
         self.clock_ms = 0
         self.fails_with: Exception | None = None

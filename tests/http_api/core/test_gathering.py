@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from http_api.core.gathering import Gathering
+from http_api.core.metrics import HttpStages
 from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, CallerSessions
 from kvstore.commands.commands import Command, Delete, Put
 from kvstore.commands.operations import Transaction, TxnPut
@@ -64,7 +65,7 @@ def gathered(test: Callable[[Counting, Gathering], Awaitable[None]]) -> None:
     async def run() -> None:
         replica = Counting()
         try:
-            await test(replica, Gathering(CallerSessions(replica).anonymous, 9.0))
+            await test(replica, Gathering(CallerSessions(replica).anonymous, 9.0, HttpStages()))
         finally:
             replica.close()
 

@@ -30,9 +30,11 @@ from kvstore.commands.commands import (
 from kvstore.commands.operations import Select, Transaction, TxnDelete, TxnPut, only
 from kvstore.commands.sound import UnsoundCommand, check_sound
 from kvstore.config import Config
+from kvstore.replica.machine import SystemClock
 from kvstore.replica.metrics import Counters
 from kvstore.replica.outbox import Outbox
 from kvstore.replica.pending import PendingWrites
+from kvstore.replica.stages import Stages
 from paxos.errors import PeerError
 from paxos.node import Node
 from paxos.node_config import NodeConfig
@@ -120,5 +122,6 @@ def leading_outbox() -> Outbox:
         requests_max=10,
         bytes_max=config.pending_bytes_max,
         bundle_bytes_max=config.batch_bytes_max,
+        stages=Stages(SystemClock().monotonic),
     )
     return Outbox(node, writes, Counters(), batch_bytes_max=1 << 20, relayed_bytes_max=64 << 20)

@@ -22,6 +22,7 @@ from kvstore.replica.open import open_replica
 from kvstore.replica.outbox import Outbox
 from kvstore.replica.pending import WORK_MAX, PendingWrites
 from kvstore.replica.probe import SILENT
+from kvstore.replica.stages import Stages
 from kvstore.state import budget
 from kvstore.state.budget import WRITE_WORK
 from paxos.ballot import Ballot
@@ -66,11 +67,14 @@ class Nobody:
 
 def applier_of(driven: Driven, woken: list[int]) -> Applier:
     nobody = cast(Any, Nobody())
-    writes = PendingWrites(1, 1, requests_max=9, bytes_max=9, bundle_bytes_max=9)
+    writes = PendingWrites(
+        1, 1, requests_max=9, bytes_max=9, bundle_bytes_max=9, stages=Stages(lambda: 0.0)
+    )
     return Applier(
         nobody, driven.state, nobody, writes, nobody, nobody, EventLog(1), Counters(), SILENT,
         WallClocks(SlowClock(), EventLog(1)),
-        clock=SlowClock(), wake=lambda: woken.append(1), members=[1], digest_slots=10**9,
+        clock=SlowClock(), stages=Stages(lambda: 0.0), wake=lambda: woken.append(1),
+        members=[1], digest_slots=10**9,
     )  # fmt: skip
 
 
@@ -130,7 +134,9 @@ def test_a_snapshot_overtakes_what_waits(driven: Driven, tmp_path: Path) -> None
 def test_bundles_and_slots_end_where_there_is_enough_work() -> None:
     async def test() -> None:
         loop = asyncio.get_running_loop()
-        writes = PendingWrites(1, 1, requests_max=99, bytes_max=9999, bundle_bytes_max=9999)
+        writes = PendingWrites(
+            1, 1, requests_max=99, bytes_max=9999, bundle_bytes_max=9999, stages=Stages(lambda: 0.0)
+        )
         for work in (1, WORK_MAX // 2, WORK_MAX, 2 * WORK_MAX, 1, 1):
             writes.add(Put(b"k", b"v"), loop.create_future(), 9.0, work)
         node = cast(Any, Nobody())
@@ -152,7 +158,9 @@ def test_bundles_and_slots_end_where_there_is_enough_work() -> None:
 def test_ends_of_leases_and_writes_take_turns() -> None:
     async def test() -> None:
         loop = asyncio.get_running_loop()
-        writes = PendingWrites(1, 1, requests_max=99, bytes_max=9999, bundle_bytes_max=9999)
+        writes = PendingWrites(
+            1, 1, requests_max=99, bytes_max=9999, bundle_bytes_max=9999, stages=Stages(lambda: 0.0)
+        )
         for _ in range(3):
             writes.add(Put(b"k", b"v"), loop.create_future(), 9.0, WORK_MAX)
         node = cast(Any, Nobody())

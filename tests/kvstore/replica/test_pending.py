@@ -26,13 +26,16 @@ from kvstore.replica.pending import (
     PendingWrites,
     command_bytes,
 )
+from kvstore.replica.stages import Stages
 from paxos.ballot import Ballot
 
 
 def test_writes() -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        writes = PendingWrites(1, 1, requests_max=3, bytes_max=9999, bundle_bytes_max=1)
+        writes = PendingWrites(
+            1, 1, requests_max=3, bytes_max=9999, bundle_bytes_max=1, stages=Stages(lambda: 0.0)
+        )
         futures = [loop.create_future() for _ in range(3)]
         for at, future in enumerate(futures):
             writes.add(Put(b"k", b"v"), future, at + 1.0)
@@ -61,7 +64,9 @@ def test_writes() -> None:
 def test_a_group_is_answered_together() -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        writes = PendingWrites(1, 1, requests_max=4, bytes_max=9999, bundle_bytes_max=9999)
+        writes = PendingWrites(
+            1, 1, requests_max=4, bytes_max=9999, bundle_bytes_max=9999, stages=Stages(lambda: 0.0)
+        )
         puts = [Put(b"%d" % number, b"v") for number in range(3)]
         group, one = loop.create_future(), loop.create_future()
         writes.add_group(puts, group, 1.0, 6)
