@@ -9,9 +9,7 @@ Prints puts per second, and CPU in seconds per 1,000 puts, of each node and of t
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from base64 import b64encode
 from collections.abc import Iterator
 from random import Random
 
@@ -19,7 +17,7 @@ from benchmarks.clusters import OurBenchCluster
 from benchmarks.load import Load, best_client, measure
 from benchmarks.procfs import cpu_seconds, machine
 from benchmarks.session import say, workspace
-from benchmarks.traffic import key_of, request, value_of, write_requests
+from benchmarks.traffic import OursDialect, key_of, value_of, write_requests
 
 _REQUESTS = 100
 """Different batches; they are sent in random order."""
@@ -29,12 +27,9 @@ def batches(keys: int, operations: int, value_bytes: int) -> Iterator[bytes]:
     """Requests of so many puts each, of different random keys."""
     random = Random(1)
     for number in range(_REQUESTS):
-        value = b64encode(value_of(number, 0, value_bytes)).decode()
-        puts = [
-            {"put": {"key": key_of(key).decode(), "value_base64": value}}
-            for key in random.sample(range(keys), operations)
-        ]
-        yield request("POST", "/v1/batch", json.dumps(puts, separators=(",", ":")).encode())
+        value = value_of(number, 0, value_bytes)
+        chosen = random.sample(range(keys), operations)
+        yield OursDialect().put_many((key_of(key), value) for key in chosen)
 
 
 def main() -> int:

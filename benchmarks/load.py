@@ -1,4 +1,4 @@
-"""One measurement: a closed loop of prepared requests against one or more ports."""
+"""One measurement: prepared requests against one or more ports, in a closed or an open loop."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.latencies import Latencies
 from benchmarks.procfs import cpu_seconds
 
 _HERE = Path(__file__).resolve().parent
@@ -30,8 +30,12 @@ class Sample:
     per_s: float
     p50_ms: float
     p99_ms: float
+    p999_ms: float
+    mean_ms: float
     server_cpu: float
     client_cpu: float
+    slices: dict[int, Latencies] = field(default_factory=dict, compare=False, repr=False)
+    """By their numbers, if the load wants them."""
 
     @property
     def failed(self) -> bool:
@@ -41,22 +45,37 @@ class Sample:
 
 @dataclass(frozen=True)
 class Load:
-    """How to press: the client, and how many connections for how long."""
+    """How to press: the client, and how many connections for how long.
+
+    `rate_per_s`: of an open loop over all ports; 0 is a closed loop. `slice_s`: the latencies are
+    kept for each so long a time as well. Both, and other protocols than HTTP, need the raw client.
+    """
 
     client: str
     connections: int
     seconds: float
     seed: int = 1
+    rate_per_s: float = 0.0
+    wire: str = "http"
+    slice_s: float = 0.0
 
-    def command(self, port: int, share: int, request_file: Path, seed: int) -> list[str]:
-        """The client process for one port; `share` is its number of connections."""
-        if self.client == "wrk":
+    @property
+    def plain(self) -> bool:
+        """Whether wrk can do it."""
+        return not self.rate_per_s and not self.slice_s and self.wire == "http"
+
+    def command(
+        self, port: int, share: int, request_file: Path, seed: int, ports: int = 1
+    ) -> list[str]:
+        """The client process for one of so many ports; `share` is its number of connections."""
+        if self.client == "wrk" and self.plain:
             return [
                 "wrk", "-t1", f"-c{share}", f"-d{max(1, round(self.seconds))}s", "--timeout", "10s",
                 "-s", str(_HERE / "load.lua"), f"http://127.0.0.1:{port}/",
                 "--", str(request_file), str(seed),
             ]  # fmt: skip
         arguments = [port, share, self.seconds, request_file, seed]
+        arguments += [self.rate_per_s / ports, self.wire, self.slice_s]
         return [sys.executable, "-m", "benchmarks.raw_client", *map(str, arguments)]
 
 
@@ -74,7 +93,7 @@ def measure(
     try:
         for i, port in enumerate(ports):
             share = (load.connections + i) // len(ports)
-            command = load.command(port, share, request_file, load.seed * 10 + i)
+            command = load.command(port, share, request_file, load.seed * 10 + i, len(ports))
             running.append(
                 subprocess.Popen(command, cwd=_HERE.parent, stdout=subprocess.PIPE, text=True)
             )
@@ -90,20 +109,24 @@ def measure(
 
 def merge(reports: Sequence[LoadReport], server_s: float, client_s: float) -> Sample:
     """One sample from the reports of all clients: rates add up, histograms are united."""
-    histogram: Counter[int] = Counter()
+    latencies, slices = Latencies(), dict[int, Latencies]()
     for report in reports:
-        for latency_us, count in report.histogram:
-            histogram[latency_us] += count
+        latencies.add(report.histogram)
+        for number, histogram in report.slices.items():
+            slices.setdefault(int(number), Latencies()).add(histogram)
     requests = sum(report.requests for report in reports)
     thousands = max(requests, 1) / 1000
     return Sample(
         requests=requests,
         errors=sum(report.bad_status + report.socket_errors for report in reports),
         per_s=sum(report.requests / (report.duration_us / 1e6) for report in reports),
-        p50_ms=percentile(histogram, 50) / 1000,
-        p99_ms=percentile(histogram, 99) / 1000,
+        p50_ms=latencies.percentile_ms(50),
+        p99_ms=latencies.percentile_ms(99),
+        p999_ms=latencies.percentile_ms(99.9),
+        mean_ms=latencies.mean_ms,
         server_cpu=server_s / thousands,
         client_cpu=client_s / thousands,
+        slices=slices,
     )
 
 
@@ -116,16 +139,7 @@ class LoadReport:
     bad_status: int
     socket_errors: int
     histogram: list[tuple[int, int]]
-
-
-def percentile(histogram: Counter[int], percent: float) -> int:
-    """The smallest latency that at least `percent` of the requests did not exceed."""
-    wanted, seen = sum(histogram.values()) * percent / 100, 0
-    for latency in sorted(histogram):
-        seen += histogram[latency]
-        if seen >= wanted:
-            return latency
-    return 0
+    slices: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
 
 def _collect(process: subprocess.Popen[str]) -> tuple[LoadReport, float]:

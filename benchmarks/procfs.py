@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -14,6 +16,8 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     """User and system time that these processes have used so far, all threads together."""
     ticks = 0
     for pid in pids:
+        if not Path(f"/proc/{pid}").exists():
+            continue  # it was killed: its time went with it
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / _TICKS_PER_S
@@ -50,3 +54,45 @@ def machine() -> str:
     return (
         f"{cores} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}"
     )
+
+
+def facts(directory: Path) -> dict[str, object]:
+    """What a figure depends on besides the programs."""
+    memory = Path("/proc/meminfo").read_text().partition("\n")[0].split()[1]
+    return {
+        "machine": machine(),
+        "memory_mb": int(memory) * 1024 // 10**6,
+        "file_system": filesystem_of(directory),
+        "sync_ms": sync_ms(directory),
+        "load_average": os.getloadavg(),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def sync_ms(directory: Path, times: int = 50) -> float:
+    """The median time to write 4 KiB into a file and sync it: no durable answer is faster."""
+    path, took = directory / "sync", []
+    with path.open("wb", buffering=0) as file:
+        file.write(bytes(4096))
+        os.fsync(file.fileno())
+        for _ in range(times):
+            begun = time.perf_counter()
+            os.pwrite(file.fileno(), bytes(4096), 0)
+            os.fdatasync(file.fileno())
+            took.append((time.perf_counter() - begun) * 1000)
+    path.unlink()
+    return median(took)
+
+
+def disk_mb(path: Path) -> dict[str, float]:
+    """What the files below take on disk, by the first name below `path`. Some may vanish while
+    they are looked at."""
+    found: dict[str, float] = {}
+    for file in path.rglob("*"):
+        try:
+            size = file.stat().st_blocks * 512 / 1e6 if file.is_file() else 0.0
+        except FileNotFoundError:
+            continue
+        name = file.relative_to(path).parts[0]
+        found[name] = found.get(name, 0.0) + size
+    return found

@@ -1,8 +1,9 @@
-"""What every benchmark shares: a directory that goes away, an orderly end, a report file."""
+"""What every benchmark shares: a directory that goes away, an orderly end, result files."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import signal
 import tempfile
@@ -24,12 +25,15 @@ def workspace(parent: Path | None = None) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def publish(text: str, name: str, output: Path | None) -> None:
-    """Write a markdown report to `output`, or under benchmarks/results/."""
+def publish(text: str, name: str, output: Path | None, data: object = None) -> None:
+    """Write a markdown report to `output`, or under benchmarks/results/, and `data` as JSON beside
+    it if there is any."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = output or RESULTS / f"{name}-{stamp}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+    if data is not None:
+        path.with_suffix(".json").write_text(json.dumps(data, indent=1) + "\n")
     print(f"\nwritten to {path}")
 
 

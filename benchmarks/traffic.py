@@ -36,7 +36,12 @@ def generation_of(number: int, value: bytes) -> int | None:
 
 
 class Dialect(Protocol):
-    """How one system spells a put and a linearizable get over HTTP/1.1."""
+    """How one system spells a put and a linearizable get."""
+
+    wire: str
+    """The protocol, by its name in `benchmarks.wires`."""
+    many: int
+    """Puts in a request of `put_many`."""
 
     def put(self, key: bytes, value: bytes) -> bytes:
         """A whole request that writes one key."""
@@ -44,12 +49,18 @@ class Dialect(Protocol):
     def get(self, key: bytes) -> bytes:
         """A whole request that reads one key, linearizably."""
 
+    def put_many(self, pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """A whole request that writes up to `many` keys."""
+
     def value_in(self, body: bytes) -> bytes | None:
         """The value in the body of a get's answer, None when the key is missing."""
 
 
 class OursDialect:
     """`/v1/kv/{key}` with raw bodies."""
+
+    wire = "http"
+    many = 1000
 
     def put(self, key: bytes, value: bytes) -> bytes:
         """PUT with the value as the body."""
@@ -59,6 +70,11 @@ class OursDialect:
         """GET; linearizable is the default."""
         return request("GET", f"/v1/kv/{key.decode()}")
 
+    def put_many(self, pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """POST /v1/batch with one put per pair."""
+        puts = [{"put": {"key": k.decode(), "value_base64": _text(v)}} for k, v in pairs]
+        return request("POST", "/v1/batch", json.dumps(puts, separators=(",", ":")).encode())
+
     def value_in(self, body: bytes) -> bytes | None:
         """The body is the value."""
         return body or None
@@ -66,6 +82,9 @@ class OursDialect:
 
 class EtcdDialect:
     """`/v3/kv/...`: JSON with base64, as etcd's own gateway takes it."""
+
+    wire = "http"
+    many = 100
 
     def put(self, key: bytes, value: bytes) -> bytes:
         """POST /v3/kv/put."""
@@ -76,7 +95,7 @@ class EtcdDialect:
         return request("POST", "/v3/kv/range", _json(key=_text(key)))
 
     def put_many(self, pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """POST /v3/kv/txn with one put per pair (etcd allows 128)."""
+        """POST /v3/kv/txn with one put per pair; etcd allows 128."""
         puts = [{"requestPut": {"key": _text(k), "value": _text(v)}} for k, v in pairs]
         return request("POST", "/v3/kv/txn", _json(success=puts))
 

@@ -1,23 +1,26 @@
 """The parts of the benchmarks that a wrong figure could hide in."""
 
 from base64 import b64encode
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from benchmarks.clusters import EtcdBenchCluster, OurBenchCluster, leader_id
-from benchmarks.load import LoadReport, merge, percentile
-from benchmarks.raw_client import whole
-from benchmarks.startup import loading
+from benchmarks.clusters import leader_id
+from benchmarks.filling import writes
+from benchmarks.latencies import Latencies
+from benchmarks.load import LoadReport, merge
 from benchmarks.traffic import (
+    Dialect,
     EtcdDialect,
+    OursDialect,
     generation_of,
     key_of,
     read_requests,
     value_of,
     write_requests,
 )
+from benchmarks.wires import WIRES, ZooKeeperWire
+from benchmarks.zookeeper import ZooKeeperDialect
 
 
 def test_a_value_names_the_key_and_generation_that_wrote_it() -> None:
@@ -37,9 +40,12 @@ def test_request_files_keep_binary_requests_whole(tmp_path: Path) -> None:
 
 
 def test_percentiles_come_from_the_united_histogram() -> None:
-    assert percentile(Counter({1: 99, 1000: 1}), 99) == 1
-    assert percentile(Counter({1: 98, 1000: 2}), 99) == 1000
-    assert percentile(Counter(), 50) == 0
+    assert Latencies([(1, 99), (1000, 1)]).percentile_ms(99) == 0.001
+    united = Latencies([(1, 98)])
+    united.add([(1000, 2)])
+    assert (united.percentile_ms(99), united.count) == (1.0, 100)
+    assert Latencies().percentile_ms(50) == Latencies().mean_ms == 0
+    assert 599_000 < Latencies([(10**12, 1)]).percentile_ms(50) < 601_000
 
 
 def test_rates_of_clients_add_up_and_errors_fail_the_sample() -> None:
@@ -51,6 +57,13 @@ def test_rates_of_clients_add_up_and_errors_fail_the_sample() -> None:
     assert sample.failed
     assert not merge([clean], 1.0, 1.0).failed
     assert merge([LoadReport(0, 1_000_000, 0, 0, [])], 1.0, 1.0).failed
+
+
+def test_slices_of_clients_are_united() -> None:
+    early = LoadReport(2, 1_000_000, 0, 0, [(1000, 2)], {"0": [(1000, 2)]})
+    late = LoadReport(2, 1_000_000, 0, 0, [(3000, 2)], {"0": [(3000, 1)], "3": [(3000, 1)]})
+    slices = merge([early, late], 1.0, 1.0).slices
+    assert {number: found.count for number, found in slices.items()} == {0: 3, 3: 1}
 
 
 @pytest.mark.parametrize(
@@ -74,14 +87,29 @@ def test_the_leader_is_read_from_an_object_a_number_or_null(
     ],
 )
 def test_an_answer_is_whole_by_length_or_by_its_last_chunk(answer: bytes, complete: bool) -> None:
-    assert whole(answer) is complete
+    assert WIRES["http"].whole(answer) is complete
 
 
-@pytest.mark.parametrize("kind", [OurBenchCluster, EtcdBenchCluster])
-def test_loading_writes_every_key_once(
-    kind: type[OurBenchCluster | EtcdBenchCluster], tmp_path: Path
-) -> None:
-    sent = b"".join(loading(kind(tmp_path, size=1), 300))
-    for number in range(300):
-        key = key_of(number) if kind is OurBenchCluster else b64encode(key_of(number))
-        assert sent.count(key) == 1
+@pytest.mark.parametrize("spell", [OursDialect(), EtcdDialect(), ZooKeeperDialect()])
+def test_filling_writes_every_key_once(spell: Dialect) -> None:
+    sent = list(writes(spell, 1250))
+    assert len(sent) == -(-1250 // spell.many)
+    whole = b"".join(sent)
+    for number in range(1250):
+        key = b64encode(key_of(number)) if isinstance(spell, EtcdDialect) else key_of(number)
+        assert whole.count(key) == 1
+
+
+def test_an_answer_of_zookeeper_is_whole_by_its_length_and_good_without_an_error() -> None:
+    wire = WIRES["zookeeper"]
+    good, bad = (ZooKeeperWire.HEAD.pack(16, 1, 7, error) for error in (0, -101))
+    assert not wire.whole(b"") and not wire.whole(good[:-1]) and wire.whole(good)
+    assert wire.good(good) and not wire.good(bad)
+    assert int.from_bytes(wire.greeting[:4], "big") == len(wire.greeting) - 4
+
+
+def test_a_request_of_zookeeper_says_its_length_and_kind() -> None:
+    sent = ZooKeeperDialect().put(b"k", b"value")
+    assert int.from_bytes(sent[:4], "big") == len(sent) - 4
+    assert int.from_bytes(sent[8:12], "big") == 5
+    assert ZooKeeperDialect().value_in(b"\0\0\0\5value and what follows") == b"value"
