@@ -12,11 +12,11 @@ endif
 # Some images set it. Every process would then compile all sources again: a third of a node's start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test proof sim mutants check lint types client bench clean
+.PHONY: help demo test proof sim mutants check lint types client bench bench-full clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -70,8 +70,11 @@ types: $(VENV)/.dev ## static types
 client: $(VENV)/.dev ## write the blocking client anew from the async one
 	$(BIN)/python scripts/generate_blocking_client.py
 
-bench: $(VENV)/.bench ## side by side with etcd: throughput, latency, CPU
-	$(BIN)/python -m benchmarks.side_by_side
+bench: $(VENV)/.bench ## side by side with etcd and others, six minutes: the README's table
+	$(BIN)/python -m benchmarks
+
+bench-full: $(VENV)/.bench ## everything that is measured, with plots: half an hour
+	$(BIN)/python -m benchmarks --full
 
 clean: ## remove what make and the demo made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis kvstore-data

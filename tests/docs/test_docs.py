@@ -216,7 +216,7 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_make_targets_and_variables_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
     variables = set(re.findall(r"^([A-Z_]+) \??:?=", makefile, re.M))
     assert {"test", "proof", "demo"} <= targets
     for text in (*blocks(page), *inline(page)):

@@ -1,0 +1,72 @@
+"""p99 over time with a fail-over in the middle: kill -9 of the leader, clients at the followers."""
+
+from __future__ import annotations
+
+import threading
+
+from benchmarks.clusters import BenchCluster
+from benchmarks.comparison import SideBySide, running
+from benchmarks.load import Load, Sample, measure
+from benchmarks.parts.plan import BenchPlan, Plot, Section
+from benchmarks.plots import Panel
+from benchmarks.report import plain
+from benchmarks.scenarios import ETCD, OURS, PUT_64
+from benchmarks.session import say
+from benchmarks.tables import table
+
+RATE_PER_S = 1000.0
+SLICE_S = 0.25
+SECONDS_MIN, SECONDS_MAX = 8.0, 40.0
+STALLED_MS = 100.0
+
+
+def measured(run: SideBySide, cluster: BenchCluster, seconds: float) -> Sample:
+    """An open loop over the two followers; the leader is killed when half of it is over."""
+    leader = cluster.wait_leader()
+    ports = [node.client_port for node in cluster.nodes if node is not leader]
+    load = Load("raw", 64, seconds, rate_per_s=RATE_PER_S, slice_s=SLICE_S)
+    file = run.request_file(cluster, PUT_64)
+    killer = threading.Timer(seconds / 2, cluster.servers.kill, [[leader.number]])
+    killer.start()
+    try:
+        sample = measure(load, ports, file, cluster.pids())
+    finally:
+        killer.cancel()
+        killer.join()
+    say(f"  {cluster.name}: {sample}")
+    return sample
+
+
+def run(plan: BenchPlan) -> Section:
+    """Ours and etcd, each alone."""
+    seconds = min(max(plan.long_s / 20, SECONDS_MIN), SECONDS_MAX)
+    found: dict[str, Sample] = {}
+    for name in (OURS, ETCD):
+        if name not in plan.systems:
+            continue
+        with running([name], plan.home(f"failover-{name}")) as clusters:
+            for cluster in clusters:
+                side = SideBySide([PUT_64], plan.effort, plan.directory, [cluster])
+                side.settle(cluster)
+                found[name] = measured(side, cluster, seconds)
+    series = {
+        name: [(n * SLICE_S, s.slices[n].percentile_ms(99)) for n in sorted(s.slices)]
+        for name, s in found.items()
+    }
+    rows = [
+        [name, f"{s.requests:,}", str(s.errors),
+         f"{sum(SLICE_S for _, p99_ms in series[name] if p99_ms > STALLED_MS):.2f}",
+         f"{max((p99_ms for _, p99_ms in series[name]), default=0.0):,.0f}"]
+        for name, s in found.items()
+    ]  # fmt: skip
+    head = ["system", "puts", "errors", f"seconds with p99 above {STALLED_MS:g} ms", "worst p99 ms"]
+    panel = Panel("p99 in ms", series, log_y=True, marks={"kill -9 of the leader": seconds / 2})
+    return Section(
+        "Fail-over",
+        f"{RATE_PER_S:,.0f} puts/s in an open loop over the two followers; the leader is killed "
+        f"after {seconds / 2:g} s. A put that waits for the next leader counts from when it was "
+        f"due.\n\n{table(head, rows)}",
+        {name: {"sample": plain(s), "p99_ms": series[name]} for name, s in found.items()},
+        {"failover": Plot("seconds; each put where it was due", (panel,))},
+        tuple(f"{name}: {s.errors} of {s.requests}" for name, s in found.items() if s.failed),
+    )
