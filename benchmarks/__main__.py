@@ -24,7 +24,7 @@ from benchmarks.parts.plan import BenchPlan
 from benchmarks.probe import Unreachable
 from benchmarks.procfs import facts
 from benchmarks.report import render, summary
-from benchmarks.scenarios import SIDE_BY_SIDE, STEADY_WRITES, find
+from benchmarks.scenarios import EVERY, SIDE_BY_SIDE, STEADY_WRITES, find
 from benchmarks.session import publish, say, workspace
 
 
@@ -43,6 +43,13 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--directory", type=Path, help="parent of the temporary data directory")
     found.add_argument("--output", type=Path, help="default: a new file in benchmarks/results/")
     return found
+
+
+def check_names(options: argparse.Namespace, of: argparse.ArgumentParser) -> None:
+    """Leave with 2, and say what there is, at a name that nobody has."""
+    known = list(full.PARTS) if options.full else [scenario.name for scenario in EVERY]
+    if unknown := sorted(set(options.only) - set(known)):
+        of.error(f"nothing is called {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 def effort_of(options: argparse.Namespace) -> Effort:
@@ -74,8 +81,10 @@ def profile(options: argparse.Namespace, directory: Path) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure; 1 when a figure cannot be believed, 2 for a name that nobody has."""
-    options = parser().parse_args(arguments)
+    """Measure; 1 when a figure cannot be believed."""
+    command_line = parser()
+    options = command_line.parse_args(arguments)
+    check_names(options, command_line)
     run: Callable[[argparse.Namespace, Path], bool] = side_by_side
     if options.full or options.profile:
         run = everything if options.full else profile
@@ -85,9 +94,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted; every process is ended")
         return 130
-    except KeyError as error:
-        say(f"nothing is called {error}")
-        return 2
     except (ClusterFailed, LoadFailed, Unreachable, TimeoutError) as error:
         say(f"FAILED: {error}")
         return 1

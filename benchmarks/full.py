@@ -39,8 +39,8 @@ PARTS: dict[str, Callable[[BenchPlan], Section]] = {
 def run(plan: BenchPlan, only: Sequence[str], output: Path | None) -> bool:
     """The parts that are wanted, all if none is named; whether all went well.
 
-    A part that fails does not keep the others from being measured. Raises KeyError for a part that
-    nobody has.
+    A part that fails does not keep the others from being measured. Raises KeyError for a name that
+    no part has.
     """
     chosen = {name: PARTS[name] for name in only or PARTS}
     pictures = output.parent if output else RESULTS

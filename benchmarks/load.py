@@ -34,6 +34,8 @@ class Sample:
     mean_ms: float
     server_cpu: float
     client_cpu: float
+    began_s: float = 0.0
+    """By `time.perf_counter`, where the client says so."""
     slices: dict[int, Latencies] = field(default_factory=dict, compare=False, repr=False)
     """By their numbers, if the load wants them."""
 
@@ -126,6 +128,7 @@ def merge(reports: Sequence[LoadReport], server_s: float, client_s: float) -> Sa
         mean_ms=latencies.mean_ms,
         server_cpu=server_s / thousands,
         client_cpu=client_s / thousands,
+        began_s=min((report.began_s for report in reports), default=0.0),
         slices=slices,
     )
 
@@ -139,6 +142,7 @@ class LoadReport:
     bad_status: int
     socket_errors: int
     histogram: list[tuple[int, int]]
+    began_s: float = 0.0
     slices: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
 

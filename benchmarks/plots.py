@@ -38,7 +38,8 @@ def draw(path: Path, x_label: str, panels: Sequence[Panel]) -> None:
             xs, ys = [x for x, _ in points], [y for _, y in points]
             axes.plot(xs, ys, style, label=name, color=colour, marker=".", markersize=4)
         for text, x in (panel.marks or {}).items():
-            axes.axvline(x, color="#888888", linestyle=":", label=text)
+            colour = next((c for word, c in _COLOURS.items() if word in text), "#888888")
+            axes.axvline(x, color=colour, linestyle=":", label=text)
         axes.set_ylabel(panel.y_label)
         if panel.log_x:
             axes.set_xscale("log")

@@ -246,6 +246,7 @@ def main() -> None:
         "bad_status": tally.bad_status,
         "socket_errors": tally.socket_errors,
         "histogram": sorted(tally.histogram.items()),
+        "began_s": tally.began,
         "slices": {number: sorted(found.items()) for number, found in tally.slices.items()},
     }
     # With PYTHONUNBUFFERED, `print` loses what a full pipe does not take at once.

@@ -97,6 +97,8 @@ MORE = (
 LARGE = (BenchScenario("put-1MiB", 1.0, 8, keys=32, value_bytes=1 << 20),)
 """And in a store of its own."""
 
+EVERY = (*SIDE_BY_SIDE, *MORE, *LARGE)
+
 
 @dataclass(frozen=True)
 class TableRow:
@@ -125,6 +127,6 @@ README_ROWS = (
 
 
 def find(names: list[str]) -> list[BenchScenario]:
-    """Those of all scenarios that have these names, in their order. Raises KeyError."""
-    known = {scenario.name: scenario for scenario in (*SIDE_BY_SIDE, *MORE, *LARGE)}
+    """The scenarios that have these names, in their order. Raises KeyError."""
+    known = {scenario.name: scenario for scenario in EVERY}
     return [known[name] for name in names]

@@ -60,10 +60,11 @@ def test_rates_of_clients_add_up_and_errors_fail_the_sample() -> None:
 
 
 def test_slices_of_clients_are_united() -> None:
-    early = LoadReport(2, 1_000_000, 0, 0, [(1000, 2)], {"0": [(1000, 2)]})
-    late = LoadReport(2, 1_000_000, 0, 0, [(3000, 2)], {"0": [(3000, 1)], "3": [(3000, 1)]})
-    slices = merge([early, late], 1.0, 1.0).slices
-    assert {number: found.count for number, found in slices.items()} == {0: 3, 3: 1}
+    early = LoadReport(2, 1_000_000, 0, 0, [(1000, 2)], 7.0, {"0": [(1000, 2)]})
+    late = LoadReport(2, 1_000_000, 0, 0, [(3000, 2)], 6.5, {"0": [(3000, 1)], "3": [(3000, 1)]})
+    sample = merge([early, late], 1.0, 1.0)
+    assert {number: found.count for number, found in sample.slices.items()} == {0: 3, 3: 1}
+    assert sample.began_s == 6.5
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,8 @@ from benchmarks.full import PARTS
 from benchmarks.load import Sample
 from benchmarks.scenarios import (
     ETCD,
+    EVERY,
     KEYS,
-    LARGE,
-    MORE,
     OURS,
     README_ROWS,
     SIDE_BY_SIDE,
@@ -23,8 +22,6 @@ from benchmarks.scenarios import (
     find,
 )
 from benchmarks.traffic import OursDialect
-
-EVERY = (*SIDE_BY_SIDE, *MORE, *LARGE)
 
 
 def test_names_are_different_and_found() -> None:

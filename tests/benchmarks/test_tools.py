@@ -126,6 +126,8 @@ def test_a_picture_is_drawn_and_an_empty_one_refused(tmp_path: Path) -> None:
 
 
 def test_a_name_that_nobody_has_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--only", "put-65"]) == 2
-    assert main(["--full", "--only", "nothing"]) == 2
-    assert "put-65" in capsys.readouterr().out
+    for arguments in (["--only", "put-65"], ["--full", "--only", "put-64"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        assert f"nothing is called {arguments[-1]}; there are" in capsys.readouterr().err
