@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 import time
@@ -21,11 +22,13 @@ from typing import Protocol, cast
 
 import uvloop
 
+from benchmarks.kernel_timer import periodic
 from benchmarks.traffic import read_requests
 from benchmarks.wires import WIRES, Wire
 
 STALL_S = 20.0
-TIMER_S = 0.001
+TICK_S = 0.00025
+"""An open loop looks no more often for what is due: so much of a latency may be its own."""
 
 
 @dataclass
@@ -127,14 +130,13 @@ class ClosedLoop:
 class OpenLoop:
     """Requests fall due at a fixed rate whatever the server does, and each latency counts from
     then: a request that had to wait for a connection has waited, too.
-
-    The loop's timers have a millisecond: up to two are part of each latency.
     """
 
     def __init__(self, rate_per_s: float, seconds: float, source: Callable[[], bytes]) -> None:
         """Nothing is due before `run`."""
-        self._every_s, self._count = 1 / rate_per_s, int(rate_per_s * seconds)
+        self._every_s, self._left = 1 / rate_per_s, int(rate_per_s * seconds)
         self._source = source
+        self._next_s = 0.0
         self._free: deque[Connection] = deque()
         self._due: deque[float] = deque()
         self._over = False
@@ -150,18 +152,31 @@ class OpenLoop:
 
     async def run(self) -> None:
         """Until the last one has fallen due; connections close as they become free."""
-        begun = time.perf_counter()
-        for number in range(self._count):
-            due = begun + number * self._every_s
-            while (wait_s := due - time.perf_counter()) > 0:
-                # A timer may be early by a part of its unit, and nothing is sent before it is due.
-                await asyncio.sleep(max(wait_s, TIMER_S))
-            self._due.append(due)
-            if self._free:
-                self.free(self._free.popleft())
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._next_s = time.perf_counter() + self._every_s
+        timer = periodic(self._next_s, max(self._every_s, TICK_S))
+        loop.add_reader(timer, self._tick, timer, done)
+        try:
+            await done
+        finally:
+            loop.remove_reader(timer)
+            os.close(timer)
         self._over = True
         while self._free:
             self.free(self._free.popleft())
+
+    def _tick(self, timer: int, done: asyncio.Future[None]) -> None:
+        os.read(timer, 8)
+        now = time.perf_counter()
+        while self._left and self._next_s <= now:
+            self._due.append(self._next_s)
+            self._next_s += self._every_s
+            self._left -= 1
+            if self._free:
+                self.free(self._free.popleft())
+        if not self._left and not done.done():
+            done.set_result(None)
 
 
 async def connect(
