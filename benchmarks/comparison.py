@@ -7,7 +7,9 @@ idle clusters only keep their heartbeats.
 from __future__ import annotations
 
 import contextlib
+import math
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,12 +48,14 @@ VERIFIED_KEYS = 40
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured. `client`: wrk, or raw."""
+    """How much is measured. `client`: wrk, or raw. No round is begun that would likely end later
+    than `limit_s` after the beginning, on a machine that is slow."""
 
     rounds: int
     seconds: float
     client: str
     steady_writes: int = STEADY_WRITES
+    limit_s: float = math.inf
 
 
 class SideBySide:
@@ -68,32 +72,40 @@ class SideBySide:
         self.effort, self.directory, self.clusters = effort, directory, clusters
         self.results = Results(scenarios=list(scenarios))
         self.round = 0
+        self._began = self._round_began = time.monotonic()
 
     def run(self) -> Results:
         """Write much, then measure in rounds."""
-        self.results.head = self.head()
+        busy = Path("/proc/loadavg").read_text().split()[0]
         for cluster in self.clusters:
             self.settle(cluster)
-        while self.round < self.effort.rounds:
+        self._round_began = time.monotonic()
+        while self.round < self.effort.rounds and self.in_time():
             self.round += 1
             say(f"round {self.round} of {self.effort.rounds}")
             for scenario in self.results.scenarios:
                 for cluster in self.clusters:
                     if cluster.name in scenario.systems:
                         self.measure(cluster, scenario)
+        self.results.head = [*self.head(busy), *self.results.head]
         return self.results
 
-    def head(self) -> list[str]:
+    def in_time(self) -> bool:
+        """Whether one more round, as long as the last one, ends in time. The first always does."""
+        now = time.monotonic()
+        took_s, self._round_began = now - self._round_began, now
+        return not self.round or now + took_s - self._began <= self.effort.limit_s
+
+    def head(self, busy: str) -> list[str]:
         """What the report says first."""
         effort = self.effort
-        busy = Path("/proc/loadavg").read_text().split()[0]
         return [
             f"Machine: {machine()}; data on {filesystem_of(self.directory)}; load before: {busy}.",
             f"Systems: {', '.join(c.version() for c in self.clusters)}; 3 nodes each.",
             f"Before: {effort.steady_writes:,} writes to each; ours compacts by its defaults, etcd "
             "to its last 1,000 revisions (--auto-compaction-mode revision), once by hand.",
             f"Load: {effort.client}, closed loop; {KEYS:,} keys, 256-byte values unless said "
-            f"otherwise; medians of {effort.rounds} alternating rounds of {effort.seconds:g} s.",
+            f"otherwise; medians of {self.round} alternating rounds of {effort.seconds:g} s.",
         ]
 
     def settle(self, cluster: BenchCluster) -> None:

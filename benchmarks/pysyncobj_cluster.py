@@ -33,7 +33,7 @@ class PySyncObjDialect(OursDialect):
 
 
 class PySyncObjBenchCluster(BenchCluster):
-    """Its defaults but for the tick (`benchmarks.pysyncobj_node`)."""
+    """Its defaults but for how often it acts (`benchmarks.pysyncobj_node`)."""
 
     name: ClassVar[str] = "pysyncobj"
     dialect = PySyncObjDialect()

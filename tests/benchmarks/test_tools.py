@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from prometheus_client import generate_latest
 from benchmarks import full
 from benchmarks.__main__ import main
 from benchmarks.ceiling import ceiling
-from benchmarks.comparison import Effort
+from benchmarks.comparison import Effort, SideBySide
 from benchmarks.load import Load
 from benchmarks.parts.endurance import Moment, steadiness
 from benchmarks.parts.plan import BenchPlan, Plot, Section
@@ -123,6 +124,12 @@ def test_a_picture_is_drawn_and_an_empty_one_refused(tmp_path: Path) -> None:
     )
     draw(tmp_path / "yes.png", "x", panels)
     assert (tmp_path / "yes.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("limit_s", "rounds"), [(math.inf, 3), (0.0, 1)])
+def test_no_round_is_begun_too_late(tmp_path: Path, limit_s: float, rounds: int) -> None:
+    run = SideBySide([], Effort(3, 1.0, "raw", limit_s=limit_s), tmp_path, [])
+    assert f"medians of {rounds} alternating rounds" in "\n".join(run.run().head)
 
 
 def test_a_name_that_nobody_has_is_told(capsys: pytest.CaptureFixture[str]) -> None:
