@@ -27,6 +27,7 @@ def draw(path: Path, x_label: str, panels: Sequence[Panel]) -> None:
         raise ValueError(f"{path.name} would be empty")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(8, 1.2 + 2.2 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -34,9 +35,8 @@ def draw(path: Path, x_label: str, panels: Sequence[Panel]) -> None:
     for panel, axes in zip(panels, every_axes, strict=True):
         for name, points in panel.series.items():
             colour = next((c for word, c in _COLOURS.items() if name.startswith(word)), None)
-            style = "-" if name in _COLOURS or colour is None else "--"
             xs, ys = [x for x, _ in points], [y for _, y in points]
-            axes.plot(xs, ys, style, label=name, color=colour, marker=".", markersize=4)
+            axes.plot(xs, ys, label=name, color=colour, marker=".", markersize=4)
         for text, x in (panel.marks or {}).items():
             colour = next((c for word, c in _COLOURS.items() if word in text), "#888888")
             axes.axvline(x, color=colour, linestyle=":", label=text)
@@ -45,6 +45,8 @@ def draw(path: Path, x_label: str, panels: Sequence[Panel]) -> None:
             axes.set_xscale("log")
         if panel.log_y:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter())
         else:
             axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)

@@ -16,8 +16,6 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     """User and system time that these processes have used so far, all threads together."""
     ticks = 0
     for pid in pids:
-        if not Path(f"/proc/{pid}").exists():
-            continue  # it was killed: its time went with it
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / _TICKS_PER_S

@@ -25,7 +25,7 @@ def measured(run: SideBySide, cluster: BenchCluster, seconds: float) -> tuple[Sa
     """An open loop over the two followers; the leader is killed when about half of it is over, at
     the second that is returned."""
     leader = cluster.wait_leader()
-    ports = [node.client_port for node in cluster.nodes if node is not leader]
+    followers = [node for node in cluster.nodes if node is not leader]
     load = Load("raw", 64, seconds, rate_per_s=RATE_PER_S, slice_s=SLICE_S)
     file = run.request_file(cluster, PUT_64)
     killed_s = 0.0
@@ -38,7 +38,8 @@ def measured(run: SideBySide, cluster: BenchCluster, seconds: float) -> tuple[Sa
     killer = threading.Timer(seconds / 2, kill)
     killer.start()
     try:
-        sample = measure(load, ports, file, cluster.pids())
+        ports, pids = [n.client_port for n in followers], [n.pid for n in followers]
+        sample = measure(load, ports, file, pids)
     finally:
         killer.cancel()
         killer.join()
@@ -73,9 +74,10 @@ def run(plan: BenchPlan) -> Section:
         "p99 in ms",
         series,
         log_y=True,
-        marks={f"kill -9 of {name}'s leader": at_s for name, at_s in kills.items()},
+        marks={f"kill -9 of the leader ({name})": at_s for name, at_s in kills.items()},
     )
-    problems = [f"{name}: {s.errors} of {s.requests}" for name, s in found.items() if s.failed]
+    # Errors are told, and fail nothing: a put that was under way may end in doubt.
+    problems = [f"{name}: nothing was answered" for name, s in found.items() if not s.requests]
     problems += [f"{name}: nobody was killed meanwhile" for name, at in kills.items() if at < 0]
     return Section(
         "Fail-over",
