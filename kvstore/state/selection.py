@@ -10,7 +10,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
-from msgspec.structs import replace
+import msgspec
 
 from kvstore.commands.operations import Field, KeyValue, Order, Select, Selected
 from kvstore.commands.results import Limit
@@ -196,7 +196,7 @@ class _Sorter:
         items = list(islice(self._merged, items_max))
         self.done = len(items) < items_max
         if self._keys_only:
-            items = [replace(item, value=b"") for item in items]
+            items = [msgspec.structs.replace(item, value=b"") for item in items]
         return items
 
     def drop(self, items_max: int) -> bool:

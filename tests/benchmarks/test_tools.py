@@ -117,7 +117,6 @@ def test_a_picture_is_drawn_and_an_empty_one_refused(tmp_path: Path) -> None:
     empty = Plot("x", (Panel("y", {"ours": []}),))
     with pytest.raises(ValueError, match="empty"):
         draw(tmp_path / "no.png", empty.x_label, empty.panels)
-    pytest.importorskip("matplotlib", reason="matplotlib: pip install -e '.[bench]'")
     panels = (
         Panel("y", {"ours p99": [(1.0, 2.0), (3.0, 4.0)], "etcd": [(1.0, 3.0)]}, log_y=True),
         Panel("z", {"others": [(1.0, 2.0)]}, marks={"now": 1.5}),
