@@ -96,7 +96,7 @@ class Watching:
         assert [r for r, _ in got] == [r for r, _ in wanted[: len(got)]]
         for (_, mine), (_, whole) in zip(got, wanted, strict=False):
             # What was there before the compacted revision may be gone.
-            assert [e[:2] for e in mine] == [e[:2] for e in whole]
+            assert [(e.item, e.deleted) for e in mine] == [(e.item, e.deleted) for e in whole]
             assert all(m == w or m.previous is None for m, w in zip(mine, whole, strict=True))
         if self.task is None and not self.cut_off:
             seen = self.watcher.seen_revision
