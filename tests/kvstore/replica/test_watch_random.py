@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +103,11 @@ class Watching:
             assert len([r for r, _ in wanted if r <= seen]) == len(got)
 
 
-async def interleave(steps: list[Any], directory: Path) -> None:
+async def interleave(steps: list[Any], directory: Path, stack: ExitStack) -> None:
     leader, twin = Driven(directory / "leader.mdb"), NaiveStore()
     follower = Driven(directory / "follower.mdb", leader.log)
+    stack.callback(leader.store.close)
+    stack.callback(follower.store.close)
     feed, watchings = Feed(follower.state), list[Watching]()
     for step in steps:
         match step:
@@ -147,8 +149,6 @@ async def interleave(steps: list[Any], directory: Path) -> None:
     follower.catch_up()
     await finish(watchings, twin)
     assert feed.watchers == 0 and not feed._waiting.all() and not feed._recent
-    leader.store.close()
-    follower.store.close()
 
 
 async def finish(watchings: list[Watching], twin: NaiveStore) -> None:
@@ -176,7 +176,11 @@ async def finish(watchings: list[Watching], twin: NaiveStore) -> None:
 @given(STEPS)
 @settings(max_examples=30 * TIMES)
 def test_any_interleaving_delivers_the_naive_list(steps: list[Any]) -> None:
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as directory:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory() as directory,
+        ExitStack() as stack,
+    ):
         patch.setattr(watch, "RECENT_REVISIONS_MAX", 3)
         patch.setattr(watch, "HISTORY_REVISIONS_MAX", 2)
-        run(interleave(steps, Path(directory)))
+        run(interleave(steps, Path(directory), stack))
