@@ -1,6 +1,7 @@
 """How all tests run: how many processes share them, and that a run of nothing is a failure."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -10,6 +11,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 """Hundreds of nodes and commands are started. Without bytecode in files each would compile all
 sources again, which is a third of a start."""
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in the background of a script: then no command that a test starts could be interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("store", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("store")
