@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
@@ -17,7 +17,7 @@ from benchmarks.traffic import Dialect, EtcdDialect, OursDialect, request
 from kvstore_cli.node_cluster import NodeCluster, ServerCluster
 from kvstore_cli.node_process import ServerProcess
 from proof.processes.etcd import EtcdCluster, etcd_version
-from proof.processes.network import HeldPlaces
+from proof.processes.network import HeldPlaces, HeldPort
 from proof.processes.waiting import eventually
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +37,8 @@ class BenchCluster(ABC):
     name: ClassVar[str]
     dialect: Dialect
     servers: ServerCluster
+    held: Sequence[HeldPlaces | HeldPort] = ()
+    """What keeps its ports from others."""
 
     @abstractmethod
     def __init__(self, directory: Path, size: int = 3) -> None:
@@ -129,11 +131,13 @@ class BenchCluster(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        """End every process, whatever happened, an interrupt during the stop included."""
-        try:
+        """End every process, whatever happened, an interrupt during the stop included, and then
+        give the ports back."""
+        with contextlib.ExitStack() as stack:
+            for held in self.held:
+                stack.callback(held.close)
+            stack.callback(self.servers.close)
             self.stop()
-        finally:
-            self.servers.close()
 
     def _await(self, condition: Callable[[], T], state: str, timeout_s: float) -> T:
         def look() -> T:
@@ -166,8 +170,9 @@ class OurBenchCluster(BenchCluster):
         """
         home = directory / self.name
         home.mkdir(parents=True)
-        self._places = HeldPlaces(range(1, size + 1))
-        self.servers = NodeCluster(list(self._places.ports), self._places, home, settings=settings)
+        places = HeldPlaces(range(1, size + 1))
+        self.held = [places]
+        self.servers = NodeCluster(list(places.ports), places, home, settings=settings)
         for node in self.nodes if profile else ():
             watch = [sys.executable, "-m", "cProfile", "-o", str(profile_of(node))]
             node.command = [*watch, *node.command[1:]]
@@ -189,16 +194,6 @@ class OurBenchCluster(BenchCluster):
             if status == 200 and (known := leader_id(json.loads(body))) is not None:
                 return self.servers.nodes.get(known)
         return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        """End every process, and give the ports back."""
-        try:
-            super().__exit__(kind, error, trace)
-        finally:
-            self._places.close()
 
 
 class EtcdBenchCluster(BenchCluster):

@@ -13,7 +13,6 @@ import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar
 
 from benchmarks.clusters import BenchCluster, ClusterFailed
@@ -44,7 +43,8 @@ class PySyncObjBenchCluster(BenchCluster):
             raise ClusterFailed(MISSING)
         home = directory / self.name
         home.mkdir(parents=True)
-        self._places = places = HeldPlaces(range(1, size + 1))
+        places = HeldPlaces(range(1, size + 1))
+        self.held = [places]
         nodes = []
         for number in places.ports:
             listen = places.listen_client(number), places.listen_peer(number)
@@ -71,16 +71,6 @@ class PySyncObjBenchCluster(BenchCluster):
     def leader(self) -> ServerProcess | None:
         """Who believes so."""
         return next((node for node in self.nodes if self._state(node)["leads"]), None)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        """End every process, and give the ports back."""
-        try:
-            super().__exit__(kind, error, trace)
-        finally:
-            self._places.close()
 
     def _state(self, node: ServerProcess) -> dict[str, bool]:
         found: dict[str, bool] = json.loads(call(node.client_port, request("GET", "/"))[1])

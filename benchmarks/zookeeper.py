@@ -11,7 +11,6 @@ import socket
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar
 
 from benchmarks.clusters import BenchCluster, ClusterFailed
@@ -96,14 +95,15 @@ class ZooKeeperBenchCluster(BenchCluster):
         if java is None or not JAR.exists():
             raise ClusterFailed(MISSING)
         home = directory / self.name
-        self._places = HeldPlaces(range(1, size + 1))
-        self._elections = {number: HeldPort() for number in self._places.ports}
+        places = HeldPlaces(range(1, size + 1))
+        elections = {number: HeldPort() for number in places.ports}
+        self.held = [places, *elections.values()]
         members = "".join(
-            f"server.{n}={HOST}:{peer}:{self._elections[n].number};{HOST}:{client}\n"
-            for n, (client, peer) in self._places.ports.items()
+            f"server.{n}={HOST}:{peer}:{elections[n].number};{HOST}:{client}\n"
+            for n, (client, peer) in places.ports.items()
         )
         nodes = []
-        for number in self._places.ports:
+        for number in places.ports:
             data_dir = home / f"zookeeper-{number}"
             data_dir.mkdir(parents=True)
             (data_dir / "myid").write_text(f"{number}\n")
@@ -113,7 +113,7 @@ class ZooKeeperBenchCluster(BenchCluster):
                 java, "-Xmx512m", "-cp", f"{home}:{JAR}", "-Dzookeeper.root.logger=WARN,CONSOLE",
                 "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config),
             ]  # fmt: skip
-            listen = self._places.listen_client(number), self._places.listen_peer(number)
+            listen = places.listen_client(number), places.listen_peer(number)
             nodes.append(
                 ServerProcess(number, listen, data_dir, command, {}, kill_with_parent=True)
             )
@@ -142,18 +142,6 @@ class ZooKeeperBenchCluster(BenchCluster):
     def read(self, node: ServerProcess, key: bytes) -> bytes | None:
         """What this server has."""
         return self.dialect.value_in(exchange(node.client_port, self.dialect.get(key)))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        """End every process, and give the ports back."""
-        try:
-            super().__exit__(kind, error, trace)
-        finally:
-            self._places.close()
-            for port in self._elections.values():
-                port.close()
 
     def _mode(self, node: ServerProcess) -> str:
         try:

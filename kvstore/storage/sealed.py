@@ -7,7 +7,7 @@ from kvstore.errors import StorageFailed
 
 SEAL_BYTES = 4
 
-SOUND = 0x2144DF1C
+_SOUND = 0x2144DF1C
 """The CRC-32 of anything that is followed by its own CRC-32, low byte first."""
 
 
@@ -18,7 +18,7 @@ def seal(key: bytes, value: bytes) -> bytes:
 
 def is_sound(key: bytes, sealed: bytes) -> bool:
     """Whether it is what `seal` made for this key."""
-    return crc32(sealed, crc32(key)) == SOUND
+    return crc32(sealed, crc32(key)) == _SOUND
 
 
 class DamagedRecord(StorageFailed):

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from zlib import crc32
 
 import lmdb
 
-from kvstore.storage.sealed import SEAL_BYTES, SOUND, DamagedRecord, is_sound, seal
+from kvstore.storage.sealed import SEAL_BYTES, DamagedRecord, is_sound, seal
 from kvstore.storage.sorted_keys import SortedKeys
 
 Changed = dict[bytes, bytes | None]
@@ -181,11 +180,7 @@ class StoredTable:
 
     def _stored_value(self, key: bytes) -> bytes | None:
         sealed = self._backing.reader.get(key, db=self.database)
-        if sealed is None:
-            return None
-        if crc32(sealed, crc32(key)) != SOUND:  # as in `_unsealed`: most reads come this way
-            raise self._backing.damaged(self.name, key)
-        return sealed[:-SEAL_BYTES]
+        return None if sealed is None else self._unsealed(key, sealed)
 
     def _unsealed(self, key: bytes, sealed: bytes) -> bytes:
         if not is_sound(key, sealed):
@@ -244,14 +239,10 @@ class RecentTable(StoredTable):
     _recent: Changed
     _recent_order: SortedKeys
 
-    def get(self, key: bytes) -> bytes | None:
-        if key in self.active:
-            return self.active[key]
-        if key in self.frozen:
-            return self.frozen[key]
+    def _stored_value(self, key: bytes) -> bytes | None:
         if key in self._recent:
             return self._recent[key]
-        return self._stored_value(key)
+        return super()._stored_value(key)
 
     def freeze(self) -> None:
         self._backing.written.append((self._recent, self._recent_order))
