@@ -25,7 +25,20 @@ from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
 from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
-from http_api.v1 import batch, cluster, dashboard, health, hot, kv, leases, listing, txn
+from http_api.v1 import (
+    auth,
+    batch,
+    cluster,
+    dashboard,
+    health,
+    hot,
+    kv,
+    leases,
+    listing,
+    roles,
+    txn,
+    users,
+)
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config, hosts_to_bind
@@ -53,6 +66,9 @@ def native_calls() -> list[NativeCall]:
         *WatchResource().calls(),
         *leases.CALLS,
         *cluster.CALLS,
+        *auth.CALLS,
+        *users.CALLS,
+        *roles.CALLS,
         *health.CALLS,
         *description.calls(),
         *dashboard.CALLS,
@@ -75,8 +91,8 @@ class HttpServer:
         self._bound = ConnectionBound(most, self._connections)
         self._metrics = HttpMetrics(self._bound)
         self._metrics.register(replica.metrics.registry)
-        self.facilities = Facilities(config)
         self._access = Access(replica, config.request_timeout_s)
+        self.facilities = Facilities(config, self._access)
         self.calls = native_calls()
         self._router = Router(self.calls, self._metrics)
         self._unmatched = self._metrics.meter("unmatched", "any")

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from kvstore.client import Client
 from kvstore_cli.command import Command, Flags, positive, seconds
+from kvstore_cli.credentials import Login, credential_flags, login_of
 
 DEFAULT_ENDPOINTS = "http://127.0.0.1:2379,http://127.0.0.1:2389,http://127.0.0.1:2399"
 
@@ -28,12 +29,14 @@ def client_command(
     *flags: Flags,
     usage: str | None = None,
     takes_words: bool = False,
+    who: Callable[[Namespace], Login] = login_of,
 ) -> Command:
-    """A command that `handler` runs with a client, which it need not close."""
+    """A command that `handler` runs with a client, which it need not close. `who` says as whom: it
+    may ask a person."""
 
-    async def call(options: Namespace) -> int:
+    async def call(options: Namespace, login: Login) -> int:
         _tell_what_takes_long()
-        async with Client(options.endpoints, timeout_s=options.timeout) as client:
+        async with Client(options.endpoints, timeout_s=options.timeout, **login) as client:
             return await handler(client, options)
 
     return Command(
@@ -41,7 +44,7 @@ def client_command(
         summary,
         text,
         (_client_flags, *flags),
-        lambda options: asyncio.run(call(options)),
+        lambda options: asyncio.run(call(options, who(options))),
         usage=usage,
         takes_words=takes_words,
     )
@@ -67,13 +70,20 @@ def _tell_what_takes_long() -> None:
     log.propagate = False
 
 
-def _client_flags(parser: ArgumentParser) -> None:
+def endpoint_flags(parser: ArgumentParser) -> None:
+    """Which nodes."""
     parser.add_argument(
         "--endpoints",
         metavar="URL,...",
         default=os.environ.get("KVSTORE_ENDPOINTS") or DEFAULT_ENDPOINTS,
         help="nodes to ask, tried in turn (KVSTORE_ENDPOINTS; default: %(default)s)",
     )
+
+
+def _client_flags(parser: ArgumentParser) -> None:
+    endpoint_flags(parser)
+    parser.set_defaults(password=None)
+    credential_flags(parser)
     parser.add_argument(
         "--timeout", metavar="S", type=seconds, default=5.0, help="in all (default: %(default)s)"
     )

@@ -16,9 +16,10 @@ from kvstore.errors import (
     LeaseNotFound,
     OutcomeUnknown,
     RequestError,
+    Unauthenticated,
     Unavailable,
 )
-from kvstore_cli import changes, cluster, data, leases, locks, nodes, transactions
+from kvstore_cli import accounts, changes, cluster, data, leases, locks, nodes, transactions
 from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
 from kvstore_cli.descriptors import open_standard
 
@@ -61,6 +62,7 @@ COMMANDS: tuple[Command, ...] = (
     *transactions.COMMANDS,
     *leases.COMMANDS,
     *locks.COMMANDS,
+    *accounts.COMMANDS,
 )
 """What there is without any other package."""
 ENTRY_POINTS = "kvstore.commands"
@@ -143,6 +145,8 @@ def _parse(argv: list[str]) -> Namespace:
 
 
 def _hint(error: KvError, options: Namespace) -> str:
+    if isinstance(error, Unauthenticated):
+        return "\nTry: kvstore login NAME, or --user NAME"
     if isinstance(error, InvalidArgument):
         return f"\nTry: kvstore {options.command} --help"
     if isinstance(error, Unavailable) and options.command != "status":

@@ -24,7 +24,7 @@ SOURCES = {
     "Lock": ("locking.Lock",),
     "Leadership": ("locking.Leadership",),
     "Watch": ("watching.Watch",),
-    "Client": ("keys.Keys", "aio.Client"),
+    "Client": ("keys.Keys", "users.UserCalls", "aio.Client"),
 }
 """The classes that get a blocking twin, with the classes whose members make up each."""
 

@@ -8,21 +8,21 @@ import hashlib
 import secrets
 from base64 import b64decode
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from aiohttp import hdrs, web
 
-from http_api.core.calls import Need
+from http_api.core.calls import SCOPES, Need
+from http_api.core.login_queue import LoginQueue
 from http_api.core.passwords import SALT_BYTES, password_hash, password_matches
 from http_api.core.port import ReplicaPort
+from http_api.core.senders import address_of
 from http_api.core.session import CallerSessions, Session
-from http_api.core.tokens import Tokens
-from kvstore.errors import Overloaded, Reason, Unauthenticated, auth_error
+from http_api.core.tokens import TTL_S, Tokens
+from kvstore.errors import InvalidArgument, Overloaded, Reason, Unauthenticated, auth_error
 from kvstore.state.rights import Caller
 
-HASHING_MAX = 2
-"""Password hashes computed at once; each takes a core and 16 MiB for some 50 ms."""
-HASHES_WAITING_MAX = 64
 LOGINS_MAX = 1_000
 """Pairs of user and password that were found right, for clients that send them each time."""
 
@@ -37,8 +37,7 @@ class Access:
         self._replica = replica
         self._timeout_s = timeout_s
         self._tokens = tokens or Tokens()
-        self._hashing = asyncio.Semaphore(HASHING_MAX)
-        self._waiting = 0
+        self._queue = LoginQueue()
         self._key = secrets.token_bytes(32)
         self._logins: OrderedDict[bytes, bytes] = OrderedDict()
         self._dummy = password_hash("", bytes(SALT_BYTES))
@@ -51,31 +50,31 @@ class Access:
     # -- passwords --------------------------------------------------------------------------
 
     async def hash(self, password: str) -> bytes:
-        """What to store of a password. Raises Overloaded."""
+        """What to store of a password. Raises InvalidArgument for the empty one, Overloaded."""
+        if not password:
+            raise InvalidArgument("password", "password: must not be empty")
         salt = secrets.token_bytes(SALT_BYTES)
-        await self._begin_hashing()
-        try:
+        async with self._turn("", ""):
             return await asyncio.to_thread(password_hash, password, salt)
-        finally:
-            self._hashing.release()
 
-    async def _matches(self, password: str, stored: bytes) -> bool:
-        await self._begin_hashing()
-        try:
+    async def _matches(self, name: str, password: str, address: str, stored: bytes) -> bool:
+        async with self._turn(name, address):
             return await asyncio.to_thread(password_matches, password, stored)
-        finally:
-            self._hashing.release()
 
-    async def _begin_hashing(self) -> None:
-        if self._waiting >= HASHES_WAITING_MAX:
-            raise Overloaded("too many passwords are being checked at once")
-        self._waiting += 1
+    @asynccontextmanager
+    async def _turn(self, name: str, address: str) -> AsyncIterator[None]:
+        """`LoginQueue.turn`, not waited for without end."""
         try:
-            await self._hashing.acquire()
-        finally:
-            self._waiting -= 1
+            async with asyncio.timeout(self._timeout_s) as waiting:
+                async with self._queue.turn(name, address):
+                    waiting.reschedule(None)
+                    yield
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            raise Overloaded("too many passwords are being checked at once") from None
 
-    async def _verify(self, name: str, password: str) -> Caller:
+    async def _verify(self, name: str, password: str, address: str) -> Caller:
         """Whom name and password prove, as of a read barrier.
 
         Raises AuthError, Unavailable. A change while the hash is computed makes the answer void
@@ -90,19 +89,28 @@ class Access:
             raise Unauthenticated(Reason.NO_PASSWORD)
         # An unknown user takes as long as a known one.
         stored = self._dummy if user is None or user.password is None else user.password
-        if not await self._matches(password, stored) or user is None:
+        right = await self._matches(name, password, address, stored)
+        # A store of an earlier release may hold hashes of the empty password.
+        if not right or user is None or not password:
+            self._queue.failed(name, address)
             raise Unauthenticated(Reason.WRONG_PASSWORD)
+        self._queue.succeeded(name, address)
         return Caller(name, revision)
 
     # -- callers ----------------------------------------------------------------------------
 
-    async def log_in(self, name: str, password: str) -> str:
-        """A token. Raises AuthError, Unavailable."""
-        by = await self._verify(name, password)
+    async def log_in(self, name: str, password: str, address: str = "", ttl_s: int = TTL_S) -> str:
+        """A token that is good for `ttl_s`. Raises AuthError, Unavailable."""
+        await self._replica.barrier(self._timeout_s)
+        by = await self.of_password(name, password, address)
         secret = self._replica.state.auth.secret
         if not secret:
             raise auth_error(Reason.OFF)
-        return self._tokens.issue(by, secret)
+        return self._tokens.issue(by, secret, ttl_s)
+
+    async def check(self, name: str, password: str, address: str) -> None:
+        """Raise AuthError unless that is the user's password. Raises Unavailable."""
+        await self.of_password(name, password, address)
 
     async def of_token(self, token: str) -> Caller:
         """Whom a token names. Raises Unauthenticated, Unavailable."""
@@ -122,16 +130,18 @@ class Access:
             return None
         return by
 
-    async def of_password(self, name: str, password: str) -> Caller:
-        """Whom name and password prove; remembered while the password stays what it is."""
+    async def of_password(self, name: str, password: str, address: str = "") -> Caller:
+        """Whom name and password prove; remembered while the password stays what it is, so that a
+        client which has logged in here before waits in no queue. Raises AuthError, Unavailable."""
         auth = self._replica.state.auth
         message = b"%d:%b%b" % (len(name), name.encode(), password.encode())
         login = hashlib.blake2b(message, key=self._key).digest()
         user = auth.users.get(name)
-        if user is not None and user.password and self._logins.get(login) == user.password:
+        known = user is not None and user.password and self._logins.get(login) == user.password
+        if auth.enabled and known:
             self._logins.move_to_end(login)
             return Caller(name, auth.revision)
-        by = await self._verify(name, password)
+        by = await self._verify(name, password, address)
         user = self._replica.state.auth.user(by)
         if user is not None and user.password:
             self._logins[login] = user.password
@@ -153,7 +163,7 @@ class Access:
                 return await self.of_token(rest.strip())
             case "basic":
                 name, password = _basic(rest)
-                return await self.of_password(name, password)
+                return await self.of_password(name, password, address_of(request))
         return await self.of_token(value)
 
     # -- admission --------------------------------------------------------------------------
@@ -173,6 +183,8 @@ class Access:
         session = self.sessions.of(await prove())
         if need is Need.ROOT:
             await session.require_root(self._timeout_s)
+        elif need in SCOPES:
+            await session.require_scope(SCOPES[need], self._timeout_s)
         return session
 
     async def _shown(self, prove: Callable[[], Awaitable[Caller | None]]) -> Session:

@@ -8,15 +8,17 @@ needs.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from aiohttp import web
 
 from http_api.core import params
 from http_api.core.bodies import Bodies, check_elements, parse_json
 from http_api.core.outgoing import Outgoing
+from http_api.core.senders import address_of
 from http_api.core.session import Session
 from http_api.core.streams import Streams
+from kvstore.commands.accounts import Scope
 from kvstore.commands.commands import Once, StoreCommand
 from kvstore.commands.results import Result
 from kvstore.config import Config
@@ -37,7 +39,22 @@ class Need(Enum):
     """To be whom it says. What it may do is judged by the session, and where a write is applied.
     The native API refuses who names nobody; etcd's serves it as nobody."""
     ROOT = auto()
-    """To be an administrator."""
+    """To have the role root."""
+    CLUSTER = auto()
+    """That, or the scope of this name (`kvstore.commands.accounts.Scope`); so the ones below."""
+    BACKUP = auto()
+    USERS = auto()
+    METRICS = auto()
+
+
+SCOPES = {
+    Need.CLUSTER: Scope.CLUSTER,
+    Need.BACKUP: Scope.BACKUP,
+    Need.USERS: Scope.USERS,
+    Need.METRICS: Scope.METRICS,
+}
+ADMINISTRATIVE = frozenset((Need.ROOT, *SCOPES))
+"""What is not asked of somebody who only uses keys."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +94,28 @@ class Row(Generic[M, H]):
     """Whether an empty body stands for a message in which nothing is set."""
 
 
+class Logins(Protocol):
+    """What handlers need of passwords and tokens. All raise Unavailable."""
+
+    async def hash(self, password: str) -> bytes:
+        """What to store of a password. Raises InvalidArgument for one that cannot be."""
+        ...
+
+    async def log_in(self, name: str, password: str, address: str, ttl_s: int) -> str:
+        """A token that lasts `ttl_s` without being used. Raises AuthError."""
+        ...
+
+    async def check(self, name: str, password: str, address: str) -> None:
+        """Raise AuthError unless that is the user's password."""
+        ...
+
+
 class Facilities:
     """What all requests to a server have besides their sessions."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, logins: Logins) -> None:
         self.config = config
+        self.logins = logins
         self.bodies = Bodies(config.pending_bytes_max)
         self.streams = Streams()
         self.outgoing = Outgoing(config.pending_bytes_max)
@@ -119,6 +153,11 @@ class Ask(Generic[M]):
     @property
     def streams(self) -> Streams:
         return self.facilities.streams
+
+    @property
+    def address(self) -> str:
+        """Where the request comes from."""
+        return address_of(self.request)
 
     def options(self) -> dict[str, bytes]:
         """The query's parameters, of those that the row names. Raises InvalidArgument."""

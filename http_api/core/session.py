@@ -16,12 +16,12 @@ from prometheus_client import CollectorRegistry
 
 from http_api.core.port import ReplicaPort
 from http_api.core.slices import ReadTurns, SlicedSelection
-from kvstore.commands.accounts import Permission, Right
+from kvstore.commands.accounts import ChangePassword, Permission, Right, Scope
 from kvstore.commands.commands import Administer, AsUser, Command, Once, StoreCommand
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
 from kvstore.commands.results import AuthRefused, Outcome, Result
 from kvstore.commands.sound import UnsoundCommand, check_sound, is_sound
-from kvstore.errors import InvalidArgument, KvError, Overloaded, auth_error
+from kvstore.errors import InvalidArgument, KvError, Overloaded, Reason, auth_error
 from kvstore.replica.feed import Watcher
 from kvstore.replica.interest import Interest
 from kvstore.replica.leader_absence import LeaderAbsence
@@ -30,7 +30,7 @@ from kvstore.replica.status import ReplicaStatus
 from kvstore.state.lease_table import LeaseTtl
 from kvstore.state.mvcc import KeyHistory
 from kvstore.state.reading import reads_only
-from kvstore.state.rights import Auth, Caller, Demand
+from kvstore.state.rights import ITSELF, Auth, Caller, Demand
 from kvstore.state.users import User
 
 LEASES_PER_SLICE = 1000
@@ -313,10 +313,30 @@ class Session:
         await self._store.barrier(timeout_s)
         self._check_root()
 
+    async def require_scope(self, scope: Scope, timeout_s: float) -> None:
+        """The same unless the caller has the scope, or is an administrator."""
+        await self._store.barrier(timeout_s)
+        self._check_scope(scope)
+
     def _check_root(self) -> None:
         reason = self._store.state.auth.root_refusal(self.caller)
         if reason is not None:
             raise auth_error(reason)
+
+    def _check_scope(self, scope: Scope) -> None:
+        reason = self._store.state.auth.scope_refusal(self.caller, scope)
+        if reason is not None:
+            raise auth_error(reason)
+
+    async def change_own_password(self, hashed: bytes, timeout_s: float) -> None:
+        """The caller's, who has just proved to know the old one: the cluster itself asks for the
+        change, as no user may change users. Raises like `submit`, AuthError."""
+        if self.caller is None:
+            raise auth_error(Reason.NO_USER)
+        change = Administer(ChangePassword(self.caller.user, hashed))
+        result = await self._store.submit(AsUser(ITSELF, 0, change), timeout_s)
+        if isinstance(result, AuthRefused):
+            raise auth_error(result.reason)
 
     @property
     def auth_enabled(self) -> bool:
@@ -329,27 +349,31 @@ class Session:
         return self._store.state.auth.revision
 
     def user(self, name: str) -> User | None:
-        """For administrators, and for the user itself."""
+        """For who manages users, and for the user itself."""
         if name != ("" if self.caller is None else self.caller.user):
-            self._check_root()
+            self._check_scope(Scope.USERS)
         return self._store.state.auth.users.get(name)
 
     def users(self) -> list[str]:
-        """All names, in order; for administrators."""
-        self._check_root()
+        """All names, in order; for who manages users."""
+        self._check_scope(Scope.USERS)
         return sorted(self._store.state.auth.users)
 
     def role(self, name: str) -> tuple[Permission, ...] | None:
-        """What a role permits; for administrators, and for who has the role."""
+        """What a role permits; for who manages users, and for who has the role."""
         auth = self._store.state.auth
         user = None if self.caller is None else auth.user(self.caller)
         if user is None or name not in user.roles:
-            self._check_root()
+            self._check_scope(Scope.USERS)
         return auth.roles.get(name)
 
+    def scopes(self, name: str) -> tuple[Scope, ...]:
+        """The scopes of a role; asked after `role`, which checks the right."""
+        return self._store.state.auth.accounts.scopes.get(name, ())
+
     def roles(self) -> list[str]:
-        """All names, in order; for administrators."""
-        self._check_root()
+        """All names, in order; for who manages users."""
+        self._check_scope(Scope.USERS)
         return sorted(self._store.state.auth.roles)
 
     # -- the node and the cluster -----------------------------------------------------------
@@ -379,22 +403,22 @@ class Session:
 
     async def hand_over(self, to: int | None, timeout_s: float) -> int:
         """As leader, make `to` (None: the follower that is furthest on) lead; who leads then.
-        For administrators. Raises NoQuorum."""
-        self._check_root()
+        Takes the scope cluster. Raises NoQuorum."""
+        self._check_scope(Scope.CLUSTER)
         return await self._store.hand_over(to, timeout_s)
 
     @property
     def digest(self) -> bytes:
-        """Of all that was ever applied here; for administrators."""
-        self._check_root()
+        """Of all that was ever applied here. Takes the scope cluster."""
+        self._check_scope(Scope.CLUSTER)
         return self._store.state.digest
 
     async def copy_state(self, path: Path) -> None:
-        """Write a consistent copy of the last checkpoint to `path`. For administrators.
+        """Write a consistent copy of the last checkpoint to `path`. Takes the scope backup.
 
         Raises OSError, lmdb.Error.
         """
-        self._check_root()
+        self._check_scope(Scope.BACKUP)
         await self._store.copy_state(path)
 
 

@@ -1,10 +1,11 @@
 """Tokens: who a client is, signed, so that every node knows them without being told.
 
 A token names its user, the auth revision at which it was issued and when, signed with HMAC-SHA256
-by a secret of the replicated state. It is good on every node for TTL_S after it was issued, and
-on a node that has seen it since then for TTL_S after it was last seen there; the clocks of the
-nodes need to agree within TTL_S. Disabling authentication discards the secret, and with it all
-tokens; a user's are void once its password changes or it is deleted (`Auth.user`).
+by a secret of the replicated state. It is good on every node for its time (TTL_S unless more was
+asked for) after it was issued, and on a node that has seen it since then for that time after it was
+last seen there; the clocks of the nodes need to agree within TTL_S. Disabling authentication
+discards the secret, and with it all tokens, and so does its rotation; a user's are void once its
+password changes, it is logged out or deleted (`Auth.user`).
 """
 
 import hmac
@@ -19,6 +20,8 @@ import msgspec
 from kvstore.state.rights import Caller
 
 TTL_S = 300
+TTL_S_MAX = 86_400
+"""What a client may ask for at most: a day."""
 SEEN_MAX = 10_000
 """Tokens whose last use is remembered; those dropped live on until TTL_S after they were issued."""
 TOKEN_CHARACTERS_MAX = 1_000
@@ -29,6 +32,7 @@ class _Claims(msgspec.Struct, frozen=True, array_like=True):
     auth_revision: int
     issued_s: int
     nonce: bytes
+    ttl_s: int = TTL_S
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -47,9 +51,10 @@ class Tokens:
         self._monotonic = monotonic
         self._seen: OrderedDict[str, float] = OrderedDict()
 
-    def issue(self, by: Caller, secret: bytes) -> str:
-        """A token that is different from all others."""
-        claims = _Claims(by.user, by.auth_revision, int(self._wall()), secrets.token_bytes(9))
+    def issue(self, by: Caller, secret: bytes, ttl_s: int = TTL_S) -> str:
+        """A token that is different from all others and good for `ttl_s`."""
+        nonce = secrets.token_bytes(9)
+        claims = _Claims(by.user, by.auth_revision, int(self._wall()), nonce, ttl_s)
         body = _encode(claims)
         return f"{_text(body)}.{_text(_signature(body, secret))}"
 
@@ -66,7 +71,8 @@ class Tokens:
             return None
         now = self._monotonic()
         seen = self._seen.get(token)
-        if abs(self._wall() - claims.issued_s) >= TTL_S and (seen is None or now - seen >= TTL_S):
+        ttl_s = claims.ttl_s
+        if abs(self._wall() - claims.issued_s) >= ttl_s and (seen is None or now - seen >= ttl_s):
             return None
         self._seen[token] = now
         self._seen.move_to_end(token)

@@ -24,7 +24,7 @@ from http_api.etcd.messages import (
     UserRevokeRequest,
 )
 from kvstore.commands import accounts
-from kvstore.commands.accounts import NAME_BYTES_MAX, AuthChange, Permission, Right
+from kvstore.commands.accounts import NAME_BYTES_MAX, AuthChange, Permission, Right, Scope
 from kvstore.commands.commands import KEY_BYTES_MAX, Administer
 from kvstore.commands.results import Administered
 from kvstore.errors import Reason, auth_error
@@ -183,12 +183,12 @@ class Passwords:
                 check=_check_bounds,
             ),
             unary(
-                "auth/user/add", UserAddRequest, self.user_add, Need.ROOT,
+                "auth/user/add", UserAddRequest, self.user_add, Need.USERS,
                 "Add a user, with a password or without.",
                 at_apply=True, check=_check_bounds,
             ),
             unary(
-                "auth/user/changepw", ChangePasswordRequest, self.change_password, Need.ROOT,
+                "auth/user/changepw", ChangePasswordRequest, self.change_password, Need.USERS,
                 "Give a user another password; its tokens end.",
                 at_apply=True, check=_check_bounds,
             ),
@@ -216,7 +216,7 @@ class Passwords:
         if ask.message.hashed_password and not ask.message.password:
             text = "etcdserver: hashedPassword is not supported, send password"
             raise EtcdError(INVALID_ARGUMENT, text)
-        await ask.session.require_root(ask.gateway.config.request_timeout_s)
+        await ask.session.require_scope(Scope.USERS, ask.gateway.config.request_timeout_s)
         return await self._access.hash(ask.message.password)
 
 
@@ -224,7 +224,7 @@ CALLS = (
     unary("auth/enable", Empty, enable, Need.ROOT, "Switch authentication on."),
     unary("auth/disable", Empty, disable, Need.ROOT, "Switch authentication off."),
     unary(
-        "auth/status", Empty, status, Need.ROOT,
+        "auth/status", Empty, status, Need.USERS,
         "Whether authentication is on, and at which revision of users and roles.",
     ),
     unary(
@@ -232,24 +232,24 @@ CALLS = (
         "The roles of a user: one's own, or as an administrator anybody's.",
         check=_check_bounds,
     ),
-    unary("auth/user/list", Empty, user_list, Need.ROOT, "The names of all users."),
+    unary("auth/user/list", Empty, user_list, Need.USERS, "The names of all users."),
     unary(
-        "auth/user/delete", NamedRequest, user_delete, Need.ROOT,
+        "auth/user/delete", NamedRequest, user_delete, Need.USERS,
         "Delete a user; its tokens end.",
         at_apply=True, check=_check_bounds,
     ),
     unary(
-        "auth/user/grant", UserGrantRequest, user_grant, Need.ROOT,
+        "auth/user/grant", UserGrantRequest, user_grant, Need.USERS,
         "Give a user a role.",
         at_apply=True, check=_check_bounds,
     ),
     unary(
-        "auth/user/revoke", UserRevokeRequest, user_revoke, Need.ROOT,
+        "auth/user/revoke", UserRevokeRequest, user_revoke, Need.USERS,
         "Take a role from a user.",
         at_apply=True, check=_check_bounds,
     ),
     unary(
-        "auth/role/add", NamedRequest, role_add, Need.ROOT,
+        "auth/role/add", NamedRequest, role_add, Need.USERS,
         "Add a role that permits nothing yet.",
         at_apply=True, check=_check_bounds,
     ),
@@ -258,19 +258,19 @@ CALLS = (
         "What a role permits: one's own, or as an administrator any.",
         check=_check_bounds,
     ),
-    unary("auth/role/list", Empty, role_list, Need.ROOT, "The names of all roles."),
+    unary("auth/role/list", Empty, role_list, Need.USERS, "The names of all roles."),
     unary(
-        "auth/role/delete", RoleRequest, role_delete, Need.ROOT,
+        "auth/role/delete", RoleRequest, role_delete, Need.USERS,
         "Delete a role, and take it from all users.",
         at_apply=True, check=_check_bounds,
     ),
     unary(
-        "auth/role/grant", RoleGrantRequest, role_grant, Need.ROOT,
+        "auth/role/grant", RoleGrantRequest, role_grant, Need.USERS,
         "Let a role read or write a key or a range.",
         at_apply=True, check=_check_bounds,
     ),
     unary(
-        "auth/role/revoke", RoleRevokeRequest, role_revoke, Need.ROOT,
+        "auth/role/revoke", RoleRevokeRequest, role_revoke, Need.USERS,
         "Take a key or a range from a role.",
         at_apply=True, check=_check_bounds,
     ),

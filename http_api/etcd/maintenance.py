@@ -100,17 +100,17 @@ CALLS = (
         "The alarms: there are never any.",
     ),
     unary(
-        "maintenance/hash", Empty, state_hash, Need.ROOT,
+        "maintenance/hash", Empty, state_hash, Need.CLUSTER,
         "A digest of all that was ever applied here.",
         told=without_code,
     ),
     unary(
-        "maintenance/defragment", Empty, defragment, Need.ROOT,
+        "maintenance/defragment", Empty, defragment, Need.CLUSTER,
         "Nothing: free space is reused by itself.",
         told=without_code,
     ),
     unary(
-        "maintenance/transfer-leadership", MoveLeaderRequest, move_leader, Need.ROOT,
+        "maintenance/transfer-leadership", MoveLeaderRequest, move_leader, Need.CLUSTER,
         "Let another member lead; to be sent to the leader.",
     ),
     unary(

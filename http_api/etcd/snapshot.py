@@ -38,7 +38,7 @@ class Snapshots:
         """The rows."""
         return (
             download(
-                "maintenance/snapshot", Empty, self.snapshot, Need.ROOT,
+                "maintenance/snapshot", Empty, self.snapshot, Need.BACKUP,
                 "A copy of the state, and a digest of it.",
                 told=without_code,
             ),

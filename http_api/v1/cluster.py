@@ -211,11 +211,11 @@ _COMPACT = Doc(
 CALLS = (
     Call("GET", "/v1/cluster", get, Need.CALLER, _GET),
     Call(
-        "POST", "/v1/cluster/handover", hand_over, Need.ROOT, _HANDOVER,
+        "POST", "/v1/cluster/handover", hand_over, Need.CLUSTER, _HANDOVER,
         BODY_BYTES_MAX, HandoverRequest, empty_body=True,
     ),
     Call(
-        "POST", "/v1/compact", compact, Need.ROOT, _COMPACT,
+        "POST", "/v1/compact", compact, Need.CLUSTER, _COMPACT,
         BODY_BYTES_MAX, CompactRequest, empty_body=True,
     ),
 )  # fmt: skip

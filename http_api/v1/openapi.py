@@ -98,6 +98,7 @@ _PATHS = {
     "key": f"The key: 1 to {KEY_BYTES_MAX} bytes, percent-encoded. Slashes may stand as they are.",
     "slug": "The end of a problem type.",
     "id": "The lease's id.",
+    "name": "The user's or role's name, percent-encoded.",
 }
 _PROBLEM = {
     "type": "object",
@@ -122,7 +123,7 @@ _GUARDED: tuple[type[KvError], ...] = (Unauthenticated, PermissionDenied)
 """Where authentication counts, once it is on."""
 _SECURITY = {
     "basic": {"type": "http", "scheme": "basic"},
-    "bearer": {"type": "http", "scheme": "bearer", "description": "From /v3/auth/authenticate"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "From /v1/auth/login"},
 }
 
 

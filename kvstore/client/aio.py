@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from kvstore.client import locking
 from kvstore.client.answers import decode
 from kvstore.client.attempts import Request
-from kvstore.client.keys import PAGE_ITEMS, Keys
+from kvstore.client.keys import PAGE_ITEMS
 from kvstore.client.leasing import Lease, LeaseCalls
 from kvstore.client.locking import LOCK_TTL_S, Leadership, Lock
 from kvstore.client.requests import watch_query, whole
@@ -17,19 +17,22 @@ from kvstore.client.results import (
     HandOverResult,
     LeaseStatus,
 )
+from kvstore.client.users import UserCalls
 from kvstore.client.watching import Watch
 from kvstore.errors import Unavailable
 
 __all__ = ["PAGE_ITEMS", "Client"]
 
 
-class Client(Keys):
+class Client(UserCalls):
     """A client of one cluster. Use it from one event loop; calls may run concurrently. A forgotten
     close() leaves nothing open; after a fork the child makes its own.
 
     `endpoints`: base addresses of some or all nodes, a sequence or one comma-separated string; any
     node answers any call. `timeout_s`: the total deadline of a call, retries included; keep it well
     below the cluster's `idempotency_ttl_s`. `attempt_timeout_s`: when to give up on one node.
+    `user` and `password`, or a `token`: who this is, where authentication is on; with a password it
+    logs in when it needs to, and again when a token has ended.
 
     Every write carries a random idempotency key, the same on all of its attempts, so that a retry
     after a lost answer is applied once. Keys and values are bytes; text is encoded as UTF-8.

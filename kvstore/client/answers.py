@@ -17,8 +17,11 @@ from kvstore.client.results import (
     LeaseStatus,
     OperationResult,
     Page,
+    PermissionStatus,
     PutResult,
+    RoleStatus,
     TxnResult,
+    UserStatus,
 )
 from kvstore.client.verdict import HttpReply, error_of, says_key_not_found
 from kvstore.errors import KvError, OutcomeUnknown, Unavailable
@@ -134,6 +137,49 @@ def decode_page(body: bytes) -> Page:
         # To end here would pass a part of the keys off as all of them.
         raise Unavailable("the endpoint says that there is more, and not how to go on")
     return Page(_entries(wire.items), wire.revision, wire.cursor)
+
+
+class _Permission(msgspec.Struct):
+    right: str
+    key: str | None = None
+    key_base64: str | None = None
+    prefix: str | None = None
+    prefix_base64: str | None = None
+    start: str | None = None
+    start_base64: str | None = None
+    end: str | None = None
+    end_base64: str | None = None
+
+    def known(self) -> PermissionStatus:
+        """As the client shows it."""
+        bounds: dict[str, bytes] = {}
+        for name in ("key", "prefix", "start", "end"):
+            text, encoded = getattr(self, name), getattr(self, f"{name}_base64")
+            if text is not None or encoded is not None:
+                bounds[name] = _octets(text, encoded)
+        return PermissionStatus(self.right, **bounds)
+
+
+class _Role(msgspec.Struct):
+    name: str
+    permissions: list[_Permission] = []
+    scopes: tuple[str, ...] = ()
+
+
+def decode_role(body: bytes) -> RoleStatus:
+    """The answer to `GET /v1/roles/{name}`."""
+    role = decode(body, _Role, Unavailable)
+    return RoleStatus(role.name, tuple(each.known() for each in role.permissions), role.scopes)
+
+
+def decode_roles(body: bytes) -> tuple[str, ...]:
+    """The answer to `GET /v1/roles`."""
+    return decode(body, dict[str, tuple[str, ...]], Unavailable).get("roles", ())
+
+
+def decode_users(body: bytes) -> tuple[UserStatus, ...]:
+    """The answer to `GET /v1/users`."""
+    return decode(body, dict[str, tuple[UserStatus, ...]], Unavailable).get("users", ())
 
 
 def decode_put(body: bytes) -> PutResult:

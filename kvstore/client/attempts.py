@@ -11,13 +11,23 @@ import aiohttp
 from yarl import URL
 
 from kvstore.client.connections import CONNECT_S_MAX, Connections
+from kvstore.client.credentials import Credentials, LogIn, decode_token, login_body
 from kvstore.client.racing import HEDGE_S, Race
 from kvstore.client.requests import IDEMPOTENCY_KEY
 from kvstore.client.verdict import HttpReply, error_of, error_of_failure, says_key_not_found
-from kvstore.errors import InvalidArgument, KvError, OutcomeUnknown, Overloaded, Unavailable
+from kvstore.errors import (
+    InvalidArgument,
+    KvError,
+    OutcomeUnknown,
+    Overloaded,
+    Unauthenticated,
+    Unavailable,
+)
 
+PORT = 2379
 _BACK_OFF_S = 0.05
 _BACK_OFF_S_MAX = 1.0
+LOGIN = "/v1/auth/login"
 _SERVER_S_MAX = 60.0
 """The longest `?timeout=` that the API takes."""
 _TIMED = ("/v1/kv", "/v1/txn", "/v1/batch", "/v1/leases")
@@ -40,6 +50,12 @@ class Request(NamedTuple):
     only_reads: bool = False
     """It changes nothing, although its method is not GET."""
 
+    def named(self, token: str | None) -> "Request":
+        """The same from somebody."""
+        if token is None:
+            return self
+        return self._replace(headers=(*self.headers, ("Authorization", f"Bearer {token}")))
+
     @property
     def writes(self) -> bool:
         """Whether an attempt without an answer may have changed something."""
@@ -52,7 +68,8 @@ class Request(NamedTuple):
 
 
 def parse_endpoints(endpoints: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """Base addresses without a trailing slash; `host:port` alone means http."""
+    """Base addresses without a trailing slash; `host:port` alone means http, `host` alone our
+    port. Raises InvalidArgument."""
     listed = endpoints.split(",") if isinstance(endpoints, str) else endpoints
     found = [_parse_endpoint(text.strip()) for text in listed if text.strip()]
     if not found:
@@ -62,6 +79,13 @@ def parse_endpoints(endpoints: str | list[str] | tuple[str, ...]) -> tuple[str, 
 
 def _parse_endpoint(text: str) -> str:
     address = text if "://" in text else f"http://{text}"
+    if "@" in address.partition("://")[2].partition("/")[0]:
+        # Not shown: what stands before the @ may be a password.
+        raise InvalidArgument(
+            "endpoints",
+            "endpoints: an address with a user or password in it: whoever lists processes sees "
+            "that. Give the user and password by themselves",
+        )
     try:
         parts = urlsplit(address)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -69,6 +93,8 @@ def _parse_endpoint(text: str) -> str:
         valid = False
     if not valid or parts.query or parts.fragment:
         raise InvalidArgument("endpoints", f"endpoints: expected http://host:port, got {text!r}")
+    if "://" not in text and parts.port is None and not parts.path:
+        address = f"{address}:{PORT}"
     return address.rstrip("/")
 
 
@@ -80,7 +106,11 @@ class Attempts:
     """
 
     def __init__(
-        self, endpoints: tuple[str, ...], timeout_s: float, attempt_timeout_s: float | None = None
+        self,
+        endpoints: tuple[str, ...],
+        timeout_s: float,
+        attempt_timeout_s: float | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         for name, value in (("timeout_s", timeout_s), ("attempt_timeout_s", attempt_timeout_s)):
             if value is not None and value <= 0:
@@ -90,6 +120,7 @@ class Attempts:
         self._attempt_s = attempt_timeout_s or timeout_s / min(len(endpoints), 3)
         self._preferred = 0
         self.connections = Connections()
+        self._credentials = credentials or Credentials(None, None, None)
         self._random = random.Random()
 
     @property
@@ -144,7 +175,39 @@ class Attempts:
             self._preferred = (index + 1) % len(self.endpoints)
 
     async def send_once(self, endpoint: str, request: Request, limit_s: float) -> HttpReply:
-        """One attempt at one endpoint, ended after `limit_s`; the same errors, no retry."""
+        """One attempt at one endpoint, ended after `limit_s`; the same errors, no retry. Where a
+        login is needed first, it is a part of the attempt."""
+        if not self._credentials.given or request.target == LOGIN:
+            return await self._exchange(endpoint, request, limit_s)
+        left = self._countdown(limit_s)
+        log_in = self._log_in(endpoint, left)
+        token = await self._credentials.token(log_in)
+        try:
+            return await self._exchange(endpoint, request.named(token), left())
+        except Unauthenticated:
+            renewed = await self._credentials.renewed(token, log_in)
+            if renewed is None:
+                raise
+        return await self._exchange(endpoint, request.named(renewed), left())
+
+    @staticmethod
+    def _countdown(limit_s: float) -> Callable[[], float]:
+        """How much of it is left; never 0, which aiohttp takes for "no limit"."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + limit_s
+        return lambda: max(end_s - loop.time(), 0.001)
+
+    def _log_in(self, endpoint: str, left: Callable[[], float]) -> LogIn:
+        """A login at that endpoint, in the time that is left."""
+
+        async def log_in(user: str, password: str) -> str:
+            request = Request("POST", LOGIN, body=login_body(user, password), only_reads=True)
+            answer = await self._exchange(endpoint, request, left())
+            return decode_token(answer.body)
+
+        return log_in
+
+    async def _exchange(self, endpoint: str, request: Request, limit_s: float) -> HttpReply:
         query = [*request.query]
         if request.target.startswith(_TIMED):
             server_s = min(max(limit_s * _SERVER_SHARE, 0.001), _SERVER_S_MAX)
@@ -192,6 +255,22 @@ class Attempts:
         `connections.STREAM_SILENCE_S`.
         Raises like `send_once`.
         """
+        if not self._credentials.given:
+            return await self._open_stream(endpoint, request, limit_s)
+        left = self._countdown(limit_s)
+        log_in = self._log_in(endpoint, left)
+        token = await self._credentials.token(log_in)
+        try:
+            return await self._open_stream(endpoint, request.named(token), left())
+        except Unauthenticated:
+            renewed = await self._credentials.renewed(token, log_in)
+            if renewed is None:
+                raise
+        return await self._open_stream(endpoint, request.named(renewed), left())
+
+    async def _open_stream(
+        self, endpoint: str, request: Request, limit_s: float
+    ) -> aiohttp.ClientResponse:
         query = "&".join(f"{name}={value}" for name, value in request.query)
         url = URL(f"{endpoint}{request.target}{'?' if query else ''}{query}", encoded=True)
         try:

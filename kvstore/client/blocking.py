@@ -14,6 +14,7 @@ from kvstore.client.locking import LOCK_TTL_S, Leadership, Lock, Turn
 from kvstore.client.loop_thread import BlockingEvent, LoopThread
 from kvstore.client.operations import Compare, Operation
 from kvstore.client.results import (
+    AuthStatus,
     BatchResult,
     Change,
     ClusterStatus,
@@ -23,11 +24,14 @@ from kvstore.client.results import (
     Event,
     HandOverResult,
     History,
+    IssuedToken,
     LeaseStatus,
     Page,
     PutResult,
+    RoleStatus,
     Selection,
     TxnResult,
+    UserStatus,
 )
 from kvstore.client.watching import Watch
 
@@ -263,6 +267,8 @@ class BlockingClient:
     `endpoints`: base addresses of some or all nodes, a sequence or one comma-separated string; any
     node answers any call. `timeout_s`: the total deadline of a call, retries included; keep it well
     below the cluster's `idempotency_ttl_s`. `attempt_timeout_s`: when to give up on one node.
+    `user` and `password`, or a `token`: who this is, where authentication is on; with a password it
+    logs in when it needs to, and again when a token has ended.
 
     Every write carries a random idempotency key, the same on all of its attempts, so that a retry
     after a lost answer is applied once. Keys and values are bytes; text is encoded as UTF-8.
@@ -280,8 +286,14 @@ class BlockingClient:
         endpoints: str | list[str] | tuple[str, ...] = "http://127.0.0.1:2379",
         timeout_s: float = 10.0,
         attempt_timeout_s: float | None = None,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
     ) -> None:
-        self._async = Client(endpoints, timeout_s, attempt_timeout_s)
+        self._async = Client(
+            endpoints, timeout_s, attempt_timeout_s, user=user, password=password, token=token
+        )
         self._loop = LoopThread(self._async.close)
 
     @property
@@ -438,6 +450,117 @@ class BlockingClient:
                 print(event.revision, "deleted" if event.deleted else event.value)
         """
         return self._loop.iterate(self._async.history(key, limit=limit), HISTORY_ITEMS)
+
+    def auth_status(self) -> AuthStatus:
+        """Whether authentication is on, and who this client is."""
+        return self._loop.run(self._async.auth_status())
+
+    def auth_enable(self) -> None:
+        """Switch it on: from then on every request needs a user. There must be a user root that
+        has the role root.
+        """
+        self._loop.run(self._async.auth_enable())
+
+    def auth_disable(self) -> None:
+        """Switch it off: everybody may do everything, and all tokens end."""
+        self._loop.run(self._async.auth_disable())
+
+    def auth_rotate(self) -> None:
+        """Sign tokens with a new secret: all that were issued end, and what a backup or a lost disk
+        tells of the old one is worth nothing.
+        """
+        self._loop.run(self._async.auth_rotate())
+
+    def log_in(self, user: str, password: str, *, ttl_s: int | None = None) -> IssuedToken:
+        """A token that lasts `ttl_s` seconds without being used. Raises Unauthenticated."""
+        return self._loop.run(self._async.log_in(user, password, ttl_s=ttl_s))
+
+    def users(self) -> tuple[UserStatus, ...]:
+        """All users, in the order of their names."""
+        return self._loop.run(self._async.users())
+
+    def user(self, name: str) -> UserStatus:
+        """One user: this client's own, or as an administrator any."""
+        return self._loop.run(self._async.user(name))
+
+    def add_user(self, name: str, password: str | None = None) -> None:
+        """A user that may do nothing yet. Without a password it can only show a certificate."""
+        self._loop.run(self._async.add_user(name, password))
+
+    def delete_user(self, name: str) -> None:
+        """The user and its tokens end."""
+        self._loop.run(self._async.delete_user(name))
+
+    def set_password(self, name: str, password: str, *, current: str | None = None) -> None:
+        """Another password; the user's tokens end. With `current` users change their own."""
+        self._loop.run(self._async.set_password(name, password, current=current))
+
+    def log_out(self, name: str) -> None:
+        """All tokens of a user end."""
+        self._loop.run(self._async.log_out(name))
+
+    def grant_role(self, name: str, role: str) -> None:
+        """Give a user a role."""
+        self._loop.run(self._async.grant_role(name, role))
+
+    def revoke_role(self, name: str, role: str) -> None:
+        """Take a role from a user."""
+        self._loop.run(self._async.revoke_role(name, role))
+
+    def roles(self) -> tuple[str, ...]:
+        """The names of all roles, in order."""
+        return self._loop.run(self._async.roles())
+
+    def role(self, name: str) -> RoleStatus:
+        """What a role permits: one of this client's own, or as an administrator any."""
+        return self._loop.run(self._async.role(name))
+
+    def add_role(self, name: str) -> None:
+        """A role that permits nothing yet."""
+        self._loop.run(self._async.add_role(name))
+
+    def delete_role(self, name: str) -> None:
+        """A role ends; its users lose it."""
+        self._loop.run(self._async.delete_role(name))
+
+    def grant_permission(
+        self,
+        role: str,
+        right: str,
+        *,
+        key: str | bytes | None = None,
+        prefix: str | bytes | None = None,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
+    ) -> None:
+        """Let a role "read", "write" or "readwrite" one key, a prefix or a range."""
+        self._loop.run(
+            self._async.grant_permission(role, right, key=key, prefix=prefix, start=start, end=end)
+        )
+
+    def revoke_permission(
+        self,
+        role: str,
+        *,
+        key: str | bytes | None = None,
+        prefix: str | bytes | None = None,
+        start: str | bytes | None = None,
+        end: str | bytes | None = None,
+    ) -> None:
+        """Take what a role was granted on the very same key, prefix or range."""
+        self._loop.run(
+            self._async.revoke_permission(role, key=key, prefix=prefix, start=start, end=end)
+        )
+
+    def grant_scope(self, role: str, scope: str) -> None:
+        """Let a role do what has nothing to do with keys: "cluster", "backup", "users", "watch" or
+        "metrics".
+        """
+        self._loop.run(self._async.grant_scope(role, scope))
+
+    def revoke_scope(self, role: str, scope: str) -> None:
+        """Take a scope from a role."""
+        self._loop.run(self._async.revoke_scope(role, scope))
 
     def watch(
         self,

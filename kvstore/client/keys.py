@@ -1,6 +1,6 @@
 """The calls on keys: read, write, list, transactions, batches, history."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 from urllib.parse import quote
@@ -16,6 +16,7 @@ from kvstore.client.answers import (
     decode_txn,
 )
 from kvstore.client.attempts import Attempts, Request, parse_endpoints
+from kvstore.client.credentials import Credentials
 from kvstore.client.operations import Compare, Operation, may_write, transaction_document
 from kvstore.client.requests import (
     Pairs,
@@ -57,9 +58,18 @@ class Keys:
         endpoints: str | list[str] | tuple[str, ...] = "http://127.0.0.1:2379",
         timeout_s: float = 10.0,
         attempt_timeout_s: float | None = None,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
     ) -> None:
         self._timeout_s = timeout_s
-        self._attempts = Attempts(parse_endpoints(endpoints), timeout_s, attempt_timeout_s)
+        self._attempts = Attempts(
+            parse_endpoints(endpoints),
+            timeout_s,
+            attempt_timeout_s,
+            Credentials(user, password, token),
+        )
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -294,7 +304,12 @@ class Keys:
             revision = page.events[-1].revision - 1
             left = None if left is None else left - len(page.events)
 
-    async def _post(self, target: str, body: dict[str, int], once: bool = False) -> HttpReply:
-        headers = _JSON + (once_header() if once else ())
-        encoded = msgspec.json.encode(body)
-        return await self._attempts.send(Request("POST", target, (), headers, encoded))
+    async def _post(self, target: str, body: Mapping[str, Any], once: bool = False) -> HttpReply:
+        return await self._send("POST", target, body, once)
+
+    async def _send(
+        self, method: str, target: str, body: Mapping[str, Any] | None = None, once: bool = False
+    ) -> HttpReply:
+        headers = (() if body is None else _JSON) + (once_header() if once else ())
+        encoded = None if body is None else msgspec.json.encode(body)
+        return await self._attempts.send(Request(method, target, (), headers, encoded))

@@ -154,6 +154,49 @@ class LeaseStatus(msgspec.Struct, frozen=True):
     keys: tuple[bytes, ...] | None = None
 
 
+class AuthStatus(msgspec.Struct, frozen=True):
+    """Whether authentication is on; `user`: who asks, as the node knows. `revision` counts the
+    changes of users and roles."""
+
+    enabled: bool
+    revision: int
+    user: str | None = None
+
+
+class IssuedToken(msgspec.Struct, frozen=True):
+    """What proves who somebody is. `ttl_s`: seconds that it lasts without being used."""
+
+    token: str
+    ttl_s: int
+
+
+class UserStatus(msgspec.Struct, frozen=True):
+    """A user. `password`: whether it can log in with one."""
+
+    name: str
+    roles: tuple[str, ...] = ()
+    password: bool = True
+
+
+class PermissionStatus(msgspec.Struct, frozen=True):
+    """`right`, "read", "write" or "readwrite", on one key, on all keys with a prefix, or on those
+    from `start` on, to `end` if there is one."""
+
+    right: str
+    key: bytes | None = None
+    prefix: bytes | None = None
+    start: bytes | None = None
+    end: bytes | None = None
+
+
+class RoleStatus(msgspec.Struct, frozen=True):
+    """What a role permits, to keys and besides keys."""
+
+    name: str
+    permissions: tuple[PermissionStatus, ...] = ()
+    scopes: tuple[str, ...] = ()
+
+
 class CompactResult(msgspec.Struct, frozen=True):
     """The oldest revision that is readable now."""
 

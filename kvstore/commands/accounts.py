@@ -4,7 +4,7 @@ A user has roles, a role has permissions, a permission is a right on a range of 
 `root` allows everything, and only users who have it may change any of this.
 """
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 import msgspec
 
@@ -19,6 +19,21 @@ class Right(IntEnum):
     READ = 0
     WRITE = 1
     READ_WRITE = 2
+
+
+class Scope(StrEnum):
+    """What a role may allow besides keys."""
+
+    CLUSTER = "cluster"
+    """See and change who the members are, hand leadership over, compact."""
+    BACKUP = "backup"
+    """Take copies of the whole state."""
+    USERS = "users"
+    """Change users and roles, but not scopes, nor root, nor any role or user with a scope."""
+    WATCH = "watch"
+    """Watch every key, whether or not it may be read."""
+    METRICS = "metrics"
+    """See metrics, and the status of nodes and of the cluster."""
 
 
 class Permission(msgspec.Struct, frozen=True, array_like=True):
@@ -44,6 +59,12 @@ class Disable(msgspec.Struct, frozen=True, array_like=True, tag="off"):
     """Everybody may do everything, and all tokens are void."""
 
 
+class RotateSecret(msgspec.Struct, frozen=True, array_like=True, tag="s="):
+    """`secret` (random) signs tokens from now on: all that were issued before are void."""
+
+    secret: bytes
+
+
 class AddUser(msgspec.Struct, frozen=True, array_like=True, tag="u+"):
     name: str
     password: bytes | None
@@ -58,6 +79,12 @@ class ChangePassword(msgspec.Struct, frozen=True, array_like=True, tag="u="):
 
     name: str
     password: bytes
+
+
+class LogOut(msgspec.Struct, frozen=True, array_like=True, tag="u!"):
+    """The user's tokens are void; the password stays what it is."""
+
+    name: str
 
 
 class GrantRole(msgspec.Struct, frozen=True, array_like=True, tag="ur+"):
@@ -93,16 +120,30 @@ class RevokePermission(msgspec.Struct, frozen=True, array_like=True, tag="rp-"):
     range_end: bytes
 
 
+class GrantScope(msgspec.Struct, frozen=True, array_like=True, tag="rs+"):
+    role: str
+    scope: Scope
+
+
+class RevokeScope(msgspec.Struct, frozen=True, array_like=True, tag="rs-"):
+    role: str
+    scope: Scope
+
+
 AuthChange = (
     Enable
     | Disable
+    | RotateSecret
     | AddUser
     | DeleteUser
     | ChangePassword
+    | LogOut
     | GrantRole
     | RevokeRole
     | AddRole
     | DeleteRole
     | GrantPermission
     | RevokePermission
+    | GrantScope
+    | RevokeScope
 )

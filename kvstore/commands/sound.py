@@ -19,9 +19,12 @@ from kvstore.commands.accounts import (
     DeleteUser,
     GrantPermission,
     GrantRole,
+    GrantScope,
+    LogOut,
     Permission,
     RevokePermission,
     RevokeRole,
+    RevokeScope,
 )
 from kvstore.commands.commands import (
     IDEMPOTENCY_KEY_BYTES_MAX,
@@ -145,7 +148,7 @@ def _check_operation(operation: TxnOperation, nesting: int) -> None:
 def _texts(change: AuthChange) -> Iterator[tuple[str, bytes]]:
     """What of a change is kept as a key, or inside of one."""
     match change:
-        case AddUser() | DeleteUser() | ChangePassword() | AddRole() | DeleteRole():
+        case AddUser() | DeleteUser() | ChangePassword() | LogOut() | AddRole() | DeleteRole():
             yield "a name", change.name.encode()
         case GrantRole() | RevokeRole():
             yield "a name", change.user.encode()
@@ -153,7 +156,7 @@ def _texts(change: AuthChange) -> Iterator[tuple[str, bytes]]:
         case GrantPermission():
             yield "a name", change.role.encode()
             yield from _permission_texts(change.permission)
-        case RevokePermission():
+        case RevokePermission() | GrantScope() | RevokeScope():
             yield "a name", change.role.encode()
 
 

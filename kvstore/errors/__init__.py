@@ -28,6 +28,7 @@
     ├── Unavailable           refused before proposing: certainly not applied; try again
     │   ├── NoQuorum              no leader, or it cannot reach a quorum
     │   ├── Overloaded            a bound was reached
+    │   │   └── SlowDown              too many wrong passwords
     │   ├── Stopping              the node is shutting down, or failed
     │   └── NotReady              the node does not serve yet, or no longer
     └── OutcomeUnknown        timed out after proposing: it may yet be applied
@@ -98,6 +99,7 @@ __all__ = [
     "RequestError",
     "RevisionCompacted",
     "RevisionInFuture",
+    "SlowDown",
     "Stopping",
     "StorageError",
     "StorageFailed",
@@ -362,6 +364,21 @@ class Overloaded(Unavailable):
         "overloaded", 503, "Overloaded",
         "A bound on requests, bytes or memory was reached. Try again a little later.",
     )  # fmt: skip
+
+
+class SlowDown(Overloaded):
+    """Too many wrong passwords of this user from this address; `retry_after_s` says when the next
+    attempt is looked at."""
+
+    kind = Kind(
+        "too-many-logins", 429, "Too many wrong passwords",
+        "Too many wrong passwords for this user from this address. `Retry-After` says when the "
+        "next attempt is looked at.",
+    )  # fmt: skip
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"too many wrong passwords; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
 
 
 class Stopping(Unavailable):

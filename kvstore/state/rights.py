@@ -9,7 +9,28 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from kvstore.commands.accounts import ROOT, AuthChange, Permission, Right
+from kvstore.commands.accounts import (
+    ROOT,
+    AddRole,
+    AddUser,
+    AuthChange,
+    ChangePassword,
+    DeleteRole,
+    DeleteUser,
+    Disable,
+    Enable,
+    GrantPermission,
+    GrantRole,
+    GrantScope,
+    LogOut,
+    Permission,
+    RevokePermission,
+    RevokeRole,
+    RevokeScope,
+    Right,
+    RotateSecret,
+    Scope,
+)
 from kvstore.commands.commands import (
     Administer,
     AsUser,
@@ -113,8 +134,8 @@ class Auth:
         if isinstance(command, Once):
             command = command.command
         match command:
-            case Administer():
-                return self.root_refusal(by)
+            case Administer(change):
+                return self.change_refusal(by, change)
             case Compact():
                 return Reason.NO_USER if by is None else self.denial(by, ())
         return self.denial(by, self._demands(command))
@@ -136,7 +157,21 @@ class Auth:
         return None if allowed else Reason.DENIED
 
     def root_refusal(self, by: Caller | None) -> Reason | None:
-        """Why `by` may not change users and roles, or None if it may."""
+        """Why `by` may not do what takes the role root, or None if it may."""
+        return self._scope_refusal(by, None)
+
+    def scope_refusal(self, by: Caller | None, scope: Scope) -> Reason | None:
+        """Why `by` may not do what takes this scope, or None if it may: a role of its has the
+        scope, or it has the role root."""
+        return self._scope_refusal(by, scope)
+
+    def change_refusal(self, by: Caller | None, change: AuthChange) -> Reason | None:
+        """Why `by` may not change users and roles so, or None if it may."""
+        if self._concerns_root(change):
+            return self.root_refusal(by)
+        return self.scope_refusal(by, Scope.USERS)
+
+    def _scope_refusal(self, by: Caller | None, scope: Scope | None) -> Reason | None:
         if not self.accounts.enabled:
             return None
         if by is None:
@@ -144,7 +179,33 @@ class Auth:
         user = self.user(by)
         if user is None:
             return Reason.BAD_TOKEN
-        return None if ROOT in user.roles else Reason.DENIED
+        if ROOT in user.roles:
+            return None
+        scopes = self.accounts.scopes
+        held = scope is not None and any(scope in scopes.get(role, ()) for role in user.roles)
+        return None if held else Reason.DENIED
+
+    def _concerns_root(self, change: AuthChange) -> bool:
+        """Whether it could make its sender more than it is, or root less."""
+        match change:
+            case Enable() | Disable() | RotateSecret() | GrantScope() | RevokeScope():
+                return True
+            case GrantRole(name, role) | RevokeRole(name, role):
+                # A role with scopes could be one's own next.
+                return self._is_powerful(role) or self._has_power(name)
+            case AddUser(name) | DeleteUser(name) | ChangePassword(name) | LogOut(name):
+                return self._has_power(name)
+            case AddRole(role) | DeleteRole(role):
+                return self._is_powerful(role)
+            case GrantPermission(role) | RevokePermission(role):
+                return self._is_powerful(role)
+
+    def _is_powerful(self, role: str) -> bool:
+        return role == ROOT or role in self.accounts.scopes
+
+    def _has_power(self, name: str) -> bool:
+        user = self.accounts.users.get(name)
+        return name == ROOT or (user is not None and any(map(self._is_powerful, user.roles)))
 
     def user(self, by: Caller) -> User | None:
         """The caller's user; None if it is deleted, or if what was issued to it is void now."""

@@ -19,9 +19,14 @@ from kvstore.commands.accounts import (
     Enable,
     GrantPermission,
     GrantRole,
+    GrantScope,
+    LogOut,
     Permission,
     RevokePermission,
     RevokeRole,
+    RevokeScope,
+    RotateSecret,
+    Scope,
 )
 from kvstore.commands.results import Administered, AuthRefused
 from kvstore.errors import Reason
@@ -48,13 +53,18 @@ class AuthMeta(msgspec.Struct, frozen=True, array_like=True):
     secret: bytes = b""
 
 
-_META, _USER, _ROLE = b"m", b"u", b"r"
-"""First byte of the table's keys: of the one AuthMeta, of users, of roles. Their name follows."""
+_META, _USER, _ROLE, _SCOPES = b"m", b"u", b"r", b"s"
+"""First byte of the table's keys: of the one AuthMeta, of users, of roles, of the scopes of a role
+that has any. Their name follows."""
 
 _encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 _decode_meta = msgspec.msgpack.Decoder(AuthMeta).decode
 _decode_user = msgspec.msgpack.Decoder(User).decode
 _decode_role = msgspec.msgpack.Decoder(tuple[Permission, ...]).decode
+_decode_scopes = msgspec.msgpack.Decoder(tuple[Scope, ...]).decode
+
+_UserChange = AddUser | DeleteUser | ChangePassword | LogOut | RevokeRole
+_RoleChange = AddRole | DeleteRole | GrantPermission | RevokePermission | GrantScope | RevokeScope
 
 
 class ChangeRefused(Exception):
@@ -77,6 +87,8 @@ class Accounts:
         """Read the table: at start, or after a snapshot was installed."""
         self.users: dict[str, User] = {}
         self.roles: dict[str, tuple[Permission, ...]] = {}
+        self.scopes: dict[str, tuple[Scope, ...]] = {}
+        """Of the roles that have any, in order."""
         meta = AuthMeta()
         for key, data in self._table.scan(b"", None):
             kind, name = key[:1], key[1:].decode()
@@ -86,6 +98,8 @@ class Accounts:
                 self.users[name] = _decode_user(data)
             elif kind == _ROLE:
                 self.roles[name] = _decode_role(data)
+            elif kind == _SCOPES:
+                self.scopes[name] = _decode_scopes(data)
         self.enabled, self.revision, self.secret = meta.enabled, meta.revision, meta.secret
 
     def apply(self, change: AuthChange) -> Administered | AuthRefused:
@@ -111,11 +125,15 @@ class Accounts:
                 self.enabled, self.secret = False, b""
                 self.revision += 1
                 return True
+            case RotateSecret(secret):
+                if not self.enabled:
+                    raise ChangeRefused(Reason.OFF)
+                self.secret = secret
             case GrantRole(name, role):
                 return self._grant_role(name, role)
-            case AddUser() | DeleteUser() | ChangePassword() | RevokeRole():
+            case AddUser() | DeleteUser() | ChangePassword() | LogOut() | RevokeRole():
                 self._change_user(change)
-            case AddRole() | DeleteRole() | GrantPermission() | RevokePermission():
+            case _:
                 self._change_role(change)
         self.revision += 1
         return True
@@ -141,7 +159,7 @@ class Accounts:
         self.revision += 1
         return True
 
-    def _change_user(self, change: AddUser | DeleteUser | ChangePassword | RevokeRole) -> None:
+    def _change_user(self, change: _UserChange) -> None:
         match change:
             case AddUser(name, password):
                 if not name:
@@ -160,6 +178,9 @@ class Accounts:
                 # A user without a password stays one.
                 kept = None if user.password is None else password
                 self._set_user(name, User(kept, user.roles, self.revision + 1))
+            case LogOut(name):
+                user = self._known_user(name)
+                self._set_user(name, User(user.password, user.roles, self.revision + 1))
             case RevokeRole(name, role):
                 if self.enabled and name == ROOT and role == ROOT:
                     raise ChangeRefused(Reason.BAD_MANAGEMENT)
@@ -168,9 +189,7 @@ class Accounts:
                     raise ChangeRefused(Reason.ROLE_NOT_GRANTED)
                 self._lose_role(name, user, role)
 
-    def _change_role(
-        self, change: AddRole | DeleteRole | GrantPermission | RevokePermission
-    ) -> None:
+    def _change_role(self, change: _RoleChange) -> None:
         match change:
             case AddRole(name):
                 if not name:
@@ -184,6 +203,7 @@ class Accounts:
                 self._known_role(name)
                 del self.roles[name]
                 self._table.delete(_ROLE + name.encode())
+                self._set_scopes(name, ())
                 for owner, user in sorted(self.users.items()):
                     if name in user.roles:
                         self._lose_role(owner, user, name)
@@ -197,6 +217,15 @@ class Accounts:
                 if len(rest) == len(held):
                     raise ChangeRefused(Reason.PERMISSION_NOT_GRANTED)
                 self._set_role(name, rest)
+            case GrantScope(name, scope):
+                self._known_role(name)
+                self._set_scopes(name, tuple(sorted({*self.scopes.get(name, ()), scope})))
+            case RevokeScope(name, scope):
+                self._known_role(name)
+                held_scopes = self.scopes.get(name, ())
+                if scope not in held_scopes:
+                    raise ChangeRefused(Reason.PERMISSION_NOT_GRANTED)
+                self._set_scopes(name, tuple(each for each in held_scopes if each != scope))
 
     def _known_user(self, name: str) -> User:
         user = self.users.get(name)
@@ -221,6 +250,13 @@ class Accounts:
     def _set_role(self, name: str, permissions: tuple[Permission, ...]) -> None:
         self.roles[name] = permissions
         self._table.put(_ROLE + name.encode(), _encode(permissions))
+
+    def _set_scopes(self, name: str, scopes: tuple[Scope, ...]) -> None:
+        if scopes:
+            self.scopes[name] = scopes
+            self._table.put(_SCOPES + name.encode(), _encode(scopes))
+        elif self.scopes.pop(name, None) is not None:
+            self._table.delete(_SCOPES + name.encode())
 
 
 def _place(permission: Permission) -> tuple[bytes, bytes]:

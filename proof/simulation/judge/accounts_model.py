@@ -15,9 +15,11 @@ from kvstore.commands.accounts import (
     Enable,
     GrantPermission,
     GrantRole,
+    LogOut,
     RevokePermission,
     RevokeRole,
     Right,
+    RotateSecret,
 )
 from kvstore.commands.commands import Administer, AsUser, Command, Compact, Delete, Once, Put
 from kvstore.commands.operations import Select, Transaction, TxnDelete, TxnOperation, TxnPut
@@ -76,6 +78,8 @@ class AccountsModel:
             case Disable():
                 was, self.enabled = self.enabled, False
                 return was
+            case RotateSecret():
+                _demand(self.enabled, Reason.OFF)
             case AddUser(name, password):
                 _demand(name != "", Reason.EMPTY_USER)
                 _demand(name not in self.users, Reason.USER_EXISTS)
@@ -84,7 +88,7 @@ class AccountsModel:
                 _demand(not (self.enabled and name == ROOT), Reason.BAD_MANAGEMENT)
                 _demand(name in self.users, Reason.USER_UNKNOWN)
                 del self.users[name]
-            case ChangePassword(name):
+            case ChangePassword(name) | LogOut(name):
                 _demand(name in self.users, Reason.USER_UNKNOWN)
                 self.users[name].valid_from = self.revision + 1
             case GrantRole(name, role):

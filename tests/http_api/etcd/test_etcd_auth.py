@@ -38,7 +38,7 @@ def test_users_and_roles_while_off(tmp_path: Path) -> None:
             400, 9, "etcdserver: root user does not have root role",
         )  # fmt: skip
         exists = (400, 9, "etcdserver: user name already exists")
-        assert await node.refused("auth/user/add", name="root") == exists
+        assert await node.refused("auth/user/add", name="root", password="x") == exists
         assert await node.refused("auth/user/add") == NO_USER
         assert await node.refused("auth/role/add") == (400, 3, "etcdserver: role name is empty")
         await node.ok("auth/role/add", name="r")

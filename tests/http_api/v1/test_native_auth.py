@@ -82,7 +82,7 @@ def test_the_native_api_is_no_back_door(tmp_path: Path) -> None:
             for authorization, statuses in (
                 ("", {401}),
                 ("bad.1", {401}),
-                (basic("u", "wrong"), {401}),
+                (basic("u", "wrong"), {401, 429}),
                 (on.user, {400} if "prefix=a&end" in path else {403}),
             ):
                 reply = await on.native(method, path, authorization, body)

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import pytest
 
-from http_api.core.calls import NativeCall, Need
+from http_api.core.calls import ADMINISTRATIVE, NativeCall, Need
 from http_api.server import native_calls
-from tests.support.guarded_node import Guarded, guarded
+from tests.support.guarded_node import Guarded, guarded, log_in
 from tests.support.raw_http import connect, request
 
 LEASE = 7
@@ -40,6 +40,25 @@ EXAMPLES = {
     "GET /v1/cluster": Example("/v1/cluster"),
     "POST /v1/cluster/handover": Example("/v1/cluster/handover", b"{}"),
     "POST /v1/compact": Example("/v1/compact", b'{"revision":2}'),
+    "GET /v1/auth": Example("/v1/auth"),
+    "POST /v1/auth/enable": Example("/v1/auth/enable"),
+    "POST /v1/auth/login": Example("/v1/auth/login", b'{"user":"u","password":"u\'s"}'),
+    "GET /v1/users": Example("/v1/users"),
+    "GET /v1/users/{name}": Example("/v1/users/root", denied=True),
+    "PUT /v1/users/{name}": Example("/v1/users/new"),
+    "DELETE /v1/users/{name}": Example("/v1/users/new"),
+    "PUT /v1/users/{name}/password": Example(
+        "/v1/users/root/password", b'{"password":"root\'s"}', denied=True
+    ),
+    "POST /v1/users/{name}/logout": Example("/v1/users/u/logout"),
+    "POST /v1/users/{name}/grant": Example("/v1/users/u/grant", b'{"role":"r"}'),
+    "POST /v1/users/{name}/revoke": Example("/v1/users/none/revoke", b'{"role":"r"}'),
+    "GET /v1/roles": Example("/v1/roles"),
+    "GET /v1/roles/{name}": Example("/v1/roles/root", denied=True),
+    "PUT /v1/roles/{name}": Example("/v1/roles/new"),
+    "DELETE /v1/roles/{name}": Example("/v1/roles/new"),
+    "POST /v1/roles/{name}/grant": Example("/v1/roles/none/grant", b'{"scope":"backup"}'),
+    "POST /v1/roles/{name}/revoke": Example("/v1/roles/none/revoke", b'{"key":"a"}'),
     "GET /healthz": Example("/healthz"),
     "GET /readyz": Example("/readyz"),
     "GET /metrics": Example("/metrics"),
@@ -47,11 +66,13 @@ EXAMPLES = {
     "GET /openapi.json": Example("/openapi.json"),
     "GET /problems/{slug}": Example("/problems/no-quorum"),
     "GET /": Example("/"),
+    "POST /v1/auth/rotate": Example("/v1/auth/rotate"),
+    "POST /v1/auth/disable": Example("/v1/auth/disable"),
 }
+"""In the order in which they are sent: what ends tokens, or authentication, comes last."""
 CALLS = {f"{call.method} {call.path}": call for call in native_calls()}
-ADMINISTRATION = {"POST /v1/cluster/handover", "POST /v1/compact"}
-DATA = {Need.CALLER, Need.ROOT}
-"""What calls below /v1/ may need: none of them is served to nobody."""
+DATA = {Need.CALLER, *ADMINISTRATIVE}
+"""What calls below /v1/ may need: only a login is served to nobody."""
 
 
 def test_every_row_has_an_example_and_only_one() -> None:
@@ -64,8 +85,8 @@ def test_every_row_is_whole(name: str) -> None:
     call = CALLS[name]
     assert call.doc.summary
     assert call.doc.answers
-    assert (call.need in DATA) == call.path.startswith("/v1/")
-    assert (call.need is Need.ROOT) == (name in ADMINISTRATION)
+    login = call.path == "/v1/auth/login"
+    assert (call.need in DATA) == (call.path.startswith("/v1/") and not login)
     takes_a_body = call.message is not None or bool(call.doc.body)
     assert takes_a_body == (call.body_bytes_max > 0)
     assert takes_a_body >= bool(EXAMPLES[name].body)
@@ -77,7 +98,7 @@ def expected(call: NativeCall, who: str) -> set[int]:
         return set()
     if who in ("nobody", "liar"):
         return {401}
-    denied = call.need is Need.ROOT or EXAMPLES[f"{call.method} {call.path}"].denied
+    denied = call.need in ADMINISTRATIVE or EXAMPLES[f"{call.method} {call.path}"].denied
     return {403} if denied else set()
 
 
@@ -95,10 +116,15 @@ def test_every_row_is_served_to_whom_it_says(who: str, tmp_path: Path) -> None:
         await on.ok("lease/grant", on.root, ID=LEASE, TTL=60)
         await on.ok("kv/put", on.root, key=b"z", value=b"secret", lease=LEASE)
         token = {"nobody": "", "liar": "no token", "user": on.user, "root": on.root}[who]
-        for name, call in CALLS.items():
+        for name in EXAMPLES:
+            call = CALLS[name]
+            if name == "POST /v1/auth/disable" and who == "root":
+                token = await log_in(on.node, "root", "root's")  # the secret is another one
             status = await status_of(on, call, token)
             refused = expected(call, who)
             assert {status} & {401, 403} == refused, (name, who, status)
+            if name == "PUT /v1/users/{name}/password" and who == "root":
+                token = await log_in(on.node, "root", "root's")  # a new password ends tokens
 
     guarded(tmp_path, test)
 
