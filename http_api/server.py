@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from http_api.core.authentication import Access
+from http_api.core.browsers import SAFE_METHODS, Browsers, cors_lines
 from http_api.core.calls import Ask, Facilities, NativeCall
 from http_api.core.connections import ConnectionBound, room_for_clients
 from http_api.core.hot import HotPlace
@@ -51,7 +52,7 @@ LINGER_S = 1.0
 STOP_S = 5.0
 """How long a stop waits for requests in flight, and once more for those it has cancelled."""
 
-_READS = frozenset(("GET", "HEAD", "OPTIONS"))
+_READS = SAFE_METHODS
 _log = logging.getLogger("http_api")
 
 
@@ -95,6 +96,12 @@ class HttpServer:
         self.facilities = Facilities(config, self._access)
         self.calls = native_calls()
         self._router = Router(self.calls, self._metrics)
+        self._browsers = Browsers(
+            config.listen_client[0],
+            config.members.values(),
+            config.allowed_hosts,
+            config.cors_origins,
+        )
         self._unmatched = self._metrics.meter("unmatched", "any")
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
@@ -117,7 +124,7 @@ class HttpServer:
         calls = [*hot.hot_calls(self._hot_place), *self._etcd.hot_calls()]
         self._lanes = Lanes(
             self._access.sessions.anonymous,
-            HotRequests(calls, lambda: self._access.enabled),
+            HotRequests(calls, lambda: self._access.enabled, self._browsers.knows_host),
             KEEPALIVE_S,
             self._config.pending_requests_max,
             self._config.pending_bytes_max,
@@ -171,19 +178,16 @@ class HttpServer:
         began = perf_counter()
         meter = self._unmatched
         path, query = split_target(request.raw_path)
+        response: web.StreamResponse
         try:
-            if owns(path):
+            self._browsers.check(request)
+            if (preflight := self._browsers.preflight(request)) is not None:
+                response = preflight
+            elif owns(path):
                 response, meter = await self._etcd.handle(request, path, query)
             else:
                 call, meter, parameter = self._router.resolve(request.method, path)
-                access = self._access
-                session = access.sessions.anonymous
-                if access.enabled:
-                    session = await access.admit(call.need, partial(access.of_header, request))
-                ask = Ask(request, session, call, self.facilities, parameter, query)
-                response = await call.handler(ask)
-                if isinstance(response, Answer) and request.method in _READS:
-                    self.facilities.outgoing.check(response.size)
+                response = await self._native(request, call, parameter, query)
         except KvError as error:
             response = self._problem(request, path, error)
         except StorageError:
@@ -199,12 +203,29 @@ class HttpServer:
         transport = request.transport
         if isinstance(response, Answer):
             response.counted_in(self.facilities.outgoing)
+            if lines := cors_lines(request):
+                response.add_lines(lines)
             if request.writer.output_size and transport is not None:
                 # An error in the middle of a stream: its end must not look like a proper one.
                 transport.abort()
         if self._stopping:
             response.force_close()
         meter.observe(response.status, perf_counter() - began)
+        return response
+
+    async def _native(
+        self, request: web.BaseRequest, call: NativeCall, parameter: str, query: str
+    ) -> web.StreamResponse:
+        """The answer of a call of the native API. Raises KvError."""
+        access = self._access
+        session = access.sessions.anonymous
+        if access.enabled:
+            session = await access.admit(call.need, partial(access.of_header, request))
+        response = await call.handler(
+            Ask(request, session, call, self.facilities, parameter, query)
+        )
+        if isinstance(response, Answer) and request.method in _READS:
+            self.facilities.outgoing.check(response.size)
         return response
 
     def _problem(self, request: web.BaseRequest, path: str, error: KvError) -> Answer:

@@ -113,6 +113,10 @@ class Config:
     history_revisions: int = 100_000
     """Automatic compaction keeps about this many revisions readable; 0 keeps all."""
     idempotency_ttl_s: float = 600.0
+    allowed_hosts: tuple[str, ...] = ()
+    """Names besides its addresses by which clients reach it; "*" is any."""
+    cors_origins: tuple[str, ...] = ()
+    """Sites whose pages may use it; "*" is any."""
     digest_slots: int = 256
     """Replicas compare their state digests at every slot divisible by this."""
 

@@ -62,6 +62,13 @@ def _choice(*allowed: str) -> Callable[[str, str], str]:
     return parse
 
 
+def _list(text: str, name: str) -> tuple[str, ...]:
+    found = tuple(piece.strip() for piece in text.split(",") if piece.strip())
+    if not found:
+        raise InvalidArgument(name, f"{name}: must not be empty")
+    return found
+
+
 def _path(text: str, name: str) -> Path:
     if not text:
         raise InvalidArgument(name, f"{name}: must not be empty")
@@ -145,6 +152,14 @@ SETTINGS = (
     ),
     Setting("digest-slots", "digest_slots", _at_least(1), "N", "between comparisons of replicas"),
     Setting(
+        "allowed-host", "allowed_hosts", _list, "NAME,...",
+        "names by which clients reach this node, besides its addresses; * is any",
+    ),
+    Setting(
+        "cors-origin", "cors_origins", _list, "URL,...",
+        "sites whose pages may use this node, as in https://a.example; * is any",
+    ),
+    Setting(
         "log-format", None, _choice("human", "json"), "human|json",
         "form of the log on stderr", "human",
     ),
@@ -186,6 +201,8 @@ def default_text(setting: Setting) -> str:
         return setting.default
     default = next(field.default for field in fields(Config) if field.name == setting.field)
     if default is MISSING or default is None:
+        return ""
+    if default == ():
         return ""
     if isinstance(default, tuple):
         return format_address(default)

@@ -175,26 +175,14 @@ class Access:
         call needs to know. Raises what it raises, AuthError and Unavailable. The APIs ask for
         nothing of this while authentication is off, and serve `sessions.anonymous`.
         """
-        match need:
-            case Need.OPEN:
-                return self.sessions.anonymous
-            case Need.SHOWN:
-                return await self._shown(prove)
+        if need is Need.OPEN:
+            return self.sessions.anonymous
         session = self.sessions.of(await prove())
         if need is Need.ROOT:
             await session.require_root(self._timeout_s)
         elif need in SCOPES:
             await session.require_scope(SCOPES[need], self._timeout_s)
         return session
-
-    async def _shown(self, prove: Callable[[], Awaitable[Caller | None]]) -> Session:
-        """Who cannot prove who it is is nobody."""
-        if not self.enabled:
-            return self.sessions.anonymous
-        try:
-            return self.sessions.of(await prove())
-        except Unauthenticated:
-            return self.sessions.anonymous
 
 
 def _basic(text: str) -> tuple[str, str]:

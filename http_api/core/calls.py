@@ -5,6 +5,7 @@ bodies, the OpenAPI document and the tests of every route read them; nothing els
 needs.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -33,11 +34,10 @@ class Need(Enum):
 
     OPEN = auto()
     """Nothing: nobody looks at who it is, not even at a bad token."""
-    SHOWN = auto()
-    """Nothing: but who proves who it is is shown what it may read."""
+    NAMED = auto()
+    """To be somebody. While authentication is off nobody looks, not even at a bad token."""
     CALLER = auto()
-    """To be whom it says. What it may do is judged by the session, and where a write is applied.
-    The native API refuses who names nobody; etcd's serves it as nobody."""
+    """To be whom it says. What it may do is judged by the session, and where a write is applied."""
     ROOT = auto()
     """To have the role root."""
     CLUSTER = auto()
@@ -177,13 +177,24 @@ class Ask(Generic[M]):
         await check_elements(body)
         return parse_json(call.message, body)
 
+    def idempotency_key(self) -> bytes | None:
+        """What the Idempotency-Key header stands for; of two users' equal keys different ones, so
+        that neither can tell, or spoil, what the other does. Raises InvalidArgument."""
+        key = params.idempotency_key(self.request)
+        caller = self.session.caller
+        if key is None or caller is None:
+            return key
+        owned = b"%d:%b%b" % (len(caller.user.encode()), caller.user.encode(), key)
+        # No client can send a key that begins so.
+        return b"\0" + hashlib.blake2b(owned, digest_size=32).digest()
+
     def once(self, idempotency_key: bytes, command: StoreCommand) -> Once:
         """The command, to be applied once for this key while it is remembered."""
         return Once(idempotency_key, command, self.facilities.idempotency_ttl_ms)
 
     async def execute(self, command: StoreCommand, timeout_s: float) -> Result:
         """Run a write, at most once if the request has an Idempotency-Key."""
-        key = params.idempotency_key(self.request)
+        key = self.idempotency_key()
         wrapped = command if key is None else self.once(key, command)
         return await self.session.execute(wrapped, timeout_s)
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
+from http_api.core.browsers import stream_headers
 from http_api.core.responses import JSON, answer
 from http_api.core.streams import StreamLink
 
@@ -13,11 +14,10 @@ BYTES_PER_WRITE = 256 << 10
 
 
 class GrowingAnswer:
-    """A JSON answer with status 200, and with `headers`: whole lines, each ended by CRLF."""
+    """A JSON answer with status 200."""
 
-    def __init__(self, request: web.BaseRequest, headers: bytes = b"") -> None:
+    def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
-        self._headers = headers
         self._waiting: list[bytes] = []
         self._size = 0
         self._response: web.StreamResponse | None = None
@@ -50,7 +50,7 @@ class GrowingAnswer:
     async def finish(self) -> web.StreamResponse:
         """No more comes."""
         if not self.begun:
-            return answer(200, b"".join(self._waiting), JSON, self._headers)
+            return answer(200, b"".join(self._waiting), JSON)
         await self._flush()
         assert self._response is not None
         self.close()
@@ -71,10 +71,8 @@ class GrowingAnswer:
 
     async def _flush(self) -> None:
         if self._response is None:
-            lines = self._headers.decode().splitlines()
-            headers = dict(line.split(": ", 1) for line in lines)
-            self._response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: JSON.decode()})
-            self._response.headers.update(headers)
+            headers = stream_headers(self._request, JSON.decode())
+            self._response = web.StreamResponse(headers=headers)
             await self._response.prepare(self._request)
             self._link = StreamLink(self._request)
         assert self._link is not None

@@ -23,10 +23,10 @@ _NOT_OURS = -2
 _NO_BODY = -1
 
 
-def body_length(headers: bytes) -> int:
+def body_length(headers: bytes, knows_host: Callable[[str], bool]) -> int:
     """Content-Length of a header block; _NO_BODY without one, _NOT_OURS if anything in it asks
     for more than the plain answer (conditions, idempotency, Expect, chunks, closing, ...), or if
-    it does not name one host, as every request must (RFC 9112, 3.2)."""
+    it does not name one host, as every request must (RFC 9112, 3.2), or one that is not known."""
     length, hosts = _NO_BODY, 0
     for line in headers.split(b"\r\n"):
         matched = _HEADER.fullmatch(line)
@@ -41,6 +41,8 @@ def body_length(headers: bytes) -> int:
             if value.lower() != b"keep-alive":
                 return _NOT_OURS
         elif name == b"host":
+            if not knows_host(value.decode()):
+                return _NOT_OURS
             hosts += 1
         elif name not in _HARMLESS:
             return _NOT_OURS
@@ -67,9 +69,16 @@ class Unready(Enum):
 
 
 class HotRequests:
-    """Finds them. `guarded()`: whether authentication is on."""
+    """Finds them. `guarded()`: whether authentication is on; `knows_host(host)`: whether a Host
+    header can be meant for this node."""
 
-    def __init__(self, calls: Iterable[HotCall], guarded: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        calls: Iterable[HotCall],
+        guarded: Callable[[], bool],
+        knows_host: Callable[[str], bool],
+    ) -> None:
+        self._knows_host = knows_host
         self.timeouts_s: set[float] = set()
         self._guarded = guarded
         self._exact: dict[bytes, HotCall] = {}
@@ -144,5 +153,5 @@ class HotRequests:
         """Its `body_length`."""
         if len(self._lengths) >= HEADS_MAX:
             self._lengths.clear()
-        length = self._lengths[headers] = body_length(headers)
+        length = self._lengths[headers] = body_length(headers, self._knows_host)
         return length

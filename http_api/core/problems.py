@@ -73,9 +73,9 @@ __all__ = [
 ]
 
 PROBLEM_JSON = b"application/problem+json"
-_CHALLENGES = (
-    b'WWW-Authenticate: Basic realm="kvstore", charset="UTF-8", Bearer realm="kvstore"\r\n'
-)
+_CHALLENGES = b'WWW-Authenticate: Bearer realm="kvstore"\r\n'
+"""Basic is taken and not asked for: a browser would keep the password, and send it with every
+request that any page makes."""
 
 
 def kind_of(error: KvError | type[KvError]) -> Kind:

@@ -24,8 +24,11 @@ one, or one of unknown length, costs the client its connection."""
 
 JSON = b"application/json"
 
+NOSNIFF = b"X-Content-Type-Options: nosniff\r\n"
+"""On every answer: values are anybody's bytes, and no browser may guess that they are a page."""
 _STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() + NOSNIFF
+    for status in HTTPStatus
 }
 _BODILESS = frozenset((204, 304))
 
@@ -62,6 +65,11 @@ class Answer(web.StreamResponse):
     def counted_in(self, outgoing: Outgoing) -> None:
         """What the client leaves unread of it counts there."""
         self._outgoing = outgoing
+
+    def add_lines(self, lines: dict[str, str]) -> None:
+        """Further headers."""
+        added = "".join(f"{name}: {text}\r\n" for name, text in lines.items())
+        self._head += added.encode("latin-1", "replace")
 
     def keeping(self) -> bytes:
         """All its bytes, for an HTTP/1.1 connection that stays open."""

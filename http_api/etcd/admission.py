@@ -1,9 +1,9 @@
 """Who sends a message to etcd's API, and in whose session it is served.
 
 Rights on keys are judged by the session and where a write is applied; here stands what a row says
-of its caller. The differences to etcd 3.5: what an inner transaction does is checked too, the keys
-of a lease are shown only to who may read them (as since 3.5.9), compaction takes a user, and
-moving the leader takes root.
+of its caller. The differences to etcd 3.5: nobody in particular may do nothing but log in, what an
+inner transaction does is checked too, the keys of a lease are shown only to who may read them (as
+since 3.5.9), and what takes root there may take a scope here.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class CallAdmission:
         A small one is, because etcd tells everybody what is wrong with a message. Raises
         Unavailable.
         """
-        if not self._access.enabled or call.need in (Need.OPEN, Need.SHOWN):
+        if not self._access.enabled or call.need is Need.OPEN:
             return
         length = request.content_length
         if length is None and request.content.is_eof():
@@ -60,15 +60,17 @@ class CallAdmission:
 
         Raises AuthError, Unavailable, or what the row's check raises. Costs nothing while
         authentication is off and the request has no token. A token that proves nobody is refused
-        even then, as in etcd.
+        even then, as in etcd, where the row wants a caller.
         """
         call.check(message)
         token = token_of(headers)
-        if not token and not self._access.enabled:
+        if not self._access.enabled and (not token or call.need is Need.NAMED):
             return self._access.sessions.anonymous
 
         async def prove() -> Caller | None:
-            return await self._access.of_token(token) if token else None
+            if token:
+                return await self._access.of_token(token)
+            raise auth_error(Reason.NO_USER)
 
         return await self._access.admit(Need.CALLER if call.at_apply else call.need, prove)
 

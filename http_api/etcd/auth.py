@@ -203,6 +203,8 @@ class Passwords:
         """auth/user/add."""
         message = ask.message
         without = message.options is not None and message.options.no_password
+        if not message.name:
+            raise auth_error(Reason.EMPTY_USER)
         password = None if without else await self._hash(ask)
         return await _change(ask, accounts.AddUser(message.name, password))
 

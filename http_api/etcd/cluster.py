@@ -127,7 +127,7 @@ async def member_promote(ask: EtcdAsk[MemberRequest]) -> dict[str, Any]:
 
 CALLS = (
     unary(
-        "cluster/member/list", MemberListRequest, member_list, Need.OPEN,
+        "cluster/member/list", MemberListRequest, member_list, Need.NAMED,
         "Every member, and where clients and peers reach it.",
     ),
     unary(

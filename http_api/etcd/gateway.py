@@ -18,15 +18,6 @@ RAFT_TERM = 2
 """Clients take a term that goes back for a stale node, and a node that lags learns of a ballot
 late. So every node always shows the same term."""
 
-CORS = (
-    b"Access-Control-Allow-Headers: accept, content-type, authorization\r\n"
-    b"Access-Control-Allow-Methods: POST, GET, OPTIONS, PUT, DELETE\r\n"
-    b"Access-Control-Allow-Origin: *\r\n"
-)
-"""Whole header lines, on every answer of this API."""
-CORS_HEADERS = dict(line.split(": ", 1) for line in CORS.decode().splitlines())
-"""The same for aiohttp's responses."""
-
 TIMEOUT_S_MAX = 5.0
 """etcd gives up after 7 s; clients that try the next node then want to know sooner."""
 
@@ -121,9 +112,9 @@ class Gateway:
 
     def reply(self, document: dict[str, Any]) -> Answer:
         """200 with a finished document (see `encode.document`)."""
-        return answer(200, to_json(document), JSON, CORS)
+        return answer(200, to_json(document), JSON)
 
     def error(self, error: KvError) -> Answer:
         """The answer for an error."""
         status = status_of(error)
-        return answer(status.http_status, to_json(status.document()), JSON, CORS)
+        return answer(status.http_status, to_json(status.document()), JSON)

@@ -19,7 +19,7 @@ from http_api.core.responses import JSON, Answer, answer
 from http_api.core.session import Session
 from http_api.etcd.decode import ELEMENTS_MAX
 from http_api.etcd.encode import key_value_json
-from http_api.etcd.gateway import CORS, Gateway
+from http_api.etcd.gateway import Gateway
 from http_api.etcd.kv import txn_document
 from kvstore.commands.commands import KEY_BYTES_MAX, Delete, Put
 from kvstore.commands.operations import (
@@ -210,7 +210,7 @@ class EtcdPut(HotWrite):
         if not isinstance(result, Written):
             raise refusal(result)
         body = b'{"header":%b}' % self._gateway.header_json(result.revision)
-        return answer(200, body, JSON, CORS)
+        return answer(200, body, JSON)
 
 
 class EtcdDelete(HotWrite):
@@ -229,7 +229,7 @@ class EtcdDelete(HotWrite):
             raise refusal(result)
         header = self._gateway.header_json(result.revision)
         deleted = b',"deleted":"%d"' % result.deleted if result.deleted else b""
-        return answer(200, b'{"header":%b%b}' % (header, deleted), JSON, CORS)
+        return answer(200, b'{"header":%b%b}' % (header, deleted), JSON)
 
 
 class EtcdRange(HotRead):
@@ -249,9 +249,9 @@ class EtcdRange(HotRead):
         found = session.get(key)
         header = self._gateway.header_json(session.revision)
         if found is None:
-            return answer(200, b'{"header":%b}' % header, JSON, CORS)
+            return answer(200, b'{"header":%b}' % header, JSON)
         body = b'{"header":%b,"kvs":[%b],"count":"1"}' % (header, key_value_json(found))
-        return answer(200, body, JSON, CORS)
+        return answer(200, body, JSON)
 
 
 class EtcdTxn(HotWrite):
@@ -277,7 +277,7 @@ class EtcdTxn(HotWrite):
             b'"succeeded":true,' if result.succeeded else b"",
             put.revision,
         )
-        return answer(200, body, JSON, CORS)
+        return answer(200, body, JSON)
 
 
 def hot_calls(gateway: Gateway, place: Callable[[str], HotPlace]) -> list[HotCall]:

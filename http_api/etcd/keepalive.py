@@ -23,7 +23,7 @@ async def serve(opened: EtcdStream) -> None:
 
 CALLS = (
     stream(
-        "lease/keepalive", LeaseKeepAliveRequest, serve, Need.OPEN,
+        "lease/keepalive", LeaseKeepAliveRequest, serve, Need.NAMED,
         "Give leases their full time again.",
     ),
 )  # fmt: skip

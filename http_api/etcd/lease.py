@@ -11,7 +11,6 @@ from http_api.core.growing import GrowingAnswer
 from http_api.etcd.calls import EtcdAsk, SizeRule, download, unary
 from http_api.etcd.encode import base64, document, to_json
 from http_api.etcd.errors import OUT_OF_RANGE, EtcdError
-from http_api.etcd.gateway import CORS
 from http_api.etcd.messages import (
     LeaseGrantRequest,
     LeaseLeasesRequest,
@@ -79,7 +78,7 @@ async def time_to_live(ask: EtcdAsk[LeaseTimeToLiveRequest]) -> dict[str, Any]:
 async def leases(ask: EtcdAsk[LeaseLeasesRequest], request: web.BaseRequest) -> web.StreamResponse:
     """lease/leases, as this node knows them, so that it works without a quorum; sent as they are
     read."""
-    out = GrowingAnswer(request, CORS)
+    out = GrowingAnswer(request)
     return await out.send(_write_leases(ask, out))
 
 
@@ -103,13 +102,13 @@ CALLS = (
         "Grant a lease, with an id that is given or chosen.",
     ),
     unary("lease/revoke", LeaseRevokeRequest, revoke, Need.CALLER, _REVOKE),
-    unary("lease/timetolive", LeaseTimeToLiveRequest, time_to_live, Need.SHOWN, _TIME_TO_LIVE),
+    unary("lease/timetolive", LeaseTimeToLiveRequest, time_to_live, Need.NAMED, _TIME_TO_LIVE),
     download(
-        "lease/leases", LeaseLeasesRequest, leases, Need.OPEN, _LEASES, size=SizeRule.MESSAGE
+        "lease/leases", LeaseLeasesRequest, leases, Need.NAMED, _LEASES, size=SizeRule.MESSAGE
     ),
     unary("kv/lease/revoke", LeaseRevokeRequest, revoke, Need.CALLER, _REVOKE),
-    unary("kv/lease/timetolive", LeaseTimeToLiveRequest, time_to_live, Need.SHOWN, _TIME_TO_LIVE),
+    unary("kv/lease/timetolive", LeaseTimeToLiveRequest, time_to_live, Need.NAMED, _TIME_TO_LIVE),
     download(
-        "kv/lease/leases", LeaseLeasesRequest, leases, Need.OPEN, _LEASES, size=SizeRule.MESSAGE
+        "kv/lease/leases", LeaseLeasesRequest, leases, Need.NAMED, _LEASES, size=SizeRule.MESSAGE
     ),
 )  # fmt: skip

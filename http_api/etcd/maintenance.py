@@ -92,7 +92,7 @@ async def downgrade(ask: EtcdAsk[DowngradeRequest]) -> dict[str, Any]:
 
 CALLS = (
     unary(
-        "maintenance/status", Empty, status, Need.OPEN,
+        "maintenance/status", Empty, status, Need.NAMED,
         "What this node knows of itself.",
     ),
     unary(

@@ -8,7 +8,6 @@ from http_api.core.growing import GrowingAnswer
 from http_api.core.slices import SlicedSelection
 from http_api.etcd.calls import EtcdAsk, SizeRule, download
 from http_api.etcd.encode import key_value, to_json
-from http_api.etcd.gateway import CORS
 from http_api.etcd.kv import has_key, select_of
 from http_api.etcd.messages import RangeRequest
 
@@ -19,7 +18,7 @@ async def get_range(ask: EtcdAsk[RangeRequest], request: web.BaseRequest) -> web
     if not ask.message.serializable:
         await ask.barrier()
     selection = ask.session.selection(wanted)
-    out = GrowingAnswer(request, CORS)
+    out = GrowingAnswer(request)
     return await out.send(_write(out, to_json(ask.header(selection.revision)), selection))
 
 

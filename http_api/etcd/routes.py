@@ -41,7 +41,7 @@ from http_api.etcd.calls import (
 )
 from http_api.etcd.decode import decode
 from http_api.etcd.errors import UNKNOWN, EtcdError
-from http_api.etcd.gateway import CORS, Gateway
+from http_api.etcd.gateway import Gateway
 from http_api.etcd.maintenance import CLUSTER_VERSION, SERVER_VERSION
 from http_api.etcd.sizes import (
     MESSAGE_BYTES_MAX,
@@ -61,7 +61,6 @@ HOT_BODY_BYTES_MAX = 1 << 20
 """A body so short is within all limits on the size of a message (`check_etcd_size`)."""
 
 _TEXT = b"text/plain; charset=utf-8"
-_NOSNIFF = b"X-Content-Type-Options: nosniff\r\n"
 _VERSION = b'{"etcdserver":"%s","etcdcluster":"%s"}' % (
     SERVER_VERSION.encode(),
     CLUSTER_VERSION.encode(),
@@ -153,7 +152,7 @@ class EtcdApi:
     async def _answer(self, request: web.BaseRequest, name: str, query: str) -> web.StreamResponse:
         method = request.method
         if method == "OPTIONS":
-            return answer(200, b"", _TEXT, CORS)
+            return answer(200, b"", _TEXT)
         call = self._by_name.get(name)
         if isinstance(call, StreamCall):
             if method != call.method and not _upgrades(request):
@@ -165,8 +164,8 @@ class EtcdApi:
             return await self._page(method, name, query)
         if not name and not request.raw_path.partition("?")[0].endswith("/"):
             location = b"Location: %s/\r\n" % request.raw_path.partition("?")[0].encode()
-            return answer(301, b"", _TEXT, CORS + location)
-        return answer(404, b"Not Found\n", _TEXT, CORS + _NOSNIFF)
+            return answer(301, b"", _TEXT, location)
+        return answer(404, b"Not Found\n", _TEXT)
 
     # -- calls ------------------------------------------------------------------------------
 
@@ -224,7 +223,7 @@ class EtcdApi:
         if method != "GET":
             return _not_allowed(b"Allow: GET\r\n")
         if name == "/version":
-            return answer(200, _VERSION, JSON, CORS)
+            return answer(200, _VERSION, JSON)
         return await self._health("serializable=true" in query.split("&"))
 
     async def _health(self, serializable: bool) -> Answer:
@@ -242,7 +241,7 @@ class EtcdApi:
                 reason = b"RAFT NO LEADER" if no_leader else b"QGET ERROR"
         healthy = b"false" if reason else b"true"
         body = b'{"health":"%s","reason":"%s"}' % (healthy, reason)
-        return answer(503 if reason else 200, body, _TEXT, CORS)
+        return answer(503 if reason else 200, body, _TEXT)
 
 
 def _name(path: str) -> str:
@@ -254,7 +253,7 @@ def _name(path: str) -> str:
 
 
 def _not_allowed(headers: bytes = b"") -> Answer:
-    return answer(405, b"Method Not Allowed\n", _TEXT, CORS + _NOSNIFF + headers)
+    return answer(405, b"Method Not Allowed\n", _TEXT, headers)
 
 
 def _upgrades(request: web.BaseRequest) -> bool:

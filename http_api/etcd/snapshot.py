@@ -11,13 +11,13 @@ import lmdb
 import orjson
 from aiohttp import web
 
+from http_api.core.browsers import stream_headers
 from http_api.core.calls import Need
 from http_api.core.session import Session
 from http_api.core.streams import StreamLink
 from http_api.etcd.calls import DownloadCall, EtcdAsk, download, without_code
 from http_api.etcd.encode import document
 from http_api.etcd.errors import UNKNOWN, EtcdError, status_of
-from http_api.etcd.gateway import CORS_HEADERS
 from http_api.etcd.messages import Empty
 from kvstore.errors import NoQuorum, Overloaded
 from kvstore.storage.data_dir import backup_name
@@ -59,8 +59,7 @@ class Snapshots:
             self._free.append(number)
 
     async def _stream(self, request: web.BaseRequest, file: BinaryIO) -> web.StreamResponse:
-        response = web.StreamResponse(headers=CORS_HEADERS)
-        response.content_type = "application/json"
+        response = web.StreamResponse(headers=stream_headers(request, "application/json"))
         response.enable_chunked_encoding()
         link = StreamLink(request)
         try:

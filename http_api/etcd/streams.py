@@ -7,12 +7,13 @@ from aiohttp import hdrs, web
 from aiohttp.http import StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
+from http_api.core.browsers import stream_headers
 from http_api.core.responses import JSON, answer
 from http_api.core.streams import Streams
 from http_api.etcd.calls import EtcdStream, StreamCall
 from http_api.etcd.channel import STOPPED, BadDocument, Channel
 from http_api.etcd.errors import status_of
-from http_api.etcd.gateway import CORS, CORS_HEADERS, Gateway
+from http_api.etcd.gateway import Gateway
 from kvstore.errors import AuthError, KvError, Stopping
 from kvstore.replica.leader_absence import LeaderAbsence
 
@@ -46,7 +47,7 @@ class HttpChannel(Channel):
     async def _open(self) -> web.StreamResponse:
         """The response; its head goes out with the first message, not before."""
         if self._response is None:
-            headers = {hdrs.CONTENT_TYPE: "application/json", **CORS_HEADERS}
+            headers = stream_headers(self.request, "application/json")
             self._response = web.StreamResponse(headers=headers)
             await self._response.prepare(self.request)
         return self._response
@@ -62,7 +63,7 @@ class HttpChannel(Channel):
         status = STOPPED if isinstance(error, Stopping) else status_of(error)
         body = orjson.dumps(status.stream_document())
         if self._response is None:
-            return answer(status.http_status, body, JSON, CORS)
+            return answer(status.http_status, body, JSON)
         await self._write(body)
         return self._response
 

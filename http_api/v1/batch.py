@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 
 from http_api.core import params
 from http_api.core.bodies import check_elements
+from http_api.core.browsers import stream_headers
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.problems import problem_document, refusal
 from http_api.core.responses import JSON, answer
@@ -44,7 +45,7 @@ _Done = Outcome | None
 async def post(ask: Ask[None]) -> web.StreamResponse:
     """Run the operations, and stream their answers: values may be many and large."""
     timeout_s = params.write_timeout(ask.options(), ask.config)
-    once = params.idempotency_key(ask.request)
+    once = ask.idempotency_key()
     content_type = ask.request.headers.get(hdrs.CONTENT_TYPE, "")
     lines = content_type.partition(";")[0].strip() == NDJSON
     body = await ask.body()
@@ -53,7 +54,8 @@ async def post(ask: Ask[None]) -> web.StreamResponse:
     del body
     if not found:
         return answer(200, b"" if lines else b"[]\n", NDJSON.encode() if lines else JSON)
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: NDJSON if lines else JSON.decode()})
+    content_type = NDJSON if lines else JSON.decode()
+    response = web.StreamResponse(headers=stream_headers(ask.request, content_type))
     out = _Out(ask.request, response, lines)
     try:
         for wave in waves(found):

@@ -10,7 +10,7 @@ _HEADERS = (
     b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
     b"script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; "
     b"form-action 'none'; frame-ancestors 'none'\r\n"
-    b"X-Content-Type-Options: nosniff\r\nCache-Control: no-cache\r\n"
+    b"Cache-Control: no-cache\r\nReferrer-Policy: no-referrer\r\n"
 )
 
 

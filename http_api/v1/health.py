@@ -85,6 +85,6 @@ _VERSION = Doc(
 CALLS = (
     Call("GET", "/healthz", alive, Need.OPEN, _ALIVE),
     Call("GET", "/readyz", ready, Need.OPEN, _READY),
-    Call("GET", "/metrics", metrics, Need.OPEN, _METRICS),
+    Call("GET", "/metrics", metrics, Need.METRICS, _METRICS),
     Call("GET", "/v1/version", show_version, Need.CALLER, _VERSION),
 )

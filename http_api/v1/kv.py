@@ -60,7 +60,8 @@ BODY_PROBLEMS = (Malformed, BodyTimeout, TooLarge, UnsupportedMedia, Expectation
 
 _OCTETS = b"application/octet-stream"
 _VALUE_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n"
+    b"HTTP/1.1 200 OK\r\nX-Content-Type-Options: nosniff\r\n"
+    b"Content-Type: application/octet-stream\r\nContent-Length: %d\r\n"
     b'ETag: "%d"\r\nX-Create-Revision: %d\r\nX-Version: %d\r\n'
 )
 
@@ -154,7 +155,7 @@ async def put(ask: Ask[None]) -> Answer:
     if not ttl_s:
         command = Put(key, value, condition, lease)
         return written_answer(await ask.execute(command, timeout_s))
-    once = params.idempotency_key(ask.request)
+    once = ask.idempotency_key()
     while True:
         lease = new_lease(once, key, value)
         command = Put(key, value, condition, lease, ttl_s)

@@ -53,7 +53,7 @@ async def grant(ask: Ask[GrantRequest]) -> Answer:
     timeout_s = params.timeout(ask.options(), ask.config)
     wanted = await ask.read()
     ttl_s = max(wanted.ttl_s, LEASE_TTL_S_MIN)
-    once = params.idempotency_key(ask.request)
+    once = ask.idempotency_key()
     while True:
         lease = new_lease(once) if wanted.id is None else lease_id(wanted.id, "id")
         result = await ask.execute(Grant(lease, ttl_s), timeout_s)

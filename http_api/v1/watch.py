@@ -14,6 +14,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from http_api.core import params
+from http_api.core.browsers import stream_headers
 from http_api.core.calls import Ask, Call, Doc, NativeCall, Need
 from http_api.core.encoded import EncodedOnce
 from http_api.core.responses import stream_head
@@ -210,7 +211,7 @@ class WatchResource:
             return stream_head(EVENT_STREAM)
         response = web.StreamResponse(
             headers={
-                hdrs.CONTENT_TYPE: EVENT_STREAM,
+                **stream_headers(ask.request, EVENT_STREAM),
                 hdrs.CACHE_CONTROL: "no-store",
                 "X-Accel-Buffering": "no",
             }

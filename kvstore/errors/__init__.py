@@ -7,7 +7,7 @@
     │   ├── InvalidArgument       a value that cannot be (key too long, bad number, ...)
     │   │   └── BadRequest            the request as a whole: Malformed, Contradiction,
     │   │                             PathNotFound, MethodNotAllowed, UnsupportedMedia,
-    │   │                             ExpectationFailed
+    │   │                             ExpectationFailed, CrossSite, UnknownHost
     │   ├── BodyTimeout           the request body came too slowly
     │   ├── TooLarge              body or command over the limit
     │   ├── RevisionCompacted     history below this revision is gone
@@ -76,6 +76,7 @@ __all__ = [
     "BodyTimeout",
     "ConditionFailed",
     "Contradiction",
+    "CrossSite",
     "DivergedState",
     "DuplicateKey",
     "ExpectationFailed",
@@ -108,6 +109,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unexpected",
+    "UnknownHost",
     "UnsupportedMedia",
     "WireField",
     "WorkTooLarge",
@@ -178,6 +180,36 @@ class MethodNotAllowed(BadRequest):
     def __init__(self, method: str, allow: str) -> None:
         super().__init__(f"this resource does not take {method}; it takes {allow}")
         self.allow = allow
+
+
+class CrossSite(BadRequest):
+    """A page of another site may not do this."""
+
+    kind = Kind(
+        "cross-site", 403, "From a page of another site",
+        "Pages of other sites may change nothing here, unless `cors-origin` allows them.",
+    )  # fmt: skip
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(
+            f"pages of {origin[:80]} may change nothing here; the operator can allow them by "
+            "--cors-origin"
+        )
+
+
+class UnknownHost(BadRequest):
+    """The Host header names somebody else."""
+
+    kind = Kind(
+        "unknown-host", 421, "Unknown host",
+        "The Host header has a name that this node does not go by; see `allowed-host`.",
+    )  # fmt: skip
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"this node does not go by the name {host[:80]!r}; the operator can add it by "
+            "--allowed-host"
+        )
 
 
 class UnsupportedMedia(BadRequest):

@@ -44,8 +44,8 @@ URLS = {"peerURLs", "clientURLs"}
 STREAMED_BYTES = 2000
 """From about here on Go's server sends any answer in chunks."""
 SHOWN_CHARACTERS = 4000
-CORS = ("access-control-allow-origin", "access-control-allow-methods",
-        "access-control-allow-headers", "allow")  # fmt: skip
+COMPARED = ("allow",)
+"""Headers, besides the type. etcd lets every site in (CORS), we only those that are asked for."""
 
 
 def parse(raw: bytes) -> Any:
@@ -193,9 +193,9 @@ class Session:
 
     @staticmethod
     def _head(reply: Reply) -> dict[str, Any]:
-        cors = {name: reply.headers[name] for name in CORS if name in reply.headers}
+        shown = {name: reply.headers[name] for name in COMPARED if name in reply.headers}
         kind = reply.headers.get("content-type", "").replace(" ", "")
-        return {"status": reply.status, "type": kind, **cors}
+        return {"status": reply.status, "type": kind, **shown}
 
     # -- placeholders and mapping ---------------------------------------------------------------
 

@@ -102,6 +102,10 @@ class Browser:
         """Load a file and wait for its load event. What was collected before is forgotten."""
         self._run(self._open(file.as_uri()))
 
+    def visit(self, url: str) -> None:
+        """The same for an address."""
+        self._run(self._open(url))
+
     def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression. Raises AssertionError if it throws."""
         found = self.call(

@@ -39,13 +39,17 @@ def test_users_and_roles_while_off(tmp_path: Path) -> None:
         )  # fmt: skip
         exists = (400, 9, "etcdserver: user name already exists")
         assert await node.refused("auth/user/add", name="root", password="x") == exists
-        assert await node.refused("auth/user/add") == NO_USER
+        assert await node.refused("auth/user/add", password="x") == NO_USER
         assert await node.refused("auth/role/add") == (400, 3, "etcdserver: role name is empty")
         await node.ok("auth/role/add", name="r")
         exists = (400, 9, "etcdserver: role name already exists")
         assert await node.refused("auth/role/add", name="r") == exists
-        for path in ("get", "delete", "changepw"):
-            assert await node.refused(f"auth/user/{path}", name="nobody") == USER_UNKNOWN
+        for path, more in (("get", {}), ("delete", {}), ("changepw", {"password": "x"})):
+            refused = await node.refused(f"auth/user/{path}", name="nobody", **more)
+            assert refused == USER_UNKNOWN
+        for path in ("add", "changepw"):
+            refused = await node.refused(f"auth/user/{path}", name="root")
+            assert refused == (400, 3, "password: must not be empty")
         for path in ("get", "delete", "revoke"):
             assert await node.refused(f"auth/role/{path}", role="none") == ROLE_UNKNOWN
         grant = "auth/user/grant"
@@ -176,31 +180,40 @@ def test_keys_inside_of_the_users_ranges(tmp_path: Path) -> None:
     guarded(tmp_path, test)
 
 
-def test_what_works_without_a_token(tmp_path: Path) -> None:
+def test_nothing_works_without_a_token_but_to_ask_for_one(tmp_path: Path) -> None:
     async def test(on: Guarded) -> None:
-        assert (await on.ok("kv/txn"))["succeeded"] is True
-        assert (await on.ok("lease/grant", TTL=60, ID=7))["ID"] == "7"
-        assert (await on.ok("lease/timetolive", ID=7, keys=True))["grantedTTL"] == "60"
-        assert (await on.ok("lease/leases"))["leases"] == [{"ID": "7"}]
-        await on.ok("lease/revoke", ID=7)
-        assert (await on.ok("cluster/member/list", "bad.1"))["members"]
-        assert (await on.ok("maintenance/status", "bad.1"))["version"]
-        await on.ok("maintenance/alarm")
+        await on.ok("lease/grant", on.root, TTL=60, ID=7)
+        for path, fields in (
+            ("kv/txn", {}),
+            ("lease/grant", {"TTL": 60}),
+            ("lease/timetolive", {"ID": 7}),
+            ("lease/leases", {}),
+            ("lease/revoke", {"ID": 7}),
+            ("lease/keepalive", {"ID": 7}),
+            ("cluster/member/list", {}),
+            ("maintenance/status", {}),
+            ("maintenance/alarm", {}),
+            ("auth/status", {}),
+            ("auth/user/list", {}),
+            ("auth/role/list", {}),
+            ("auth/disable", {}),
+            ("auth/user/get", {}),
+        ):
+            for token, (_, _, text) in (("", NO_USER), ("bad.1", BAD_TOKEN)):
+                reply = await send(on.node, path, token, "Authorization", fields)
+                assert reply.status >= 400 and text.encode() in reply.body, (path, token)
         for path in ("/version", "/health"):
             assert (await on.native("GET", path)).status == 200
-        for path in ("auth/status", "auth/user/list", "auth/role/list", "auth/disable"):
-            assert await on.refused(path) == NO_USER
-            assert await on.refused(path, "bad.1") == BAD_TOKEN
         assert await on.refused("auth/user/add", name="x", password="x") == NO_USER
-        assert await on.refused("auth/user/get") == USER_UNKNOWN
+        assert (await on.ok("lease/leases", on.user))["leases"] == [{"ID": "7"}]
 
     guarded(tmp_path, test)
 
 
 def test_leases_with_keys(tmp_path: Path) -> None:
     async def test(on: Guarded) -> None:
-        await on.ok("lease/grant", TTL=60, ID=7)
-        await on.ok("lease/grant", TTL=60, ID=8)
+        await on.ok("lease/grant", on.root, TTL=60, ID=7)
+        await on.ok("lease/grant", on.root, TTL=60, ID=8)
         await on.ok("kv/put", on.root, key=b"z", lease=7)
         await on.ok("kv/put", on.user, key=b"a", lease=8)
         assert await on.refused("kv/put", on.user, key=b"a", lease=7) == DENIED
@@ -211,7 +224,7 @@ def test_leases_with_keys(tmp_path: Path) -> None:
         assert await on.refused("lease/timetolive", on.user, ID=7, keys=True) == DENIED
         shown = await on.ok("lease/timetolive", on.user, ID=8, keys=True)
         assert shown["keys"] == [b64(b"a")]
-        assert (await on.ok("lease/timetolive", ID=7))["grantedTTL"] == "60"
+        assert (await on.ok("lease/timetolive", on.user, ID=7))["grantedTTL"] == "60"
         await on.ok("lease/revoke", on.user, ID=8)
 
     guarded(tmp_path, test)
@@ -229,7 +242,7 @@ def test_administration(tmp_path: Path) -> None:
         ("auth/user/delete", {"name": "root"}),
         ("auth/user/grant", {"user": "u", "role": "root"}),
         ("auth/user/revoke", {"name": "root", "role": "root"}),
-        ("auth/user/changepw", {"name": "root", "password": ""}),
+        ("auth/user/changepw", {"name": "root", "password": "x"}),
         ("auth/role/add", {"name": "x"}),
         ("auth/role/get", {"role": "root"}),
         ("auth/role/get", {"role": "none"}),
@@ -325,7 +338,7 @@ def test_locks_and_elections(tmp_path: Path) -> None:
     ]
 
     async def test(on: Guarded) -> None:
-        await on.ok("lease/grant", TTL=60, ID=7)
+        await on.ok("lease/grant", on.root, TTL=60, ID=7)
         for path, fields in calls:
             for token, (_, _, text) in ((on.user, DENIED), ("", NO_USER), ("bad.1", BAD_TOKEN)):
                 assert await on.refused(path, token, **fields) == (500, 2, text), path
@@ -340,7 +353,7 @@ def test_an_observer_that_loses_its_right(tmp_path: Path) -> None:
     body = orjson.dumps(encoded({"name": b"a"}))
 
     async def test(on: Guarded) -> None:
-        await on.ok("lease/grant", TTL=60, ID=7)
+        await on.ok("lease/grant", on.root, TTL=60, ID=7)
         won = await on.ok("election/campaign", on.root, name=b"a", lease=7)
         reader, writer = await asyncio.open_connection(*on.node.address)
         head = f"POST /v3/election/observe HTTP/1.1\r\nHost: t\r\nAuthorization: {on.user}\r\n"

@@ -19,7 +19,7 @@ def test_created_comes_at_once_and_events_follow(tmp_path: Path) -> None:
             assert header.keys() == {"cluster_id", "member_id", "revision", "raft_term"}
             assert header["revision"] == "1"
             headers = await opened.head()
-            assert headers["access-control-allow-origin"] == "*"
+            assert headers["x-content-type-options"] == "nosniff"
             await opened.end_body()  # which does not end the watch
             for number in range(2, 5):
                 await node.ok("kv/put", key=b"a", value=b"%d" % number)

@@ -153,11 +153,9 @@ def told(row: AnyEtcdCall, reason: Reason) -> Outcome:
 def expected(row: AnyEtcdCall) -> tuple[Reason | None, Reason | None, Reason | None]:
     """Why it is refused without a token, with a bad one, and to a user without rights."""
     match row.need, SAMPLES[row.name].takes:
-        case ((Need.OPEN | Need.SHOWN), _):
+        case Need.OPEN, _:
             return None, None, None
-        case Need.CALLER, Takes.NOTHING:
-            return None, Reason.BAD_TOKEN, None
-        case Need.CALLER, Takes.USER:
+        case (Need.NAMED, _) | (Need.CALLER, Takes.NOTHING | Takes.USER):
             return Reason.NO_USER, Reason.BAD_TOKEN, None
     return Reason.NO_USER, Reason.BAD_TOKEN, Reason.DENIED
 
@@ -166,9 +164,9 @@ def test_every_call_is_refused_as_its_row_says(tmp_path: Path) -> None:
     async def test(on: Guarded) -> None:
         rows = rows_of(on.node)
         assert set(SAMPLES) == set(rows)
-        await on.ok("lease/grant", TTL=60, ID=7)
+        await on.ok("lease/grant", on.root, TTL=60, ID=7)
         for lease in (8, 9):
-            await on.ok("lease/grant", TTL=60, ID=lease)
+            await on.ok("lease/grant", on.root, TTL=60, ID=lease)
             await on.ok("kv/put", on.root, key=b"z%d" % lease, lease=lease)
         for name in SAMPLES:
             row = rows[name]
@@ -193,7 +191,7 @@ def test_every_call_is_served_while_authentication_is_off(tmp_path: Path) -> Non
             refusals = {told(row, reason) for reason in REFUSALS}
             assert await outcome(node, row, "") not in refusals, name
             bad = await outcome(node, row, "bad.1")
-            if row.need in (Need.OPEN, Need.SHOWN):
+            if row.need in (Need.OPEN, Need.NAMED):
                 assert bad not in refusals, name
             else:
                 assert bad == told(row, Reason.BAD_TOKEN), name
