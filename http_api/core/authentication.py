@@ -20,9 +20,13 @@ from http_api.core.port import ReplicaPort
 from http_api.core.senders import address_of
 from http_api.core.session import CallerSessions, Session
 from http_api.core.tokens import TTL_S, Tokens
+from kvstore.commands.accounts import RotateSecret
+from kvstore.commands.commands import Administer, AsUser
+from kvstore.commands.results import AuthRefused
 from kvstore.errors import InvalidArgument, Overloaded, Reason, Unauthenticated, auth_error
-from kvstore.state.rights import Caller
+from kvstore.state.rights import ITSELF, Caller
 
+SECRET_BYTES = 32
 LOGINS_MAX = 1_000
 """Pairs of user and password that were found right, for clients that send them each time."""
 
@@ -103,10 +107,17 @@ class Access:
         """A token that is good for `ttl_s`. Raises AuthError, Unavailable."""
         await self._replica.barrier(self._timeout_s)
         by = await self.of_password(name, password, address)
-        secret = self._replica.state.auth.secret
-        if not secret:
-            raise auth_error(Reason.OFF)
-        return self._tokens.issue(by, secret, ttl_s)
+        return self._tokens.issue(by, await self._secret(), ttl_s)
+
+    async def _secret(self) -> bytes:
+        """What signs tokens. A state that was restored from a backup has none, and gets one; if two
+        nodes do so at once the later one counts. Raises AuthError, Unavailable."""
+        if not self._replica.state.auth.secret:
+            change = Administer(RotateSecret(secrets.token_bytes(SECRET_BYTES)))
+            result = await self._replica.submit(AsUser(ITSELF, 0, change), self._timeout_s)
+            if isinstance(result, AuthRefused):
+                raise auth_error(result.reason)
+        return self._replica.state.auth.secret
 
     async def check(self, name: str, password: str, address: str) -> None:
         """Raise AuthError unless that is the user's password. Raises Unavailable."""

@@ -23,6 +23,7 @@ from kvstore.commands.results import AuthRefused, Outcome, Result
 from kvstore.commands.sound import UnsoundCommand, check_sound, is_sound
 from kvstore.errors import InvalidArgument, KvError, Overloaded, Reason, auth_error
 from kvstore.replica.feed import Watcher
+from kvstore.replica.handed_out import strip_secret
 from kvstore.replica.interest import Interest
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
@@ -414,12 +415,14 @@ class Session:
         return self._store.state.digest
 
     async def copy_state(self, path: Path) -> None:
-        """Write a consistent copy of the last checkpoint to `path`. Takes the scope backup.
+        """Write a consistent copy of the last checkpoint to `path`, without the secret that signs
+        tokens. Takes the scope backup.
 
         Raises OSError, lmdb.Error.
         """
         self._check_scope(Scope.BACKUP)
         await self._store.copy_state(path)
+        await asyncio.to_thread(strip_secret, path)
 
 
 def _pass_on(source: "asyncio.Future[Result]", to: "asyncio.Future[Result]") -> None:

@@ -57,6 +57,9 @@ _META, _USER, _ROLE, _SCOPES = b"m", b"u", b"r", b"s"
 """First byte of the table's keys: of the one AuthMeta, of users, of roles, of the scopes of a role
 that has any. Their name follows."""
 
+TABLE, META_KEY = "auth", _META
+"""Where the secret is, for who takes it out of a copy."""
+
 _encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 _decode_meta = msgspec.msgpack.Decoder(AuthMeta).decode
 _decode_user = msgspec.msgpack.Decoder(User).decode
@@ -65,6 +68,17 @@ _decode_scopes = msgspec.msgpack.Decoder(tuple[Scope, ...]).decode
 
 _UserChange = AddUser | DeleteUser | ChangePassword | LogOut | RevokeRole
 _RoleChange = AddRole | DeleteRole | GrantPermission | RevokePermission | GrantScope | RevokeScope
+
+
+def secret_of(meta: bytes) -> bytes:
+    """The secret in the record at META_KEY; b"" if there is none."""
+    return _decode_meta(meta).secret
+
+
+def without_secret(meta: bytes) -> bytes:
+    """The same record without it."""
+    found = _decode_meta(meta)
+    return _encode(AuthMeta(found.enabled, found.revision))
 
 
 class ChangeRefused(Exception):
