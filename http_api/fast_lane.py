@@ -19,6 +19,7 @@ from http_api.core.hot_requests import PART_BYTES_MAX, HotRequest, HotRequests, 
 from http_api.core.metrics import HttpStages
 from http_api.core.outgoing import Outgoing
 from http_api.core.responses import Answer
+from http_api.core.senders import certificate_name
 from http_api.core.session import Session
 from kvstore.commands.results import Outcome
 
@@ -57,6 +58,8 @@ class Lanes:
         self.outgoing = outgoing
         self.hand_over = hand_over
         self.open: set[FastLane] = set()
+        self.expected: dict[FastLane, asyncio.TimerHandle] = {}
+        """Those whose TLS handshake is under way: it may never end."""
         self.stopping = False
         self.in_work = 0
         self.in_work_max = requests_max // 2
@@ -68,7 +71,15 @@ class Lanes:
         }
         self._empty = asyncio.Event()
 
+    def expect(self, lane: "FastLane", limit_s: float) -> None:
+        """A lane opens within the limit, or never: nobody is told of a handshake that fails."""
+        loop = asyncio.get_running_loop()
+        self.expected[lane] = loop.call_later(limit_s, self.expected.pop, lane, None)
+
     def opened(self, lane: "FastLane") -> None:
+        timer = self.expected.pop(lane, None)
+        if timer is not None:
+            timer.cancel()
         self.open.add(lane)
 
     def closed(self, lane: "FastLane") -> None:
@@ -110,10 +121,13 @@ class FastLane(asyncio.Protocol):
         self._unread = 0
         self._paused = False
         self._taking = False
+        self._proved = False
+        """Whether the client has shown a certificate."""
         self._rest: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:  # uvloop's is no asyncio.Transport
         self._transport = transport
+        self._proved = certificate_name(transport) != ""
         self._lanes.opened(self)
         self._began = perf_counter()
         loop = asyncio.get_running_loop()
@@ -201,6 +215,8 @@ class FastLane(asyncio.Protocol):
     def _take(self) -> bool:
         """Begin the next run; False if what waits is not for this lane."""
         lanes, data = self._lanes, self._waiting
+        if self._proved and lanes.session.auth_enabled:
+            return False  # this lane serves nobody in particular
         first = lanes.requests.find(data, 0)
         if not isinstance(first, HotRequest):
             return first is Unready.UNFINISHED and self._wait_for_rest()

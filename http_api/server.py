@@ -6,8 +6,10 @@ objects halves the throughput, and a table of a dozen paths needs none of it.
 
 import asyncio
 import logging
+import time
 from functools import partial
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -42,9 +44,16 @@ from http_api.v1 import (
 )
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
-from kvstore.config import Address, Config, hosts_to_bind
+from kvstore.config import Address, Config, hosts_to_bind, is_loopback
 from kvstore.errors import NOT_APPLIED, KvError, Malformed, StorageError, Unexpected
 
+if TYPE_CHECKING:
+    from kvstore.certificates.contexts import ServerTls
+
+HANDSHAKE_S = 10.0
+"""How long a client has for its TLS handshake."""
+CERTIFICATES_S = 5.0
+"""How often the files of certificates are looked at."""
 KEEPALIVE_S = 75.0
 """Connections without a complete request for so long are closed, slow heads included."""
 LINGER_S = 1.0
@@ -90,7 +99,9 @@ class HttpServer:
         self._config = config
         most = min(config.pending_requests_max, room_for_clients(len(config.members)))
         self._bound = ConnectionBound(most, self._connections)
-        self._metrics = HttpMetrics(self._bound)
+        self.tls = _tls(config)
+        self._looking: asyncio.Task[None] | None = None
+        self._metrics = HttpMetrics(self._bound, self.tls, _is_exposed(config))
         self._metrics.register(replica.metrics.registry)
         self._access = Access(replica, config.request_timeout_s)
         self.facilities = Facilities(config, self._access)
@@ -134,8 +145,15 @@ class HttpServer:
         )
         host, port = self._config.listen_client
         self._listener = await loop.create_server(
-            self._protocol, hosts_to_bind(host), port, backlog=1024
+            self._protocol,
+            hosts_to_bind(host),
+            port,
+            backlog=1024,
+            ssl=None if self.tls is None else self.tls.context,
+            ssl_handshake_timeout=None if self.tls is None else HANDSHAKE_S,
         )
+        if self.tls is not None:
+            self._looking = asyncio.create_task(_look(self.tls))
         bound = self._listener.sockets[0].getsockname()
         self.address = (host, bound[1])
 
@@ -156,6 +174,8 @@ class HttpServer:
     async def stop(self) -> None:
         """Stop accepting, let requests in flight finish for up to STOP_S, close. Idempotent."""
         self._stopping = True
+        if self._looking is not None:
+            self._looking.cancel()
         if self._listener is not None:
             self._listener.close()
         self.facilities.streams.stop()
@@ -166,12 +186,18 @@ class HttpServer:
     def _protocol(self) -> asyncio.Protocol:
         """The protocol of a new connection."""
         assert self._lanes is not None
-        return self._bound.refuse() or FastLane(self._lanes)
+        refusal = self._bound.refuse()
+        if refusal is not None:
+            return refusal
+        lane = FastLane(self._lanes)
+        if self.tls is not None:
+            self._lanes.expect(lane, HANDSHAKE_S)
+        return lane
 
     def _connections(self) -> int:
         if self._server is None or self._lanes is None:
             return 0
-        return len(self._server.connections) + len(self._lanes.open)
+        return len(self._server.connections) + len(self._lanes.open) + len(self._lanes.expected)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Every request: find its handler, turn errors into problems, count it."""
@@ -244,6 +270,28 @@ class HttpServer:
         _log.exception("unexpected error: %s %s", method, target[:200])
         error = Unexpected("an unexpected error; the log of the server has the details")
         return problem(error, NOT_APPLIED if method in _READS else None)
+
+
+def _tls(config: Config) -> "ServerTls | None":
+    """What the client port speaks; None is plain HTTP. Raises InvalidArgument."""
+    if config.cert_file is None or config.key_file is None:
+        return None
+    # Imported here: it is slow, and most nodes of tests and demos do without.
+    from kvstore.certificates.contexts import ServerTls
+
+    return ServerTls(config.cert_file, config.key_file, config.client_ca, time.monotonic)
+
+
+def _is_exposed(config: Config) -> bool:
+    """Whether other machines are served without TLS."""
+    return config.cert_file is None and not is_loopback(config.listen_client[0])
+
+
+async def _look(tls: "ServerTls") -> None:
+    """See changes of the certificate's files."""
+    while True:
+        await asyncio.sleep(CERTIFICATES_S)
+        tls.look()
 
 
 def _protocol_log() -> logging.Logger:

@@ -5,6 +5,7 @@ draws it from a seed.
 """
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from kvstore.errors import InvalidArgument
@@ -43,6 +44,14 @@ def hosts_to_bind(host: str) -> list[str]:
     """Where to listen for `host`: [::] stands for every address of the machine, as elsewhere, and
     not for those of IPv6 alone."""
     return ["::", "0.0.0.0"] if host == "::" else [host]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches that host."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def parse_cluster(text: str) -> dict[int, Address]:
@@ -113,6 +122,13 @@ class Config:
     history_revisions: int = 100_000
     """Automatic compaction keeps about this many revisions readable; 0 keeps all."""
     idempotency_ttl_s: float = 600.0
+    cert_file: Path | None = None
+    """The client port speaks TLS with this certificate; its key is in `key_file`."""
+    key_file: Path | None = None
+    client_ca: Path | None = None
+    """Authorities of clients' certificates, whose common name is a user."""
+    insecure: bool = False
+    """Serve clients of other machines without TLS."""
     allowed_hosts: tuple[str, ...] = ()
     """Names besides its addresses by which clients reach it; "*" is any."""
     cors_origins: tuple[str, ...] = ()
@@ -132,6 +148,10 @@ class Config:
                 f"election-ticks: {self.election_ticks} ticks are too few for heartbeats every "
                 f"{self.heartbeat_ticks}: one late heartbeat would cost the leader its place",
             )
+        if (self.cert_file is None) != (self.key_file is None):
+            raise InvalidArgument("key-file", "key-file: cert-file and key-file belong together")
+        if self.client_ca is not None and self.cert_file is None:
+            raise InvalidArgument("client-ca", "client-ca: is of no use without cert-file")
         self.quorums()
 
     def _check_sizes(self) -> None:

@@ -20,6 +20,7 @@ from kvstore_cli.credentials import (
     keep_login,
     new_password,
     password_of,
+    tls_of,
 )
 from kvstore_cli.output import OK, print_json, print_table, printable, text_or_base64
 
@@ -101,11 +102,12 @@ def _who_logs_in(options: Namespace) -> Login:
     options.name = name or None
     if name:
         options.password = password if colon else password_of(name, options.password_file)
-    return {}
+    return tls_of(options)
 
 
 def _logout(options: Namespace) -> int:
-    if forget_login(parse_endpoints(options.endpoints)):
+    secure = parse_endpoints(options.endpoints, secure=True)
+    if forget_login((*parse_endpoints(options.endpoints), *secure)):
         print("the login is forgotten")
     else:
         print("there was no login for these endpoints")

@@ -12,7 +12,7 @@ from kvstore.client import Client
 from kvstore_cli.command import Command, Flags, positive, seconds
 from kvstore_cli.credentials import Login, credential_flags, login_of
 
-DEFAULT_ENDPOINTS = "http://127.0.0.1:2379,http://127.0.0.1:2389,http://127.0.0.1:2399"
+DEFAULT_ENDPOINTS = "127.0.0.1:2379,127.0.0.1:2389,127.0.0.1:2399"
 
 AGAIN_S = 30.0
 """How often a command that waits says so."""

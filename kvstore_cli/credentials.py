@@ -29,6 +29,8 @@ class Login(TypedDict, total=False):
     user: str
     password: str
     token: str
+    ca: str
+    cert: str | tuple[str, str]
 
 
 class KeptLogin(msgspec.Struct):
@@ -46,10 +48,32 @@ def credential_flags(parser: ArgumentParser) -> None:
     add("--password-file", metavar="FILE",
         help="take the password from FILE, - for stdin (KVSTORE_PASSWORD_FILE)")  # fmt: skip
     add("--token-file", metavar="FILE", help="send the token in FILE (KVSTORE_TOKEN_FILE)")
+    add("--ca", metavar="FILE", default=os.environ.get("KVSTORE_CA") or None,
+        help="trust nodes with a certificate by these authorities (KVSTORE_CA)")  # fmt: skip
+    add("--cert", metavar="FILE", default=os.environ.get("KVSTORE_CERT") or None,
+        help="show this certificate (KVSTORE_CERT)")  # fmt: skip
+    add("--key", metavar="FILE", default=os.environ.get("KVSTORE_KEY") or None,
+        help="the key of --cert, unless that file holds it too (KVSTORE_KEY)")  # fmt: skip
+
+
+def tls_of(options: Namespace) -> Login:
+    """What the options say of certificates. Raises InvalidArgument."""
+    found: Login = {}
+    if options.ca is not None:
+        found["ca"] = options.ca
+    if options.cert is not None:
+        found["cert"] = options.cert if options.key is None else (options.cert, options.key)
+    return found
 
 
 def login_of(options: Namespace) -> Login:
-    """From the first of: flags, environment, what `kvstore login` kept. Raises InvalidArgument."""
+    """From the first of: flags, environment, what `kvstore login` kept; and what the options say
+    of certificates. Raises InvalidArgument."""
+    tls = tls_of(options)
+    return {**_proof_of(options, secure=bool(tls)), **tls}
+
+
+def _proof_of(options: Namespace, secure: bool) -> Login:
     variables = os.environ
     if options.token_file is not None and options.user is not None:
         raise InvalidArgument("user", "give --user or --token-file, not both")
@@ -59,8 +83,8 @@ def login_of(options: Namespace) -> Login:
             return {"token": secret_of(token_file, "token-file")}
     user = options.user or variables.get("KVSTORE_USER") or ""
     if not user:
-        kept = kept_login(parse_endpoints(options.endpoints))
-        return {} if kept is None else {"token": kept.token}
+        kept = kept_login(parse_endpoints(options.endpoints, secure=secure))
+        return {} if kept is None or options.cert is not None else {"token": kept.token}
     name, colon, password = user.partition(":")
     if colon and options.user:
         raise InvalidArgument(

@@ -19,7 +19,17 @@ from kvstore.errors import (
     Unauthenticated,
     Unavailable,
 )
-from kvstore_cli import accounts, changes, cluster, data, leases, locks, nodes, transactions
+from kvstore_cli import (
+    accounts,
+    certs,
+    changes,
+    cluster,
+    data,
+    leases,
+    locks,
+    nodes,
+    transactions,
+)
 from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
 from kvstore_cli.descriptors import open_standard
 
@@ -63,6 +73,7 @@ COMMANDS: tuple[Command, ...] = (
     *leases.COMMANDS,
     *locks.COMMANDS,
     *accounts.COMMANDS,
+    *certs.COMMANDS,
 )
 """What there is without any other package."""
 ENTRY_POINTS = "kvstore.commands"

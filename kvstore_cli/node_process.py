@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from kvstore.config import is_loopback
 from kvstore_cli.process import end_with_parent
 
 PROGRAM = (sys.executable, "-m", "kvstore_cli.main")
@@ -42,6 +43,8 @@ def serve_command(
         "data-dir": data_dir,
         **settings,
     }
+    if not is_loopback(listen[0].rpartition(":")[0].strip("[]")) and "cert-file" not in settings:
+        flags["insecure"] = "true"  # such places are networks of their own
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     return [*program, "serve", "--exit-with-parent", *words]
 

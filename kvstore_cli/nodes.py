@@ -9,9 +9,9 @@ from kvstore_cli.settings import SETTINGS, default_text, load
 
 _SERVE = """\
 Every setting is taken from the first of: flag, environment variable KVSTORE_NAME (such as
-KVSTORE_LISTEN_CLIENT), key in the --config file (such as listen-client = "0.0.0.0:2379"), default.
+KVSTORE_LISTEN_CLIENT), key in the --config file (such as listen-client = "[::1]:2379"), default.
 SIGTERM, SIGINT and SIGHUP stop cleanly: leadership is handed over first. A second one stops at
-once.
+once. With --cert-file SIGHUP reads the certificate's files again; every 5 s they are looked at too.
 
 example, a cluster of three on this machine (or simply: kvstore demo):
   C=1=127.0.0.1:2380,2=127.0.0.1:2390,3=127.0.0.1:2400
@@ -30,7 +30,11 @@ def _serve_flags(parser: ArgumentParser) -> None:
     for setting in SETTINGS:
         default = default_text(setting)
         shown = f"{setting.help} (default: {default})" if default else setting.help
-        parser.add_argument(f"--{setting.name}", metavar=setting.metavar, help=shown)
+        add = parser.add_argument
+        if setting.metavar == "true":
+            add(f"--{setting.name}", nargs="?", const="true", metavar="true|false", help=shown)
+        else:
+            add(f"--{setting.name}", metavar=setting.metavar, help=shown)
 
 
 def _serve(options: Namespace) -> int:

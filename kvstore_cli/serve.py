@@ -13,6 +13,7 @@ from collections.abc import Callable
 import uvloop
 
 from http_api.server import HttpServer
+from kvstore.config import is_loopback
 from kvstore.errors import StorageError
 from kvstore.event_log import EventLog, ForwardedLog
 from kvstore.replica.open import open_replica
@@ -80,12 +81,19 @@ def _watch_threads(fail: Callable[[BaseException], None]) -> None:
 
 async def _serve(settings: ServeSettings, events: EventLog, exit_with_parent: bool) -> int:
     stopping = _stop_on_signals()
+    if settings.config.insecure and not is_loopback(settings.config.listen_client[0]):
+        events.text(
+            "kvstore: insecure: clients of other machines are served without TLS; passwords and "
+            "data cross the network as they are\n"
+        )
     if exit_with_parent:
         _stop_with_parent(stopping)
     replica = await open_replica(settings.config, events)
     _watch_threads(replica.fail_by)
     try:
         http = HttpServer(replica, settings.config)
+        if http.tls is not None:
+            _reload_on_hangup(http.tls.reload)
         await http.start()
         # What is there now stays: the collector need not walk it again and again.
         gc.collect()
@@ -127,6 +135,11 @@ def _stop_on_signals() -> asyncio.Event:
             continue
         loop.add_signal_handler(number, stop, number)
     return stopping
+
+
+def _reload_on_hangup(reload: Callable[[], bool]) -> None:
+    """With TLS a SIGHUP means that the files of certificates are new, as elsewhere."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 def _stop_with_parent(stopping: asyncio.Event) -> None:

@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from kvstore.config import Config, format_address, parse_address, parse_cluster
+from kvstore.config import Config, format_address, is_loopback, parse_address, parse_cluster
 from kvstore.errors import InvalidArgument
 from paxos.quorum import QuorumError
 
@@ -60,6 +60,12 @@ def _choice(*allowed: str) -> Callable[[str, str], str]:
         return text
 
     return parse
+
+
+def _flag(text: str, name: str) -> bool:
+    if text not in ("true", "false"):
+        raise InvalidArgument(name, f"{name}: expected true or false, got {text!r}")
+    return text == "true"
 
 
 def _list(text: str, name: str) -> tuple[str, ...]:
@@ -151,6 +157,16 @@ SETTINGS = (
         "how long an Idempotency-Key is remembered",
     ),
     Setting("digest-slots", "digest_slots", _at_least(1), "N", "between comparisons of replicas"),
+    Setting("cert-file", "cert_file", _path, "FILE", "serve clients by TLS with this certificate"),
+    Setting("key-file", "key_file", _path, "FILE", "the private key of cert-file"),
+    Setting(
+        "client-ca", "client_ca", _path, "FILE",
+        "authorities of clients' certificates, whose common name is a user",
+    ),
+    Setting(
+        "insecure", "insecure", _flag, "true",
+        "serve clients of other machines without TLS: passwords cross the network as they are",
+    ),
     Setting(
         "allowed-host", "allowed_hosts", _list, "NAME,...",
         "names by which clients reach this node, besides its addresses; * is any",
@@ -202,7 +218,7 @@ def default_text(setting: Setting) -> str:
     default = next(field.default for field in fields(Config) if field.name == setting.field)
     if default is MISSING or default is None:
         return ""
-    if default == ():
+    if default == () or default is False:
         return ""
     if isinstance(default, tuple):
         return format_address(default)
@@ -238,9 +254,24 @@ def _config(values: dict[str, Any]) -> Config:
                 f"{setting.variable}, or {setting.name} in the --config file",
             )
     try:
-        return Config(**values)
+        config = Config(**values)
     except QuorumError as error:
         raise InvalidArgument("phase2-quorum", f"quorum sizes: {error}") from None
+    _check_exposure(config)
+    return config
+
+
+def _check_exposure(config: Config) -> None:
+    """Raise InvalidArgument for a client port that other machines reach and that is not asked to
+    be open: who listens on the way reads passwords and data."""
+    host = config.listen_client[0]
+    if config.cert_file is None and not config.insecure and not is_loopback(host):
+        raise InvalidArgument(
+            "listen-client",
+            f"listen-client: other machines reach {host}, and without TLS passwords and data cross "
+            "the network as they are: give --cert-file and --key-file (kvstore certs makes them), "
+            "or --insecure",
+        )
 
 
 def _read_file(path: Path) -> dict[str, str]:

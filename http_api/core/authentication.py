@@ -17,7 +17,7 @@ from http_api.core.calls import SCOPES, Need
 from http_api.core.login_queue import LoginQueue
 from http_api.core.passwords import SALT_BYTES, password_hash, password_matches
 from http_api.core.port import ReplicaPort
-from http_api.core.senders import address_of
+from http_api.core.senders import address_of, certificate_name
 from http_api.core.session import CallerSessions, Session
 from http_api.core.tokens import TTL_S, Tokens
 from kvstore.commands.accounts import RotateSecret
@@ -160,14 +160,26 @@ class Access:
                 self._logins.popitem(last=False)
         return by
 
-    async def of_header(self, request: web.BaseRequest) -> Caller:
-        """Whom the Authorization header proves: a token, bare or as a Bearer, or Basic.
+    async def of_certificate(self, request: web.BaseRequest) -> Caller:
+        """Whom the connection's certificate proves. Raises Unauthenticated, Unavailable."""
+        name = certificate_name(request.transport)
+        if not name:
+            raise Unauthenticated(Reason.NO_USER)
+        if name not in self._replica.state.auth.users:
+            await self._replica.barrier(self._timeout_s)
+            if name not in self._replica.state.auth.users:
+                raise Unauthenticated(Reason.NO_SUCH_CERTIFICATE)
+        return Caller(name, self._replica.state.auth.revision)
 
-        Raises Unauthenticated, also without the header, or Unavailable.
+    async def of_header(self, request: web.BaseRequest) -> Caller:
+        """Whom the Authorization header proves: a token, bare or as a Bearer, or Basic. Without
+        the header, whom the connection's certificate proves.
+
+        Raises Unauthenticated or Unavailable.
         """
         value = request.headers.get(hdrs.AUTHORIZATION, "").strip()
         if not value:
-            raise Unauthenticated(Reason.NO_USER)
+            return await self.of_certificate(request)
         scheme, _, rest = value.partition(" ")
         match scheme.lower():
             case "bearer":

@@ -17,12 +17,11 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from http_api.core.responses import Answer, answer
-from kvstore.config import Address
+from kvstore.config import Address, is_loopback
 from kvstore.errors import CrossSite, UnknownHost
 
 ANY = "*"
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
-LOOPBACK_NAMES = ("localhost",)
 NOSNIFF = "X-Content-Type-Options", "nosniff"
 _CORS: Any = web.RequestKey("cors", dict) if hasattr(web, "RequestKey") else "cors"
 """Under which a request holds the header lines that its answer needs; releases of aiohttp before
@@ -111,14 +110,6 @@ def cors_lines(request: web.BaseRequest) -> dict[str, str]:
 def stream_headers(request: web.BaseRequest, content_type: str) -> dict[str, str]:
     """The headers of an answer that is sent piece by piece."""
     return {hdrs.CONTENT_TYPE: content_type, NOSNIFF[0]: NOSNIFF[1], **cors_lines(request)}
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches that host."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() in LOOPBACK_NAMES
 
 
 def _own_page(origin: str | None, site: str | None, referer: str | None, host: str) -> bool:

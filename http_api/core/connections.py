@@ -87,5 +87,6 @@ class _Refusal(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:  # uvloop's is no asyncio.Transport
         """Answer at once; closing right away could destroy the answer before it is read."""
         transport.write(problem(Overloaded("too many connections are open")).closing())
-        transport.write_eof()
+        if transport.can_write_eof():  # not under TLS
+            transport.write_eof()
         self._bound.linger(transport)

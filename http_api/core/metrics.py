@@ -1,6 +1,7 @@
 """HTTP metrics. A request costs a few additions; Prometheus's types are built at scrape time."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -14,6 +15,9 @@ from prometheus_client.registry import Collector
 from http_api.core.connections import ConnectionBound
 from kvstore.replica.metrics import stage_family
 from kvstore.replica.stages import Durations
+
+if TYPE_CHECKING:
+    from kvstore.certificates.contexts import ServerTls
 
 BOUNDS_S = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
@@ -60,8 +64,10 @@ class HttpStages:
 class HttpMetrics(Collector):
     """All meters of a server. Scrapes and requests share one thread, so nothing is locked."""
 
-    def __init__(self, bound: ConnectionBound) -> None:
+    def __init__(self, bound: ConnectionBound, tls: "ServerTls | None", exposed: bool) -> None:
         self._meters: list[Meter] = []
+        self._tls = tls
+        self._exposed = exposed
         self.stages = HttpStages()
         self._bound = bound
 
@@ -106,6 +112,23 @@ class HttpMetrics(Collector):
             "Connections that may be open, as far as the file descriptors suffice",
             value=self._bound.most,
         )
+
+        yield GaugeMetricFamily(
+            "kvstore_insecure",
+            "1 while clients of other machines are served without TLS",
+            value=int(self._exposed),
+        )
+        if self._tls is not None:
+            yield GaugeMetricFamily(
+                "kvstore_certificate_ends_timestamp_seconds",
+                "When the certificate of the client port ends, in seconds since 1970",
+                value=self._tls.facts.ends.timestamp(),
+            )
+            yield CounterMetricFamily(
+                "kvstore_tls_refused",
+                "TLS handshakes of clients that failed",
+                value=self._tls.refused,
+            )
 
     def describe(self) -> Iterator[Metric]:
         """Nothing beforehand."""

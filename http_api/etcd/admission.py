@@ -16,7 +16,6 @@ from http_api.core.authentication import Access
 from http_api.core.calls import Need
 from http_api.core.session import Session
 from http_api.etcd.calls import EtcdCall
-from kvstore.errors import Reason, auth_error
 from kvstore.state.rights import Caller
 
 TOKEN_HEADERS = ("Grpc-Metadata-Token", "Grpc-Metadata-Authorization", "Authorization")
@@ -49,12 +48,13 @@ class CallAdmission:
             return
         if length is None or length > UNPROVED_BYTES_MAX:
             token = token_of(request.headers)
-            if not token:
-                raise auth_error(Reason.NO_USER)
-            await self._access.of_token(token)
+            if token:
+                await self._access.of_token(token)
+            else:
+                await self._access.of_certificate(request)
 
     async def session(
-        self, call: EtcdCall[Any, Any], headers: Mapping[str, str], message: msgspec.Struct
+        self, call: EtcdCall[Any, Any], request: web.BaseRequest, message: msgspec.Struct
     ) -> Session:
         """The session in which `message` is served.
 
@@ -63,14 +63,14 @@ class CallAdmission:
         even then, as in etcd, where the row wants a caller.
         """
         call.check(message)
-        token = token_of(headers)
+        token = token_of(request.headers)
         if not self._access.enabled and (not token or call.need is Need.NAMED):
             return self._access.sessions.anonymous
 
         async def prove() -> Caller | None:
             if token:
                 return await self._access.of_token(token)
-            raise auth_error(Reason.NO_USER)
+            return await self._access.of_certificate(request)
 
         return await self._access.admit(Need.CALLER if call.at_apply else call.need, prove)
 

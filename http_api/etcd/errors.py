@@ -123,6 +123,7 @@ _AUTH: dict[Reason, GrpcStatus] = {
     Reason.NO_PASSWORD: GrpcStatus(
         UNKNOWN, "auth: authentication failed, password was given for no password user"
     ),
+    Reason.NO_SUCH_CERTIFICATE: GrpcStatus(UNAUTHENTICATED, "etcdserver: invalid auth token"),
     Reason.DENIED: GrpcStatus(PERMISSION_DENIED, "etcdserver: permission denied"),
     Reason.OFF: GrpcStatus(FAILED_PRECONDITION, "etcdserver: authentication is not enabled"),
     Reason.NO_ROOT_USER: GrpcStatus(FAILED_PRECONDITION, "etcdserver: root user does not exist"),

@@ -189,7 +189,7 @@ class EtcdApi:
             check_etcd_size(message, call.size)
         del body
         try:
-            session = await self._admission.session(call, request.headers, message)
+            session = await self._admission.session(call, request, message)
             ask = EtcdAsk(self._gateway, session, message)
             match call:
                 case UnaryCall():
@@ -209,7 +209,7 @@ class EtcdApi:
         """A call that takes and sends messages, by a POST or as a WebSocket."""
 
         async def admit(message: msgspec.Struct) -> Session:
-            return await self._admission.session(call, request.headers, message)
+            return await self._admission.session(call, request, message)
 
         by_post = request.method == call.method
         absence = self._node.leader_absence if needs_leader(request.headers) else None

@@ -32,7 +32,9 @@ class Client(UserCalls):
     node answers any call. `timeout_s`: the total deadline of a call, retries included; keep it well
     below the cluster's `idempotency_ttl_s`. `attempt_timeout_s`: when to give up on one node.
     `user` and `password`, or a `token`: who this is, where authentication is on; with a password it
-    logs in when it needs to, and again when a token has ended.
+    logs in when it needs to, and again when a token has ended. `ca`: a file of the authorities that
+    the nodes' certificates are trusted by; `cert`: files of this client's certificate and its key,
+    which prove a user too. With either, addresses without a scheme are https.
 
     Every write carries a random idempotency key, the same on all of its attempts, so that a retry
     after a lost answer is applied once. Keys and values are bytes; text is encoded as UTF-8.

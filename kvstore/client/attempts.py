@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import ssl
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -67,18 +68,20 @@ class Request(NamedTuple):
         return not self.writes or any(name == IDEMPOTENCY_KEY for name, _ in self.headers)
 
 
-def parse_endpoints(endpoints: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """Base addresses without a trailing slash; `host:port` alone means http, `host` alone our
-    port. Raises InvalidArgument."""
+def parse_endpoints(
+    endpoints: str | list[str] | tuple[str, ...], *, secure: bool = False
+) -> tuple[str, ...]:
+    """Base addresses without a trailing slash; `host:port` alone means http, or https where it is
+    to be `secure`; `host` alone our port. Raises InvalidArgument."""
     listed = endpoints.split(",") if isinstance(endpoints, str) else endpoints
-    found = [_parse_endpoint(text.strip()) for text in listed if text.strip()]
+    found = [_parse_endpoint(text.strip(), secure) for text in listed if text.strip()]
     if not found:
         raise InvalidArgument("endpoints", "endpoints: none given")
     return tuple(dict.fromkeys(found))
 
 
-def _parse_endpoint(text: str) -> str:
-    address = text if "://" in text else f"http://{text}"
+def _parse_endpoint(text: str, secure: bool) -> str:
+    address = text if "://" in text else f"{'https' if secure else 'http'}://{text}"
     if "@" in address.partition("://")[2].partition("/")[0]:
         # Not shown: what stands before the @ may be a password.
         raise InvalidArgument(
@@ -111,6 +114,7 @@ class Attempts:
         timeout_s: float,
         attempt_timeout_s: float | None = None,
         credentials: Credentials | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         for name, value in (("timeout_s", timeout_s), ("attempt_timeout_s", attempt_timeout_s)):
             if value is not None and value <= 0:
@@ -119,7 +123,7 @@ class Attempts:
         self._timeout_s = timeout_s
         self._attempt_s = attempt_timeout_s or timeout_s / min(len(endpoints), 3)
         self._preferred = 0
-        self.connections = Connections()
+        self.connections = Connections(tls)
         self._credentials = credentials or Credentials(None, None, None)
         self._random = random.Random()
 

@@ -268,7 +268,9 @@ class BlockingClient:
     node answers any call. `timeout_s`: the total deadline of a call, retries included; keep it well
     below the cluster's `idempotency_ttl_s`. `attempt_timeout_s`: when to give up on one node.
     `user` and `password`, or a `token`: who this is, where authentication is on; with a password it
-    logs in when it needs to, and again when a token has ended.
+    logs in when it needs to, and again when a token has ended. `ca`: a file of the authorities that
+    the nodes' certificates are trusted by; `cert`: files of this client's certificate and its key,
+    which prove a user too. With either, addresses without a scheme are https.
 
     Every write carries a random idempotency key, the same on all of its attempts, so that a retry
     after a lost answer is applied once. Keys and values are bytes; text is encoded as UTF-8.
@@ -290,9 +292,18 @@ class BlockingClient:
         user: str | None = None,
         password: str | None = None,
         token: str | None = None,
+        ca: str | None = None,
+        cert: str | tuple[str, str] | None = None,
     ) -> None:
         self._async = Client(
-            endpoints, timeout_s, attempt_timeout_s, user=user, password=password, token=token
+            endpoints,
+            timeout_s,
+            attempt_timeout_s,
+            user=user,
+            password=password,
+            token=token,
+            ca=ca,
+            cert=cert,
         )
         self._loop = LoopThread(self._async.close)
 

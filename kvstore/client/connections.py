@@ -4,6 +4,7 @@ word if it is forgotten."""
 import asyncio
 import ctypes
 import os
+import ssl
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -32,7 +33,8 @@ class _Opened(NamedTuple):
 class Connections:
     """Belongs to the event loop that uses it first; once that is closed, to the next one."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls: ssl.SSLContext | bool = True if tls is None else tls
         self._closed = False
         self._opened: _Opened | None = None
         self._forget: Callable[[], object] = lambda: None
@@ -64,7 +66,7 @@ class Connections:
             trace.on_request_headers_sent.append(_mark_sent)
             self._calls = aiohttp.ClientSession(
                 trace_configs=[trace],
-                connector=aiohttp.TCPConnector(limit=256),
+                connector=aiohttp.TCPConnector(limit=256, ssl=self._tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("Content-Type", "Accept-Encoding"),
             )
@@ -77,7 +79,7 @@ class Connections:
         opened = self._here()
         if self._streams is None:
             self._streams = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, force_close=True),
+                connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=self._tls),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("Content-Type", "Accept-Encoding"),
                 timeout=aiohttp.ClientTimeout(

@@ -39,6 +39,7 @@ from kvstore.client.results import (
     Selection,
     TxnResult,
 )
+from kvstore.client.tls import client_tls
 from kvstore.client.verdict import HttpReply
 from kvstore.errors import InvalidArgument, OutcomeUnknown, RevisionCompacted, Unavailable
 
@@ -62,13 +63,17 @@ class Keys:
         user: str | None = None,
         password: str | None = None,
         token: str | None = None,
+        ca: str | None = None,
+        cert: str | tuple[str, str] | None = None,
     ) -> None:
         self._timeout_s = timeout_s
+        tls = client_tls(ca, cert)
         self._attempts = Attempts(
-            parse_endpoints(endpoints),
+            parse_endpoints(endpoints, secure=tls is not None),
             timeout_s,
             attempt_timeout_s,
             Credentials(user, password, token),
+            tls,
         )
 
     @property

@@ -79,6 +79,12 @@ def error_of_failure(error: Exception, endpoint: str, *, sent: bool) -> KvError:
     """The error for an attempt without an answer. `sent`: whether a part of it may have left."""
     if sent and isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return OutcomeUnknown(f"the connection to {endpoint} was lost before the answer")
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        fault = error.certificate_error
+        cause = getattr(fault, "verify_message", "") or str(fault)
+        return NoQuorum(f"cannot trust {endpoint}: its certificate is not accepted: {cause}")
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return NoQuorum(f"cannot speak TLS with {endpoint}: {_tls_cause(error)}")
     if isinstance(error, aiohttp.ClientConnectorError):
         return NoQuorum(f"cannot reach {endpoint}: {_cause(error.os_error)}")
     if isinstance(error, aiohttp.ConnectionTimeoutError):
@@ -87,6 +93,13 @@ def error_of_failure(error: Exception, endpoint: str, *, sent: bool) -> KvError:
         return OutcomeUnknown(f"{endpoint} did not answer in time")
     cause = str(error) or type(error).__name__
     return OutcomeUnknown(f"the connection to {endpoint} was lost before the answer: {cause}")
+
+
+def _tls_cause(error: aiohttp.ClientConnectorSSLError) -> str:
+    reason = getattr(error.os_error, "reason", None) or str(error)
+    if reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"):
+        return "it does not speak TLS: its address begins with http://"
+    return str(reason).replace("_", " ").lower()
 
 
 def _cause(error: OSError) -> str:

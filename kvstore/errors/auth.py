@@ -14,6 +14,7 @@ class Reason(StrEnum):
     BAD_TOKEN = "the token is invalid or has expired"
     WRONG_PASSWORD = "the user does not exist, or the password is wrong"
     NO_PASSWORD = "this user cannot authenticate with a password"
+    NO_SUCH_CERTIFICATE = "there is no user of the name in the certificate"
     DENIED = "the user lacks the permission"
     OFF = "authentication is not enabled"
     NO_ROOT_USER = "there is no user root"
@@ -31,6 +32,15 @@ class Reason(StrEnum):
 
 
 _REASONS = frozenset(Reason)
+_UNPROVED = frozenset(
+    (
+        Reason.NO_USER,
+        Reason.BAD_TOKEN,
+        Reason.WRONG_PASSWORD,
+        Reason.NO_PASSWORD,
+        Reason.NO_SUCH_CERTIFICATE,
+    )
+)
 
 
 class AuthError(RequestError):
@@ -76,6 +86,6 @@ def auth_error(reason: Reason) -> AuthError:
     """The error that a reason stands for."""
     if reason is Reason.DENIED:
         return PermissionDenied(reason)
-    if reason in (Reason.NO_USER, Reason.BAD_TOKEN, Reason.WRONG_PASSWORD, Reason.NO_PASSWORD):
+    if reason in _UNPROVED:
         return Unauthenticated(reason)
     return AuthChangeRefused(reason)

@@ -1,0 +1,61 @@
+"""`kvstore certs`, and a node that refuses to be reached without TLS."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kvstore.errors import InvalidArgument
+from kvstore_cli.main import main
+from kvstore_cli.settings import load
+
+Capture = pytest.CaptureFixture[str]
+
+
+def certs(capsys: Capture, directory: Path, action: str, *words: str) -> str:
+    assert main(["certs", action, "--dir", str(directory), *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_an_authority_a_node_and_a_user(capsys: Capture, tmp_path: Path) -> None:
+    where = tmp_path / "certs"
+    assert "authority" in certs(capsys, where, "init")
+    assert "n1.example,10.0.0.1" in certs(
+        capsys, where, "issue", "n1", "--hosts", "n1.example,10.0.0.1"
+    )
+    assert "client" in certs(capsys, where, "client", "alice", "--days", "3")
+    shown = certs(capsys, where, "show").splitlines()
+    assert [line.split()[0].rpartition("/")[2] for line in shown] == [
+        "FILE", "ca.crt", "alice.crt", "n1.crt",
+    ]  # fmt: skip
+    assert "nothing to renew" in certs(capsys, where, "renew")
+    renewed = json.loads(certs(capsys, where, "renew", "alice", "--json"))
+    assert renewed["subject"] == "alice" and renewed["kind"] == "client"
+    assert main(["certs", "init", "--dir", str(where)]) == 2
+    assert "already" in capsys.readouterr().err
+    assert main(["certs", "show", "--dir", str(tmp_path / "none")]) == 2
+    assert "kvstore certs init" in capsys.readouterr().err
+
+
+CLUSTER = {"id": "1", "initial-cluster": "1=a:1"}
+
+
+def test_other_machines_are_served_by_tls_only() -> None:
+    for host in ("0.0.0.0", "[::]", "10.0.0.1", "n1.example"):
+        listen = {**CLUSTER, "listen-client": f"{host}:2379"}
+        with pytest.raises(InvalidArgument, match="--insecure"):
+            load(listen, {})
+        assert load({**listen, "insecure": "true"}, {}).config.insecure
+        assert load(listen, {"KVSTORE_INSECURE": "true"}).config.insecure
+        files = {"cert-file": "c", "key-file": "k"}
+        assert load({**listen, **files}, {}).config.cert_file == Path("c")
+    for host in ("127.0.0.1", "127.9.9.9", "[::1]", "localhost"):
+        assert not load({**CLUSTER, "listen-client": f"{host}:2379"}, {}).config.insecure
+
+
+@pytest.mark.parametrize(
+    "flags", [{"cert-file": "c"}, {"key-file": "k"}, {"client-ca": "a"}, {"insecure": "perhaps"}]
+)
+def test_settings_of_tls_that_contradict(flags: dict[str, str]) -> None:
+    with pytest.raises(InvalidArgument):
+        load({**CLUSTER, **flags}, {})
