@@ -52,7 +52,7 @@ def credential_flags(parser: ArgumentParser) -> None:
         help="trust nodes with a certificate by these authorities (KVSTORE_CA)")  # fmt: skip
     add("--cert", metavar="FILE", default=os.environ.get("KVSTORE_CERT") or None,
         help="show this certificate (KVSTORE_CERT)")  # fmt: skip
-    add("--key", metavar="FILE", default=os.environ.get("KVSTORE_KEY") or None,
+    add("--key", metavar="FILE", dest="cert_key", default=os.environ.get("KVSTORE_KEY") or None,
         help="the key of --cert, unless that file holds it too (KVSTORE_KEY)")  # fmt: skip
 
 
@@ -62,7 +62,9 @@ def tls_of(options: Namespace) -> Login:
     if options.ca is not None:
         found["ca"] = options.ca
     if options.cert is not None:
-        found["cert"] = options.cert if options.key is None else (options.cert, options.key)
+        found["cert"] = (
+            options.cert if options.cert_key is None else (options.cert, options.cert_key)
+        )
     return found
 
 

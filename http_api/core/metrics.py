@@ -118,17 +118,17 @@ class HttpMetrics(Collector):
             "1 while clients of other machines are served without TLS",
             value=int(self._exposed),
         )
-        if self._tls is not None:
-            yield GaugeMetricFamily(
-                "kvstore_certificate_ends_timestamp_seconds",
-                "When the certificate of the client port ends, in seconds since 1970",
-                value=self._tls.facts.ends.timestamp(),
-            )
-            yield CounterMetricFamily(
-                "kvstore_tls_refused",
-                "TLS handshakes of clients that failed",
-                value=self._tls.refused,
-            )
+        tls = self._tls
+        yield GaugeMetricFamily(
+            "kvstore_certificate_ends_timestamp_seconds",
+            "When the certificate of the client port ends, in seconds since 1970; 0 without TLS",
+            value=0 if tls is None else tls.facts.ends.timestamp(),
+        )
+        yield CounterMetricFamily(
+            "kvstore_tls_refused",
+            "TLS handshakes of clients that failed",
+            value=0 if tls is None else tls.refused,
+        )
 
     def describe(self) -> Iterator[Metric]:
         """Nothing beforehand."""
