@@ -52,8 +52,11 @@ class Lanes:
         outgoing: Outgoing,
         stages: HttpStages,
         hand_over: Callable[[], asyncio.Protocol],
+        guarded_elsewhere: bool = False,
     ) -> None:
         self.session = session
+        self.guarded_elsewhere = guarded_elsewhere
+        """Whether requests go elsewhere while authentication is on: what is denied is recorded."""
         self.idle_s = idle_s
         self.outgoing = outgoing
         self.hand_over = hand_over
@@ -215,7 +218,7 @@ class FastLane(asyncio.Protocol):
     def _take(self) -> bool:
         """Begin the next run; False if what waits is not for this lane."""
         lanes, data = self._lanes, self._waiting
-        if self._proved and lanes.session.auth_enabled:
+        if (self._proved or lanes.guarded_elsewhere) and lanes.session.auth_enabled:
             return False  # this lane serves nobody in particular
         first = lanes.requests.find(data, 0)
         if not isinstance(first, HotRequest):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from http_api.core.auditing import Auditing
 from http_api.core.authentication import Access
 from http_api.core.browsers import SAFE_METHODS, Browsers, cors_lines
 from http_api.core.calls import Ask, Facilities, NativeCall
@@ -44,8 +45,18 @@ from http_api.v1 import (
 )
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
+from kvstore.audit_log import AuditLog
 from kvstore.config import Address, Config, hosts_to_bind, is_loopback
-from kvstore.errors import NOT_APPLIED, KvError, Malformed, StorageError, Unexpected
+from kvstore.errors import (
+    NOT_APPLIED,
+    AuthError,
+    InvalidArgument,
+    KvError,
+    Malformed,
+    SlowDown,
+    StorageError,
+    Unexpected,
+)
 
 if TYPE_CHECKING:
     from kvstore.certificates.contexts import ServerTls
@@ -101,7 +112,9 @@ class HttpServer:
         self._bound = ConnectionBound(most, self._connections)
         self.tls = _tls(config)
         self._looking: asyncio.Task[None] | None = None
-        self._metrics = HttpMetrics(self._bound, self.tls, _is_exposed(config))
+        audit_log = _audit_log(config)
+        self._audit = Auditing(audit_log, config.audit, config.audit_keys == "hashes")
+        self._metrics = HttpMetrics(self._bound, self.tls, _is_exposed(config), audit_log)
         self._metrics.register(replica.metrics.registry)
         self._access = Access(replica, config.request_timeout_s)
         self.facilities = Facilities(config, self._access)
@@ -118,7 +131,7 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._stopping = False
         self._lanes: Lanes | None = None
-        self._etcd = EtcdApi(self._access, self.facilities, self._metrics)
+        self._etcd = EtcdApi(self._access, self.facilities, self._metrics, self._audit)
         self.address: Address = config.listen_client
 
     async def start(self) -> None:
@@ -133,6 +146,8 @@ class HttpServer:
             logger=_protocol_log(),
         )
         calls = [*hot.hot_calls(self._hot_place), *self._etcd.hot_calls()]
+        if self._audit.all_calls:
+            calls = calls[:0]  # the fast lane knows nothing of who does what
         self._lanes = Lanes(
             self._access.sessions.anonymous,
             HotRequests(calls, lambda: self._access.enabled, self._browsers.knows_host),
@@ -142,6 +157,7 @@ class HttpServer:
             self.facilities.outgoing,
             self._metrics.stages,
             hand_over=self._server,
+            guarded_elsewhere=self._audit.log is not None,
         )
         host, port = self._config.listen_client
         self._listener = await loop.create_server(
@@ -182,6 +198,8 @@ class HttpServer:
         if self._server is not None and self._lanes is not None:
             self._server.pre_shutdown()
             await asyncio.gather(self._lanes.stop(STOP_S), self._server.shutdown(STOP_S))
+        if self._audit.log is not None:
+            await asyncio.to_thread(self._audit.log.close)
 
     def _protocol(self) -> asyncio.Protocol:
         """The protocol of a new connection."""
@@ -237,19 +255,26 @@ class HttpServer:
         if self._stopping:
             response.force_close()
         meter.observe(response.status, perf_counter() - began)
+        self._audit.end(request, response.status)
         return response
 
     async def _native(
         self, request: web.BaseRequest, call: NativeCall, parameter: str, query: str
     ) -> web.StreamResponse:
         """The answer of a call of the native API. Raises KvError."""
-        access = self._access
-        session = access.sessions.anonymous
-        if access.enabled:
-            session = await access.admit(call.need, partial(access.of_header, request))
-        response = await call.handler(
-            Ask(request, session, call, self.facilities, parameter, query)
-        )
+        access, audit = self._access, self._audit
+        audit.begin(request, call)
+        try:
+            session = access.sessions.anonymous
+            if access.enabled:
+                session = await access.admit(call.need, partial(access.of_header, request))
+            session = audit.served(request, session)
+            response = await call.handler(
+                Ask(request, session, call, self.facilities, parameter, query)
+            )
+        except (AuthError, SlowDown) as error:
+            audit.denied(request, error)
+            raise
         if isinstance(response, Answer) and request.method in _READS:
             self.facilities.outgoing.check(response.size)
         return response
@@ -280,6 +305,17 @@ def _tls(config: Config) -> "ServerTls | None":
     from kvstore.certificates.contexts import ServerTls
 
     return ServerTls(config.cert_file, config.key_file, config.client_ca, time.monotonic)
+
+
+def _audit_log(config: Config) -> AuditLog | None:
+    """Raises InvalidArgument if it cannot be opened."""
+    if config.audit_log is None:
+        return None
+    try:
+        return AuditLog(config.audit_log, config.node_id)
+    except OSError as error:
+        text = f"audit-log: cannot open {config.audit_log}: {error.strerror}"
+        raise InvalidArgument("audit-log", text) from None
 
 
 def _is_exposed(config: Config) -> bool:

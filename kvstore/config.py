@@ -129,6 +129,12 @@ class Config:
     """Authorities of clients' certificates, whose common name is a user."""
     insecure: bool = False
     """Serve clients of other machines without TLS."""
+    audit_log: str | None = None
+    """A file for the audit log, or "-" for stderr."""
+    audit: str = "admin"
+    """What it has besides logins and denials: "admin", "writes" too, or "all"."""
+    audit_keys: str = "names"
+    """How it shows keys: "names" or "hashes"."""
     allowed_hosts: tuple[str, ...] = ()
     """Names besides its addresses by which clients reach it; "*" is any."""
     cors_origins: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ from kvstore.errors import (
 )
 from kvstore_cli import (
     accounts,
+    audit,
     certs,
     changes,
     cluster,
@@ -74,6 +75,7 @@ COMMANDS: tuple[Command, ...] = (
     *locks.COMMANDS,
     *accounts.COMMANDS,
     *certs.COMMANDS,
+    *audit.COMMANDS,
 )
 """What there is without any other package."""
 ENTRY_POINTS = "kvstore.commands"

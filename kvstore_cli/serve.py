@@ -19,6 +19,7 @@ from kvstore.event_log import EventLog, ForwardedLog
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
 from kvstore_cli.descriptors import raise_limit, too_little
+from kvstore_cli.private_dir import make_private
 from kvstore_cli.settings import ServeSettings
 
 FAILED = 74
@@ -88,6 +89,7 @@ async def _serve(settings: ServeSettings, events: EventLog, exit_with_parent: bo
         )
     if exit_with_parent:
         _stop_with_parent(stopping)
+    make_private(settings.config.data_dir)
     replica = await open_replica(settings.config, events)
     _watch_threads(replica.fail_by)
     try:

@@ -62,6 +62,12 @@ def _choice(*allowed: str) -> Callable[[str, str], str]:
     return parse
 
 
+def _place(text: str, name: str) -> str:
+    if not text:
+        raise InvalidArgument(name, f"{name}: must not be empty")
+    return text
+
+
 def _flag(text: str, name: str) -> bool:
     if text not in ("true", "false"):
         raise InvalidArgument(name, f"{name}: expected true or false, got {text!r}")
@@ -166,6 +172,15 @@ SETTINGS = (
     Setting(
         "insecure", "insecure", _flag, "true",
         "serve clients of other machines without TLS: passwords cross the network as they are",
+    ),
+    Setting("audit-log", "audit_log", _place, "FILE|-", "who did what, in lines that are chained"),
+    Setting(
+        "audit", "audit", _choice("admin", "writes", "all"), "admin|writes|all",
+        "what goes there besides logins and denials",
+    ),
+    Setting(
+        "audit-keys", "audit_keys", _choice("names", "hashes"), "names|hashes",
+        "how it shows keys",
     ),
     Setting(
         "allowed-host", "allowed_hosts", _list, "NAME,...",

@@ -31,6 +31,7 @@ KVSTORE: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "event_log": set(),
+    "audit_log": set(),
     "certificates": {"errors"},
     "commands": {"errors"},
     "state": {"commands", "errors"},

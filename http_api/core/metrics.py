@@ -13,6 +13,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from http_api.core.connections import ConnectionBound
+from kvstore.audit_log import AuditLog
 from kvstore.replica.metrics import stage_family
 from kvstore.replica.stages import Durations
 
@@ -64,7 +65,10 @@ class HttpStages:
 class HttpMetrics(Collector):
     """All meters of a server. Scrapes and requests share one thread, so nothing is locked."""
 
-    def __init__(self, bound: ConnectionBound, tls: "ServerTls | None", exposed: bool) -> None:
+    def __init__(
+        self, bound: ConnectionBound, tls: "ServerTls | None", exposed: bool, audit: AuditLog | None
+    ) -> None:
+        self._audit = audit
         self._meters: list[Meter] = []
         self._tls = tls
         self._exposed = exposed
@@ -117,6 +121,11 @@ class HttpMetrics(Collector):
             "kvstore_insecure",
             "1 while clients of other machines are served without TLS",
             value=int(self._exposed),
+        )
+        yield CounterMetricFamily(
+            "kvstore_audit_lost",
+            "Records of the audit log that could not be written",
+            value=0 if self._audit is None else self._audit.dropped,
         )
         tls = self._tls
         yield GaugeMetricFamily(

@@ -18,7 +18,7 @@ from http_api.core.port import ReplicaPort
 from http_api.core.slices import ReadTurns, SlicedSelection
 from kvstore.commands.accounts import ChangePassword, Permission, Right, Scope
 from kvstore.commands.commands import Administer, AsUser, Command, Once, StoreCommand
-from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
+from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, TxnOperation, only
 from kvstore.commands.results import AuthRefused, Outcome, Result
 from kvstore.commands.sound import UnsoundCommand, check_sound, is_sound
 from kvstore.errors import InvalidArgument, KvError, Overloaded, Reason, auth_error
@@ -41,6 +41,10 @@ GROUP_BYTES_MAX = 256 << 10
 RIGHTS_PER_SLICE = 256
 """So many rights are judged in one go."""
 SessionCommand = StoreCommand | Once | Administer
+Touched = SessionCommand | Select | TxnOperation
+"""What a request asked of the store, for the audit log: reads are `Select`."""
+TOUCHED_MAX = 256
+"""So much of one request is remembered."""
 
 
 class Session:
@@ -51,12 +55,30 @@ class Session:
     Unauthenticated or PermissionDenied unless the caller may read all that was asked for.
     """
 
-    __slots__ = ("_store", "_turns", "caller")
+    __slots__ = ("_store", "_turns", "caller", "refused", "touched")
 
     def __init__(self, store: ReplicaPort, caller: Caller | None, turns: ReadTurns) -> None:
         self._store = store
         self._turns = turns
         self.caller = caller
+        self.touched: list[Touched] | None = None
+        """What was asked of it, where it remembers that."""
+        self.refused = ""
+        """Why something was refused, where it remembers that."""
+
+    def remembering(self) -> "Session":
+        """The same for one request whose doings are remembered."""
+        made = Session(self._store, self.caller, self._turns)
+        made.touched = []
+        return made
+
+    def _refuse(self, reason: Reason) -> None:
+        if self.touched is not None:
+            self.refused = reason.value
+
+    def _touch(self, *what: Touched) -> None:
+        if self.touched is not None and len(self.touched) < TOUCHED_MAX:
+            self.touched += what
 
     # -- writes -----------------------------------------------------------------------------
 
@@ -71,6 +93,7 @@ class Session:
         Raises InvalidArgument, Overloaded or Stopping at once; NoQuorum, Overloaded, Stopping or
         OutcomeUnknown come with the future.
         """
+        self._touch(command)
         try:
             check_sound(command)
         except UnsoundCommand as error:
@@ -95,6 +118,8 @@ class Session:
             try:
                 barrier.result()
                 reason = store.state.auth.refusal(command)
+                if reason is not None:
+                    self._refuse(reason)
                 if reason is None:
                     _pass_on(store.submit(command, timeout_s), answered)
                 else:
@@ -114,6 +139,7 @@ class Session:
         An outcome may be the error that struck one command; one that this raises, or the future,
         struck all of them. The errors are those of `submit`.
         """
+        self._touch(*commands)
         caller, store = self.caller, self._store
         named: Sequence[Command] = commands
         if caller is not None:
@@ -147,6 +173,7 @@ class Session:
         self, transaction: Transaction, command: SessionCommand, timeout_s: float
     ) -> Result:
         """Raises Unavailable, RevisionCompacted, WorkTooLarge."""
+        self._touch(transaction)
         await self._store.barrier(timeout_s)
         state, caller = self._store.state, self.caller
         reason = state.auth.refusal(transaction if caller is None else AsUser(*caller, transaction))
@@ -201,12 +228,15 @@ class Session:
     def get(self, key: bytes, revision: int = 0) -> KeyValue | None:
         """Raises RevisionCompacted, RevisionInFuture."""
         state = self._store.state
+        if self.touched is not None:
+            self._touch(Select(key, only(key)))
         if state.auth.enabled:
             self._check_read(state.auth, key, only(key))
         return state.get(key, revision)
 
     def selection(self, wanted: Select) -> SlicedSelection:
         """A range that may be long, read in slices. Raises RevisionCompacted, RevisionInFuture."""
+        self._touch(wanted)
         state = self._store.state
         if state.auth.enabled:
             self._check_read(state.auth, wanted.start, wanted.end)
@@ -214,6 +244,7 @@ class Session:
 
     def select(self, wanted: Select) -> Selected:
         """What is known to be short, at once. Raises RevisionCompacted, RevisionInFuture."""
+        self._touch(wanted)
         state = self._store.state
         if state.auth.enabled:
             self._check_read(state.auth, wanted.start, wanted.end)
@@ -221,6 +252,7 @@ class Session:
 
     def history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
         """Raises RevisionCompacted, RevisionInFuture."""
+        self._touch(Select(key, only(key)))
         state = self._store.state
         if state.auth.enabled:
             self._check_read(state.auth, key, only(key))
@@ -231,6 +263,7 @@ class Session:
 
         The right is checked once, here. Raises Overloaded, RevisionCompacted, Stopping.
         """
+        self._touch(Select(interest.start, interest.end))
         auth = self._store.state.auth
         if auth.enabled:
             self._check_read(auth, interest.start, interest.end)
@@ -247,6 +280,7 @@ class Session:
         # everything begins.
         reason = auth.denial(self.caller, (Demand(Right.READ, start or b"\0", end),))
         if reason is not None:
+            self._refuse(reason)
             raise auth_error(reason)
 
     # -- the queues of locks and elections --------------------------------------------------
@@ -335,6 +369,7 @@ class Session:
         if self.caller is None:
             raise auth_error(Reason.NO_USER)
         change = Administer(ChangePassword(self.caller.user, hashed))
+        self._touch(change)
         result = await self._store.submit(AsUser(ITSELF, 0, change), timeout_s)
         if isinstance(result, AuthRefused):
             raise auth_error(result.reason)

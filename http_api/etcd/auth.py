@@ -196,7 +196,8 @@ class Passwords:
 
     async def authenticate(self, ask: EtcdAsk[CredentialsRequest]) -> dict[str, Any]:
         """auth/authenticate."""
-        token = await self._access.log_in(ask.message.name, ask.message.password)
+        message = ask.message
+        token = await self._access.log_in(message.name, message.password, ask.address)
         return document(header=ask.header(), token=token)
 
     async def user_add(self, ask: EtcdAsk[UserAddRequest]) -> dict[str, Any]:

@@ -39,16 +39,18 @@ class EtcdAsk(Generic[M]):
     Handlers raise EtcdError or any KvError.
     """
 
-    __slots__ = ("gateway", "message", "session")
+    __slots__ = ("address", "gateway", "message", "session")
 
-    def __init__(self, gateway: Gateway, session: Session, message: M) -> None:
+    def __init__(self, gateway: Gateway, session: Session, message: M, address: str = "") -> None:
         self.gateway = gateway
         self.session = session
         self.message = message
+        self.address = address
+        """Where the message comes from; "" in streams."""
 
     def about(self, message: Other) -> "EtcdAsk[Other]":
         """Another message of the same sender's."""
-        return EtcdAsk(self.gateway, self.session, message)
+        return EtcdAsk(self.gateway, self.session, message, self.address)
 
     async def execute(self, command: SessionCommand, expected: type[Struct]) -> Struct:
         """Replicate a command. Raises the KvError that another result than `expected` means."""

@@ -6,12 +6,14 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs, web
 
+from http_api.core.auditing import Auditing
 from http_api.core.authentication import Access
 from http_api.core.calls import Facilities
 from http_api.core.hot import HotCall, HotPlace
 from http_api.core.metrics import HttpMetrics, Meter
 from http_api.core.problems import storage_failed
 from http_api.core.responses import JSON, Answer, answer
+from http_api.core.senders import address_of
 from http_api.core.session import Session
 from http_api.core.streams import StreamLink
 from http_api.etcd import (
@@ -53,7 +55,15 @@ from http_api.etcd.sizes import (
 from http_api.etcd.snapshot import Snapshots
 from http_api.etcd.streams import HttpChannel, run
 from http_api.etcd.websocket import open_websocket
-from kvstore.errors import AuthError, KvError, NoQuorum, RequestError, StorageError, TooLarge
+from kvstore.errors import (
+    AuthError,
+    KvError,
+    NoQuorum,
+    RequestError,
+    SlowDown,
+    StorageError,
+    TooLarge,
+)
 
 PREFIXES = (PREFIX, "/v3beta/")
 PAGES = ("/version", "/health")
@@ -95,7 +105,10 @@ def etcd_calls(access: Access) -> tuple[AnyEtcdCall, ...]:
 class EtcdApi:
     """Serves `/v3/...`, `/v3beta/...`, `/version` and `/health`."""
 
-    def __init__(self, access: Access, facilities: Facilities, metrics: HttpMetrics) -> None:
+    def __init__(
+        self, access: Access, facilities: Facilities, metrics: HttpMetrics, audit: Auditing
+    ) -> None:
+        self._audit = audit
         self.calls = etcd_calls(access)
         self._node = access.sessions.anonymous
         self._gateway = Gateway(self._node, facilities.config, facilities.bodies)
@@ -154,6 +167,8 @@ class EtcdApi:
         if method == "OPTIONS":
             return answer(200, b"", _TEXT)
         call = self._by_name.get(name)
+        if call is not None:
+            self._audit.begin(request, call)
         if isinstance(call, StreamCall):
             if method != call.method and not _upgrades(request):
                 return _not_allowed()
@@ -179,6 +194,7 @@ class EtcdApi:
         try:
             await self._admission.check_sender(call, request)
         except AuthError as error:
+            self._audit.denied(request, error)
             raise call.told(error) from None
         body = await self._gateway.receive(request, call.body_bytes_max)
         message = decode(call.message, body)
@@ -190,7 +206,8 @@ class EtcdApi:
         del body
         try:
             session = await self._admission.session(call, request, message)
-            ask = EtcdAsk(self._gateway, session, message)
+            session = self._audit.served(request, session)
+            ask = EtcdAsk(self._gateway, session, message, address_of(request))
             match call:
                 case UnaryCall():
                     return self._gateway.reply(await call.handler(ask))
@@ -203,13 +220,22 @@ class EtcdApi:
                         self._outgoing.check(sent.size)
                     return sent
         except RequestError as error:
+            self._audit.denied(request, error)
             raise call.told(error) from None
+        except SlowDown as error:
+            self._audit.denied(request, error)
+            raise
 
     async def _stream(self, request: web.BaseRequest, call: StreamCall[Any]) -> web.StreamResponse:
         """A call that takes and sends messages, by a POST or as a WebSocket."""
 
         async def admit(message: msgspec.Struct) -> Session:
-            return await self._admission.session(call, request, message)
+            try:
+                session = await self._admission.session(call, request, message)
+            except AuthError as error:
+                self._audit.denied(request, error)
+                raise
+            return self._audit.served(request, session)
 
         by_post = request.method == call.method
         absence = self._node.leader_absence if needs_leader(request.headers) else None

@@ -103,6 +103,7 @@ def _map(path: Path, databases: int, map_bytes: int) -> lmdb.Environment:
     return lmdb.open(
         str(path),
         subdir=False,
+        mode=0o600,
         # Whole pages of any size.
         map_size=-(-map_bytes // (1 << 16)) << 16,
         max_dbs=databases,

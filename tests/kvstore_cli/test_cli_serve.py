@@ -29,6 +29,7 @@ async def open_replica(config, events):
     return Replica()
 
 class HttpServer:
+    tls = None
     def __init__(self, replica, config):
         pass
     async def start(self):
@@ -44,6 +45,7 @@ for name, content in (
     ("http_api.server", {"HttpServer": HttpServer}),
     ("kvstore.replica.replica", {"Replica": Replica}),
     ("kvstore.replica.open", {"open_replica": open_replica}),
+    ("kvstore_cli.private_dir", {"make_private": lambda directory: None}),
 ):
     sys.modules[name] = types.ModuleType(name)
     vars(sys.modules[name]).update(content)

@@ -222,3 +222,21 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.001)
+
+
+def test_both_apis_tell_addresses_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Failing schedule otherwise: whoever guesses by one API slows down all who log in by it."""
+
+    async def test(on: Guarded) -> None:
+        calls = (
+            ("/v1/auth/login", b'{"user":"u","password":"x"}'),
+            ("/v3/auth/authenticate", b'{"name":"u","password":"x"}'),
+        )
+        for path, body in calls:
+            await on.node.connection.call("POST", path, None, body)
+        await on.native("GET", "/v1/kv/a", "Basic dTp4")
+        told = [r.getMessage() for r in caplog.records if r.name == "http_api.login"]
+        assert told == ["wrong password for user 'u' from 127.0.0.1"] * 3
+
+    caplog.set_level(logging.WARNING, "http_api.login")
+    guarded(tmp_path, test)
