@@ -107,7 +107,7 @@ class AuditLog:
             _log.warning("the audit log can be written again; records lost: %d", self.dropped)
 
 
-class Verdict(NamedTuple):
+class ChainVerdict(NamedTuple):
     """What a log is worth. `fault`: "" if it is whole; `line`: of the fault, else the last."""
 
     records: int
@@ -119,7 +119,7 @@ class Verdict(NamedTuple):
     fault: str
 
 
-def verify(lines: Iterable[bytes]) -> Verdict:
+def verify(lines: Iterable[bytes]) -> ChainVerdict:
     """Look at every line of a log, each without its line end or with it."""
     before, records, missing, number = START, 0, 0, 0
     torn = False
@@ -131,19 +131,19 @@ def verify(lines: Iterable[bytes]) -> Verdict:
             record = None
         if not isinstance(record, dict):
             if torn:
-                return Verdict(records, number - 1, before, missing, "is not whole")
+                return ChainVerdict(records, number - 1, before, missing, "is not whole")
             before, torn = _hash(line), True
             continue
         if torn and not record.get("torn"):
-            return Verdict(records, number - 1, before, missing, "is not whole")
+            return ChainVerdict(records, number - 1, before, missing, "is not whole")
         torn = False
         if record.get("before") != before:
             fault = "does not follow the line before it: one was changed, removed or put in"
-            return Verdict(records, number, before, missing, fault)
+            return ChainVerdict(records, number, before, missing, fault)
         before = _hash(line)
         records += 1
         missing += int(record.get("missing", 0))
-    return Verdict(records, number, before, missing, "is not whole" if torn else "")
+    return ChainVerdict(records, number, before, missing, "is not whole" if torn else "")
 
 
 def _line(record: dict[str, Any], before: str) -> bytes:

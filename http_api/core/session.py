@@ -261,18 +261,30 @@ class Session:
     def watch(self, interest: Interest, first_revision: int = 0) -> Watcher:
         """From `first_revision` on, which may be in the future; 0: from what comes next.
 
-        The right is checked once, here. Raises Overloaded, RevisionCompacted, Stopping.
+        The right is checked here, and again after every change of rights before anything more is
+        shown: what the watcher gives raises AuthError then. Raises Overloaded, RevisionCompacted,
+        Stopping.
         """
         self._touch(Select(interest.start, interest.end))
+        self.check_watch(interest.start, interest.end)
+        watcher = self._store.feed.watch(interest, first_revision)
         auth = self._store.state.auth
-        if auth.enabled:
-            self._check_read(auth, interest.start, interest.end)
-        return self._store.feed.watch(interest, first_revision)
+        checked = auth.enabled, auth.revision
 
-    def check_read(self, start: bytes, end: bytes | None) -> None:
-        """Raise like a read of that range, for a stream that reads it only later."""
+        def check_right() -> None:
+            nonlocal checked
+            auth = self._store.state.auth
+            if checked != (auth.enabled, auth.revision):
+                self.check_watch(interest.start, interest.end)
+                checked = auth.enabled, auth.revision
+
+        watcher.check_right = check_right
+        return watcher
+
+    def check_watch(self, start: bytes, end: bytes | None) -> None:
+        """Raise unless all of that range may be watched: read, or by the scope watch."""
         auth = self._store.state.auth
-        if auth.enabled:
+        if auth.enabled and auth.scope_refusal(self.caller, Scope.WATCH) is not None:
             self._check_read(auth, start, end)
 
     def _check_read(self, auth: Auth, start: bytes, end: bytes | None) -> None:

@@ -205,6 +205,7 @@ class Passwords:
         message = ask.message
         without = message.options is not None and message.options.no_password
         if not message.name:
+            await ask.session.require_scope(Scope.USERS, ask.gateway.config.request_timeout_s)
             raise auth_error(Reason.EMPTY_USER)
         password = None if without else await self._hash(ask)
         return await _change(ask, accounts.AddUser(message.name, password))

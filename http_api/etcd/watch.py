@@ -25,6 +25,7 @@ from http_api.etcd.errors import (
 from http_api.etcd.kv import NO_END, bounds
 from http_api.etcd.watch_events import LARGE_BYTES_MIN, EncodedEvents, event_bytes, fragments
 from kvstore.errors import (
+    AuthError,
     Overloaded,
     PermissionDenied,
     Reason,
@@ -215,7 +216,7 @@ class _Watches:
         header = gateway.header()
         try:
             session = (await self._opened.ask(request)).session
-            session.check_read(*bounds(request.key or b"\0", request.range_end))
+            session.check_watch(*bounds(request.key or b"\0", request.range_end))
         except RequestError as error:
             # With an id that no watch has: 0, as etcd 3.5.1 answers, may be that of another one.
             await self._refuse(header, _refusal(error))
@@ -300,6 +301,14 @@ class _Watches:
             if self._watches.pop(watch.id, None) is not None:
                 watcher.close()
                 await self._channel.send(self._compacted(watch.id, error))
+        except AuthError as error:  # the right to it is gone
+            if self._watches.pop(watch.id, None) is not None:
+                watcher.close()
+                header, reason = gateway.header(), _refusal(error)
+                ended = document(
+                    header=header, watch_id=watch.id, canceled=True, cancel_reason=reason
+                )
+                await self._channel.send(ended)
 
     async def _write_events(self, watch: _Watch, revision: int, events: list[KeyEvent]) -> None:
         header = self._gateway.header(revision)

@@ -17,10 +17,12 @@ from http_api.core import params
 from http_api.core.browsers import stream_headers
 from http_api.core.calls import Ask, Call, Doc, NativeCall, Need
 from http_api.core.encoded import EncodedOnce
+from http_api.core.problems import problem_document
 from http_api.core.responses import stream_head
 from http_api.core.streams import StreamLink
 from http_api.v1.documents import bounds, event_document
 from kvstore.errors import (
+    AuthError,
     Contradiction,
     InvalidArgument,
     NoQuorum,
@@ -163,6 +165,9 @@ class EventStream:
                     "from_revision": watcher.next_revision,
                 }
                 await link.send(sse("compacted", data, None))
+                return
+            except AuthError as error:  # the right to it is gone; who asks again hears why
+                await link.send(sse("denied", problem_document(error), None))
                 return
             else:
                 seen = changes[-1].revision

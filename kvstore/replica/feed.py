@@ -9,7 +9,7 @@ other keys, unless they want ranges that are not prefixes.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from kvstore.errors import KvError, Overloaded, RevisionCompacted, Stopping
@@ -38,6 +38,8 @@ class Watcher:
         self.next_revision = next_revision
         self.woken: asyncio.Future[None] | None = None
         self.closed = False
+        self.check_right: Callable[[], None] | None = None
+        """Raises if what is watched may not be seen any more; asked before anything is shown."""
         self._feed = feed
 
     @property
@@ -73,9 +75,12 @@ class Watcher:
             feed.check(self)
 
     async def take(self, revisions_max: int = REVISIONS_PER_READ) -> list[RevisionEvents]:
-        """The wanted ones of the next changes, once `ready`; perhaps none. Raises like `next`."""
+        """The wanted ones of the next changes, once `ready`; perhaps none. Raises like `next`, and
+        what `check_right` raises."""
         feed = self._feed
         feed.check(self)
+        if self.check_right is not None:
+            self.check_right()
         if feed.holds(self.next_revision):
             return feed.read(self, revisions_max)
         return await feed.read_history(self, revisions_max)
