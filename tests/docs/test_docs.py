@@ -21,7 +21,7 @@ from tests.support.paths import ROOT
 
 __all__ = ["cluster", "shared_cluster"]
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TOP = ("paxos", "kvstore", "http_api", "kvstore_cli", "proof", "benchmarks", "tests", "docs")
 """Files of the next merge."""
 
@@ -56,7 +56,7 @@ def words(page: Path) -> Iterator[str]:
 @cache
 def files() -> set[str]:
     """Every file and folder of the project, from the top, folders with a slash at the end."""
-    found = {"README.md", "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml"}
+    found = {"README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml"}
     for top in TOP:
         found.add(f"{top}/")
         for path in (ROOT / top).rglob("*"):
