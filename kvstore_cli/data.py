@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from kvstore.client import Client
+from kvstore.client import Client, DeleteResult, Entry, delete
 from kvstore.errors import InvalidArgument
 from kvstore_cli.client_command import client_command, condition_flags, key_flags, read_flags
 from kvstore_cli.command import lease_id, positive
@@ -78,15 +78,23 @@ examples:
   kvstore get counter --json | jq .mod_revision     what put --if-revision takes
   kvstore get counter --revision 12                 as it was at revision 12
   kvstore get greeting --serializable               also without a quorum, perhaps stale
+  kvstore get --prefix users/                       key and value, a line each
 """
 
 
 def _key_flags(parser: ArgumentParser) -> None:
     parser.add_argument("key", metavar="KEY")
+    parser.add_argument("--prefix", action="store_true", help="all keys that begin with KEY")
+
+
+def _delete_flags(parser: ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask, however many there are")
 
 
 async def _get(client: Client, options: Namespace) -> int:
     key = _key(options)
+    if options.prefix:
+        return await _get_prefix(client, options)
     entry = await client.get(key, revision=options.revision, serializable=options.serializable)
     if entry is None:
         return not_found(key)
@@ -99,21 +107,97 @@ async def _get(client: Client, options: Namespace) -> int:
     return OK
 
 
+async def _get_prefix(client: Client, options: Namespace) -> int:
+    """As `list` shows them."""
+    found = False
+    async for entry in client.list(
+        prefix=_key(options), revision=options.revision, serializable=options.serializable
+    ):
+        found = True
+        _print_entry(entry, options)
+    return OK if found else not_found(_key(options))
+
+
 _DEL = """\
 examples:
   kvstore del greeting                              1 if it does not exist
   kvstore del lock --if-revision 17
+  kvstore del --prefix users/                       asks if there are more than 10
+  kvstore del --prefix users/ --yes
 """
+ASK_FROM = 11
+"""So many keys are not deleted without asking."""
+DELETED_AT_ONCE = 1000
 
 
 async def _delete(client: Client, options: Namespace) -> int:
     key = _key(options)
+    if options.prefix:
+        return await _delete_prefix(client, options)
     result = await client.delete(key, if_revision=options.if_revision, if_exists=options.if_exists)
     if options.json:
         print_json({"revision": result.revision, "deleted": result.deleted})
     elif result.deleted:
         print(f"deleted, revision {result.revision}")
     return OK if result.deleted else not_found(key)
+
+
+async def _delete_prefix(client: Client, options: Namespace) -> int:
+    """In pieces, each of them at once; what is written meanwhile may be left."""
+    if options.if_revision is not None or options.if_exists:
+        raise InvalidArgument("prefix", "--prefix deletes keys whatever they hold: no conditions")
+    prefix = _key(options)
+    keys = [entry.key async for entry in client.list(prefix=prefix, keys_only=True)]
+    if not keys:
+        return not_found(prefix)
+    if len(keys) >= ASK_FROM and not options.yes:
+        await asyncio.to_thread(_confirm, f"delete {len(keys)} keys?")
+    deleted, revision = 0, 0
+    for at in range(0, len(keys), DELETED_AT_ONCE):
+        piece = keys[at : at + DELETED_AT_ONCE]
+        done = await client.txn(then=[delete(start=piece[0], end=piece[-1] + b"\0")])
+        (result,) = done.results
+        deleted += result.deleted if isinstance(result, DeleteResult) else 0
+        revision = done.revision
+    if options.json:
+        print_json({"revision": revision, "deleted": deleted})
+    else:
+        print(f"{deleted} keys deleted, revision {revision}")
+    return OK
+
+
+def _confirm(question: str) -> None:
+    """Raise InvalidArgument unless the person at the terminal says yes."""
+    if not sys.stdin.isatty():
+        raise InvalidArgument("yes", f"{question} There is nobody to ask: give --yes")
+    print(f"kvstore: {question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise InvalidArgument("yes", "nothing was deleted")
+
+
+_INCR = """\
+The value is a whole number in decimal; a key that does not exist counts as 0. Others may add to it
+at the same time, and each addition counts once. The new value is printed.
+
+examples:
+  kvstore incr visits
+  kvstore incr visits 10
+  kvstore incr stock -3
+"""
+
+
+def _incr_flags(parser: ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY")
+    parser.add_argument("by", metavar="N", type=int, nargs="?", default=1, help="(default: 1)")
+
+
+async def _incr(client: Client, options: Namespace) -> int:
+    value = await client.increment(_key(options), options.by)
+    if options.json:
+        print_json({"value": value})
+    else:
+        print(value)
+    return OK
 
 
 _LIST = """\
@@ -151,13 +235,17 @@ async def _list(client: Client, options: Namespace) -> int:
         serializable=options.serializable,
     )
     async for entry in entries:
-        if options.json:
-            print_json(entry_json(entry, keys_only=options.keys_only))
-        elif options.keys_only:
-            print(printable(entry.key))
-        else:
-            print(f"{printable(entry.key)}\t{printable(entry.value)}")
+        _print_entry(entry, options, options.keys_only)
     return OK
+
+
+def _print_entry(entry: Entry, options: Namespace, keys_only: bool = False) -> None:
+    if options.json:
+        print_json(entry_json(entry, keys_only=keys_only))
+    elif keys_only:
+        print(printable(entry.key))
+    else:
+        print(f"{printable(entry.key)}\t{printable(entry.value)}")
 
 
 def _key(options: Namespace) -> bytes:
@@ -167,7 +255,10 @@ def _key(options: Namespace) -> bytes:
 COMMANDS = (
     client_command("put", "write a key", _PUT, _put, key_flags, condition_flags, _put_flags),
     client_command("get", "read a key", _GET, _get, key_flags, read_flags, _key_flags),
-    client_command("del", "remove a key", _DEL, _delete, key_flags, condition_flags, _key_flags),
+    client_command(
+        "del", "remove a key", _DEL, _delete, key_flags, condition_flags, _key_flags, _delete_flags
+    ),
+    client_command("incr", "add to a number", _INCR, _incr, key_flags, _incr_flags),
     client_command(
         "list", "list keys and values", _LIST, _list, key_flags, read_flags, _list_flags
     ),

@@ -26,6 +26,7 @@ from kvstore_cli import (
     changes,
     cluster,
     data,
+    help,
     leases,
     locks,
     nodes,
@@ -33,6 +34,7 @@ from kvstore_cli import (
 )
 from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
 from kvstore_cli.descriptors import open_standard
+from kvstore_cli.parsing import SuggestingParser, verb_first
 
 _TEXT = f"""\
 A replicated key-value store on Multi-Paxos.
@@ -76,8 +78,11 @@ COMMANDS: tuple[Command, ...] = (
     *accounts.COMMANDS,
     *certs.COMMANDS,
     *audit.COMMANDS,
+    *help.COMMANDS,
 )
 """What there is without any other package."""
+NEED_ALL = frozenset(("help", "completion"))
+"""Those that speak of all commands, so of the others too."""
 ENTRY_POINTS = "kvstore.commands"
 """The group of entry points under which packages offer further commands, each a `Command`."""
 INTERRUPTED = 130
@@ -120,7 +125,7 @@ def _write_no_more() -> None:
 
 def build_parser(commands: Iterable[Command]) -> ArgumentParser:
     """The parser of the command line with these commands."""
-    parser = ArgumentParser(
+    parser = SuggestingParser(
         "kvstore", description=_TEXT, formatter_class=RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"kvstore {__version__}")
@@ -145,15 +150,20 @@ def offered_commands() -> list[Command]:
 def _parse(argv: list[str]) -> Namespace:
     """The options; `words` is what `lock` and `elect` run, whose flags are none of ours."""
     commands = {command.name: command for command in COMMANDS}
+    argv = verb_first(argv, commands)
     name = next((word for word in argv if not word.startswith("-")), "")
-    if name not in commands:
+    if name not in commands or name in NEED_ALL:
         commands.update((command.name, command) for command in offered_commands())
     own, words = argv, []
     if name in commands and commands[name].takes_words and "--" in argv:
         at = argv.index("--")
         own, words = argv[:at], argv[at + 1 :]
-    options = build_parser(commands.values()).parse_args(own)
-    options.words = words
+    parser = build_parser(commands.values())
+    if not argv:
+        parser.print_help(sys.stderr)
+        sys.exit(2)
+    options = parser.parse_args(own)
+    options.words, options.parser = words, parser
     return options
 
 

@@ -365,6 +365,15 @@ class BlockingClient:
             )
         )
 
+    def increment(self, key: str | bytes, by: int = 1) -> int:
+        """Add to the whole number, in decimal, that the key holds; a key that does not exist counts
+        as 0. The new value. Others may add at the same time: each addition counts once.
+
+        Raises InvalidArgument if the key holds something else, Unavailable if others were faster
+        until the deadline, and like `put`.
+        """
+        return self._loop.run(self._async.increment(key, by))
+
     def get(
         self, key: str | bytes, *, revision: int = 0, serializable: bool = False
     ) -> Entry | None:

@@ -1,5 +1,7 @@
 """The calls on keys: read, write, list, transactions, batches, history."""
 
+import asyncio
+import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -41,13 +43,23 @@ from kvstore.client.results import (
 )
 from kvstore.client.tls import client_tls
 from kvstore.client.verdict import HttpReply
-from kvstore.errors import InvalidArgument, OutcomeUnknown, RevisionCompacted, Unavailable
+from kvstore.errors import (
+    ConditionFailed,
+    InvalidArgument,
+    OutcomeUnknown,
+    Overloaded,
+    RevisionCompacted,
+    Unavailable,
+)
 
 PAGE_ITEMS = 1000
 HISTORY_ITEMS = 100
 BATCH_OPERATIONS_MAX = 1000
 """The API takes no more in one request."""
 
+_AGAIN_S = 0.02
+"""A number that somebody else has just written is read again after up to so long."""
+_DIGITS_MAX = 4_000
 _JSON = (("Content-Type", "application/json"),)
 
 
@@ -128,6 +140,28 @@ class Keys:
         query += (("lease", str(lease)),) if whole(lease, "lease") else ()
         answer = await self._attempts.send(Request("PUT", target, query, headers, body))
         return decode_put(answer.body)
+
+    async def increment(self, key: str | bytes, by: int = 1) -> int:
+        """Add to the whole number, in decimal, that the key holds; a key that does not exist counts
+        as 0. The new value. Others may add at the same time: each addition counts once.
+
+        Raises InvalidArgument if the key holds something else, Unavailable if others were faster
+        until the deadline, and like `put`.
+        """
+        whole(by, "by")
+        deadline_s = asyncio.get_running_loop().time() + self._timeout_s
+        while True:
+            entry = await self.get(key)
+            value = by + (0 if entry is None else _number(entry.value))
+            revision = None if entry is None else entry.mod_revision
+            try:
+                await self.put(key, str(value), if_revision=revision, if_absent=entry is None)
+            except ConditionFailed:
+                if asyncio.get_running_loop().time() >= deadline_s:
+                    raise Overloaded("others wrote this key all the time") from None
+                await asyncio.sleep(random.uniform(0, _AGAIN_S))
+            else:
+                return value
 
     async def get(
         self, key: str | bytes, *, revision: int = 0, serializable: bool = False
@@ -318,3 +352,11 @@ class Keys:
         headers = (() if body is None else _JSON) + (once_header() if once else ())
         encoded = None if body is None else msgspec.json.encode(body)
         return await self._attempts.send(Request(method, target, (), headers, encoded))
+
+
+def _number(value: bytes) -> int:
+    """The whole number that a value is. Raises InvalidArgument."""
+    text = value.decode("ascii", "replace").strip()
+    if len(text) > _DIGITS_MAX or not text.removeprefix("-").isdecimal():
+        raise InvalidArgument("key", f"key: it holds no whole number: {value[:40]!r}")
+    return int(text)
