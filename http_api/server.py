@@ -7,6 +7,7 @@ objects halves the throughput, and a table of a dozen paths needs none of it.
 import asyncio
 import logging
 import time
+from contextlib import AbstractContextManager
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -25,8 +26,10 @@ from http_api.core.metrics import HttpMetrics
 from http_api.core.pipelining import ConnectionServer
 from http_api.core.port import ReplicaPort
 from http_api.core.problems import problem, storage_failed
+from http_api.core.quotas import Quotas
 from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
+from http_api.core.session import Session
 from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
 from http_api.v1 import (
@@ -44,7 +47,7 @@ from http_api.v1 import (
     users,
 )
 from http_api.v1.openapi import Description
-from http_api.v1.watch import WatchResource
+from http_api.v1.watch import WATCH_PATH, WatchResource
 from kvstore.audit_log import AuditLog
 from kvstore.config import Address, Config, hosts_to_bind, is_loopback
 from kvstore.errors import (
@@ -112,9 +115,15 @@ class HttpServer:
         self._bound = ConnectionBound(most, self._connections)
         self.tls = _tls(config)
         self._looking: asyncio.Task[None] | None = None
+        requests_max = config.user_requests_max
+        if requests_max is None:
+            requests_max = max(1, config.pending_requests_max // 2)
+        self._quotas = Quotas(requests_max, config.user_streams_max, config.user_bytes_per_s)
         audit_log = _audit_log(config)
         self._audit = Auditing(audit_log, config.audit, config.audit_keys == "hashes")
-        self._metrics = HttpMetrics(self._bound, self.tls, _is_exposed(config), audit_log)
+        self._metrics = HttpMetrics(
+            self._bound, self.tls, _is_exposed(config), audit_log, self._quotas
+        )
         self._metrics.register(replica.metrics.registry)
         self._access = Access(replica, config.request_timeout_s)
         self.facilities = Facilities(config, self._access)
@@ -131,7 +140,9 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._stopping = False
         self._lanes: Lanes | None = None
-        self._etcd = EtcdApi(self._access, self.facilities, self._metrics, self._audit)
+        self._etcd = EtcdApi(
+            self._access, self.facilities, self._metrics, self._audit, self._quotas
+        )
         self.address: Address = config.listen_client
 
     async def start(self) -> None:
@@ -269,15 +280,22 @@ class HttpServer:
             if access.enabled:
                 session = await access.admit(call.need, partial(access.of_header, request))
             session = audit.served(request, session)
-            response = await call.handler(
-                Ask(request, session, call, self.facilities, parameter, query)
-            )
+            ask = Ask(request, session, call, self.facilities, parameter, query)
+            with self._quota(request, call, session):
+                response = await call.handler(ask)
         except (AuthError, SlowDown) as error:
             audit.denied(request, error)
             raise
         if isinstance(response, Answer) and request.method in _READS:
             self.facilities.outgoing.check(response.size)
         return response
+
+    def _quota(
+        self, request: web.BaseRequest, call: NativeCall, session: Session
+    ) -> AbstractContextManager[None]:
+        if call.path == WATCH_PATH:
+            return self._quotas.stream(session.caller)
+        return self._quotas.request(session.caller, request.content_length or 0)
 
     def _problem(self, request: web.BaseRequest, path: str, error: KvError) -> Answer:
         if request.method == "OPTIONS":

@@ -129,6 +129,12 @@ class Config:
     """Authorities of clients' certificates, whose common name is a user."""
     insecure: bool = False
     """Serve clients of other machines without TLS."""
+    user_requests_max: int | None = None
+    """Requests of one user in work at a time; None is half of pending_requests_max, 0 no bound."""
+    user_streams_max: int = 1_000
+    """Streams of one user; 0 is no bound."""
+    user_bytes_per_s: int = 0
+    """Of request bodies of one user; 0 is no bound."""
     audit_log: str | None = None
     """A file for the audit log, or "-" for stderr."""
     audit: str = "admin"

@@ -173,6 +173,18 @@ SETTINGS = (
         "insecure", "insecure", _flag, "true",
         "serve clients of other machines without TLS: passwords cross the network as they are",
     ),
+    Setting(
+        "user-requests-max", "user_requests_max", _at_least(0), "N",
+        "requests of one user in work, half of pending-requests-max by default; 0 is no bound",
+    ),
+    Setting(
+        "user-streams-max", "user_streams_max", _at_least(0), "N",
+        "streams of one user; 0 is no bound",
+    ),
+    Setting(
+        "user-bytes-per-s", "user_bytes_per_s", _at_least(0), "BYTES",
+        "of request bodies of one user; 0 is no bound",
+    ),
     Setting("audit-log", "audit_log", _place, "FILE|-", "who did what, in lines that are chained"),
     Setting(
         "audit", "audit", _choice("admin", "writes", "all"), "admin|writes|all",

@@ -13,6 +13,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from http_api.core.connections import ConnectionBound
+from http_api.core.quotas import Quotas
 from kvstore.audit_log import AuditLog
 from kvstore.replica.metrics import stage_family
 from kvstore.replica.stages import Durations
@@ -66,8 +67,14 @@ class HttpMetrics(Collector):
     """All meters of a server. Scrapes and requests share one thread, so nothing is locked."""
 
     def __init__(
-        self, bound: ConnectionBound, tls: "ServerTls | None", exposed: bool, audit: AuditLog | None
+        self,
+        bound: ConnectionBound,
+        tls: "ServerTls | None",
+        exposed: bool,
+        audit: AuditLog | None,
+        quotas: Quotas,
     ) -> None:
+        self._quotas = quotas
         self._audit = audit
         self._meters: list[Meter] = []
         self._tls = tls
@@ -121,6 +128,11 @@ class HttpMetrics(Collector):
             "kvstore_insecure",
             "1 while clients of other machines are served without TLS",
             value=int(self._exposed),
+        )
+        yield CounterMetricFamily(
+            "kvstore_quota_refused",
+            "Requests and streams refused because their user has enough in work",
+            value=self._quotas.refused,
         )
         yield CounterMetricFamily(
             "kvstore_audit_lost",

@@ -1,6 +1,7 @@
 """The paths of etcd's API, and what happens to a request on one of them."""
 
 import logging
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from http_api.core.calls import Facilities
 from http_api.core.hot import HotCall, HotPlace
 from http_api.core.metrics import HttpMetrics, Meter
 from http_api.core.problems import storage_failed
+from http_api.core.quotas import Quotas
 from http_api.core.responses import JSON, Answer, answer
 from http_api.core.senders import address_of
 from http_api.core.session import Session
@@ -106,9 +108,15 @@ class EtcdApi:
     """Serves `/v3/...`, `/v3beta/...`, `/version` and `/health`."""
 
     def __init__(
-        self, access: Access, facilities: Facilities, metrics: HttpMetrics, audit: Auditing
+        self,
+        access: Access,
+        facilities: Facilities,
+        metrics: HttpMetrics,
+        audit: Auditing,
+        quotas: Quotas,
     ) -> None:
         self._audit = audit
+        self._quotas = quotas
         self.calls = etcd_calls(access)
         self._node = access.sessions.anonymous
         self._gateway = Gateway(self._node, facilities.config, facilities.bodies)
@@ -208,17 +216,17 @@ class EtcdApi:
             session = await self._admission.session(call, request, message)
             session = self._audit.served(request, session)
             ask = EtcdAsk(self._gateway, session, message, address_of(request))
-            match call:
-                case UnaryCall():
-                    return self._gateway.reply(await call.handler(ask))
-                case WaitingCall():
+            if isinstance(call, WaitingCall):
+                with self._quotas.stream(session.caller):
                     link = StreamLink(request)
                     return self._gateway.reply(await self._streams.run(link, call.handler(ask)))
-                case DownloadCall():
-                    sent = await call.handler(ask, request)
-                    if isinstance(sent, Answer):
-                        self._outgoing.check(sent.size)
-                    return sent
+            with self._quotas.request(session.caller, request.content_length or 0):
+                if isinstance(call, UnaryCall):
+                    return self._gateway.reply(await call.handler(ask))
+                sent = await call.handler(ask, request)
+                if isinstance(sent, Answer):
+                    self._outgoing.check(sent.size)
+                return sent
         except RequestError as error:
             self._audit.denied(request, error)
             raise call.told(error) from None
@@ -229,19 +237,25 @@ class EtcdApi:
     async def _stream(self, request: web.BaseRequest, call: StreamCall[Any]) -> web.StreamResponse:
         """A call that takes and sends messages, by a POST or as a WebSocket."""
 
+        held, counted = ExitStack(), list[Session]()
+
         async def admit(message: msgspec.Struct) -> Session:
             try:
                 session = await self._admission.session(call, request, message)
             except AuthError as error:
                 self._audit.denied(request, error)
                 raise
+            if not counted:  # who sends the first message has the stream
+                held.enter_context(self._quotas.stream(session.caller))
+                counted.append(session)
             return self._audit.served(request, session)
 
         by_post = request.method == call.method
         absence = self._node.leader_absence if needs_leader(request.headers) else None
         channel = HttpChannel(request) if by_post else await open_websocket(request)
         opened = EtcdStream(self._gateway, channel, admit)
-        return await run(opened, call, self._streams, absence)
+        with held:
+            return await run(opened, call, self._streams, absence)
 
     # -- pages ------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from kvstore.replica.feed import Watcher
 from kvstore.replica.interest import Interest, RevisionEvents, change_bytes, event_identity
 
 QUERY = ("key", "prefix", "start", "end", "from_revision", "previous", "puts", "deletes")
+WATCH_PATH = "/v1/watch"
 KEEP_ALIVE_S = 15.0
 """A stream on which nothing happens for so long says that it is alive, unless its client asks for
 it more often: one that wants to know soon that its node has stopped."""
@@ -254,7 +255,7 @@ class WatchResource:
 
     def calls(self) -> list[NativeCall]:
         """The calls of this resource."""
-        return [Call("GET", "/v1/watch", self.get, Need.CALLER, _DOC)]
+        return [Call("GET", WATCH_PATH, self.get, Need.CALLER, _DOC)]
 
 
 _DOC = Doc(
