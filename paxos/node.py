@@ -1,15 +1,17 @@
 """The node: composes the roles, and is the only thing that knows them all.
 
-Inputs are `receive`, `tick`, `propose`, `read`, `hand_over`, `suspect`, `reached`,
-`truncate` and `restart_from_snapshot`; they mutate. `take_effects` drains what must now happen.
+Inputs are `receive`, `tick`, `propose`, `read`, `applied`, `configure`, `hand_over`, `suspect`,
+`reached`, `truncate` and `restart_from_snapshot`; they mutate. `take_effects` drains what must now
+happen.
 Feeding many inputs and draining once is the batching.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 
 from paxos.acceptor import Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
+from paxos.configuration import Configuration, Governance
 from paxos.effects import Effects
 from paxos.election import Election
 from paxos.errors import PeerError, ProtocolError
@@ -48,6 +50,9 @@ class Role(StrEnum):
     LEADER = "leader"
 
 
+LEAVING_TIMEOUTS = 3
+"""So many election time-outs a leader without a vote waits for its successor."""
+
 _OWN_BALLOT = (PreVote, Prepare, Accept, Chosen, Heartbeat, HandOver)
 """Only the ballot's own node sends these."""
 
@@ -65,34 +70,35 @@ class Node:
         restored: Restored | None = None,
         marks: Marks = NO_MARKS,
     ) -> None:
-        if config.node not in config.quorums.members:
+        if config.quorums is not None and config.node not in config.quorums.members:
             raise ValueError(f"node {config.node} is not one of the members")
         self.config = config
         self.id = config.node
         self._marks = marks
-        self._peers = sorted(config.quorums.members - {config.node})
         self._effects = Effects()
-        quorums, resend = config.quorums, config.resend_ticks
+        self.governance = Governance(self.id, config.quorums, config.distance)
+        governance, resend = self.governance, config.resend_ticks
         self.acceptor = Acceptor(self._out, restored, config.piece_bytes_max)
         self.proposer = Proposer(
-            self.id, quorums, self._out, window=config.window, resend_ticks=resend, marks=marks
+            self.id, governance, self._out, window=config.window, resend_ticks=resend, marks=marks
         )
         chosen_through = self._restored_prefix(restored)
         self.learner = Learner(
-            quorums, self._out, chosen_through=chosen_through, resend_ticks=resend
+            governance, self._out, chosen_through=chosen_through, resend_ticks=resend
         )
         self.election = Election(
-            self.id, quorums, election_ticks=config.election_ticks, jitter=jitter
+            self.id, governance, election_ticks=config.election_ticks, jitter=jitter
         )
         self.election.saw(self.acceptor.promised)
         self.reads = Reads(
-            self.id, quorums, self._out, resend_ticks=resend, first_request=config.start << 32
+            self.id, governance, self._out, resend_ticks=resend, first_request=config.start << 32
         )
         self._announced_through: Slot = chosen_through
         self._recorded_through: Slot = chosen_through
         self._heartbeat_left = 0
         self._progress: dict[NodeId, Slot] = {}
         self._handing_over: tuple[NodeId, int] | None = None
+        self._leaving_ticks = 0
         self.fit_to_lead = True
         """The caller's: whether this node may try to lead."""
 
@@ -140,8 +146,18 @@ class Node:
 
     @property
     def serves_reads(self) -> bool:
-        """As leader: whether everything that earlier leaders got chosen is chosen here too."""
-        return self.proposer.leading and self.chosen_through >= self.proposer.barrier
+        """As leader: whether everything that earlier leaders got chosen is chosen here too.
+
+        What governs the next slot must be known, and have promised: until then an earlier leader
+        may have got something chosen there that this one has not heard of.
+        """
+        next_slot = self.chosen_through + 1
+        return (
+            self.proposer.leading
+            and self.chosen_through >= self.proposer.barrier
+            and next_slot <= self.governance.known_through
+            and next_slot <= self.proposer.promised_through
+        )
 
     @property
     def ballot(self) -> Ballot:
@@ -166,7 +182,28 @@ class Node:
         """As leader: how far `peer` said its log is chosen; None if this node cannot know."""
         return self._progress.get(peer) if self.proposer.leading else None
 
+    @property
+    def votes(self) -> bool:
+        """Whether this node has a vote on some slot that is not chosen yet."""
+        return self.id in self.governance.voters_after(self.chosen_through)
+
     # -- inputs -----------------------------------------------------------------------------
+
+    def applied(self, through: Slot) -> None:
+        """The caller has applied the log up to `through`, and has called `configure` if that
+        changed the configuration."""
+        self.governance.applied(through)
+
+    def configure(self, configurations: Sequence[Configuration], members: Iterable[NodeId]) -> None:
+        """These govern the slots that are not applied yet, and these take part, learners
+        included."""
+        self.governance.configure(configurations, members)
+        for peer in self._progress.keys() - self.governance.members:
+            del self._progress[peer]
+        if self._handing_over is not None and self._handing_over[0] not in self._successors:
+            self._handing_over = None
+        self.proposer.reconfigured(self.chosen_through)
+        self.reads.reconfigured()
 
     def propose(self, value: bytes) -> Slot:
         """Propose `value` (not empty: that is the no-op). Requires `can_propose`."""
@@ -185,10 +222,11 @@ class Node:
 
         Proposals pause until it leads, or until an election time-out has passed in vain.
         """
-        if not self.proposer.leading or not self._peers:
+        peers = self._successors
+        if not self.proposer.leading or not peers:
             return None
-        target = to if to is not None else max(self._peers, key=lambda n: self._progress.get(n, 0))
-        if target not in self._peers:
+        target = to if to is not None else max(peers, key=lambda n: self._progress.get(n, 0))
+        if target not in peers:
             return None
         if self._progress.get(target, 0) + 1 < self.acceptor.first_slot:
             # It would promise itself a higher ballot, be told Truncated, and then refuse the
@@ -198,6 +236,12 @@ class Node:
         self._send_first(target, HandOver(self.proposer.ballot))
         return target
 
+    @property
+    def _successors(self) -> list[NodeId]:
+        """Who may lead after this node: the others with a vote by the newest configuration."""
+        newest = self.governance.last
+        return [] if newest is None else sorted(newest.quorums.members - {self.id})
+
     def suspect(self, peer: NodeId) -> None:
         """The caller saw the link to `peer` break: a hint that it may have died."""
         if self.election.suspect(peer):
@@ -205,7 +249,7 @@ class Node:
 
     def reached(self, peer: NodeId) -> None:
         """The caller saw a link to `peer` come up: a hint that an attempt may succeed now."""
-        if peer in self._peers and not self.proposer.busy:
+        if peer in self.governance.members and not self.proposer.busy:
             self.election.reached()
 
     def truncate(self, first_slot: Slot) -> None:
@@ -242,7 +286,7 @@ class Node:
         """One tick of the caller's clock."""
         if self.proposer.leading:
             self._tick_leader()
-        elif self.election.tick() and self.fit_to_lead:
+        elif self.election.tick() and self.fit_to_lead and self.votes:
             self.proposer.stop()
             self._start_pre_vote()
         self.proposer.tick(self.chosen_through)
@@ -336,7 +380,7 @@ class Node:
         if self.chosen_through > self._announced_through:
             self._announced_through = self.chosen_through
             message = Chosen(self.proposer.ballot, self.chosen_through)
-            self._effects.send_first.extend((peer, message) for peer in self._peers)
+            self._effects.send_first.extend((peer, message) for peer in self.governance.peers)
 
     def _on_leader(self, sender: NodeId, message: Chosen | Heartbeat) -> None:
         if message.ballot < self.ballot:
@@ -371,7 +415,8 @@ class Node:
         self.reads.leader_changed()
         ballot = self.election.start_pre_vote()
         message = PreVote(ballot, self.chosen_through + 1)
-        self._effects.send_first.extend((peer, message) for peer in self._peers)
+        voters = sorted(self.governance.voters_after(self.chosen_through) - {self.id})
+        self._effects.send_first.extend((peer, message) for peer in voters)
         self._campaign_if_wanted()
 
     def _on_pre_vote(self, sender: NodeId, message: PreVote) -> None:
@@ -393,7 +438,7 @@ class Node:
         self._campaign_if_wanted()
 
     def _campaign_if_wanted(self) -> None:
-        ballot = self.election.take_won_pre_vote()
+        ballot = self.election.take_won_pre_vote(self.chosen_through)
         if ballot is not None and ballot > self.acceptor.promised:
             self._campaign(ballot)
 
@@ -417,6 +462,9 @@ class Node:
             self.election.wait()
 
     def _on_promise(self, sender: NodeId, message: Promise) -> None:
+        if self.proposer.leading:
+            self.proposer.on_promise(sender, message)
+            return
         if self.proposer.on_promise(sender, message) is None:
             if self.proposer.preparing and message.ballot == self.proposer.ballot:
                 self.election.wait()
@@ -444,13 +492,15 @@ class Node:
         self.election.step_down()
         self.reads.leader_changed()
         self._handing_over = None
+        self._leaving_ticks = 0
 
     # -- leading ----------------------------------------------------------------------------
 
     def _tick_leader(self) -> None:
-        if self.election.lost_quorum():
+        if self.election.lost_quorum(self.chosen_through):
             self._step_down()
             return
+        self._leave_if_removed()
         self._heartbeat_left -= 1
         if self._heartbeat_left <= 0:
             self._heartbeat_left = self.config.heartbeat_ticks
@@ -461,14 +511,25 @@ class Node:
             if ticks % self.config.resend_ticks == 0:
                 self._send_first(target, HandOver(self.proposer.ballot))
 
+    def _leave_if_removed(self) -> None:
+        """A leader that has no vote any more makes another lead, or at least stops."""
+        if self.votes:
+            self._leaving_ticks = 0
+            return
+        if self._leaving_ticks % self.config.election_ticks == 0:
+            self.hand_over()
+        self._leaving_ticks += 1
+        if self._leaving_ticks > LEAVING_TIMEOUTS * self.config.election_ticks:
+            self._step_down()
+
     def _broadcast_heartbeat(self) -> None:
         message = Heartbeat(self.proposer.ballot, self.reads.probe, self.chosen_through)
         self._announced_through = self.chosen_through
-        self._effects.send_first.extend((peer, message) for peer in self._peers)
+        self._effects.send_first.extend((peer, message) for peer in self.governance.peers)
 
     def _on_hand_over(self, sender: NodeId, message: HandOver) -> None:
         asked = message.ballot == self.election.leader_ballot and sender == self.leader
-        if asked and self.fit_to_lead:
+        if asked and self.fit_to_lead and self.votes:
             self._campaign(max(self.ballot, self.election.ballot_seen).next_for(self.id))
 
     # -- catching up ------------------------------------------------------------------------

@@ -128,6 +128,7 @@ class LogStage(Stage):
         for entry in restored.entries:
             if entry.slot <= restored.chosen_through:
                 self._apply(node, entry.slot, entry.value)
+        member.node.applied(len(member.applied))
         self._drain(node)
 
     # -- the actors ------------------------------------------------------------------------
@@ -169,6 +170,7 @@ class LogStage(Stage):
             self._later(COMMIT_US, partial(self._commit, node, member.start, effects))
         for slot, value in effects.chosen:
             self._apply(node, slot, value)
+        member.node.applied(len(member.applied))
 
     @staticmethod
     def _role_text(member: LessonMember) -> str:
