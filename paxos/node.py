@@ -200,7 +200,7 @@ class Node:
         self.governance.configure(configurations, members)
         for peer in self._progress.keys() - self.governance.members:
             del self._progress[peer]
-        if self._handing_over is not None and self._handing_over[0] not in self._successors:
+        if self._handing_over is not None and self._handing_over[0] not in self.successors:
             self._handing_over = None
         self.proposer.reconfigured(self.chosen_through)
         self.reads.reconfigured()
@@ -222,7 +222,7 @@ class Node:
 
         Proposals pause until it leads, or until an election time-out has passed in vain.
         """
-        peers = self._successors
+        peers = self.successors
         if not self.proposer.leading or not peers:
             return None
         target = to if to is not None else max(peers, key=lambda n: self._progress.get(n, 0))
@@ -237,7 +237,7 @@ class Node:
         return target
 
     @property
-    def _successors(self) -> list[NodeId]:
+    def successors(self) -> list[NodeId]:
         """Who may lead after this node: the others with a vote by the newest configuration."""
         newest = self.governance.last
         return [] if newest is None else sorted(newest.quorums.members - {self.id})

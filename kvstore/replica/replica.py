@@ -17,7 +17,7 @@ from kvstore.config import Config
 from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Stopping
 from kvstore.event_log import EventLog
 from kvstore.peers.links import PeerTransport
-from kvstore.peers.membership import Membership
+from kvstore.peers.membership import Ending, Membership
 from kvstore.replica.admission import Admission
 from kvstore.replica.checkpoints import Checkpoints, StateCopies
 from kvstore.replica.commits import Commits
@@ -29,8 +29,10 @@ from kvstore.replica.leasing import Leasing
 from kvstore.replica.metrics import Metrics
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock
+from kvstore.replica.reconfiguring import Reconfiguring
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
 from kvstore.replica.status import ReplicaStatus, ReplicaView
+from kvstore.replica.steward import Steward
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
@@ -64,6 +66,8 @@ class Parts:
     source: SnapshotSource
     sink: SnapshotSink
     driver: Driver
+    reconfiguring: Reconfiguring
+    steward: Steward
     view: ReplicaView
     metrics: Metrics
 
@@ -179,6 +183,11 @@ class Replica:
     # -- start and end ----------------------------------------------------------------------
 
     @property
+    def ending(self) -> Ending:
+        """How this node ended, once there is a `failure`."""
+        return self._health.ending
+
+    @property
     def failure(self) -> str:
         """Why this node had to stop by itself; "" if it had not."""
         return self._health.failure
@@ -204,9 +213,8 @@ class Replica:
         parts = self._parts
         parts.health.start(self._fail_waiting)
         parts.turns.start(parts.driver.step)
-        await parts.transport.start(parts.driver)
-        for task in parts.transport.tasks:
-            parts.health.watch(task)
+        parts.reconfiguring.start()
+        await parts.transport.start(parts.driver, parts.health.watch)
         parts.driver.start()
         parts.checkpoints.start()
 
