@@ -77,18 +77,20 @@ class RemoveMember(msgspec.Struct, frozen=True, array_like=True, tag="m-"):
 
 
 class PromoteMember(msgspec.Struct, frozen=True, array_like=True, tag="m^"):
-    """A learner becomes a voter, and who it replaces goes."""
+    """A learner becomes a voter, and who it replaces goes. Leaders propose it once the learner is
+    close behind; whoever else wants it asks by UpdateMember."""
 
     id: int
 
 
 class UpdateMember(msgspec.Struct, frozen=True, array_like=True, tag="m="):
-    """What is "" stays as it is."""
+    """What is "" stays as it is. `promote`: a learner becomes a voter once it is close."""
 
     id: int
     name: str = ""
     peer_address: str = ""
     client_address: str = ""
+    promote: bool = False
 
 
 class SetConfiguration(msgspec.Struct, frozen=True, array_like=True, tag="c="):

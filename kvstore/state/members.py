@@ -166,6 +166,26 @@ class Members:
     def find(self, id: int) -> Member | None:
         return next((one for one in self.record.members if one.id == id), None)
 
+    def rehearse(self, command: Reconfigure, slot: Slot) -> list[Governs] | MembershipRefused:
+        """The configurations that `command` would lead over, one after the other, if it were
+        applied in `slot`; nothing is changed."""
+        trial = Members(Changes())
+        trial._keep(self.record)
+        steps: list[Governs] = []
+        while True:
+            done = trial.apply(command, slot, 0)
+            if isinstance(done, MembershipRefused):
+                return done
+            pending = trial.record.configurations[1:]
+            steps += pending
+            if not pending:
+                return steps
+            slot = pending[0].first_slot
+            trial.reach(slot)
+            if trial.record.target is None:
+                return steps
+            command = Reconfigure(NextStep())
+
     # -- applying ---------------------------------------------------------------------------
 
     def reach(self, slot: Slot) -> bool:
@@ -375,9 +395,10 @@ class _Changing:
             name=change.name or held.name,
             peer_address=change.peer_address or held.peer_address,
             client_address=change.client_address or held.client_address,
+            promote=change.promote or held.promote,
         )
 
-    def _replaced(self, held: Member, **fields: str) -> _Made:
+    def _replaced(self, held: Member, **fields: Any) -> _Made:
         new = msgspec.structs.replace(held, **fields)
         members = tuple(new if one is held else one for one in self._record.members)
         return _Made(msgspec.structs.replace(self._record, members=members), held.id)
