@@ -63,7 +63,7 @@ async def open_replica(
         events.event("settings disagree", reason=warning)
     if (torn := opened.log.torn) is not None:
         events.event("log end cut off", file=torn.path, offset=torn.offset, reason=torn.reason)
-    machine.probe.opened(opened.node, opened.state)
+    machine.probe.opened(opened.node, opened.state, opened.membership.formed)
     replica = Replica(_connect(config, events, machine, opened))
     try:
         await replica.start()

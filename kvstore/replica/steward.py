@@ -7,7 +7,7 @@ finds in the state what is to be done.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from kvstore.commands.commands import AsUser, Command
@@ -28,6 +28,7 @@ from kvstore.event_log import EventLog
 from kvstore.peers.membership import Claim, Membership
 from kvstore.replica.ports import LinkView
 from kvstore.replica.reconfiguring import Reconfiguring
+from kvstore.state.members import Governs
 from kvstore.state.rights import ITSELF
 from kvstore.state.state_machine import StateMachine
 from paxos.node import Node
@@ -164,20 +165,31 @@ class Steward:
         silent_s = self._links.silent_s(member.id)
         if silent_s is not None and silent_s < self._config.replace_lost_after_s:
             return False
-        learning = [one for one in self._state.members.record.members if one.replaces]
+        learning = [
+            one
+            for one in self._state.members.record.members
+            if one.replaces and not self._votes(one.id)
+        ]
         return not learning and self._enough_without({member.id})
 
     def _enough_without(self, gone: set[int]) -> bool:
-        """Whether the voters that are there reach both quorums without these."""
+        """Whether the voters that are there get values chosen without these."""
         newest = self._node.governance.last
-        if newest is None:
-            return False
-        there = {
-            voter
-            for voter in newest.quorums.members - gone
-            if voter == self._node.id or self._links.connected(voter)
-        }
-        return newest.quorums.is_phase1(there) and newest.quorums.is_phase2(there)
+        return newest is not None and newest.quorums.is_phase2(
+            {voter for voter in newest.quorums.members - gone if self._is_there(voter)}
+        )
+
+    def _is_there(self, member: int) -> bool:
+        return member == self._node.id or self._links.connected(member)
+
+    def reachable(self, steps: Iterable[Governs]) -> bool:
+        """Whether the members that are there, as this node sees them, are quorums of both kinds in
+        each of these configurations."""
+        for step in steps:
+            there = {voter for voter in step.voters if self._is_there(voter)}
+            if not (step.quorums.is_phase1(there) and step.quorums.is_phase2(there)):
+                return False
+        return True
 
     # -- learners and spares ----------------------------------------------------------------
 

@@ -6,8 +6,9 @@ It only looks: nothing it does changes what a node does.
 =====================  =================================================================
 agreement              no two values are chosen in one slot, or applied there
 stability              a chosen value stays: no later ballot proposes another one there
-validity               what is applied was accepted by a phase 2 quorum, and is made of
-                       commands that clients issued
+validity               what is applied was accepted by a phase 2 quorum of the configuration
+                       that governs its slot, is made of commands that clients issued, and was
+                       proposed with promises of a phase 1 quorum of that configuration
 prefix                 each node applies slot after slot; restarts and snapshots never go back
 durable promise        what an acceptor answers is on its disk by then, and there after a restart
 equal digests          two states at the same slot are equal
@@ -30,6 +31,7 @@ from dataclasses import dataclass, field
 from kvstore.commands.batches import Batch, Bundle
 from kvstore.commands.binary import decode_batch, decode_bundle
 from kvstore.commands.commands import Administer, Command, Compact, Once
+from kvstore.commands.members import Reconfigure
 from kvstore.commands.results import Result
 from kvstore.peers.frames import PeerMessage
 from kvstore.state.mvcc import KeyPage
@@ -40,6 +42,7 @@ from paxos.records import ChosenThrough, Record
 from proof.simulation.judge.durable import DurableLog
 from proof.simulation.judge.lease_book import LeaseBook
 from proof.simulation.judge.log_clock_check import LogClockCheck
+from proof.simulation.judge.members_model import MembersModel
 from proof.simulation.judge.model import ModelChange, StoreModel
 from proof.simulation.judge.seen import REPEATED, SHOWN, difference, unnamed, writes_a_value
 
@@ -70,17 +73,15 @@ class Monitor:
 
     def __init__(
         self,
-        phase1: int,
-        phase2: int,
+        members: MembersModel,
         leases: LeaseBook,
         log_clock: LogClockCheck,
         reached: Callable[[str], None],
     ) -> None:
-        self.phase1 = phase1
-        self.phase2 = phase2
+        self.members = members
         self.reached = reached
         self.violations: list[Violation] = []
-        self.model = StoreModel()
+        self.model = StoreModel(members)
         self.leases = leases
         self._log_clock = log_clock
         self.chosen: dict[Slot, tuple[bytes, Ballot]] = {}
@@ -153,8 +154,13 @@ class Monitor:
 
     def on_proposed(self, ballot: Ballot, slot: Slot, value: bytes) -> None:
         """The leader of `ballot` proposes `value`."""
-        if len(self._promised[ballot]) < self.phase1:
-            self.violated("validity", f"{ballot} proposes without a phase 1 quorum", slot)
+        voting = self.members.at(slot)
+        if len(self._promised[ballot] & voting.voters) < voting.phase1:
+            text = f"{ballot} proposes without a phase 1 quorum of {sorted(voting.voters)}"
+            self.violated("validity", text, slot)
+        if slot > max(self.applied, default=0) + self.members.distance:
+            text = f"{ballot} proposes what nobody can know the members for"
+            self.violated("validity", text, slot)
         proposed = self._proposed[slot]
         if proposed.setdefault(ballot, value) != value:
             self.violated("agreement", f"ballot {ballot} proposes two values in slot {slot}", slot)
@@ -172,7 +178,8 @@ class Monitor:
         votes = self._votes[slot, ballot]
         votes.add(node)
         value = self._proposed[slot].get(ballot)
-        if value is None or len(votes) < self.phase2:
+        voting = self.members.at(slot)
+        if value is None or len(votes & voting.voters) < voting.phase2:
             return
         before = self.chosen.setdefault(slot, (value, ballot))
         if before[0] != value:
@@ -273,15 +280,20 @@ class Monitor:
             if complaint := self._log_clock.chosen(slot, batch):
                 self.violated("elapsed time", complaint, slot)
             self._check_results(slot, batch, bundles, applied)
+        self.members.reach(slot)
+        for event in self.members.take_events():
+            self.reached(event)
 
     def _check_issued(self, slot: Slot, bundles: list[Bundle]) -> None:
         for bundle in bundles:
             for command in bundle.commands:
                 command = unnamed(command)
-                if command not in self.issued and not isinstance(command, Compact):
+                if command not in self.issued and not isinstance(command, Compact | Reconfigure):
                     self.violated("validity", f"slot {slot} holds what no client issued", slot)
                 elif command in self._denied:
                     self.violated("exactly once", f"slot {slot}: a client was told otherwise", slot)
+                if isinstance(command, Reconfigure):
+                    continue  # leaders change members, too
                 if isinstance(command, Compact) and command not in self.issued:
                     self.reached("automatic compaction")
                 self._written.add(command)
