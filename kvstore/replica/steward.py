@@ -35,10 +35,8 @@ from paxos.node import Node
 
 LOOK_TICKS = 4
 """How often it looks."""
-CLOSE_SLOTS = 64
-"""A learner is close if it lacks no more than this of what is chosen."""
 CLOSE_LOOKS = 3
-"""And has been for so many looks."""
+"""A learner is close if it has been so for so many looks."""
 
 
 class Submits(Protocol):
@@ -72,6 +70,7 @@ class Steward:
         self._events = events
         self._ticks = 0
         self._asking: asyncio.Future[Result] | None = None
+        self._close_slots = config.close_slots
         self._close: dict[int, int] = {}
 
     def tick(self) -> None:
@@ -201,7 +200,7 @@ class Steward:
         """Whether it has been close behind for a few looks."""
         progress = self._node.progress_of(member)
         lag = None if progress is None else self._node.chosen_through - progress
-        if lag is None or lag > CLOSE_SLOTS or not self._links.connected(member):
+        if lag is None or lag > self._close_slots or not self._is_there(member):
             self._close.pop(member, None)
             return False
         self._close[member] = self._close.get(member, 0) + 1
@@ -210,7 +209,7 @@ class Steward:
     def in_step(self, member: int) -> bool:
         """Whether a learner may vote from now on, as far as this leader knows."""
         progress = self._node.progress_of(member)
-        return progress is not None and self._node.chosen_through - progress <= CLOSE_SLOTS
+        return progress is not None and self._node.chosen_through - progress <= self._close_slots
 
     def _promoted(self) -> MemberChange | None:
         for member in self._state.members.record.members:

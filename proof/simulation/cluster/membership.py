@@ -52,17 +52,16 @@ class SimulatedCluster(Surroundings):
         """Whether the members can do without the disk of `member`: no change is under way, all
         other voters have theirs, and are a quorum of both kinds."""
         members = self.monitor.members
-        voters = members.newest.voters
-        others = voters - {member.node_id}
+        voters, lost = members.newest.voters, [one for one in self.members.values() if one.lost]
+        there = [v for v in voters - {member.node_id} if self.holder(v) is not None]
         return (
             self.formed_once
             and self.scheduler.now_s > self.change_asked_s + CHANGE_S
             and member.config.replace_lost == "automatic"
-            and members.quiet
+            and (members.quiet or (not members.changing and len(lost) == 1))
             and member.node_id in voters
             and not any(one.away for one in self.members.values())
-            and len(others) >= max(members.newest.phase1, members.newest.phase2)
-            and all(self.holder(other) is not None for other in others)
+            and len(there) >= max(members.newest.phase1, members.newest.phase2)
         )
 
     @property

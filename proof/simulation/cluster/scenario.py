@@ -177,6 +177,7 @@ def _member_settings(scenario: Scenario) -> dict[str, Any]:
     lost = any(fault.kind == "lost-disk" for fault in scenario.faults)
     return {
         "distance": max(scenario.settings["window"], rng.choice((1, 4, 8, 16, 32))),
+        "close_slots": rng.choice((2, 8, 64)),
         "replace_lost": "manual" if lost else "automatic",
         "replace_lost_after_s": rng.choice((0.3, 1.0)),
     }

@@ -36,7 +36,8 @@ class Surroundings:
         members = MembersModel(
             scenario.nodes, scenario.phase1, scenario.phase2, scenario.settings["distance"]
         )
-        self.monitor = Monitor(members, leases, log_clock, self.reached)
+        close_slots = scenario.settings["close_slots"]
+        self.monitor = Monitor(members, close_slots, leases, log_clock, self.reached)
         self.network = SimulatedNetwork(scenario.conditions, self.randomness, self.trace)
         self.network.on_frame = self._on_frame
         self.network.reached = self.reached

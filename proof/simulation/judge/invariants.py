@@ -16,6 +16,8 @@ exactly once           a write is applied once, however often it was sent
 true results           what a slot answers is what the model answers (`judge.model`)
 every change once      a watcher is told of every change, whole, once and in order
 elapsed time           the log's clock goes on like a leader's monotonic clock, and never ahead
+one change at a time   no member is replaced while another one is
+voters are close       a learner that becomes a voter has nearly all that is chosen
 no lease ends early    a lease lasts its time since the last answer that kept it alive
 nothing lost           what a client was told is in the log that was chosen
 no stale read          the history of every key is linearizable; pages are, as a whole
@@ -46,6 +48,9 @@ from proof.simulation.judge.members_model import MembersModel
 from proof.simulation.judge.model import ModelChange, StoreModel
 from proof.simulation.judge.seen import REPEATED, SHOWN, difference, unnamed, writes_a_value
 
+PROMOTED_SLOTS = 16
+"""Chosen while a leader's look at a learner becomes a command in the log."""
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -74,11 +79,14 @@ class Monitor:
     def __init__(
         self,
         members: MembersModel,
+        close_slots: int,
         leases: LeaseBook,
         log_clock: LogClockCheck,
         reached: Callable[[str], None],
     ) -> None:
         self.members = members
+        self._close_slots = close_slots
+        self._applied_by: dict[NodeId, Slot] = {}
         self.reached = reached
         self.violations: list[Violation] = []
         self.model = StoreModel(members)
@@ -256,6 +264,7 @@ class Monitor:
         digest: bytes,
     ) -> None:
         """`node` applied `value`, which gave these results and this state."""
+        self._applied_by[node] = slot
         first = self.applied.get(slot)
         if first is None:
             self._first_apply(node, slot, value, applied)
@@ -283,6 +292,16 @@ class Monitor:
         self.members.reach(slot)
         for event in self.members.take_events():
             self.reached(event)
+        for complaint in self.members.take_complaints():
+            self.violated("one change at a time", complaint, slot)
+        for id in self.members.take_promoted():
+            self._check_promoted(id, slot)
+
+    def _check_promoted(self, id: NodeId, slot: Slot) -> None:
+        """It was close when the leader looked: what was chosen since then is little."""
+        behind = slot - self._applied_by.get(id, 0)
+        if behind > self._close_slots + 2 * self.members.distance + PROMOTED_SLOTS:
+            self.violated("voters are close", f"node {id} is promoted {behind} slots behind", slot)
 
     def _check_issued(self, slot: Slot, bundles: list[Bundle]) -> None:
         for bundle in bundles:

@@ -84,6 +84,8 @@ class MembersModel:
         self._book = _Book(last_id=nodes, votings=[first])
         self._governs_from: Slot = 0
         self._events: list[str] = []
+        self._complaints: list[str] = []
+        self._promoted: list[NodeId] = []
 
     # -- looking ----------------------------------------------------------------------------
 
@@ -106,18 +108,33 @@ class MembersModel:
         return frozenset(self._book.members) or self.newest.voters
 
     @property
+    def changing(self) -> bool:
+        """Whether a change of the voters is under way."""
+        return self._book.aim is not None or bool(self._governs_from)
+
+    @property
     def quiet(self) -> bool:
         """Whether no change is under way, and nobody waits to become a voter."""
         waiting = any(
             one.promote and one.incarnation and id not in self.newest.voters
             for id, one in self.members.items()
         )
-        return self._book.aim is None and not self._governs_from and not waiting
+        return not self.changing and not waiting
 
     def take_events(self) -> list[str]:
         """What was reached since the last call, by the names of `judge.coverage`."""
         events, self._events = self._events, []
         return events
+
+    def take_complaints(self) -> list[str]:
+        """What no sound leader does, since the last call."""
+        complaints, self._complaints = self._complaints, []
+        return complaints
+
+    def take_promoted(self) -> list[NodeId]:
+        """Who became a voter since the last call."""
+        promoted, self._promoted = self._promoted, []
+        return promoted
 
     # -- changing ---------------------------------------------------------------------------
 
@@ -239,6 +256,9 @@ class MembersModel:
         if new.replaces and new.replaces in [one.replaces for one in book.members.values()]:
             raise Refused("UNDER_WAY")
         self._free(new.name, new.peer_address, {new.replaces})
+        for id, one in book.members.items():
+            if new.replaces and one.replaces and id not in self.newest.voters:
+                self._complaints.append(f"{new.replaces} is replaced while {one.replaces} is")
         book.last_id += 1
         replaces, id = new.replaces, book.last_id
         if replaces and replaces not in self.newest.voters:
@@ -255,6 +275,7 @@ class MembersModel:
             raise Refused("NOT_LEARNER")
         if not one.incarnation:
             raise Refused("NOT_THERE_YET")
+        self._promoted.append(id)
         gone = {one.replaces} - {0}
         if gone:
             self._events.append("lost disk replaced")
