@@ -18,7 +18,7 @@ from kvstore.errors import (
     RequestError,
     Unavailable,
 )
-from kvstore_cli import changes, cluster, data, leases, locks, nodes, transactions
+from kvstore_cli import changes, cluster, data, leases, locks, nodes, recover, transactions
 from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
 from kvstore_cli.descriptors import open_standard
 
@@ -55,6 +55,7 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
 )
 COMMANDS: tuple[Command, ...] = (
     *nodes.COMMANDS,
+    *recover.COMMANDS,
     *data.COMMANDS,
     *cluster.COMMANDS,
     *changes.COMMANDS,

@@ -130,6 +130,10 @@ class Members:
         """Begin with what `encode` gave; b"" is the beginning."""
         self._keep(_decode(data) if data else MembersRecord())
 
+    def begin_anew(self, record: MembersRecord) -> None:
+        """Another cluster begins with what this one had: only a recovery does that."""
+        self._keep(record)
+
     def encode(self) -> bytes:
         return _encode(self.record) if self.record.number or self.record.tokens else b""
 
