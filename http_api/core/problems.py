@@ -15,6 +15,7 @@ from kvstore.commands.results import (
     AuthRefused,
     BadRevision,
     LeaseTaken,
+    MembershipRefused,
     Mismatched,
     NoKey,
     NoLease,
@@ -49,6 +50,7 @@ from kvstore.errors import (
     UnsupportedMedia,
     WorkTooLarge,
     auth_error,
+    membership_error,
 )
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "Unexpected",
     "UnsupportedMedia",
     "kind_of",
+    "membership_refusal",
     "problem",
     "problem_document",
     "refusal",
@@ -131,12 +134,21 @@ def refusal(result: Result) -> KvError:
         return WorkTooLarge(result.limit.name.lower(), result.maximum)
     if isinstance(result, AnswerDropped):
         return AnswerNotKept(result.revision)
+    if isinstance(result, MembershipRefused):
+        return membership_refusal(result)
     if isinstance(result, BadRevision):
         if result.revision > result.current_revision:
             return RevisionInFuture(result.revision, result.current_revision)
         return RevisionCompacted(result.revision, result.compacted_revision)
     # The key was used for a command of another kind, or replicas and API disagree about commands.
     return Unexpected(f"the state machine answered with a {type(result).__name__}")
+
+
+def membership_refusal(refused: MembershipRefused, under_way: str = "") -> KvError:
+    """The error for a change of members that was not made; `under_way`: where one leads that is."""
+    reason = refused.reason
+    slug = reason.name.lower().replace("_", "-")
+    return membership_error(slug, reason.value, refused.number, under_way)
 
 
 def storage_failed() -> Stopping:
