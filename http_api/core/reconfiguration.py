@@ -14,7 +14,7 @@ from kvstore.state.members import Governs, JoinToken
 LOOK_S = 0.02
 """How often who waits for a vote looks."""
 CLOCK_MS = 1000
-"""The log's clock stands still while nothing is written; so much of it makes no difference."""
+"""What this node takes for the log's clock may be late by so much."""
 
 Submit = Callable[[Reconfigure, float], "asyncio.Future[Result]"]
 
@@ -99,13 +99,13 @@ async def issue_token(
 ) -> JoinToken:
     """Let whoever shows a token with the hash `token` join. Raises like `reconfigure`.
 
-    How late it is by the log's clock is known once something has been written. If that is later
-    than it seemed, the token's end is set anew.
+    A node that was away knows the log's clock only once it has applied something new. If it is
+    later than it seemed, the token's end is set anew.
     """
     deadline_s = asyncio.get_running_loop().time() + timeout_s
     await store.barrier(timeout_s)
     while True:
-        assumed_ms = store.state.clock_ms
+        assumed_ms = store.status().clock_ms
         change = IssueToken(token, assumed_ms + ttl_s * 1000, uses)
         result = await submit(store.reconfiguration(change), _left(deadline_s))
         if not isinstance(result, Reconfigured):

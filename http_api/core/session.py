@@ -426,11 +426,6 @@ class Session:
         return self._store.state.members.record.tokens
 
     @property
-    def clock_ms(self) -> int:
-        """The log's clock, as of what is applied here. Needs no right."""
-        return self._store.state.clock_ms
-
-    @property
     def roster(self) -> Roster | None:
         """Who the members are, as links know them; None until the cluster has formed."""
         return self._store.roster

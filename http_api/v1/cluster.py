@@ -41,7 +41,7 @@ def cluster_document(status: ReplicaStatus) -> dict[str, Any]:
         "lag": status.chosen_through - status.applied_through if lag is None else lag,
         "revision": status.revision,
         "compacted_revision": status.compacted_revision,
-        "members": [member_document(member) for member in status.members],
+        "members": [member_document(member, status.clock_ms) for member in status.members],
         "configuration": configuration_document(status.configuration),
     }
 
@@ -69,13 +69,13 @@ def _leader_document(leader: int | None, members: dict[int, MemberStatus]) -> di
     return {"id": leader, "client_address": None if member is None else member.client_address}
 
 
-def member_document(member: MemberStatus) -> dict[str, Any]:
-    """One member as one node knows it."""
+def member_document(member: MemberStatus, now_ms: int) -> dict[str, Any]:
+    """One member as one node knows it, when the log's clock shows `now_ms`."""
     return {
         "id": member.id,
         "name": member.name,
         "kind": member.kind,
-        "role": member.role,
+        "role": None if member.kind == "expected" else member.role,
         "peer_address": member.peer_address,
         "client_address": member.client_address,
         "connected": member.connected,
@@ -86,6 +86,7 @@ def member_document(member: MemberStatus) -> dict[str, Any]:
         "incarnation": member.incarnation,
         "replaces": member.replaces,
         "since_ms": member.since_ms,
+        "member_s": max(now_ms - member.since_ms, 0) // 1000,
     }
 
 
@@ -166,6 +167,7 @@ MEMBER = {
         "incarnation": {"type": "string", "description": "One life of its disk"},
         "replaces": {"type": "integer", "description": "Who goes once it votes, 0: nobody"},
         "since_ms": {"type": "integer", "description": "When it came; 0: with the cluster"},
+        "member_s": {"type": "integer", "description": "Seconds since then, by the log's clock"},
     },
 }
 CONFIGURATION = {

@@ -119,14 +119,14 @@ async def create(ask: Ask[TokenRequest]) -> Answer:
     wanted = await ask.read()
     token = secrets.token_urlsafe(TOKEN_BYTES)
     issued = await ask.session.issue_token(token_hash(token), wanted.ttl_s, wanted.uses, timeout_s)
-    return json_answer({"token": token, **_document(issued, ask.session.clock_ms)}, 201)
+    return json_answer({"token": token, **_document(issued, ask.session.status().clock_ms)}, 201)
 
 
 async def listed(ask: Ask[None]) -> Answer:
     """All tokens, those that have ended lately included; not what they are."""
     timeout_s = params.timeout(ask.options(), ask.config)
     await ask.session.read_barrier(timeout_s)
-    now_ms = ask.session.clock_ms
+    now_ms = ask.session.status().clock_ms
     tokens = [_document(one, now_ms) for one in ask.session.join_tokens()]
     return json_answer({"tokens": tokens})
 
@@ -158,7 +158,7 @@ _TOKEN = {
     "id": {"type": "string", "description": "The first 16 hexadecimal digits of its BLAKE2b-256"},
     "left_s": {
         "type": "number",
-        "description": "Seconds left by the log's clock, which stands while nothing is written",
+        "description": "Seconds left, by the log's clock",
     },
     "uses": {"type": "integer", "description": "How many nodes may still join with it"},
 }

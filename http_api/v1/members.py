@@ -165,7 +165,7 @@ async def get(ask: Ask[None]) -> Answer:
     """The members as this node knows them."""
     ask.options()
     status = ask.session.status()
-    members = [member_document(member) for member in status.members]
+    members = [member_document(member, status.clock_ms) for member in status.members]
     configuration = configuration_document(status.configuration)
     return json_answer({"members": members, "configuration": configuration})
 
@@ -254,7 +254,7 @@ def change_document(ask: Ask[Any], member: int) -> dict[str, Any]:
     status = ask.session.status()
     about = next((one for one in status.members if one.id == member), None)
     return {
-        "member": None if about is None else member_document(about),
+        "member": None if about is None else member_document(about, status.clock_ms),
         "configuration": configuration_document(status.configuration),
     }
 

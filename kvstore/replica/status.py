@@ -10,7 +10,7 @@ from kvstore.event_log import EventLog
 from kvstore.peers.membership import Membership
 from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
-from kvstore.replica.log_clock import WallClocks
+from kvstore.replica.log_clock import LogClock, WallClocks
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, LinkView
 from kvstore.state.state_machine import StateMachine
@@ -79,6 +79,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     configuration: ConfigurationStatus | None = None
     stalled: str = ""
     warnings: tuple[str, ...] = ()
+    clock_ms: int = 0
+    """The log's clock, as it goes on here while nothing is written."""
 
 
 STALLED_S = 10.0
@@ -104,6 +106,7 @@ class ReplicaView:
     writes: PendingWrites
     reads: PendingReads
     walls: WallClocks
+    log_clock: LogClock
     why_behind: Callable[[], str]
 
     def status(self) -> ReplicaStatus:
@@ -132,6 +135,7 @@ class ReplicaView:
             configuration=self._configuration(),
             stalled=self.why_stalled(),
             warnings=tuple(filter(None, (self.watch.warning, self.walls.warning))),
+            clock_ms=self.log_clock.now_ms(),
         )
 
     def why_not_ready(self) -> str:
@@ -265,6 +269,13 @@ class ReplicaView:
             silent_s = self.links.silent_s(peer)
             told[peer] = (self.links.connected(peer), math.inf if silent_s is None else silent_s)
         return told
+
+    def kinds(self) -> dict[str, int]:
+        """How many members of each kind there are."""
+        found = dict.fromkeys(("voter", "learner", "expected"), 0)
+        for member in self._members():
+            found[self._member(member).kind] += 1
+        return found
 
     def gauges(self) -> dict[str, float]:
         """The numbers for /metrics; names get the prefix `kvstore_`."""
