@@ -170,8 +170,11 @@ class Config:
 
     @property
     def own_name(self) -> str:
-        """Its name; "" if the cluster is to give it one."""
-        return self.name or (f"node{self.node_id}" if self.node_id else "")
+        """Its name: if its disk is lost, the cluster knows by that which member it was. One that
+        joins without a name is called by its address, of which there is one as well."""
+        if self.name or self.node_id:
+            return self.name or f"node{self.node_id}"
+        return format_address(self.peer_address)
 
     def _check_sizes(self) -> None:
         """Every message fits into a frame: that of a slot, which one bundle or one command may

@@ -6,17 +6,12 @@ happen.
 Feeding many inputs and draining once is the batching.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from enum import StrEnum
+from collections.abc import Iterable, Sequence
 
-from paxos.acceptor import Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
-from paxos.configuration import Configuration, Governance
+from paxos.configuration import Configuration
 from paxos.effects import Effects
-from paxos.election import Election
 from paxos.errors import PeerError, ProtocolError
-from paxos.learner import Learner
-from paxos.marks import NO_MARKS, Marks
 from paxos.messages import (
     Accept,
     Accepted,
@@ -36,156 +31,15 @@ from paxos.messages import (
     ReadIndexReply,
     Truncated,
 )
-from paxos.node_config import NodeConfig
-from paxos.proposer import Proposer
-from paxos.reads import Reads
-from paxos.records import ChosenThrough, Restored
-
-
-class Role(StrEnum):
-    """What a node is doing, for people to read."""
-
-    FOLLOWER = "follower"
-    CANDIDATE = "candidate"
-    LEADER = "leader"
-
-
-LEAVING_TIMEOUTS = 3
-"""So many election time-outs a leader without a vote waits for its successor."""
+from paxos.node_roles import NodeRoles
+from paxos.records import ChosenThrough
 
 _OWN_BALLOT = (PreVote, Prepare, Accept, Chosen, Heartbeat, HandOver)
 """Only the ballot's own node sends these."""
 
 
-class Node:
-    """One member of the cluster, without disk, network or clock.
-
-    `jitter(n)` must return an integer in [0, n); it is the only source of randomness.
-    """
-
-    def __init__(
-        self,
-        config: NodeConfig,
-        jitter: Callable[[int], int],
-        restored: Restored | None = None,
-        marks: Marks = NO_MARKS,
-    ) -> None:
-        if config.quorums is not None and config.node not in config.quorums.members:
-            raise ValueError(f"node {config.node} is not one of the members")
-        self.config = config
-        self.id = config.node
-        self._marks = marks
-        self._effects = Effects()
-        self.governance = Governance(self.id, config.quorums, config.distance)
-        governance, resend = self.governance, config.resend_ticks
-        self.acceptor = Acceptor(self._out, restored, config.piece_bytes_max)
-        self.proposer = Proposer(
-            self.id, governance, self._out, window=config.window, resend_ticks=resend, marks=marks
-        )
-        chosen_through = self._restored_prefix(restored)
-        self.learner = Learner(
-            governance, self._out, chosen_through=chosen_through, resend_ticks=resend
-        )
-        self.election = Election(
-            self.id, governance, election_ticks=config.election_ticks, jitter=jitter
-        )
-        self.election.saw(self.acceptor.promised)
-        self.reads = Reads(
-            self.id, governance, self._out, resend_ticks=resend, first_request=config.start << 32
-        )
-        self._announced_through: Slot = chosen_through
-        self._recorded_through: Slot = chosen_through
-        self._heartbeat_left = 0
-        self._progress: dict[NodeId, Slot] = {}
-        self._handing_over: tuple[NodeId, int] | None = None
-        self._leaving_ticks = 0
-        self.fit_to_lead = True
-        """The caller's: whether this node may try to lead."""
-
-    @staticmethod
-    def _restored_prefix(restored: Restored | None) -> Slot:
-        if restored is None:
-            return 0
-        return max(restored.chosen_through, restored.first_slot - 1)
-
-    def _out(self) -> Effects:
-        return self._effects
-
-    # -- what the caller may ask ------------------------------------------------------------
-
-    @property
-    def role(self) -> Role:
-        if self.proposer.leading:
-            return Role.LEADER
-        return Role.CANDIDATE if self.proposer.preparing else Role.FOLLOWER
-
-    @property
-    def leading(self) -> bool:
-        """Whether this node leads."""
-        return self.proposer.leading
-
-    @property
-    def own_ballot(self) -> Ballot:
-        """The ballot that this node leads, or last tried to lead."""
-        return self.proposer.ballot
-
-    @property
-    def barrier(self) -> Slot:
-        """As leader: the last slot that earlier leaders may have got chosen."""
-        return self.proposer.barrier
-
-    @property
-    def leader(self) -> NodeId | None:
-        """Who leads, as far as this node knows."""
-        return self.election.leader
-
-    @property
-    def leader_ballot(self) -> Ballot:
-        """The ballot of the last leader heard of, or of this node's own leadership."""
-        return self.election.leader_ballot
-
-    @property
-    def serves_reads(self) -> bool:
-        """As leader: whether everything that earlier leaders got chosen is chosen here too.
-
-        What governs the next slot must be known, and have promised: until then an earlier leader
-        may have got something chosen there that this one has not heard of.
-        """
-        next_slot = self.chosen_through + 1
-        return (
-            self.proposer.leading
-            and self.chosen_through >= self.proposer.barrier
-            and next_slot <= self.governance.known_through
-            and next_slot <= self.proposer.promised_through
-        )
-
-    @property
-    def ballot(self) -> Ballot:
-        """The ballot of the leader followed, or the highest one promised."""
-        return max(self.election.leader_ballot, self.acceptor.promised)
-
-    @property
-    def chosen_through(self) -> Slot:
-        return self.learner.chosen_through
-
-    @property
-    def can_propose(self) -> bool:
-        """Whether `propose` may be called: leading, not handing over, room in the window."""
-        return self.proposer.can_propose and self._handing_over is None
-
-    @property
-    def progress(self) -> dict[NodeId, Slot]:
-        """As leader: how far each follower said its log is chosen."""
-        return self._progress
-
-    def progress_of(self, peer: NodeId) -> Slot | None:
-        """As leader: how far `peer` said its log is chosen; None if this node cannot know."""
-        return self._progress.get(peer) if self.proposer.leading else None
-
-    @property
-    def votes(self) -> bool:
-        """Whether this node has a vote on some slot that is not chosen yet."""
-        return self.id in self.governance.voters_after(self.chosen_through)
+class Node(NodeRoles):
+    """One member of the cluster, without disk, network or clock."""
 
     # -- inputs -----------------------------------------------------------------------------
 
@@ -200,8 +54,7 @@ class Node:
         self.governance.configure(configurations, members)
         for peer in self._progress.keys() - self.governance.members:
             del self._progress[peer]
-        if self._handing_over is not None and self._handing_over[0] not in self.successors:
-            self._handing_over = None
+        self._succession.reconfigured()
         self.proposer.reconfigured(self.chosen_through)
         self.reads.reconfigured()
 
@@ -222,25 +75,15 @@ class Node:
 
         Proposals pause until it leads, or until an election time-out has passed in vain.
         """
-        peers = self.successors
-        if not self.proposer.leading or not peers:
+        if not self.proposer.leading:
             return None
-        target = to if to is not None else max(peers, key=lambda n: self._progress.get(n, 0))
-        if target not in peers:
-            return None
-        if self._progress.get(target, 0) + 1 < self.acceptor.first_slot:
-            # It would promise itself a higher ballot, be told Truncated, and then refuse the
-            # heartbeats of this leader: nobody would lead.
-            return None
-        self._handing_over = (target, self.config.election_ticks)
-        self._send_first(target, HandOver(self.proposer.ballot))
-        return target
+        first_slot = self.acceptor.first_slot
+        return self._succession.begin(to, self.proposer.ballot, self._progress, first_slot)
 
     @property
     def successors(self) -> list[NodeId]:
-        """Who may lead after this node: the others with a vote by the newest configuration."""
-        newest = self.governance.last
-        return [] if newest is None else sorted(newest.quorums.members - {self.id})
+        """Who may lead after this node."""
+        return self._succession.successors
 
     def suspect(self, peer: NodeId) -> None:
         """The caller saw the link to `peer` break: a hint that it may have died."""
@@ -491,8 +334,7 @@ class Node:
         self.learner.forget_votes()
         self.election.step_down()
         self.reads.leader_changed()
-        self._handing_over = None
-        self._leaving_ticks = 0
+        self._succession.stop()
 
     # -- leading ----------------------------------------------------------------------------
 
@@ -505,21 +347,14 @@ class Node:
         if self._heartbeat_left <= 0:
             self._heartbeat_left = self.config.heartbeat_ticks
             self._broadcast_heartbeat()
-        if self._handing_over is not None:
-            target, ticks = self._handing_over
-            self._handing_over = (target, ticks - 1) if ticks > 1 else None
-            if ticks % self.config.resend_ticks == 0:
-                self._send_first(target, HandOver(self.proposer.ballot))
+        self._succession.tick(self.proposer.ballot)
 
     def _leave_if_removed(self) -> None:
         """A leader that has no vote any more makes another lead, or at least stops."""
-        if self.votes:
-            self._leaving_ticks = 0
-            return
-        if self._leaving_ticks % self.config.election_ticks == 0:
+        ask, stop = self._succession.leave(self.votes)
+        if ask:
             self.hand_over()
-        self._leaving_ticks += 1
-        if self._leaving_ticks > LEAVING_TIMEOUTS * self.config.election_ticks:
+        if stop:
             self._step_down()
 
     def _broadcast_heartbeat(self) -> None:

@@ -5,6 +5,7 @@ Each answer says in `outcome` whether the write may have happened: "not-applied"
 `kvstore.errors.KINDS`; the client reads the same.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -101,9 +102,11 @@ def problem_document(error: KvError, outcome: str | None = None) -> dict[str, An
     return document
 
 
-def problem(error: KvError, outcome: str | None = None) -> Answer:
-    """The answer for an error."""
-    document = problem_document(error, outcome)
+def problem(
+    error: KvError, outcome: str | None = None, more: Mapping[str, Any] | None = None
+) -> Answer:
+    """The answer for an error; `more` are further fields of this one answer."""
+    document = problem_document(error, outcome) | dict(more or {})
     values = vars(error)
     headers = b"".join(
         b"%s: %s\r\n" % (field.header.encode(), str(values[field.name]).encode())

@@ -13,17 +13,24 @@ from msgspec import Meta
 
 from http_api.core import params
 from http_api.core.calls import Ask, Call, Doc, Need
+from http_api.core.problems import problem
 from http_api.core.responses import Answer, json_answer
 from http_api.v1.kv import BODY_PROBLEMS
 from http_api.v1.members import (
     BODY_BYTES_MAX,
     CHANGE_PROBLEMS,
+    NAME_PATTERN,
     AddressText,
-    MemberName,
     client_address,
     peer_address,
 )
-from kvstore.commands.members import TOKEN_HASH_BYTES, AddMember, NewMember, RevokeToken
+from kvstore.commands.members import (
+    MEMBER_NAME_BYTES_MAX,
+    TOKEN_HASH_BYTES,
+    AddMember,
+    NewMember,
+    RevokeToken,
+)
 from kvstore.commands.sound import INCARNATION_BYTES_MAX
 from kvstore.errors import (
     JoinDenied,
@@ -40,17 +47,18 @@ TOKEN_CHARACTERS_MAX = 256
 TTL_S_DEFAULT, TTL_S_MAX = 3600, 366 * 24 * 3600
 USES_MAX = 1000
 ID_DIGITS = 16
+JoiningName = Annotated[str, Meta(pattern=f"^$|{NAME_PATTERN}", max_length=MEMBER_NAME_BYTES_MAX)]
 
 
 class JoinRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """`name`: the cluster finds one if it is left out. `incarnation`: what the node's data
+    """`name`: the cluster finds one if it is empty. `incarnation`: what the node's data
     directory drew. `learner`: it is not to become a voter by itself."""
 
     token: Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARACTERS_MAX)]
     peer_address: AddressText
     client_address: AddressText
     incarnation: Annotated[str, Meta(min_length=1, max_length=INCARNATION_BYTES_MAX)]
-    name: MemberName | None = None
+    name: JoiningName = ""
     learner: bool = False
 
 
@@ -79,7 +87,7 @@ async def join(ask: Ask[JoinRequest]) -> Answer:
     timeout_s = params.timeout(ask.options(), ask.config)
     asked = await ask.read()
     new = NewMember(
-        asked.name or "",
+        asked.name,
         peer_address(asked.peer_address),
         client_address(asked.client_address),
         asked.incarnation,
@@ -92,7 +100,7 @@ async def join(ask: Ask[JoinRequest]) -> Answer:
         roster = ask.session.roster
         if roster is None or conflict.reason not in ("name-taken", "address-taken"):
             raise
-        raise _lost(conflict, roster) from None
+        return _lost(conflict, roster)
     roster = ask.session.roster
     if roster is None or roster.find(done.member) is None:
         raise NotReady("this node does not know the new member yet; ask again")
@@ -104,13 +112,13 @@ async def join(ask: Ask[JoinRequest]) -> Answer:
     return json_answer(document, 201)
 
 
-def _lost(conflict: MembershipConflict, roster: Roster) -> MemberLost:
-    members = ",".join(f"{one.id}={one.peer_address}" for one in roster.members if one.peer_address)
-    return MemberLost(
+def _lost(conflict: MembershipConflict, roster: Roster) -> Answer:
+    error = MemberLost(
         f"{conflict}: if this node is that member and its disk was lost, it is taken in again in "
-        "its place when it asks the members at their peer addresses",
-        members,
+        "its place when it asks the members at their peer addresses"
     )
+    places = {str(one.id): one.peer_address for one in roster.members if one.peer_address}
+    return problem(error, more={"places": places})
 
 
 async def create(ask: Ask[TokenRequest]) -> Answer:

@@ -51,7 +51,7 @@ from kvstore.replica.status import MemberStatus
 from kvstore.state.members import Governs
 
 BODY_BYTES_MAX = 65_536
-NAME_PATTERN = "^[A-Za-z0-9._-]*[A-Za-z._-][A-Za-z0-9._-]*$"
+NAME_PATTERN = "^(?=.*[^0-9])[^\\x00-\\x1f\\x7f]+$"
 """A name of digits alone would be taken for an id."""
 
 MemberName = Annotated[
@@ -202,6 +202,8 @@ async def update(ask: Ask[MemberPatch]) -> Answer:
     change = UpdateMember(
         member.id, wanted.name or "", address, client_address(wanted.client_address), wanted.voter
     )
+    if change == UpdateMember(member.id):
+        raise InvalidArgument("body", "the body names nothing that is to change")
     if options.dry_run and wanted.voter:
         return await changed(ask, PromoteMember(member.id))
     if not options.dry_run and wanted.voter:

@@ -123,9 +123,10 @@ _PROBLEM = {
         "maximum": {"type": "integer", "description": "The limit that was passed"},
         "reason": {"type": "string", "description": "Why the members cannot be changed so"},
         "number": {"type": "integer", "description": "Of the present configuration"},
-        "members": {
-            "type": "string",
-            "description": "The members' peer addresses, as in 1=host:port,2=host:port",
+        "places": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "The members' peer addresses, by id",
         },
     },
     "required": ["type", "title", "status", "detail", "outcome"],

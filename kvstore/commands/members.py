@@ -17,7 +17,7 @@ TOKENS_MAX = 256
 TOKEN_HASH_BYTES = 32
 
 
-class Member(msgspec.Struct, frozen=True, array_like=True):
+class MemberRecord(msgspec.Struct, frozen=True, array_like=True):
     """One member. `incarnation` is "" until it has come for the first time; then only `name` says
     who it is. `promote`: it becomes a voter by itself once it is close. `replaces`: the member that
     goes when this one votes, 0 for none. Addresses are those at which others reach it.
@@ -39,7 +39,7 @@ class Founding(msgspec.Struct, frozen=True, array_like=True):
     were there from the beginning does not hold it, and others cannot know it."""
 
     cluster_id: str
-    members: tuple[Member, ...]
+    members: tuple[MemberRecord, ...]
     phase1: int
     phase2: int
     distance: int

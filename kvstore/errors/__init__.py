@@ -65,7 +65,7 @@ from kvstore.errors.base import (
     RequestError,
     WireField,
 )
-from kvstore.errors.local import DivergedState, StorageError, StorageFailed
+from kvstore.errors.local import DataDamaged, DivergedState, StorageError, StorageFailed
 from kvstore.errors.members import (
     JoinDenied,
     MemberLost,
@@ -88,6 +88,7 @@ __all__ = [
     "BodyTimeout",
     "ConditionFailed",
     "Contradiction",
+    "DataDamaged",
     "DivergedState",
     "DuplicateKey",
     "ExpectationFailed",

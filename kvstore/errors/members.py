@@ -51,19 +51,14 @@ class MembershipConflict(RequestError):
 
 class MemberLost(RequestError):
     """Who wants to join has the name or the address of a member, whose disk may have been lost.
-    `members` are peer addresses, as `1=host:port,2=host:port`: asked there, they take it in again
+    `places` in the answer are the members' peer addresses by id: asked there, they take it in again
     in that member's place, once that one has been silent for a while."""
 
     kind = Kind(
         "member-lost", 409, "There is such a member",
         "A member has this name or peer address already. If its disk was lost, the members take it "
-        "in again when they are asked at their peer addresses, `members`.",
+        "in again when they are asked at their peer addresses, which `places` holds by id.",
     )  # fmt: skip
-    fields: ClassVar[tuple[WireField, ...]] = (WireField("members", FieldForm.TEXT, ""),)
-
-    def __init__(self, detail: str, members: str) -> None:
-        super().__init__(detail)
-        self.members = members
 
 
 class JoinDenied(RequestError):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from kvstore.errors import KvError, Stopping, StorageError
+from kvstore.errors import DataDamaged, DivergedState, KvError, Stopping, StorageError
 from kvstore.event_log import EventLog
 from kvstore.peers.membership import Ending
 
@@ -68,6 +68,9 @@ class Health:
 
     def fail_by(self, error: BaseException) -> None:
         """A state that cannot be, or a bug: the node's memory is not to be trusted."""
+        if isinstance(error, DivergedState):
+            self.fail(str(error), Ending.DAMAGED)
+            return
         self._events.defect(error)
         self.fail(f"{type(error).__name__}: {error}")
 
@@ -80,7 +83,7 @@ class Health:
 
     def storage_failed(self, error: StorageError) -> None:
         """D2: never carry on past a failed write."""
-        self.fail(str(error))
+        self.fail(str(error), Ending.DAMAGED if isinstance(error, DataDamaged) else Ending.FAILED)
 
 
 def _nobody_waits(_: KvError) -> None:

@@ -1,6 +1,6 @@
 """Between the members as the state holds them, and those who act on it: consensus and links."""
 
-from kvstore.commands.members import Founding, Member, MemberChange, Reconfigure
+from kvstore.commands.members import Founding, MemberChange, MemberRecord, Reconfigure
 from kvstore.peers.membership import Membership
 from kvstore.peers.roster import Roster, RosterMember
 from kvstore.state.state_machine import StateMachine
@@ -71,7 +71,7 @@ class Reconfiguring:
         if roster is None or first is None:
             return None
         members = tuple(
-            Member(
+            MemberRecord(
                 one.id,
                 one.incarnation,
                 membership.names.get(one.id) or one.name,

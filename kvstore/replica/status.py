@@ -15,7 +15,8 @@ from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, LinkView
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
-from paxos.node import Node, Role
+from paxos.node import Node
+from paxos.node_roles import Role
 
 
 class MemberStatus(msgspec.Struct, frozen=True):

@@ -14,8 +14,8 @@ from kvstore.commands.commands import AsUser, Command
 from kvstore.commands.members import (
     AddMember,
     BindMember,
-    Member,
     MemberChange,
+    MemberRecord,
     NewMember,
     NextStep,
     PromoteMember,
@@ -146,7 +146,7 @@ class Steward:
                 return AddMember(new)
         return None
 
-    def _member_named(self, name: str) -> Member | None:
+    def _member_named(self, name: str) -> MemberRecord | None:
         """The newest of that name. Before the first change the state knows none."""
         if self._state.members.founded:
             members = self._state.members.record.members
@@ -155,7 +155,7 @@ class Steward:
             members = () if founding is None else founding.members
         return next((one for one in reversed(members) if one.name == name), None)
 
-    def _is_lost(self, member: Member) -> bool:
+    def _is_lost(self, member: MemberRecord) -> bool:
         """Whether its old incarnation may be given up: it is silent, and those who are there are
         enough without it. Failing schedule otherwise: an empty copy of a node that runs is started
         by mistake, and takes its place."""

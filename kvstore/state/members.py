@@ -19,7 +19,7 @@ from kvstore.commands.members import (
     BindMember,
     Founding,
     IssueToken,
-    Member,
+    MemberRecord,
     MembershipRefusal,
     NewMember,
     NextStep,
@@ -54,7 +54,7 @@ class Governs(msgspec.Struct, frozen=True, array_like=True):
         return QuorumSystem(frozenset(self.voters), self.phase1, self.phase2)
 
 
-class Target(msgspec.Struct, frozen=True, array_like=True):
+class ChangeTarget(msgspec.Struct, frozen=True, array_like=True):
     """Where a change under way leads: these voters and sizes, and then these members go."""
 
     voters: tuple[int, ...]
@@ -82,14 +82,14 @@ class MembersRecord(msgspec.Struct, frozen=True, array_like=True):
     number: int = 0
     cluster_id: str = ""
     last_id: int = 0
-    members: tuple[Member, ...] = ()
+    members: tuple[MemberRecord, ...] = ()
     configurations: tuple[Governs, ...] = ()
-    target: Target | None = None
+    target: ChangeTarget | None = None
     tokens: tuple[JoinToken, ...] = ()
     incarnations: tuple[str, ...] = ()
 
 
-class _Refused(Exception):
+class _NotMade(Exception):
     """Inside this module: why a change is not made."""
 
     def __init__(self, reason: MembershipRefusal) -> None:
@@ -163,7 +163,7 @@ class Members:
         """Whether the newest configuration does not govern yet."""
         return len(self.record.configurations) > 1
 
-    def find(self, id: int) -> Member | None:
+    def find(self, id: int) -> MemberRecord | None:
         return next((one for one in self.record.members if one.id == id), None)
 
     def rehearse(self, command: Reconfigure, slot: Slot) -> list[Governs] | MembershipRefused:
@@ -207,7 +207,7 @@ class Members:
         """Make a change in `slot`; deterministic."""
         try:
             made = self._change(command, slot, clock_ms)
-        except _Refused as refused:
+        except _NotMade as refused:
             return MembershipRefused(refused.reason, self.record.number)
         self._changes.members_changed(_encode(made.record))
         self._keep(msgspec.structs.replace(made.record, number=made.record.number + 1))
@@ -215,17 +215,17 @@ class Members:
         return Reconfigured(self.record.number, made.id, first_slot)
 
     def _change(self, command: Reconfigure, slot: Slot, clock_ms: int) -> _Made:
-        """Raises _Refused, and then nothing is changed."""
+        """Raises _NotMade, and then nothing is changed."""
         record, change = self.record, command.change
         if isinstance(change, IssueToken):
             return _Made(_issued(record, change, clock_ms))
         if isinstance(change, RevokeToken):
             return _Made(_revoked(record, change))
         if command.expected not in (-1, record.number):
-            raise _Refused(MembershipRefusal.CHANGED_MEANWHILE)
+            raise _NotMade(MembershipRefusal.CHANGED_MEANWHILE)
         if not record.members:
             if command.founding is None:
-                raise _Refused(MembershipRefusal.CHANGED_MEANWHILE)
+                raise _NotMade(MembershipRefusal.CHANGED_MEANWHILE)
             record = _founded(record, command.founding)
         return _Changing(record, slot, clock_ms).make(change)
 
@@ -262,7 +262,7 @@ def _issued(record: MembersRecord, change: IssueToken, clock_ms: int) -> Members
     if len(kept) >= TOKENS_MAX:
         over = [one for one in kept if one.expires_ms <= clock_ms or one.uses == 0]
         if not over:
-            raise _Refused(MembershipRefusal.TOO_MANY)
+            raise _NotMade(MembershipRefusal.TOO_MANY)
         kept.remove(over[0])
     token = JoinToken(change.token, change.expires_ms, change.uses)
     return msgspec.structs.replace(record, tokens=(*kept, token))
@@ -271,7 +271,7 @@ def _issued(record: MembersRecord, change: IssueToken, clock_ms: int) -> Members
 def _revoked(record: MembersRecord, change: RevokeToken) -> MembersRecord:
     kept = tuple(one for one in record.tokens if one.token != change.token)
     if len(kept) == len(record.tokens):
-        raise _Refused(MembershipRefusal.BAD_TOKEN)
+        raise _NotMade(MembershipRefusal.BAD_TOKEN)
     return msgspec.structs.replace(record, tokens=kept)
 
 
@@ -284,7 +284,7 @@ class _Changing:
         self._clock_ms = clock_ms
 
     def make(self, change: Any) -> _Made:
-        """Raises _Refused."""
+        """Raises _NotMade."""
         if isinstance(change, NextStep):
             return _Made(self._next_step())
         if isinstance(change, BindMember):
@@ -295,7 +295,7 @@ class _Changing:
             return _Made(self._record, here)
         forced = isinstance(change, SetConfiguration) and change.force
         if len(self._record.configurations) > 1 or (self._record.target and not forced):
-            raise _Refused(MembershipRefusal.UNDER_WAY)
+            raise _NotMade(MembershipRefusal.UNDER_WAY)
         match change:
             case AddMember():
                 return self._add(change)
@@ -324,17 +324,17 @@ class _Changing:
         if change.token:
             record = self._record = self._spend(change.token)
         if new.incarnation and new.incarnation in record.incarnations:
-            raise _Refused(MembershipRefusal.INCARNATION_USED)
+            raise _NotMade(MembershipRefusal.INCARNATION_USED)
         if len(record.members) >= MEMBERS_MAX:
-            raise _Refused(MembershipRefusal.TOO_MANY)
+            raise _NotMade(MembershipRefusal.TOO_MANY)
         others = [one for one in record.members if one.id != new.replaces]
         if len(others) == len(record.members) and new.replaces:
-            raise _Refused(MembershipRefusal.UNKNOWN_MEMBER)
+            raise _NotMade(MembershipRefusal.UNKNOWN_MEMBER)
         if any(one.replaces == new.replaces for one in others if new.replaces):
-            raise _Refused(MembershipRefusal.UNDER_WAY)
+            raise _NotMade(MembershipRefusal.UNDER_WAY)
         self._check_free(others, new.name, new.peer_address)
         id = record.last_id + 1
-        member = Member(
+        member = MemberRecord(
             id,
             new.incarnation,
             new.name or f"node{id}",
@@ -361,24 +361,24 @@ class _Changing:
                 left = msgspec.structs.replace(one, uses=one.uses - 1)
                 tokens = (*self._record.tokens[:at], left, *self._record.tokens[at + 1 :])
                 return msgspec.structs.replace(self._record, tokens=tokens)
-        raise _Refused(MembershipRefusal.BAD_TOKEN)
+        raise _NotMade(MembershipRefusal.BAD_TOKEN)
 
     @staticmethod
-    def _check_free(others: Iterable[Member], name: str, peer_address: str) -> None:
+    def _check_free(others: Iterable[MemberRecord], name: str, peer_address: str) -> None:
         for one in others:
             if name and one.name == name:
-                raise _Refused(MembershipRefusal.NAME_TAKEN)
+                raise _NotMade(MembershipRefusal.NAME_TAKEN)
             if peer_address and one.peer_address == peer_address:
-                raise _Refused(MembershipRefusal.ADDRESS_TAKEN)
+                raise _NotMade(MembershipRefusal.ADDRESS_TAKEN)
 
     def _bind(self, change: BindMember) -> _Made:
         held = self._member(change.id)
         if held.incarnation == change.incarnation:
             return _Made(self._record, held.id)
         if held.incarnation:
-            raise _Refused(MembershipRefusal.BOUND_ALREADY)
+            raise _NotMade(MembershipRefusal.BOUND_ALREADY)
         if change.incarnation in self._record.incarnations:
-            raise _Refused(MembershipRefusal.INCARNATION_USED)
+            raise _NotMade(MembershipRefusal.INCARNATION_USED)
         return self._replaced(
             held,
             incarnation=change.incarnation,
@@ -398,16 +398,16 @@ class _Changing:
             promote=change.promote or held.promote,
         )
 
-    def _replaced(self, held: Member, **fields: Any) -> _Made:
+    def _replaced(self, held: MemberRecord, **fields: Any) -> _Made:
         new = msgspec.structs.replace(held, **fields)
         members = tuple(new if one is held else one for one in self._record.members)
         return _Made(msgspec.structs.replace(self._record, members=members), held.id)
 
-    def _member(self, id: int) -> Member:
+    def _member(self, id: int) -> MemberRecord:
         for one in self._record.members:
             if one.id == id:
                 return one
-        raise _Refused(MembershipRefusal.UNKNOWN_MEMBER)
+        raise _NotMade(MembershipRefusal.UNKNOWN_MEMBER)
 
     # -- configurations ---------------------------------------------------------------------
 
@@ -425,9 +425,9 @@ class _Changing:
     def _promote(self, id: int) -> MembersRecord:
         member, voters = self._member(id), set(self._newest.voters)
         if id in voters:
-            raise _Refused(MembershipRefusal.NOT_LEARNER)
+            raise _NotMade(MembershipRefusal.NOT_LEARNER)
         if not member.incarnation:
-            raise _Refused(MembershipRefusal.NOT_THERE_YET)
+            raise _NotMade(MembershipRefusal.NOT_THERE_YET)
         leaving = (member.replaces,) if member.replaces else ()
         return self._lead_to((voters | {id}) - set(leaving), leaving)
 
@@ -436,7 +436,7 @@ class _Changing:
         for id in wanted:
             member = self._member(id)
             if id in change.voters and not member.incarnation:
-                raise _Refused(MembershipRefusal.NOT_THERE_YET)
+                raise _NotMade(MembershipRefusal.NOT_THERE_YET)
         leaving = tuple(one.id for one in self._record.members if one.id not in wanted)
         return self._lead_to(set(change.voters), leaving, change.phase1, change.phase2)
 
@@ -445,21 +445,23 @@ class _Changing:
     ) -> MembersRecord:
         """The change to these voters begins: its first step is taken here."""
         if not voters:
-            raise _Refused(MembershipRefusal.LAST_VOTER)
+            raise _NotMade(MembershipRefusal.LAST_VOTER)
         if len(voters) > VOTERS_MAX:
-            raise _Refused(MembershipRefusal.TOO_MANY)
+            raise _NotMade(MembershipRefusal.TOO_MANY)
         usual = usual_sizes(len(voters), self._newest.quorums)
         if phase1 and not phase2:
             phase2 = len(voters) + 1 - phase1
         elif phase2 and not phase1:
             phase1 = len(voters) + 1 - phase2
-        target = Target(tuple(sorted(voters)), phase1 or usual[0], phase2 or usual[1], leaving)
+        target = ChangeTarget(
+            tuple(sorted(voters)), phase1 or usual[0], phase2 or usual[1], leaving
+        )
         try:
             same = target.quorums == self._newest.quorums
         except QuorumError:
-            raise _Refused(MembershipRefusal.BAD_SIZES) from None
+            raise _NotMade(MembershipRefusal.BAD_SIZES) from None
         if same and not leaving:
-            raise _Refused(MembershipRefusal.NOTHING_TO_DO)
+            raise _NotMade(MembershipRefusal.NOTHING_TO_DO)
         if same:
             without = _without(self._record, leaving)
             return msgspec.structs.replace(self._record, target=None, **without)
@@ -471,7 +473,7 @@ class _Changing:
         record, newest = self._record, self._newest
         target = record.target
         if target is None or len(record.configurations) > 1:
-            raise _Refused(MembershipRefusal.NOTHING_TO_DO)
+            raise _NotMade(MembershipRefusal.NOTHING_TO_DO)
         step = target.quorums
         if not always_meet(newest.quorums, step):
             step = joint(newest.quorums, step)

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from kvstore.commands.batches import Batch, Bundle
 from kvstore.commands.binary import encode
 from kvstore.commands.commands import Command
-from kvstore.commands.members import Founding, Member, MemberChange, Reconfigure
+from kvstore.commands.members import Founding, MemberChange, MemberRecord, Reconfigure
 from kvstore.commands.results import MembershipRefused, Outcome, Result
 from kvstore.event_log import EventLog
 from kvstore.peers.roster import Roster
@@ -36,8 +36,8 @@ CONFIGURATION = ConfigurationStatus(0, (1, 2), (), 2, 2, 16, "")
 FOUNDING = Founding(
     "0123456789abcdef",
     (
-        Member(1, "1", "node1", "127.0.0.1:1", "http://127.0.0.1:2"),
-        Member(2, "2", "node2", "127.0.0.1:3", ""),
+        MemberRecord(1, "1", "node1", "127.0.0.1:1", "http://127.0.0.1:2"),
+        MemberRecord(2, "2", "node2", "127.0.0.1:3", ""),
     ),
     2,
     2,

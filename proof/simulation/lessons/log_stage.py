@@ -14,8 +14,9 @@ from kvstore.state.state_machine import StateMachine
 from paxos.ballot import ZERO, NodeId, Slot
 from paxos.effects import Effects
 from paxos.messages import AnyMessage, LogEntry
-from paxos.node import Node, Role
+from paxos.node import Node
 from paxos.node_config import NodeConfig
+from paxos.node_roles import Role
 from paxos.quorum import QuorumSystem
 from paxos.records import Promised, RecordFold, Restored
 from proof.simulation.lessons.stage import COMMIT_US, TICK_US, Stage

@@ -193,7 +193,7 @@ def test_who_joins_under_the_name_of_a_member_is_told_where_the_members_are(tmp_
         assert status == 201
         status, problem = await joined_by_token(node, "bb", name="n2")
         assert (status, problem["type"]) == (409, "/problems/member-lost")
-        assert f"2={address}" in problem["members"].split(",")
+        assert problem["places"] == {"1": "127.0.0.1:0", "2": address}
         _, problem = await joined_by_token(node, "bb", peer_address=address)
         assert problem["type"] == "/problems/member-lost"
 
