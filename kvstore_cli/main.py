@@ -14,11 +14,24 @@ from kvstore.errors import (
     InvalidArgument,
     KvError,
     LeaseNotFound,
+    MemberNotFound,
+    MembershipConflict,
     OutcomeUnknown,
     RequestError,
+    TokenNotFound,
     Unavailable,
 )
-from kvstore_cli import changes, cluster, data, leases, locks, nodes, transactions
+from kvstore_cli import (
+    changes,
+    cluster,
+    data,
+    leases,
+    locks,
+    members,
+    nodes,
+    tokens,
+    transactions,
+)
 from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
 from kvstore_cli.descriptors import open_standard
 
@@ -47,7 +60,10 @@ examples:
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConditionFailed, 3),
+    (MembershipConflict, 3),
     (LeaseNotFound, 1),
+    (MemberNotFound, 1),
+    (TokenNotFound, 1),
     (RequestError, 2),
     (Unavailable, 4),
     (OutcomeUnknown, 5),
@@ -57,6 +73,8 @@ COMMANDS: tuple[Command, ...] = (
     *nodes.COMMANDS,
     *data.COMMANDS,
     *cluster.COMMANDS,
+    *members.COMMANDS,
+    *tokens.COMMANDS,
     *changes.COMMANDS,
     *transactions.COMMANDS,
     *leases.COMMANDS,

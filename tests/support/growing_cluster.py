@@ -18,18 +18,18 @@ CALL_S = 20.0
 
 
 class GrowingCluster:
-    """Places of nodes 1 to n, of which only the first runs. Any other one, once it was added under
-    the name `node` and its number, is started with the addresses of the first and of itself."""
+    """Places of nodes 1 to n, of which only the first runs. Another one is started once it was
+    added under the name `node` and its number; it knows the first one's address. Or it joins."""
 
     def __init__(self, n: int, directory: Path, **settings: object) -> None:
         self._places = places = HeldPlaces(range(1, n + 1))
-        flags = {name.replace("_", "-"): value for name, value in settings.items()}
+        self._flags = {name.replace("_", "-"): value for name, value in settings.items()}
         nodes = []
         for number in range(1, n + 1):
             listen = places.listen_client(number), places.listen_peer(number)
             known = {one: places.listen_peer(one) for one in sorted({1, number})}
             data_dir = directory / f"node-{number}"
-            command = serve_command(PROGRAM, number, known, listen, data_dir, flags)
+            command = serve_command(PROGRAM, number, known, listen, data_dir, self._flags)
             nodes.append(ServerProcess(number, listen, data_dir, command, clean_environment()))
         self._processes = ServerCluster(nodes)
         self.nodes = self._processes.nodes
@@ -37,6 +37,22 @@ class GrowingCluster:
     def start(self, *numbers: int) -> None:
         """Start these nodes; they need not become ready."""
         self._processes.start(numbers)
+
+    def join(self, number: int, endpoint: str, token: str) -> None:
+        """Start a node that joins by a token, as `node` and its number."""
+        node = self.nodes[number]
+        flags = {
+            "join": endpoint,
+            "token": token,
+            "name": f"node{number}",
+            "listen-client": node.client_address,
+            "listen-peer": node.peer_address,
+            "data-dir": node.data_dir,
+            **self._flags,
+        }
+        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+        node.command = [*PROGRAM, "serve", "--exit-with-parent", *words]
+        self.start(number)
 
     def wipe(self, number: int) -> None:
         """Kill a node, and remove its data."""
