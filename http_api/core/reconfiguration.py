@@ -6,7 +6,13 @@ from typing import NamedTuple
 
 from http_api.core.port import ReplicaPort
 from http_api.core.problems import membership_refusal, refusal
-from kvstore.commands.members import IssueToken, MemberChange, Reconfigure
+from kvstore.commands.members import (
+    IssueToken,
+    MemberChange,
+    MembershipRefusal,
+    Reconfigure,
+    SetConfiguration,
+)
 from kvstore.commands.results import MembershipRefused, Reconfigured, Result
 from kvstore.errors import KvError, Stopping
 from kvstore.state.members import Governs, JoinToken
@@ -29,10 +35,19 @@ class MembersChanged(NamedTuple):
 
 
 def _rehearsed(store: ReplicaPort, command: Reconfigure) -> tuple[Governs, ...]:
-    """Raises what the change would be refused with."""
+    """Raises what the change would be refused with: also if too few voters that are there now would
+    be left to go on, which `force` overrides."""
     steps = store.rehearse(command)
     if isinstance(steps, MembershipRefused):
         raise refused(store, steps)
+    change = command.change
+    if not (isinstance(change, SetConfiguration) and change.force):
+        status = store.status()
+        there = {member.id for member in status.members if member.connected}
+        for step in steps:
+            if len(there.intersection(step.voters)) < max(step.phase1, step.phase2):
+                number = 0 if status.configuration is None else status.configuration.number
+                raise membership_refusal(MembershipRefused(MembershipRefusal.MINORITY, number))
     return tuple(steps)
 
 

@@ -19,6 +19,8 @@ from kvstore.errors import KvError, Unavailable
 
 FIRST_S = 5.0
 """Whoever is used for longer looks, although nothing has failed yet."""
+SOON_S = 1.0
+"""How long after a failure it looks: a call that ends meanwhile asks nothing further."""
 FAILED_S, CALM_S = 3.0, 30.0
 """It looks at most so often: after a failure, and without one."""
 LOOK_S = 1.0
@@ -30,30 +32,43 @@ _STATUS = Request("GET", "/v1/cluster")
 
 
 class Learning:
-    """Keeps the endpoints of `attempts` up to date, in the background."""
+    """Keeps the endpoints of `attempts` up to date, in the background, while it is held."""
 
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
         self._given = attempts.endpoints
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._looked_s: float | None = None
-        self._failed = False
-        attempts.heard = self.heard
+        self._heard = ""
+        # By weak references: a client that is forgotten is not kept for this.
+        this = weakref.ref(self)
+
+        def heard(endpoint: str, failed: bool) -> None:
+            if (learning := this()) is not None:
+                learning.heard(endpoint, failed)
+
+        attempts.heard = heard
 
     def heard(self, endpoint: str, failed: bool) -> None:
         """`endpoint` answered; `failed`: another one did not."""
-        now_s = asyncio.get_running_loop().time()
-        self._failed |= failed
-        if self._looked_s is None:
-            self._looked_s = now_s - FAILED_S
-            self._look_later(endpoint)
-        if now_s - self._looked_s >= (FAILED_S if self._failed else CALM_S):
-            self._begin(endpoint, None)
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._task, self._timer, self._looked_s = loop, None, None, None
+        self._heard = endpoint
+        now_s, looked_s = loop.time(), self._looked_s
+        if failed:
+            due_s = now_s + SOON_S if looked_s is None else max(now_s + SOON_S, looked_s + FAILED_S)
+        else:
+            due_s = now_s + FIRST_S if looked_s is None else looked_s + CALM_S
+        if self._timer is None or due_s < self._timer.when():
+            self._look_at(due_s, loop)
 
     def told(self, endpoint: str, status: ClusterStatus | None) -> None:
         """`endpoint` told where the members are; None: it is asked once more in full."""
-        self._begin(endpoint, status)
+        self.heard(endpoint, failed=False)
+        self._begin(status)
 
     def close(self) -> None:
         """Look no more."""
@@ -62,22 +77,23 @@ class Learning:
         if self._task is not None and not self._task.done():
             self._task.cancel()
 
-    def _look_later(self, endpoint: str) -> None:
-        # By a weak reference: a client that is forgotten is not kept for it.
+    def _look_at(self, due_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         this = weakref.ref(self)
 
         def look() -> None:
             if (learning := this()) is not None:
-                learning._begin(endpoint, None)
+                learning._timer = None
+                learning._begin(None)
 
-        self._timer = asyncio.get_running_loop().call_later(FIRST_S, look)
+        self._timer = loop.call_at(due_s, look)
 
-    def _begin(self, endpoint: str, status: ClusterStatus | None) -> None:
-        if self._task is not None and not self._task.done():
-            return
-        loop = asyncio.get_running_loop()
-        self._looked_s, self._failed = loop.time(), False
-        self._task = loop.create_task(self._learn(endpoint, status))
+    def _begin(self, status: ClusterStatus | None) -> None:
+        assert self._loop is not None
+        if self._task is None or self._task.done():
+            self._looked_s = self._loop.time()
+            self._task = self._loop.create_task(self._learn(self._heard, status))
 
     async def _learn(self, endpoint: str, status: ClusterStatus | None) -> None:
         try:

@@ -39,6 +39,8 @@ class MemberStatus(msgspec.Struct, frozen=True):
     link: str = ""
     """"up", or since when there is no link to it, and why; "" for the node itself."""
     silent_s: float | None = None
+    promote: bool = False
+    """It becomes a voter by itself."""
 
 
 class ConfigurationStatus(msgspec.Struct, frozen=True):
@@ -254,6 +256,7 @@ class ReplicaView:
             incarnation=membership.incarnation if own else incarnation,
             since_ms=0 if recorded is None else recorded.since_ms,
             replaces=0 if recorded is None else recorded.replaces,
+            promote=recorded is not None and recorded.promote,
             role=role,
             connected=own or self.links.connected(member),
             chosen_through=chosen,
