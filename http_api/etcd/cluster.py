@@ -32,6 +32,8 @@ from kvstore.replica.status import MemberStatus
 
 CLOSE_SLOTS = 64
 """A learner that lacks no more is in sync."""
+LEARNERS_MAX = 1
+"""As etcd's default has it; the native API lets there be more."""
 _ANY_HOST = frozenset(("0.0.0.0", "::"))
 
 
@@ -109,7 +111,8 @@ def _is_peer_url(url: str) -> bool:
     except (ValueError, InvalidArgument):
         return False
     whole = f"{parts.scheme}://{parts.netloc}" == url
-    return parts.scheme in ("http", "https") and whole and address[0].isprintable()
+    host = address[0]
+    return parts.scheme in ("http", "https") and whole and host.isprintable() and " " not in host
 
 
 async def _change(ask: EtcdAsk[Any], change: MemberChange) -> int:
@@ -121,6 +124,12 @@ async def member_add(ask: EtcdAsk[MemberAddRequest]) -> dict[str, Any]:
     """cluster/member/add. Whoever is to vote is a learner first, too, and does not vote before it
     is close."""
     address = _checked_url(ask.message.peer_urls)
+    await ask.barrier()
+    members = ask.session.status().members
+    taken = any(member.peer_address == address for member in members)
+    learners = [each for each in members if each.kind != "voter" and not each.promote]
+    if ask.message.is_learner and len(learners) >= LEARNERS_MAX and not taken:
+        raise EtcdError(FAILED_PRECONDITION, "etcdserver: too many learner members in cluster")
     new = NewMember("", address, promote=not ask.message.is_learner)
     added = await _change(ask, AddMember(new))
     member = next(each for each in ask.session.status().members if each.id == added)
