@@ -98,6 +98,8 @@ class Config:
     distance: int = DISTANCE
     """Slots from a change of the members to the first slot that it governs; for founding only."""
 
+    close_slots: int = 64
+    """A learner may become a voter once it lacks no more than this of what is chosen."""
     replace_lost: str = "automatic"
     """Whether the leader takes in again, as a new member, one that came back without its disk:
     "automatic" or "manual"."""

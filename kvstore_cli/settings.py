@@ -153,6 +153,10 @@ SETTINGS = (
         "cluster",
     ),
     Setting(
+        "close-slots", "close_slots", _at_least(1), "N",
+        "how close behind a learner must be to become a voter",
+    ),
+    Setting(
         "replace-lost", "replace_lost", _choice("automatic", "manual"), "automatic|manual",
         "whether a member that comes back without its disk is taken in again by itself",
     ),

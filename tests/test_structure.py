@@ -58,7 +58,7 @@ PROOF: dict[str, set[str]] = {
 ROOMS = {"kvstore": KVSTORE, "http_api": HTTP_API, "proof": PROOF}
 
 PURE = {
-    "collections", "collections.abc", "dataclasses", "enum", "itertools", "math", "typing", "msgspec",
+    "collections", "collections.abc", "dataclasses", "enum", "itertools", "math", "msgspec", "typing",
 }  # fmt: skip
 PURE_STATE = PURE | {"bisect", "functools", "hashlib", "heapq", "itertools", "operator", "struct"}
 """No clock, randomness, I/O, threads or logging: what these rooms compute depends on input only."""

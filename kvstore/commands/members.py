@@ -162,4 +162,4 @@ class MembershipRefusal(StrEnum):
     BAD_TOKEN = "the token is unknown, was used up, or has expired"
     NOTHING_TO_DO = "this changes nothing"
     BOUND_ALREADY = "this member has come already"
-    MINORITY = "too few voters would be there to go on: replace one after the other"
+    MINORITY = "too few of the voters that there would be are there now; go step by step"

@@ -124,7 +124,7 @@ class Desk:
         if own is None or theirs is None or own.cluster_id != theirs.cluster_id:
             return
         gone = theirs.of_incarnation(self.membership.incarnation) is None
-        if gone and theirs.number > own.number:
+        if gone and theirs.number >= own.number:
             self._ended(removed_text(self.membership.node, theirs), Ending.REMOVED)
 
 

@@ -119,7 +119,8 @@ class Membership:
     are then. `save` makes these durable before it returns, or raises OSError. So do the
     constructor, `check` and `adopt`.
 
-    `on_roster` is called with each newer roster; one without this node says that it was removed.
+    `on_roster` is called with each newer roster, `on_removed` with one by which a peer says that
+    this node is no member any more.
     `on_taken_in` is called when this node turns out to be a member under another id; it is saved.
     """
 
@@ -135,6 +136,7 @@ class Membership:
     addresses: Mapping[NodeId, str] = field(default_factory=dict)
     roster: Roster | None = None
     on_roster: Callable[[Roster], None] = lambda _: None
+    on_removed: Callable[[Roster], None] = lambda _: None
     on_taken_in: Callable[[NodeId], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -239,8 +241,14 @@ class Membership:
 
     # -- a cluster that is there ------------------------------------------------------------
 
-    def adopt(self, roster: Roster) -> None:
-        """These are the members now; an older roster changes nothing."""
+    def adopt(self, roster: Roster, by_peer: bool = True) -> None:
+        """These are the members now; an older roster changes nothing.
+
+        A node that is no member any more hears so from a peer (`by_peer`), and then ends. That it
+        has applied its own removal does not count. Failing schedule otherwise: the voters that a
+        change removes apply it and go, and those that stay, who have not heard that the last slots
+        before it are chosen, wait for a quorum of them for ever.
+        """
         if self.roster is not None and roster.number <= self.roster.number:
             return
         self.roster = roster
@@ -250,7 +258,10 @@ class Membership:
             if roster.of_incarnation(claim.incarnation) is None
         }
         self._save()
-        self.on_roster(roster)
+        if by_peer and not _is_in(roster, self.node, self.incarnation):
+            self.on_removed(roster)
+        else:
+            self.on_roster(roster)
 
     def taken_in(self, roster: Roster, member: RosterMember) -> None:
         """This node is `member`; if it had another id so far, it must begin again under that."""
@@ -327,7 +338,11 @@ class Membership:
                 RefusalKind.TAKEN_IN,
                 roster,
             )
-        known = roster.named(hello.name) or roster.named(f"node{hello.node}")
+        known = (
+            roster.named(hello.name)
+            or roster.at(hello.peer_address)
+            or roster.named(f"node{hello.node}")
+        )
         name = hello.name or f"node{hello.node}" if known is None else known.name
         if known is None:
             raise HandshakeRefused(

@@ -38,6 +38,11 @@ class Roster(msgspec.Struct, frozen=True, array_like=True):
         """The newest of that name: one that is being replaced has it, too."""
         return next((one for one in reversed(self.members) if one.name == name), None)
 
+    def at(self, peer_address: str) -> RosterMember | None:
+        """The newest at that place: who was renamed is still where it was."""
+        found = (one for one in reversed(self.members) if one.peer_address == peer_address)
+        return next(found, None) if peer_address else None
+
     def of_incarnation(self, incarnation: str) -> RosterMember | None:
         found = (one for one in self.members if one.incarnation == incarnation)
         return next(found, None) if incarnation else None

@@ -7,6 +7,7 @@ threads of their own.
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from kvstore.config import Config
@@ -224,6 +225,10 @@ class Driver:
                 break
             self._obey(effects)
             self._notice_leader()
+        self._reconfiguring.keep(self._after_commits)
+
+    def _after_commits(self, call: Callable[[], None]) -> None:
+        self._commits.submit([], partial(self._health.guard, call))
 
     def _notice_leader(self) -> None:
         """On a new leader everything unanswered is sent again; each is applied once."""
@@ -264,8 +269,9 @@ class Driver:
 
     def _apply(self) -> None:
         """What is chosen, as far as this turn of the loop goes."""
-        if self._applier.run():
-            self._reconfiguring.applied()
+        applied = self._applier.run()
+        self._reconfiguring.applied()
+        if applied:
             self._leasing.applied()
             self._reads.applied(self._state.applied_through)
 

@@ -63,7 +63,7 @@ async def open_replica(
         events.event("settings disagree", reason=warning)
     if (torn := opened.log.torn) is not None:
         events.event("log end cut off", file=torn.path, offset=torn.offset, reason=torn.reason)
-    machine.probe.opened(opened.node, opened.state)
+    machine.probe.opened(opened.node, opened.state, opened.membership.formed)
     replica = Replica(_connect(config, events, machine, opened))
     try:
         await replica.start()
@@ -169,16 +169,14 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
 def _follow_members(membership: Membership, transport: PeerTransport, health: Health) -> None:
     """Whatever says who the members are, links follow it, and a node that is none any more ends."""
 
-    def changed(roster: Roster) -> None:
-        if roster.find(membership.node) is None:
-            health.fail(removed_text(membership.node, roster), Ending.REMOVED)
-        else:
-            transport.follow()
+    def removed(roster: Roster) -> None:
+        health.fail(removed_text(membership.node, roster), Ending.REMOVED)
 
     def taken_in(node: NodeId) -> None:
         health.fail(f"this node is node {node} of the cluster now", Ending.AGAIN)
 
-    membership.on_roster, membership.on_taken_in = changed, taken_in
+    membership.on_roster = lambda _: transport.follow()
+    membership.on_removed, membership.on_taken_in = removed, taken_in
 
 
 def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened) -> Parts:

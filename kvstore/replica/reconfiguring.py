@@ -1,5 +1,8 @@
 """Between the members as the state holds them, and those who act on it: consensus and links."""
 
+from collections.abc import Callable
+from functools import partial
+
 from kvstore.commands.members import Founding, MemberChange, MemberRecord, Reconfigure
 from kvstore.peers.membership import Membership
 from kvstore.peers.roster import Roster, RosterMember
@@ -16,21 +19,27 @@ def follow(node: Node, state: StateMachine) -> None:
 
 
 class Reconfiguring:
-    """`applied` is called whenever the state has moved on."""
+    """`applied` is called whenever the state has moved on, and `keep` at the end of each step.
+
+    Consensus follows the state at once, the links once the log that led there is durable. Failing
+    schedule otherwise: the one voter that stays refuses those that were removed, they are given up,
+    and it loses power and with it the last slots before its configuration, which only they have.
+    """
 
     def __init__(self, node: Node, state: StateMachine, membership: Membership) -> None:
         self._node = node
         self._state = state
         self._membership = membership
         self._seen = state.members.record
+        self._waiting: Roster | None = None
 
     def start(self) -> None:
         """What the state says at the beginning may be newer than what was kept beside it."""
         if self._state.members.founded:
-            self._membership.adopt(self.roster())
+            self._membership.adopt(self.roster(), by_peer=False)
 
     def applied(self) -> None:
-        """Raises OSError if what changed cannot be kept."""
+        """The state has moved on, or is another one: a snapshot was installed."""
         members = self._state.members
         if members.record is self._seen:
             self._node.applied(self._state.applied_through)
@@ -38,7 +47,14 @@ class Reconfiguring:
         self._seen = members.record
         follow(self._node, self._state)
         if members.founded:
-            self._membership.adopt(self.roster())
+            self._waiting = self.roster()
+            self._node.record_chosen()
+
+    def keep(self, after_commits: Callable[[Callable[[], None]], None]) -> None:
+        """`after_commits(call)` makes the call once all records so far are durable."""
+        roster, self._waiting = self._waiting, None
+        if roster is not None:
+            after_commits(partial(self._membership.adopt, roster, by_peer=False))
 
     def roster(self) -> Roster:
         """The members as of what is applied here."""

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvstore.commands.commands import Command
-from kvstore.commands.members import MemberChange, Reconfigure
+from kvstore.commands.members import (
+    MemberChange,
+    MembershipRefusal,
+    Reconfigure,
+    SetConfiguration,
+)
 from kvstore.commands.results import MembershipRefused, Outcome, Result
 from kvstore.config import Config
 from kvstore.errors import KvError, NoQuorum, NotReady, OutcomeUnknown, Stopping
@@ -201,10 +206,16 @@ class Replica:
     async def make_way(self, command: Reconfigure, timeout_s: float) -> None:
         """If this node leads and `command` leads to voters without it, another leads first.
 
-        Raises NoQuorum if nobody took over: then nothing was changed.
+        Raises NoQuorum if nobody took over, or if too few of the voters that there will be are
+        there now, unless the change is forced: then nothing was changed.
         """
         steps = self.rehearse(command)
-        if not self.node.leading or isinstance(steps, MembershipRefused) or not steps:
+        if isinstance(steps, MembershipRefused) or not steps:
+            return
+        forced = isinstance(command.change, SetConfiguration) and command.change.force
+        if not forced and not self._parts.steward.reachable(steps):
+            raise NoQuorum(f"this is refused: {MembershipRefusal.MINORITY.value}")
+        if not self.node.leading:
             return
         if self.node.id not in steps[-1].voters:
             stays = [node for node in self.node.successors if node in steps[-1].voters]

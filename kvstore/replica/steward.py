@@ -7,7 +7,7 @@ finds in the state what is to be done.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from kvstore.commands.commands import AsUser, Command
@@ -28,16 +28,15 @@ from kvstore.event_log import EventLog
 from kvstore.peers.membership import Claim, Membership
 from kvstore.replica.ports import LinkView
 from kvstore.replica.reconfiguring import Reconfiguring
+from kvstore.state.members import Governs
 from kvstore.state.rights import ITSELF
 from kvstore.state.state_machine import StateMachine
 from paxos.node import Node
 
 LOOK_TICKS = 4
 """How often it looks."""
-CLOSE_SLOTS = 64
-"""A learner is close if it lacks no more than this of what is chosen."""
 CLOSE_LOOKS = 3
-"""And has been for so many looks."""
+"""A learner is close if it has been so for so many looks."""
 
 
 class Submits(Protocol):
@@ -71,6 +70,7 @@ class Steward:
         self._events = events
         self._ticks = 0
         self._asking: asyncio.Future[Result] | None = None
+        self._close_slots = config.close_slots
         self._close: dict[int, int] = {}
 
     def tick(self) -> None:
@@ -164,20 +164,31 @@ class Steward:
         silent_s = self._links.silent_s(member.id)
         if silent_s is not None and silent_s < self._config.replace_lost_after_s:
             return False
-        learning = [one for one in self._state.members.record.members if one.replaces]
+        learning = [
+            one
+            for one in self._state.members.record.members
+            if one.replaces and not self._votes(one.id)
+        ]
         return not learning and self._enough_without({member.id})
 
     def _enough_without(self, gone: set[int]) -> bool:
-        """Whether the voters that are there reach both quorums without these."""
+        """Whether the voters that are there get values chosen without these."""
         newest = self._node.governance.last
-        if newest is None:
-            return False
-        there = {
-            voter
-            for voter in newest.quorums.members - gone
-            if voter == self._node.id or self._links.connected(voter)
-        }
-        return newest.quorums.is_phase1(there) and newest.quorums.is_phase2(there)
+        return newest is not None and newest.quorums.is_phase2(
+            {voter for voter in newest.quorums.members - gone if self._is_there(voter)}
+        )
+
+    def _is_there(self, member: int) -> bool:
+        return member == self._node.id or self._links.connected(member)
+
+    def reachable(self, steps: Iterable[Governs]) -> bool:
+        """Whether the members that are there, as this node sees them, are quorums of both kinds in
+        each of these configurations."""
+        for step in steps:
+            there = {voter for voter in step.voters if self._is_there(voter)}
+            if not (step.quorums.is_phase1(there) and step.quorums.is_phase2(there)):
+                return False
+        return True
 
     # -- learners and spares ----------------------------------------------------------------
 
@@ -189,7 +200,7 @@ class Steward:
         """Whether it has been close behind for a few looks."""
         progress = self._node.progress_of(member)
         lag = None if progress is None else self._node.chosen_through - progress
-        if lag is None or lag > CLOSE_SLOTS or not self._links.connected(member):
+        if lag is None or lag > self._close_slots or not self._is_there(member):
             self._close.pop(member, None)
             return False
         self._close[member] = self._close.get(member, 0) + 1
@@ -198,7 +209,7 @@ class Steward:
     def in_step(self, member: int) -> bool:
         """Whether a learner may vote from now on, as far as this leader knows."""
         progress = self._node.progress_of(member)
-        return progress is not None and self._node.chosen_through - progress <= CLOSE_SLOTS
+        return progress is not None and self._node.chosen_through - progress <= self._close_slots
 
     def _promoted(self) -> MemberChange | None:
         for member in self._state.members.record.members:

@@ -333,7 +333,9 @@ class _Changing:
         if any(one.replaces == new.replaces for one in others if new.replaces):
             raise _NotMade(MembershipRefusal.UNDER_WAY)
         self._check_free(others, new.name, new.peer_address)
-        id = record.last_id + 1
+        id, replaces = record.last_id + 1, new.replaces
+        if replaces and replaces not in self._newest.voters:
+            record, replaces = msgspec.structs.replace(record, **_without(record, (replaces,))), 0
         member = MemberRecord(
             id,
             new.incarnation,
@@ -341,7 +343,7 @@ class _Changing:
             new.peer_address,
             new.client_address,
             new.promote,
-            new.replaces,
+            replaces,
             self._clock_ms,
         )
         added = (*record.members, member)
@@ -433,10 +435,9 @@ class _Changing:
 
     def _set(self, change: SetConfiguration) -> MembersRecord:
         wanted = {*change.voters, *change.learners}
-        for id in wanted:
-            member = self._member(id)
-            if id in change.voters and not member.incarnation:
-                raise _NotMade(MembershipRefusal.NOT_THERE_YET)
+        members = [self._member(id) for id in (*change.voters, *change.learners)]
+        if not all(member.incarnation for member in members[: len(change.voters)]):
+            raise _NotMade(MembershipRefusal.NOT_THERE_YET)
         leaving = tuple(one.id for one in self._record.members if one.id not in wanted)
         return self._lead_to(set(change.voters), leaving, change.phase1, change.phase2)
 
