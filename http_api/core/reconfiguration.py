@@ -18,7 +18,7 @@ from kvstore.errors import KvError, Stopping
 from kvstore.state.members import Governs, JoinToken
 
 LOOK_S = 0.02
-"""How often who waits for a vote looks."""
+"""How often those look who wait."""
 CLOCK_MS = 1000
 """What this node takes for the log's clock may be late by so much."""
 
@@ -90,9 +90,18 @@ async def reconfigure(
         raise refused(store, result)
     try:
         settled = await store.members_settled(_left(deadline_s))
+        await _until_kept(store, result.number, deadline_s)
     except Stopping:
         settled = False  # this node is no member any more; the change was chosen
     return MembersChanged(result.member, steps, settled)
+
+
+async def _until_kept(store: ReplicaPort, number: int, deadline_s: float) -> None:
+    """Links, and the status, follow the members only once the log is durable that far."""
+    now_s = asyncio.get_running_loop().time
+    while (roster := store.roster) is not None and roster.number < number and now_s() < deadline_s:
+        await asyncio.sleep(LOOK_S)
+        store.check_running()
 
 
 async def until_it_votes(store: ReplicaPort, member: int, timeout_s: float) -> bool:

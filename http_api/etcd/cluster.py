@@ -132,7 +132,10 @@ async def member_add(ask: EtcdAsk[MemberAddRequest]) -> dict[str, Any]:
         raise EtcdError(FAILED_PRECONDITION, "etcdserver: too many learner members in cluster")
     new = NewMember("", address, promote=not ask.message.is_learner)
     added = await _change(ask, AddMember(new))
-    member = next(each for each in ask.session.status().members if each.id == added)
+    found = (each for each in ask.session.status().members if each.id == added)
+    member = next(found, None)
+    if member is None:
+        raise OutcomeUnknown("the member was added, and this node does not know it yet")
     told = _document(ask.gateway, member)
     return document(header=ask.header(0), member=told, members=_members(ask))
 

@@ -36,7 +36,7 @@ from kvstore.errors import (
     JoinDenied,
     MemberLost,
     MembershipConflict,
-    NotReady,
+    OutcomeUnknown,
     TokenNotFound,
 )
 from kvstore.peers.roster import Roster
@@ -103,7 +103,7 @@ async def join(ask: Ask[JoinRequest]) -> Answer:
         return _lost(conflict, roster)
     roster = ask.session.roster
     if roster is None or roster.find(done.member) is None:
-        raise NotReady("this node does not know the new member yet; ask again")
+        raise OutcomeUnknown("the node was taken in, and this one does not know it yet; ask again")
     document = {
         "id": done.member,
         "cluster_id": roster.cluster_id,
