@@ -25,7 +25,19 @@ from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
 from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
-from http_api.v1 import batch, cluster, dashboard, health, hot, kv, leases, listing, txn
+from http_api.v1 import (
+    batch,
+    cluster,
+    dashboard,
+    health,
+    hot,
+    joining,
+    kv,
+    leases,
+    listing,
+    members,
+    txn,
+)
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config, hosts_to_bind
@@ -53,6 +65,8 @@ def native_calls() -> list[NativeCall]:
         *WatchResource().calls(),
         *leases.CALLS,
         *cluster.CALLS,
+        *members.CALLS,
+        *joining.CALLS,
         *health.CALLS,
         *description.calls(),
         *dashboard.CALLS,

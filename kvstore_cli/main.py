@@ -14,11 +14,25 @@ from kvstore.errors import (
     InvalidArgument,
     KvError,
     LeaseNotFound,
+    MemberNotFound,
+    MembershipConflict,
     OutcomeUnknown,
     RequestError,
+    TokenNotFound,
     Unavailable,
 )
-from kvstore_cli import changes, cluster, data, leases, locks, nodes, recover, transactions
+from kvstore_cli import (
+    changes,
+    cluster,
+    data,
+    leases,
+    locks,
+    members,
+    nodes,
+    recover,
+    tokens,
+    transactions,
+)
 from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
 from kvstore_cli.descriptors import open_standard
 
@@ -47,7 +61,10 @@ examples:
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConditionFailed, 3),
+    (MembershipConflict, 3),
     (LeaseNotFound, 1),
+    (MemberNotFound, 1),
+    (TokenNotFound, 1),
     (RequestError, 2),
     (Unavailable, 4),
     (OutcomeUnknown, 5),
@@ -58,6 +75,8 @@ COMMANDS: tuple[Command, ...] = (
     *recover.COMMANDS,
     *data.COMMANDS,
     *cluster.COMMANDS,
+    *members.COMMANDS,
+    *tokens.COMMANDS,
     *changes.COMMANDS,
     *transactions.COMMANDS,
     *leases.COMMANDS,
