@@ -39,9 +39,11 @@ from http_api.v1 import (
     dashboard,
     health,
     hot,
+    joining,
     kv,
     leases,
     listing,
+    members,
     roles,
     txn,
     users,
@@ -93,6 +95,8 @@ def native_calls() -> list[NativeCall]:
         *auth.CALLS,
         *users.CALLS,
         *roles.CALLS,
+        *members.CALLS,
+        *joining.CALLS,
         *health.CALLS,
         *description.calls(),
         *dashboard.CALLS,
@@ -132,7 +136,7 @@ class HttpServer:
         self._browsers = Browsers(
             config.listen_client[0],
             config.members.values(),
-            config.allowed_hosts,
+            (*config.allowed_hosts, *_advertised(config)),
             config.cors_origins,
         )
         self._unmatched = self._metrics.meter("unmatched", "any")
@@ -334,6 +338,11 @@ def _audit_log(config: Config) -> AuditLog | None:
     except OSError as error:
         text = f"audit-log: cannot open {config.audit_log}: {error.strerror}"
         raise InvalidArgument("audit-log", text) from None
+
+
+def _advertised(config: Config) -> tuple[str, ...]:
+    """The host by which others are told to reach this node."""
+    return () if config.advertise_client is None else (config.advertise_client[0],)
 
 
 def _is_exposed(config: Config) -> bool:

@@ -12,12 +12,14 @@ from typing import Any
 EXIT_CODES_TEXT = """\
 exit codes:
   0   done
-  1   the key or the lease does not exist
+  1   the key, lease, member or token does not exist
   2   the command line, a setting or the request is wrong; nothing was changed
-  3   the condition did not hold, or the lock was not free; nothing was changed, but by txn --else
+  3   the condition did not hold, the lock was not free, or the members cannot be changed so;
+      nothing was changed, but by txn --else
   4   unavailable (no node reachable, or no quorum); nothing was changed, try again
   5   outcome unknown: no answer in time; the write may have been applied
   6   lock, elect: the lease was lost; the command was stopped
+  77  serve: this node was removed from its cluster
   74  serve: the disk, the state or an address failed; the message says what to do. Others: what
       they print cannot be written
   130 interrupted

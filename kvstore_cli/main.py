@@ -14,8 +14,11 @@ from kvstore.errors import (
     InvalidArgument,
     KvError,
     LeaseNotFound,
+    MemberNotFound,
+    MembershipConflict,
     OutcomeUnknown,
     RequestError,
+    TokenNotFound,
     Unauthenticated,
     Unavailable,
 )
@@ -29,7 +32,10 @@ from kvstore_cli import (
     help,
     leases,
     locks,
+    members,
     nodes,
+    recover,
+    tokens,
     transactions,
 )
 from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
@@ -61,7 +67,10 @@ examples:
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConditionFailed, 3),
+    (MembershipConflict, 3),
     (LeaseNotFound, 1),
+    (MemberNotFound, 1),
+    (TokenNotFound, 1),
     (RequestError, 2),
     (Unavailable, 4),
     (OutcomeUnknown, 5),
@@ -69,8 +78,11 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
 )
 COMMANDS: tuple[Command, ...] = (
     *nodes.COMMANDS,
+    *recover.COMMANDS,
     *data.COMMANDS,
     *cluster.COMMANDS,
+    *members.COMMANDS,
+    *tokens.COMMANDS,
     *changes.COMMANDS,
     *transactions.COMMANDS,
     *leases.COMMANDS,

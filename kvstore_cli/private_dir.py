@@ -16,7 +16,11 @@ def make_private(directory: Path) -> None:
     Raises StorageError, with the command that mends it, for what belongs to somebody else; OSError.
     """
     os.umask(0o077)
-    directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    try:
+        directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"the data directory {directory} cannot be used: {error}"
+        raise StorageError(text) from error
     _take(directory, DIRECTORY_MODE, directory)
     for path in directory.iterdir():
         if path.is_symlink():

@@ -9,9 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
+from http_api.core.account_session import Touched
 from http_api.core.calls import ADMINISTRATIVE, Row
 from http_api.core.senders import address_of
-from http_api.core.session import Session, Touched
+from http_api.core.session import Session
 from kvstore.audit_log import AuditLog
 from kvstore.commands.commands import Administer, Compact, Delete, Grant, Once, Put, Revoke
 from kvstore.commands.operations import Select, Transaction, TxnDelete, TxnPut, only

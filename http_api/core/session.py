@@ -14,14 +14,19 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from http_api.core import reconfiguration
+from http_api.core.account_session import AccountSession, SessionCommand
 from http_api.core.port import ReplicaPort
+from http_api.core.reconfiguration import MembersChanged
 from http_api.core.slices import ReadTurns, SlicedSelection
-from kvstore.commands.accounts import ChangePassword, Permission, Right, Scope
-from kvstore.commands.commands import Administer, AsUser, Command, Once, StoreCommand
-from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, TxnOperation, only
+from kvstore.commands.accounts import Right, Scope
+from kvstore.commands.commands import AsUser, Command, Once
+from kvstore.commands.members import AddMember, MemberChange
+from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
 from kvstore.commands.results import AuthRefused, Outcome, Result
 from kvstore.commands.sound import UnsoundCommand, check_sound, is_sound
-from kvstore.errors import InvalidArgument, KvError, Overloaded, Reason, auth_error
+from kvstore.errors import InvalidArgument, KvError, Overloaded, auth_error
+from kvstore.peers.roster import Roster
 from kvstore.replica.feed import Watcher
 from kvstore.replica.handed_out import strip_secret
 from kvstore.replica.interest import Interest
@@ -29,10 +34,10 @@ from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.status import ReplicaStatus
 from kvstore.state.lease_table import LeaseTtl
+from kvstore.state.members import JoinToken
 from kvstore.state.mvcc import KeyHistory
 from kvstore.state.reading import reads_only
-from kvstore.state.rights import ITSELF, Auth, Caller, Demand
-from kvstore.state.users import User
+from kvstore.state.rights import Auth, Caller, Demand
 
 LEASES_PER_SLICE = 1000
 GROUP_MAX = 256
@@ -40,14 +45,9 @@ GROUP_BYTES_MAX = 256 << 10
 """So many commands make a group, or so many bytes of keys and values; or one command."""
 RIGHTS_PER_SLICE = 256
 """So many rights are judged in one go."""
-SessionCommand = StoreCommand | Once | Administer
-Touched = SessionCommand | Select | TxnOperation
-"""What a request asked of the store, for the audit log: reads are `Select`."""
-TOUCHED_MAX = 256
-"""So much of one request is remembered."""
 
 
-class Session:
+class Session(AccountSession):
     """The store, as `caller` may use it.
 
     `caller` None is nobody in particular, who may do what needs no right, and everything while
@@ -55,30 +55,13 @@ class Session:
     Unauthenticated or PermissionDenied unless the caller may read all that was asked for.
     """
 
-    __slots__ = ("_store", "_turns", "caller", "refused", "touched")
-
-    def __init__(self, store: ReplicaPort, caller: Caller | None, turns: ReadTurns) -> None:
-        self._store = store
-        self._turns = turns
-        self.caller = caller
-        self.touched: list[Touched] | None = None
-        """What was asked of it, where it remembers that."""
-        self.refused = ""
-        """Why something was refused, where it remembers that."""
+    __slots__ = ()
 
     def remembering(self) -> "Session":
         """The same for one request whose doings are remembered."""
         made = Session(self._store, self.caller, self._turns)
         made.touched = []
         return made
-
-    def _refuse(self, reason: Reason) -> None:
-        if self.touched is not None:
-            self.refused = reason.value
-
-    def _touch(self, *what: Touched) -> None:
-        if self.touched is not None and len(self.touched) < TOUCHED_MAX:
-            self.touched += what
 
     # -- writes -----------------------------------------------------------------------------
 
@@ -352,78 +335,6 @@ class Session:
                     await self.rest()
         return keys
 
-    # -- users and roles --------------------------------------------------------------------
-
-    async def require_root(self, timeout_s: float) -> None:
-        """Raise Unauthenticated or PermissionDenied unless the caller is an administrator now,
-        as of a read barrier. Raises Unavailable."""
-        await self._store.barrier(timeout_s)
-        self._check_root()
-
-    async def require_scope(self, scope: Scope, timeout_s: float) -> None:
-        """The same unless the caller has the scope, or is an administrator."""
-        await self._store.barrier(timeout_s)
-        self._check_scope(scope)
-
-    def _check_root(self) -> None:
-        reason = self._store.state.auth.root_refusal(self.caller)
-        if reason is not None:
-            raise auth_error(reason)
-
-    def _check_scope(self, scope: Scope) -> None:
-        reason = self._store.state.auth.scope_refusal(self.caller, scope)
-        if reason is not None:
-            raise auth_error(reason)
-
-    async def change_own_password(self, hashed: bytes, timeout_s: float) -> None:
-        """The caller's, who has just proved to know the old one: the cluster itself asks for the
-        change, as no user may change users. Raises like `submit`, AuthError."""
-        if self.caller is None:
-            raise auth_error(Reason.NO_USER)
-        change = Administer(ChangePassword(self.caller.user, hashed))
-        self._touch(change)
-        result = await self._store.submit(AsUser(ITSELF, 0, change), timeout_s)
-        if isinstance(result, AuthRefused):
-            raise auth_error(result.reason)
-
-    @property
-    def auth_enabled(self) -> bool:
-        """Whether this node has applied that authentication is on."""
-        return self._store.state.auth.enabled
-
-    @property
-    def auth_revision(self) -> int:
-        """Counts the changes of users and roles."""
-        return self._store.state.auth.revision
-
-    def user(self, name: str) -> User | None:
-        """For who manages users, and for the user itself."""
-        if name != ("" if self.caller is None else self.caller.user):
-            self._check_scope(Scope.USERS)
-        return self._store.state.auth.users.get(name)
-
-    def users(self) -> list[str]:
-        """All names, in order; for who manages users."""
-        self._check_scope(Scope.USERS)
-        return sorted(self._store.state.auth.users)
-
-    def role(self, name: str) -> tuple[Permission, ...] | None:
-        """What a role permits; for who manages users, and for who has the role."""
-        auth = self._store.state.auth
-        user = None if self.caller is None else auth.user(self.caller)
-        if user is None or name not in user.roles:
-            self._check_scope(Scope.USERS)
-        return auth.roles.get(name)
-
-    def scopes(self, name: str) -> tuple[Scope, ...]:
-        """The scopes of a role; asked after `role`, which checks the right."""
-        return self._store.state.auth.accounts.scopes.get(name, ())
-
-    def roles(self) -> list[str]:
-        """All names, in order; for who manages users."""
-        self._check_scope(Scope.USERS)
-        return sorted(self._store.state.auth.roles)
-
     # -- the node and the cluster -----------------------------------------------------------
 
     def status(self) -> ReplicaStatus:
@@ -454,6 +365,50 @@ class Session:
         Takes the scope cluster. Raises NoQuorum."""
         self._check_scope(Scope.CLUSTER)
         return await self._store.hand_over(to, timeout_s)
+
+    # -- members ----------------------------------------------------------------------------
+
+    async def change_members(
+        self, change: MemberChange, expected: int, timeout_s: float, *, dry_run: bool = False
+    ) -> MembersChanged:
+        """Make `change` if configuration `expected` (-1: any) is the present one, and wait until
+        what it leads to governs, or the time is up. `dry_run`: only say what it would lead over.
+
+        Takes the scope cluster, but for who joins with a token. Raises MemberNotFound,
+        MembershipConflict or JoinDenied, NotReady while a member runs a release that cannot follow,
+        Unavailable or OutcomeUnknown.
+        """
+        if not (isinstance(change, AddMember) and change.token):
+            self._check_scope(Scope.CLUSTER)
+        if dry_run:
+            return await reconfiguration.rehearse(self._store, change, expected, timeout_s)
+        return await reconfiguration.reconfigure(
+            self._store, self.submit, change, expected, timeout_s
+        )
+
+    async def until_it_votes(self, member: int, timeout_s: float) -> bool:
+        """Wait until `member` votes; whether that came in time. Needs no right. Raises Stopping."""
+        return await reconfiguration.until_it_votes(self._store, member, timeout_s)
+
+    async def issue_token(self, token: bytes, ttl_s: int, uses: int, timeout_s: float) -> JoinToken:
+        """Let whoever shows a token with this hash join, `uses` times in all. Takes the scope
+        cluster. Raises like `change_members`."""
+        self._check_scope(Scope.CLUSTER)
+        return await reconfiguration.issue_token(
+            self._store, self.submit, token, ttl_s, uses, timeout_s
+        )
+
+    def join_tokens(self) -> tuple[JoinToken, ...]:
+        """The tokens for joining, those that ended lately included. Takes the scope cluster."""
+        self._check_scope(Scope.CLUSTER)
+        return self._store.state.members.record.tokens
+
+    @property
+    def roster(self) -> Roster | None:
+        """Who the members are, as links know them; None until the cluster has formed."""
+        return self._store.roster
+
+    # -- the node's data --------------------------------------------------------------------
 
     @property
     def digest(self) -> bytes:

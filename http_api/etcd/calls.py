@@ -11,9 +11,10 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from aiohttp import web
 
+from http_api.core.account_session import SessionCommand
 from http_api.core.calls import Doc, H, M, Need, Row
 from http_api.core.problems import refusal
-from http_api.core.session import Session, SessionCommand
+from http_api.core.session import Session
 from http_api.etcd.channel import DOCUMENT_BYTES_MAX, Channel
 from http_api.etcd.errors import UNKNOWN, EtcdError, status_of
 from http_api.etcd.gateway import Gateway

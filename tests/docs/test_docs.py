@@ -178,7 +178,7 @@ def test_commands_and_their_flags_exist(page: Path) -> None:
     for line in command_lines(page):
         assert help_of(line[0]), f"no command: kvstore {' '.join(line)}"
         known = flags_of(line[0])
-        if line[0] in ("lease", "auth", "user", "role") and len(line) > 1:
+        if line[0] in ("lease", "auth", "user", "role", "member", "token") and len(line) > 1:
             assert help_of(*line[:2]), f"no command: kvstore {' '.join(line)}"
             known = flags_of(*line[:2])
         for word in line[1:]:

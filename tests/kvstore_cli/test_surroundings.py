@@ -77,6 +77,7 @@ def serving(
     client, peer = (f"{host}:{port}" for port in free_ports(2))
     words = [*PROGRAM, "serve", "--id", "1", "--initial-cluster", f"1={peer}"]
     words += ["--listen-client", client, "--listen-peer", peer, "--data-dir", str(data_dir)]
+    words += [] if host == "127.0.0.1" else ["--insecure"]
     if shell:
         words = ["sh", "-c", f'exec "$@" {shell}', "sh", *words]
 

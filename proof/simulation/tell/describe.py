@@ -19,6 +19,7 @@ from kvstore.commands.commands import (
     Put,
     Revoke,
 )
+from kvstore.commands.members import Reconfigure
 from kvstore.commands.operations import Transaction
 from kvstore.peers.frames import (
     DigestAt,
@@ -108,6 +109,8 @@ def _commands_text(bundles: list[Bundle]) -> str:
 def command_text(command: Command) -> str:
     """One command, shortened."""
     match command:
+        case Reconfigure(change):
+            return f"change of members: {change}"
         case Put(key, value, condition, lease):
             held = f" under lease {lease}" if lease else ""
             return f"put {_text(key)}={_text(value)}{held}{_condition_text(condition)}"

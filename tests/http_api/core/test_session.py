@@ -57,7 +57,7 @@ READS: list[Callable[[Session], object]] = [
     lambda on: on.select(Select(b"z", only(b"z"))),
     lambda on: on.history(b"z", 10),
     lambda on: on.watch(Interest(b"a", b"c")),
-    lambda on: on.check_read(b"z", only(b"z")),
+    lambda on: on.check_watch(b"z", only(b"z")),
     lambda on: asyncio.run(on.lease_keys(LEASE)),
     lambda on: on.user("root"),
     lambda on: on.users(),

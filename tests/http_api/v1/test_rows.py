@@ -39,6 +39,18 @@ EXAMPLES = {
     "DELETE /v1/leases/{id}": Example(f"/v1/leases/{LEASE}", denied=True),
     "GET /v1/cluster": Example("/v1/cluster"),
     "POST /v1/cluster/handover": Example("/v1/cluster/handover", b"{}"),
+    "GET /v1/cluster/members": Example("/v1/cluster/members"),
+    "POST /v1/cluster/members": Example(
+        "/v1/cluster/members?dry_run=true", b'{"name":"n","peer_address":"h:1"}'
+    ),
+    "POST /v1/cluster/members/join": Example("/v1/cluster/members/join", b"{}"),
+    "DELETE /v1/cluster/members/{member}": Example("/v1/cluster/members/none"),
+    "PATCH /v1/cluster/members/{member}": Example("/v1/cluster/members/none", b"{}"),
+    "GET /v1/cluster/configuration": Example("/v1/cluster/configuration"),
+    "PUT /v1/cluster/configuration": Example("/v1/cluster/configuration", b'{"voters":[77]}'),
+    "POST /v1/cluster/tokens": Example("/v1/cluster/tokens", b"{}"),
+    "GET /v1/cluster/tokens": Example("/v1/cluster/tokens"),
+    "DELETE /v1/cluster/tokens/{token}": Example("/v1/cluster/tokens/none"),
     "POST /v1/compact": Example("/v1/compact", b'{"revision":2}'),
     "GET /v1/auth": Example("/v1/auth"),
     "POST /v1/auth/enable": Example("/v1/auth/enable"),
@@ -71,8 +83,10 @@ EXAMPLES = {
 }
 """In the order in which they are sent: what ends tokens, or authentication, comes last."""
 CALLS = {f"{call.method} {call.path}": call for call in native_calls()}
+JOIN = "POST /v1/cluster/members/join"
+"""Who joins shows a token in the body, and is nobody otherwise."""
 DATA = {Need.CALLER, *ADMINISTRATIVE}
-"""What calls below /v1/ may need: only a login is served to nobody."""
+"""What calls below /v1/ may need: only a login, and who joins, is served to nobody."""
 
 
 def test_every_row_has_an_example_and_only_one() -> None:
@@ -85,8 +99,8 @@ def test_every_row_is_whole(name: str) -> None:
     call = CALLS[name]
     assert call.doc.summary
     assert call.doc.answers
-    login = call.path == "/v1/auth/login"
-    closed = (call.path.startswith("/v1/") and not login) or call.path == "/metrics"
+    shows_it = call.path == "/v1/auth/login" or name == JOIN
+    closed = (call.path.startswith("/v1/") and not shows_it) or call.path == "/metrics"
     assert (call.need in DATA) == closed
     takes_a_body = call.message is not None or bool(call.doc.body)
     assert takes_a_body == (call.body_bytes_max > 0)

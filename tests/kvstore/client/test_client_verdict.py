@@ -118,7 +118,7 @@ def test_documents_have_the_fields_that_the_client_reads() -> None:
     assert "allow" not in problem_document(MethodNotAllowed("PATCH", "GET"))
     assert sent(MethodNotAllowed("PATCH", "GET")).headers["Allow"] == "GET"
     assert sent(NoQuorum("x")).headers["Retry-After"] == "1"
-    assert sent(auth_error(Reason.NO_USER)).headers["WWW-Authenticate"].startswith("Basic")
+    assert sent(auth_error(Reason.NO_USER)).headers["WWW-Authenticate"].startswith("Bearer")
 
 
 def test_the_table_is_whole_and_tells_kinds_apart() -> None:
