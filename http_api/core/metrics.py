@@ -123,7 +123,10 @@ class HttpMetrics(Collector):
             "Connections that may be open, as far as the file descriptors suffice",
             value=self._bound.most,
         )
+        yield from self._doors()
 
+    def _doors(self) -> Iterator[Metric]:
+        """Who gets in, how, and what is written down of it."""
         yield GaugeMetricFamily(
             "kvstore_insecure",
             "1 while clients of other machines are served without TLS",

@@ -12,12 +12,13 @@ import orjson
 from aiohttp import hdrs, web
 
 from http_api.core import params
+from http_api.core.account_session import SessionCommand
 from http_api.core.bodies import check_elements
 from http_api.core.browsers import stream_headers
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.problems import problem_document, refusal
 from http_api.core.responses import JSON, answer
-from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, Session, SessionCommand
+from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, Session
 from http_api.core.streams import StreamLink
 from http_api.v1.batch_steps import (
     OPERATIONS_MAX,

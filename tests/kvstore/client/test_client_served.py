@@ -20,9 +20,9 @@ from tests.support.guarded_node import Guarded, guarded
 LEASE = (1 << 62) + 1
 
 
-def address(node: EtcdNode, user: str = "") -> str:
+def address(node: EtcdNode) -> str:
     host, port = node.address
-    return f"http://{user}{host}:{port}"
+    return f"http://{host}:{port}"
 
 
 def test_leases_and_limits_are_named(tmp_path: Path) -> None:
@@ -48,12 +48,12 @@ def test_nobody_and_somebody_without_the_right(tmp_path: Path) -> None:
             with pytest.raises(Unauthenticated) as unknown:
                 await nobody.put("a", "2")
             assert unknown.value.reason is Reason.NO_USER
-        async with Client(address(node.node, "u:u's@")) as somebody:
+        async with Client(address(node.node), user="u", password="u's") as somebody:
             assert (await somebody.put("a", "2")).version == 2
             with pytest.raises(PermissionDenied) as denied:
                 await somebody.put("z", "2")
             assert denied.value.reason is Reason.DENIED
-        async with Client(address(node.node, "u:wrong@")) as pretender:
+        async with Client(address(node.node), user="u", password="wrong") as pretender:
             with pytest.raises(Unauthenticated) as wrong:
                 await pretender.get("a")
             assert wrong.value.reason is Reason.WRONG_PASSWORD
