@@ -17,6 +17,7 @@ from http_api.core.calls import Ask, Facilities, NativeCall
 from http_api.core.connections import ConnectionBound, room_for_clients
 from http_api.core.hot import HotPlace
 from http_api.core.hot_requests import HotRequests
+from http_api.core.load import LoadSampler
 from http_api.core.metrics import HttpMetrics
 from http_api.core.pipelining import ConnectionServer
 from http_api.core.port import ReplicaPort
@@ -25,7 +26,19 @@ from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
 from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
-from http_api.v1 import batch, cluster, dashboard, health, hot, kv, leases, listing, txn
+from http_api.v1 import (
+    batch,
+    cluster,
+    dashboard,
+    health,
+    hot,
+    kv,
+    leases,
+    listing,
+    overview,
+    slots,
+    txn,
+)
 from http_api.v1.openapi import Description
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config, hosts_to_bind
@@ -53,6 +66,8 @@ def native_calls() -> list[NativeCall]:
         *WatchResource().calls(),
         *leases.CALLS,
         *cluster.CALLS,
+        *overview.CALLS,
+        *slots.CALLS,
         *health.CALLS,
         *description.calls(),
         *dashboard.CALLS,
@@ -84,6 +99,14 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._stopping = False
         self._lanes: Lanes | None = None
+        self._sampler = LoadSampler(
+            self.facilities.load,
+            replica.metrics,
+            self._metrics,
+            lambda: len(self.facilities.streams),
+            self._connections,
+            config.data_dir,
+        )
         self._etcd = EtcdApi(self._access, self.facilities, self._metrics)
         self.address: Address = config.listen_client
 
@@ -113,6 +136,7 @@ class HttpServer:
         self._listener = await loop.create_server(
             self._protocol, hosts_to_bind(host), port, backlog=1024
         )
+        self._sampler.start()
         bound = self._listener.sockets[0].getsockname()
         self.address = (host, bound[1])
 
@@ -136,9 +160,11 @@ class HttpServer:
         if self._listener is not None:
             self._listener.close()
         self.facilities.streams.stop()
+        await self._sampler.stop()
         if self._server is not None and self._lanes is not None:
             self._server.pre_shutdown()
             await asyncio.gather(self._lanes.stop(STOP_S), self._server.shutdown(STOP_S))
+        await self.facilities.neighbours.close()
 
     def _protocol(self) -> asyncio.Protocol:
         """The protocol of a new connection."""

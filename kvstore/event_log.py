@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, TextIO
 
 Format = Literal["human", "json"]
@@ -41,6 +41,8 @@ class EventLog:
         self._form = form
         self._out = sys.stderr if out is None else out
         self._queue = None if queue_to is None else LineQueue(queue_to, self._told)
+        self.heard: Callable[[str, Mapping[str, object]], None] = _nobody_hears
+        """Is told the name and the facts of each event, too."""
 
     @property
     def dropped(self) -> int:
@@ -54,6 +56,7 @@ class EventLog:
 
     def event(self, name: str, **fields: object) -> None:
         """One line: when, which node, what happened, and the facts of it."""
+        self.heard(name, fields)
         self.text(self._line(name, **fields))
 
     def _line(self, name: str, **fields: object) -> str:
@@ -172,6 +175,10 @@ class ForwardedLog(logging.Handler):
         self._events.event(record.levelname.lower(), logger=record.name, message=message)
         if record.exc_info and record.exc_info[1] is not None:
             self._events.defect(record.exc_info[1])
+
+
+def _nobody_hears(_: str, __: Mapping[str, object]) -> None:
+    """Nobody listens."""
 
 
 def _text(value: object) -> str:

@@ -12,6 +12,7 @@ from kvstore.replica.feed import Feed
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.metrics import Metrics
+from kvstore.replica.recorder import Recorder
 from kvstore.replica.status import ReplicaStatus
 from kvstore.state.state_machine import StateMachine
 
@@ -52,6 +53,11 @@ class ReplicaPort(Protocol):
 
     @property
     def metrics(self) -> Metrics: ...
+
+    @property
+    def recorder(self) -> Recorder:
+        """What this node's consensus did lately."""
+        ...
 
     @property
     def failure(self) -> str:

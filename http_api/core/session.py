@@ -25,13 +25,16 @@ from kvstore.errors import InvalidArgument, KvError, Overloaded, auth_error
 from kvstore.replica.feed import Watcher
 from kvstore.replica.interest import Interest
 from kvstore.replica.leader_absence import LeaderAbsence
+from kvstore.replica.leader_history import LeaderChange
 from kvstore.replica.leasing import LeaseTime
+from kvstore.replica.recorder import Recorder
 from kvstore.replica.status import ReplicaStatus
 from kvstore.state.lease_table import LeaseTtl
 from kvstore.state.mvcc import KeyHistory
 from kvstore.state.reading import reads_only
 from kvstore.state.rights import Auth, Caller, Demand
 from kvstore.state.users import User
+from paxos.ballot import Slot
 
 LEASES_PER_SLICE = 1000
 GROUP_MAX = 256
@@ -362,6 +365,29 @@ class Session:
     def leader_absence(self) -> LeaderAbsence:
         """Whether this node has been without a leader for long. Needs no right."""
         return self._store.leader_absence
+
+    @property
+    def leader_changes(self) -> list[LeaderChange]:
+        """Who led, as this node saw it, oldest first. Needs no right."""
+        return self._store.recorder.changes
+
+    @property
+    def recent(self) -> Recorder:
+        """What this node's consensus did lately. Needs no right: it holds no keys and no values;
+        `slot_value` has those."""
+        return self._store.recorder
+
+    def slot_value(self, slot: Slot) -> bytes | None:
+        """What the log of this node holds in a slot, None if nothing; for administrators."""
+        self._check_root()
+        node = self._store.recorder.node
+        entry = None if node is None else node.acceptor.log.get(slot)
+        return None if entry is None else entry.value
+
+    @property
+    def log_lines_dropped(self) -> int:
+        """Of this process's log. Needs no right."""
+        return int(self._store.metrics.gauges().get("log_lines_dropped", 0))
 
     @property
     def metrics(self) -> CollectorRegistry:

@@ -51,14 +51,19 @@ class Metrics(Collector):
         peers: Callable[[], dict[int, tuple[bool, float]]],
     ) -> None:
         self.counters = counters
-        self._stages = stages
-        self._gauges = gauges
+        self.stages = stages
+        self.gauges = gauges
         self._peers = peers
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+
+    @property
+    def commands_applied(self) -> int:
+        """Since the start of the process."""
+        return self.counters.commands_applied
 
     def collect(self) -> Iterator[Metric]:
         """One family for each counter and gauge."""
@@ -69,9 +74,9 @@ class Metrics(Collector):
         yield stage_family(
             "kvstore_write_stage_seconds",
             "Time of a batch in each stage of a write",
-            self._stages(),
+            self.stages(),
         )
-        for name, value in self._gauges().items():
+        for name, value in self.gauges().items():
             yield GaugeMetricFamily(f"kvstore_{name}", name.replace("_", " "), value=value)
         up = GaugeMetricFamily("kvstore_peer_up", "1: there is a link to it", labels=["peer"])
         silent = GaugeMetricFamily(

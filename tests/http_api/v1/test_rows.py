@@ -47,9 +47,22 @@ EXAMPLES = {
     "GET /openapi.json": Example("/openapi.json"),
     "GET /problems/{slug}": Example("/problems/no-quorum"),
     "GET /": Example("/"),
+    "GET /ui/{file}": Example("/ui/main.js"),
+    "GET /v1/node": Example("/v1/node"),
+    "GET /v1/node/load": Example("/v1/node/load"),
+    "GET /v1/load": Example("/v1/load"),
+    "GET /v1/overview": Example("/v1/overview"),
+    "GET /v1/overview/live": Example("/v1/overview/live"),
+    "GET /v1/node/slots/{slot}": Example("/v1/node/slots/3"),
+    "GET /v1/slots/{slot}": Example("/v1/slots/3"),
 }
 CALLS = {f"{call.method} {call.path}": call for call in native_calls()}
-ADMINISTRATION = {"POST /v1/cluster/handover", "POST /v1/compact"}
+ADMINISTRATION = {
+    "POST /v1/cluster/handover",
+    "POST /v1/compact",
+    "GET /v1/node/slots/{slot}",
+    "GET /v1/slots/{slot}",
+}
 DATA = {Need.CALLER, Need.ROOT}
 """What calls below /v1/ may need: none of them is served to nobody."""
 
