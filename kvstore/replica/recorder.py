@@ -37,6 +37,7 @@ BUSY_MAX = 20_000
 RARE_MAX = 4_000
 """Elections, faults and what the log of the process says: hours of them."""
 SLOTS_S = 0.5
+ASKED_MAX = 256
 DIGEST_BYTES = 8
 """Of a state's digest: enough to see that two differ."""
 
@@ -98,7 +99,7 @@ class Recorder(Probe):
         # Plain tuples of the fields of Recorded, which is six times as costly to make.
         self._busy: deque[tuple[Any, ...]] = deque(maxlen=BUSY_MAX)
         self._rare: deque[tuple[Any, ...]] = deque(maxlen=RARE_MAX)
-        self._probed: dict[NodeId, tuple[int, float]] = {}
+        self._asked: dict[NodeId, deque[float]] = {}
         self.round_trips_s: dict[NodeId, float] = {}
         """Of the last heartbeat of this node as leader to each peer, the peer's turn included."""
         self._slots: list[SlotNow] = []
@@ -114,15 +115,14 @@ class Recorder(Probe):
 
     def sent(self, to: NodeId, message: PeerMessage) -> None:
         self._message("sent", to, message)
-        if type(message) is Heartbeat and self._probed.get(to, (0, 0.0))[0] != message.probe:
-            self._probed[to] = message.probe, self._now()
+        if type(message) is Heartbeat:
+            self._asked.setdefault(to, deque(maxlen=ASKED_MAX)).append(self._now())
 
     def received(self, sender: NodeId, message: PeerMessage) -> None:
         self._message("received", sender, message)
-        if type(message) is HeartbeatReply and message.probe:
-            probe, at_s = self._probed.get(sender, (0, 0.0))
-            if probe == message.probe:
-                self.round_trips_s[sender] = self._now() - at_s
+        if type(message) is HeartbeatReply and (asked := self._asked.get(sender)):
+            # A link keeps the order and loses nothing, so the first answer is to the first.
+            self.round_trips_s[sender] = self._now() - asked.popleft()
 
     def answered_itself(self, message: AnyMessage) -> None:
         self._message("own", self.id, message)
@@ -137,7 +137,9 @@ class Recorder(Probe):
 
     def proposed(self, accept: Accept) -> None:
         size = len(accept.value)
-        self._busy.append((self._now(), "proposed", "", self.id, accept.ballot, accept.slot, size))
+        self._busy.append(
+            (self._now(), "proposed", "", self.id, accept.ballot, accept.slot, size, "")
+        )
 
     def applied(
         self, state: StateMachine, slot: Slot, value: bytes, results: list[AppliedBundle]
@@ -164,6 +166,8 @@ class Recorder(Probe):
 
     def stepped_down(self, lost_quorum: bool) -> None:
         self.leaders.stepped_down(lost_quorum)
+        self._asked.clear()
+        self.round_trips_s.clear()
         self._rarely("stepped down", "no quorum answered" if lost_quorum else "a higher ballot")
 
     def leader_noticed(self, leader: NodeId | None, ballot: Ballot, unanswered: int) -> None:
@@ -172,6 +176,8 @@ class Recorder(Probe):
 
     def linked(self, peer: NodeId, up: bool) -> None:
         self.leaders.linked(peer, up)
+        self._asked.pop(peer, None)
+        self.round_trips_s.pop(peer, None)
         self._rarely("link", "up" if up else "down", peer=peer)
 
     def happened(self, name: str, fields: Mapping[str, object]) -> None:
