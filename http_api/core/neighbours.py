@@ -5,6 +5,7 @@ unless somebody looks.
 """
 
 import asyncio
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -54,6 +55,10 @@ class Neighbours:
                 if answer.status != 200:
                     return Heard(node, None, f"it answers with status {answer.status}")
                 document = orjson.loads(body)
+        except aiohttp.ClientConnectorError as error:
+            number = error.os_error.errno
+            told = os.strerror(number) if number and number > 0 else str(error.os_error)
+            return Heard(node, None, told)
         except TimeoutError:
             return Heard(node, None, f"no answer within {ANSWER_S_MAX:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -34,8 +34,9 @@ function fillAway(parts, node, overview) {
   const {silent_s, member} = heardOf(node.id, overview);
   dress(parts.box, "card node away");
   dress(parts.role, "chip bad");
+  dress(parts.since, "small bad");
   say(parts.role, "away");
-  say(parts.since, silent_s === null ? `never heard; ${node.trouble}` : `last heard ${duration(silent_s)} ago; ${node.trouble}`);
+  say(parts.since, silent_s === null ? `never heard; ${node.trouble}` : `last heard ${duration(silent_s)} ago: ${node.trouble}`);
   for (const [name] of FACTS) say(parts[name], "–");
   if (member && member.lag !== null) say(parts.lag, `${count(member.lag)} slots`);
   parts.bar.style.width = "0";
@@ -66,7 +67,7 @@ function fill(parts, node, overview, top) {
   say(parts.up, duration(report.uptime_s));
   parts.bar.style.width = `${top ? (100 * cluster.applied_through) / top : 100}%`;
   const behind = top - cluster.applied_through;
-  say(parts.barText, behind ? `${count(behind)} slots behind the furthest` : "has applied all that is chosen");
+  say(parts.barText, behind > 500 ? `${count(behind)} slots behind the furthest` : "keeps up with the others");
 }
 
 function showVerdict(box, list, overview) {
@@ -140,7 +141,7 @@ export function open(view) {
   const caption = h("span", {class: "soft small"});
   const bound = h("div", {class: "card totals"}, TOTALS.map(([name, title]) => h("div", {}, h("dl", {}, h("dt", {}, title), totals[name] = h("dd", {}, "–")))));
   view.replaceChildren(h("div", {class: "stack"}, h("h1", {}, "Cluster"), verdict, bound, nodes,
-    h("section", {class: "card pad"}, h("div", {class: "row spread"}, h("h2", {}, "Who led, and why that changed"), caption), h("p", {}), bar, list)));
+    h("section", {class: "card pad"}, h("div", {class: "row spread"}, h("h2", {}, "Who led, and why that changed"), caption), bar, list)));
   return {
     update(overview) {
       const top = Math.max(0, ...overview.nodes.filter(node => node.document).map(node => node.document.cluster.applied_through));

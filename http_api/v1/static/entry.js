@@ -178,8 +178,8 @@ function historyView(found, restore) {
   const rows = items.map((item, at) => {
     const older = previews.slice(at + 1).find(Boolean);
     const buttons = item.type === "put" ? h("div", {class: "row"},
-      older ? h("button", {type: "button", class: "quiet", "aria-label": `Difference of revision ${item.mod_revision} to the one before`, onclick: () => area.replaceChildren(differenceView(older, previews[at], ["before", `revision ${item.mod_revision}`]))}, "Difference") : null,
-      at > 0 || !found.now ? h("button", {type: "button", class: "quiet", "aria-label": `Restore revision ${item.mod_revision}`, onclick: () => restore(item)}, "Restore") : h("span", {class: "chip"}, "now")) : null;
+      older ? h("button", {type: "button", class: "small", "aria-label": `Difference of revision ${item.mod_revision} to the one before`, onclick: () => area.replaceChildren(differenceView(older, previews[at], ["before", `revision ${item.mod_revision}`]))}, "Difference") : null,
+      at > 0 || !found.now ? h("button", {type: "button", class: "small", "aria-label": `Restore revision ${item.mod_revision}`, onclick: () => restore(item)}, "Restore") : h("span", {class: "chip"}, "now")) : null;
     const preview = item.type === "put" ? shownAs(previews[at].slice(0, 120), formFor(previews[at]) === "hex" ? "hex" : "text").split("\n")[0] : "";
     return h("tr", {"data-revision": item.mod_revision}, h("td", {class: "mono"}, count(item.mod_revision)), h("td", {}, h("span", {class: `chip ${item.type === "put" ? "" : "bad"}`}, item.type === "put" ? "put" : "delete")),
       h("td", {class: "preview mono soft"}, preview), h("td", {}, buttons));

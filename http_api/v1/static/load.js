@@ -21,11 +21,12 @@ const PLOTS = [
 ];
 
 function makePlot(box, plot, data) {
+  const least = plot.format === bytes ? 1024 : plot.format === count ? 4 : 1;
   const axis = {stroke: css("--soft"), grid: {stroke: css("--line"), width: 1}, ticks: {stroke: css("--line")}, font: "11px system-ui"};
   const options = {
-    width: Math.max(240, box.clientWidth), height: 190, cursor: {sync: {key: "load"}, y: false}, scales: {x: {time: true}, y: {range: (_, low, high) => [0, Math.max(high * 1.1, 1e-9) || 1]}},
-    axes: [{...axis, space: 70}, {...axis, size: 62, values: (_, ticks) => ticks.map(plot.format)}],
-    series: [{value: (_, at) => (at ? new Date(at * 1000).toLocaleTimeString("en-GB") : "")}, ...plot.series.map(([, label, colour]) => ({
+    width: Math.max(240, box.clientWidth), height: 190, cursor: {sync: {key: "load"}, y: false}, scales: {x: {time: true}, y: {range: (_, low, high) => [0, Math.max(high * 1.1, least)]}},
+    axes: [{...axis, space: 70}, {...axis, size: 62, values: (_, ticks) => ticks.map(value => (value ? plot.format(value) : "0"))}],
+    series: [{label: "at", value: (_, at) => (at ? new Date(at * 1000).toLocaleTimeString("en-GB") : "")}, ...plot.series.map(([, label, colour]) => ({
       label, stroke: css(colour), width: 1.6, fill: `${css(colour)}1c`, points: {show: false}, value: (_, value) => (value === null || value === undefined ? "–" : plot.format(value)),
     }))],
   };
@@ -56,7 +57,7 @@ export function open(view) {
     h("div", {}, h("span", {class: "swatch", style: {background: colour}}), h("b", {}, `${label} `), h("span", {class: "soft"}))));
   view.replaceChildren(h("div", {class: "stack"},
     h("div", {class: "row spread"}, h("div", {}, h("h1", {}, "Load"), h("p", {class: "soft"}, "The last hour, kept in each node's memory. Times are of what this node's own clients asked.")), choice),
-    h("section", {class: "card pad"}, h("h2", {}, "Where the time of a write goes, now"), h("p", {}), bar, list),
+    h("section", {class: "card pad"}, h("h2", {}, "Where the time of a write goes, now"), bar, list),
     h("div", {class: "plots"}, boxes.map(one => one.box))));
 
   const dataOf = plot => {

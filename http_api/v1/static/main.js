@@ -131,14 +131,28 @@ function receive(event) {
   if (shown && shown.update) shown.update(shared.overview);
 }
 
-const life = new AbortController();
-events("/v1/overview/live", {
-  signal: life.signal, onEvent: receive,
-  onState: error => { shared.error = error; if (error) showState(); },
-});
+let life = null;
+
+/** Listen while somebody can see the page: a browser has only six connections for all tabs of a node. */
+function listen() {
+  const wanted = !document.hidden;
+  if (wanted === (life !== null)) return;
+  if (!wanted) { life.abort(); life = null; return; }
+  life = new AbortController();
+  shared.at = Date.now();
+  events("/v1/overview/live", {
+    signal: life.signal, onEvent: receive,
+    onState: error => { shared.error = error; if (error) showState(); },
+  });
+}
+document.addEventListener("visibilitychange", listen);
+// A page that is left may be kept by the browser for the way back, with its connections.
+window.addEventListener("pagehide", () => { if (life) { life.abort(); life = null; } if (shown && shown.close) shown.close(); });
+window.addEventListener("pageshow", event => { listen(); if (event.persisted) { shownName = ""; show(); } });
+
 // A connection that stands still says nothing: after some seconds without an overview, that is said.
 setInterval(() => {
-  if (shared.overview && Date.now() - shared.at > 6000) { shared.error = new Error("silent"); showState(); }
+  if (life && shared.overview && Date.now() - shared.at > 6000) { shared.error = new Error("silent"); showState(); }
 }, 2000);
 
 call("GET", "/v1/version").then(answer => answer.json())
