@@ -36,6 +36,7 @@ from http_api.v1 import (
     leases,
     listing,
     overview,
+    recording,
     slots,
     txn,
 )
@@ -68,6 +69,7 @@ def native_calls() -> list[NativeCall]:
         *cluster.CALLS,
         *overview.CALLS,
         *slots.CALLS,
+        *recording.CALLS,
         *health.CALLS,
         *description.calls(),
         *dashboard.CALLS,

@@ -12,7 +12,7 @@ from typing import Any
 EXIT_CODES_TEXT = """\
 exit codes:
   0   done
-  1   the key or the lease does not exist
+  1   the key or the lease does not exist; doctor, incident show: something is wrong
   2   the command line, a setting or the request is wrong; nothing was changed
   3   the condition did not hold, or the lock was not free; nothing was changed, but by txn --else
   4   unavailable (no node reachable, or no quorum); nothing was changed, try again

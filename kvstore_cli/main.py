@@ -18,7 +18,7 @@ from kvstore.errors import (
     RequestError,
     Unavailable,
 )
-from kvstore_cli import changes, cluster, data, leases, locks, nodes, transactions
+from kvstore_cli import changes, cluster, data, incidents, leases, locks, nodes, transactions
 from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
 from kvstore_cli.descriptors import open_standard
 
@@ -57,6 +57,7 @@ COMMANDS: tuple[Command, ...] = (
     *nodes.COMMANDS,
     *data.COMMANDS,
     *cluster.COMMANDS,
+    *incidents.COMMANDS,
     *changes.COMMANDS,
     *transactions.COMMANDS,
     *leases.COMMANDS,

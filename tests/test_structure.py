@@ -54,6 +54,7 @@ PROOF: dict[str, set[str]] = {
     "processes": set(),
     "simulation": {"histories"},
     "torture": {"histories", "processes"},
+    "incidents": {"simulation"},
 }
 ROOMS = {"kvstore": KVSTORE, "http_api": HTTP_API, "proof": PROOF}
 

@@ -66,7 +66,12 @@ _DOC = Doc(
 )
 _PART_DOC = Doc(
     "A module or a style of the dashboard",
-    answers={200: {"description": "The file", "type": "text/plain"}},
+    answers={
+        200: {
+            "description": "The file",
+            "content": {kind.partition(";")[0]: {"type": "string"} for kind in TYPES.values()},
+        }
+    },
     problems=(InvalidArgument, PathNotFound),
 )
 CALLS = (

@@ -6,8 +6,9 @@ Values are not kept, only their sizes: the log has them.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
+from heapq import merge
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from kvstore.peers.frames import PeerMessage
@@ -38,6 +39,7 @@ RARE_MAX = 4_000
 """Elections, faults and what the log of the process says: hours of them."""
 SLOTS_S = 0.5
 ASKED_MAX = 256
+_AT_S = itemgetter(0)
 DIGEST_BYTES = 8
 """Of a state's digest: enough to see that two differ."""
 
@@ -83,6 +85,8 @@ def _rare_facts(message: Any) -> tuple[Ballot | None, Slot, int, str]:
     entries = getattr(message, "accepted", None) or getattr(message, "entries", None)
     if entries:
         more = " ".join(f"{entry.slot}@{entry.ballot}" for entry in entries[:32])
+    if (next_slot := getattr(message, "next_slot", None)) is not None:
+        more += f" <{next_slot}"
     if (promised := getattr(message, "promised", None)) is not None:
         more = f"promised {promised}"
     return ballot, slot, len(entries or ()), more
@@ -218,7 +222,7 @@ class Recorder(Probe):
         """What is kept about one slot, in the order of time."""
         return [Recorded(*kept) for kept in self._busy if kept[5] == slot]
 
-    def everything(self) -> list[Recorded]:
-        """All that is kept, in the order of time."""
-        found = (Recorded(*kept) for kept in chain(self._rare, self._busy))
-        return sorted(found, key=lambda recorded: recorded.at_s)
+    def everything(self) -> Iterator[Recorded]:
+        """All that is kept by now, in the order of time; lazily, for it is a lot."""
+        rings = list(self._rare), list(self._busy)
+        return (Recorded(*kept) for kept in merge(*rings, key=_AT_S))

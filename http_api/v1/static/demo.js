@@ -21,6 +21,7 @@ function nodeGroup(id, act) {
 function showNode(parts, {id, state}) {
   parts.stop.dataset.action = state === "stopped" ? "start" : "stop";
   say(parts.stop, state === "stopped" ? "Start" : "Stop");
+  dress(parts.stop, state === "stopped" ? "primary" : "danger");
   parts.stop.setAttribute("aria-label", `${state === "stopped" ? "Start" : "Stop"} node ${id}`);
   parts.freeze.dataset.action = state === "frozen" ? "start" : "freeze";
   say(parts.freeze, state === "frozen" ? "Thaw" : "Freeze");

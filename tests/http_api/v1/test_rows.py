@@ -55,6 +55,7 @@ EXAMPLES = {
     "GET /v1/overview/live": Example("/v1/overview/live"),
     "GET /v1/node/slots/{slot}": Example("/v1/node/slots/3"),
     "GET /v1/slots/{slot}": Example("/v1/slots/3"),
+    "GET /v1/node/recording": Example("/v1/node/recording"),
 }
 CALLS = {f"{call.method} {call.path}": call for call in native_calls()}
 ADMINISTRATION = {
@@ -62,6 +63,7 @@ ADMINISTRATION = {
     "POST /v1/compact",
     "GET /v1/node/slots/{slot}",
     "GET /v1/slots/{slot}",
+    "GET /v1/node/recording",
 }
 DATA = {Need.CALLER, Need.ROOT}
 """What calls below /v1/ may need: none of them is served to nobody."""

@@ -92,7 +92,7 @@ def test_values_are_not_kept_and_the_rings_are_bounded(
         recorder.sent(2, Accept(B1, slot, b"secret", slot - 1))
     clock.now_s += 1
     recorder.sent(2, Prepare(B2, 9))
-    kept = recorder.everything()
+    kept = list(recorder.everything())
     assert len(kept) == recorder_module.BUSY_MAX + 1
     assert b"secret" not in repr(kept).encode()
     assert kept[-1].what == "Prepare", "what is rare does not go with what is busy"
