@@ -18,7 +18,7 @@ from kvstore.errors import (
     RequestError,
     Unavailable,
 )
-from kvstore_cli import changes, cluster, data, incidents, leases, locks, nodes, transactions
+from kvstore_cli import changes, cluster, data, incidents, learn, leases, locks, nodes, transactions
 from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
 from kvstore_cli.descriptors import open_standard
 
@@ -62,6 +62,7 @@ COMMANDS: tuple[Command, ...] = (
     *transactions.COMMANDS,
     *leases.COMMANDS,
     *locks.COMMANDS,
+    *learn.COMMANDS,
 )
 """What there is without any other package."""
 ENTRY_POINTS = "kvstore.commands"

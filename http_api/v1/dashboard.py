@@ -1,13 +1,14 @@
-"""`/` and `/ui/…`: the dashboard, a page of plain modules without any outside resource.
+"""`/`, `/learn` and `/ui/…`: dashboard and lessons, plain modules without any outside resource.
 
-The page is the same for everybody: what it shows comes from the calls of the API, with the rights
-of whoever looks. `page` and `part` are also what `kvstore demo` serves.
+They are the same for everybody: what they show comes from the calls of the API, with the rights
+of whoever looks. `PARTS` are also what `kvstore demo` serves.
 """
 
 from importlib.resources import files
 
 from http_api.core.calls import Ask, Call, Doc, Need
-from http_api.core.responses import Answer, answer
+from http_api.core.responses import Answer, answer, json_answer
+from http_api.v1.code_shown import answering_code
 from kvstore.errors import InvalidArgument, PathNotFound
 
 CONTENT_SECURITY_POLICY = (
@@ -24,6 +25,7 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".json": "application/json",
 }
 _STATIC = files("http_api.v1").joinpath("static")
 
@@ -31,8 +33,8 @@ _STATIC = files("http_api.v1").joinpath("static")
 def _parts() -> dict[str, tuple[bytes, str]]:
     """Name to content and type of everything in `static/`."""
     found = {}
-    for folder, prefix in ((_STATIC, ""), (_STATIC.joinpath("vendor"), "vendor/")):
-        for file in folder.iterdir():
+    for prefix in ("", "vendor/", "learn/"):
+        for file in _STATIC.joinpath(prefix).iterdir():
             kind = TYPES.get(file.name[file.name.rfind(".") :])
             if kind is not None and file.is_file():
                 found[prefix + file.name] = file.read_bytes(), kind
@@ -47,6 +49,19 @@ async def get(ask: Ask[None]) -> Answer:
     ask.options()
     body, kind = PARTS["index.html"]
     return answer(200, body, kind.encode(), _HEADERS)
+
+
+async def learn(ask: Ask[None]) -> Answer:
+    """The lessons."""
+    ask.options()
+    body, kind = PARTS["learn.html"]
+    return answer(200, body, kind.encode(), _HEADERS)
+
+
+async def code(ask: Ask[None]) -> Answer:
+    """What answers each message of a lesson."""
+    ask.options()
+    return json_answer(answering_code())
 
 
 async def part(ask: Ask[None]) -> Answer:
@@ -74,7 +89,19 @@ _PART_DOC = Doc(
     },
     problems=(InvalidArgument, PathNotFound),
 )
+_LEARN_DOC = Doc(
+    "Paxos, step by step: the lessons",
+    answers={200: {"description": "HTML", "type": "text/html"}},
+    problems=(InvalidArgument,),
+)
+_CODE_DOC = Doc(
+    "The code that answers each kind of message: file, line and text",
+    answers={200: {"description": "By the message's name", "schema": {"type": "object"}}},
+    problems=(InvalidArgument,),
+)
 CALLS = (
     Call("GET", "/", get, Need.OPEN, _DOC),
+    Call("GET", "/learn", learn, Need.OPEN, _LEARN_DOC),
+    Call("GET", "/learn/code.json", code, Need.OPEN, _CODE_DOC),
     Call("GET", "/ui/{file}", part, Need.OPEN, _PART_DOC),
 )

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.http_api.dashboard.axe import faults
 from tests.http_api.dashboard.conftest import Page
 
 pytestmark = [pytest.mark.integration, pytest.mark.proof]
@@ -115,3 +116,21 @@ def test_the_feed_filters_and_pauses(page: Page) -> None:
     assert "other/key" not in page.text(".feed")
     page.click(".feed a", "feed/first")
     page.has(".title", "feed/first")
+
+
+def test_a_lesson_goes_step_by_step_with_its_code(page: Page) -> None:
+    page.browser.visit(f"{page.url}learn#single-decree:2")
+    page.has("#sentence", "Node 1 wants the value red")
+    page.has(".picture text", "Prepare 1.1 from slot 1")
+    page.has(".code", "paxos/")
+    page.browser.press("ArrowRight")
+    page.has("#count", "3 of")
+    page.click("#back")
+    page.has("#count", "2 of")
+    page.browser.evaluate("document.querySelector('.picture g[role=button]').focus()")
+    page.browser.press("Enter")
+    page.has(".code", "def on_prepare")
+    page.click("#lessons a", "The leader crashes")
+    page.has("h1", "The leader crashes")
+    assert faults(page.browser) == []
+    assert page.quiet

@@ -47,6 +47,8 @@ EXAMPLES = {
     "GET /openapi.json": Example("/openapi.json"),
     "GET /problems/{slug}": Example("/problems/no-quorum"),
     "GET /": Example("/"),
+    "GET /learn": Example("/learn"),
+    "GET /learn/code.json": Example("/learn/code.json"),
     "GET /ui/{file}": Example("/ui/main.js"),
     "GET /v1/node": Example("/v1/node"),
     "GET /v1/node/load": Example("/v1/node/load"),
