@@ -55,6 +55,7 @@ PROOF: dict[str, set[str]] = {
     "simulation": {"histories"},
     "torture": {"histories", "processes"},
     "incidents": {"simulation"},
+    "museum": {"simulation"},
 }
 ROOMS = {"kvstore": KVSTORE, "http_api": HTTP_API, "proof": PROOF}
 

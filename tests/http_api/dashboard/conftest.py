@@ -54,7 +54,7 @@ class Page:
         return found
 
     def _with(self, selector: str, text: str) -> str:
-        shows = f"e => e.innerText.includes({text!r})"
+        shows = f"e => (e.innerText ?? e.textContent).includes({text!r})"
         return f"[...document.querySelectorAll({selector!r})].find({shows})"
 
     def has(self, selector: str, text: str) -> None:
