@@ -19,11 +19,13 @@ from http_api.core.hot import HotPlace
 from http_api.core.hot_requests import HotRequests
 from http_api.core.load import LoadSampler
 from http_api.core.metrics import HttpMetrics
+from http_api.core.node_metrics import NodeMetrics
 from http_api.core.pipelining import ConnectionServer
 from http_api.core.port import ReplicaPort
 from http_api.core.problems import problem, storage_failed
 from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
+from http_api.etcd.metric_names import EtcdNames
 from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
 from http_api.v1 import (
@@ -93,6 +95,7 @@ class HttpServer:
         self._metrics = HttpMetrics(self._bound)
         self._metrics.register(replica.metrics.registry)
         self.facilities = Facilities(config)
+        self._register_more(replica, config)
         self._access = Access(replica, config.request_timeout_s)
         self.calls = native_calls()
         self._router = Router(self.calls, self._metrics)
@@ -111,6 +114,29 @@ class HttpServer:
         )
         self._etcd = EtcdApi(self._access, self.facilities, self._metrics)
         self.address: Address = config.listen_client
+
+    def _register_more(self, replica: ReplicaPort, config: Config) -> None:
+        """What is known here and by nobody below, and etcd's names for what they know."""
+        metrics = replica.metrics
+
+        def connected() -> int:
+            return sum(up for up, _ in metrics.peers().values())
+
+        NodeMetrics(
+            health.server_version(),
+            lambda: len(replica.status().members),
+            lambda: replica.recorder.round_trips_s,
+            lambda: len(self.facilities.streams),
+        ).register(metrics.registry)
+        state = config.data_dir / "state.mdb"
+        EtcdNames(
+            metrics.counters,
+            metrics.gauges,
+            metrics.stages,
+            connected,
+            state,
+            lambda: replica.recorder.round_trips,
+        ).register(metrics.registry)
 
     async def start(self) -> None:
         """Bind and serve; `address` is then the bound one. Raises OSError."""

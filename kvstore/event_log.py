@@ -7,6 +7,7 @@ troubles of the log alone: lines are dropped then, counted, and a line says how 
 import json
 import logging
 import os
+import re
 import select
 import sys
 import threading
@@ -63,7 +64,8 @@ class EventLog:
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z"
         if self._form == "json":
-            facts = {"time": stamp, "node": self._node, "event": name, **fields}
+            facts = {"time": stamp, "level": level_of(name), "node": self._node, "event": name}
+            facts |= {key: _fact(key, value) for key, value in fields.items()}
             return json.dumps(facts, default=_text) + "\n"
         facts_text = " ".join(f"{key}={_plain(value)}" for key, value in fields.items())
         return f"{stamp} node {self._node} {name} {facts_text}".rstrip() + "\n"
@@ -175,6 +177,29 @@ class ForwardedLog(logging.Handler):
         self._events.event(record.levelname.lower(), logger=record.name, message=message)
         if record.exc_info and record.exc_info[1] is not None:
             self._events.defect(record.exc_info[1])
+
+
+ERRORS = {"failed", "state differs", "error", "critical"}
+WARNINGS = {
+    "warning", "leader lost", "peer down", "disk slow", "disk queue full", "checkpoint failed",
+    "clocks differ", "log lines dropped", "log end cut off", "link refused", "link dropped",
+    "link refused again", "snapshot not received", "snapshot not installed", "snapshot overtaken",
+    "stopping without a successor",
+}  # fmt: skip
+_NUMBER = re.compile(r"[+-]?\d+\.\d+|[+-]?\d+")
+_MEASURED = ("seconds", "_s", "_ms", "_bytes", "count")
+
+
+def level_of(name: str) -> str:
+    """Of an event, by its name: "error", "warning" or "info"."""
+    return "error" if name in ERRORS else "warning" if name in WARNINGS else "info"
+
+
+def _fact(key: str, value: object) -> object:
+    """As JSON has it: what was measured is a number, and what is no plain value is text."""
+    if isinstance(value, str) and key.endswith(_MEASURED) and _NUMBER.fullmatch(value):
+        return float(value)
+    return value if isinstance(value, str | int | float | bool | None) else _text(value)
 
 
 def _nobody_hears(_: str, __: Mapping[str, object]) -> None:

@@ -12,6 +12,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from kvstore.replica.metric_texts import COUNTERS, GAUGES, text_of
 from kvstore.replica.stages import Durations
 
 
@@ -53,7 +54,7 @@ class Metrics(Collector):
         self.counters = counters
         self.stages = stages
         self.gauges = gauges
-        self._peers = peers
+        self.peers = peers
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -69,20 +70,24 @@ class Metrics(Collector):
         """One family for each counter and gauge."""
         for field in fields(Counters):
             name = f"kvstore_{field.name}"
-            text = field.name.replace("_", " ")
+            text = text_of(field.name, COUNTERS)
             yield CounterMetricFamily(name, text, value=getattr(self.counters, field.name))
         yield stage_family(
             "kvstore_write_stage_seconds",
-            "Time of a batch in each stage of a write",
+            "Time of a batch in each stage of a write: batch, commit, quorum, apply",
             self.stages(),
         )
         for name, value in self.gauges().items():
-            yield GaugeMetricFamily(f"kvstore_{name}", name.replace("_", " "), value=value)
-        up = GaugeMetricFamily("kvstore_peer_up", "1: there is a link to it", labels=["peer"])
-        silent = GaugeMetricFamily(
-            "kvstore_peer_silent_seconds", "since it was heard last", labels=["peer"]
+            yield GaugeMetricFamily(f"kvstore_{name}", text_of(name, GAUGES), value=value)
+        up = GaugeMetricFamily(
+            "kvstore_peer_up", "1 if there is a link to this member that works", labels=["peer"]
         )
-        for peer, (connected, silent_s) in self._peers().items():
+        silent = GaugeMetricFamily(
+            "kvstore_peer_silent_seconds",
+            "Seconds since this member was heard last; infinite if it never was",
+            labels=["peer"],
+        )
+        for peer, (connected, silent_s) in self.peers().items():
             up.add_metric([str(peer)], float(connected))
             silent.add_metric([str(peer)], silent_s)
         yield from (up, silent)

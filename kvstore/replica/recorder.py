@@ -16,6 +16,7 @@ from kvstore.replica.leader_history import LeaderChange, LeaderHistory
 from kvstore.replica.ports import Clock
 from kvstore.replica.probe import Probe
 from kvstore.replica.recent_slots import SlotNow, recent_slots
+from kvstore.replica.stages import Durations
 from kvstore.state.state_machine import AppliedBundle, StateMachine
 from paxos.ballot import Ballot, NodeId, Slot
 from paxos.messages import (
@@ -106,6 +107,8 @@ class Recorder(Probe):
         self._asked: dict[NodeId, deque[float]] = {}
         self.round_trips_s: dict[NodeId, float] = {}
         """Of the last heartbeat of this node as leader to each peer, the peer's turn included."""
+        self.round_trips: dict[NodeId, Durations] = {}
+        """All of them since the start."""
         self._slots: list[SlotNow] = []
         self._slots_at_s = float("-inf")
         self.node: Any = None
@@ -126,7 +129,8 @@ class Recorder(Probe):
         self._message("received", sender, message)
         if type(message) is HeartbeatReply and (asked := self._asked.get(sender)):
             # A link keeps the order and loses nothing, so the first answer is to the first.
-            self.round_trips_s[sender] = self._now() - asked.popleft()
+            took_s = self.round_trips_s[sender] = self._now() - asked.popleft()
+            self.round_trips.setdefault(sender, Durations()).observe(took_s)
 
     def answered_itself(self, message: AnyMessage) -> None:
         self._message("own", self.id, message)
