@@ -4,10 +4,11 @@
 draws it from a seed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvstore.errors import InvalidArgument
+from paxos.configuration import DISTANCE, Configuration
 from paxos.quorum import QuorumSystem, flexible, majority
 
 COMMAND_BYTES_MAX = 4 << 20
@@ -67,12 +68,21 @@ def parse_cluster(text: str) -> dict[int, Address]:
 class Config:
     """One node of a cluster. Units come last in the names.
 
+    `node_id`, `members` and the quorum sizes only found a cluster: what its data directory and the
+    log say counts afterwards. A node that joins a cluster which is there has none of them.
     Raises InvalidArgument or paxos.quorum.QuorumError if the settings contradict each other.
     """
 
-    node_id: int
-    members: dict[int, Address]
-    """Peer address of every member, this node included."""
+    node_id: int = 0
+    """0: it is given one when it joins."""
+    members: dict[int, Address] = field(default_factory=dict)
+    """Peer address of every member that founds the cluster, this node included."""
+    name: str = ""
+    """By which people know it, and the cluster if its disk is lost; "node" and its number."""
+    advertise_peer: Address | None = None
+    """Where the other nodes reach it; as in `members`, or where it listens."""
+    advertise_client: Address | None = None
+    """Where clients reach it; where it listens."""
     listen_client: Address = ("127.0.0.1", 2379)
     listen_peer: Address = ("127.0.0.1", 2380)
     data_dir: Path = Path("kvstore-data")
@@ -85,6 +95,22 @@ class Config:
     resend_ticks: int = 8
     window: int = 2
     """Slots in flight; more pay only when the round trip is longer than a commit."""
+    distance: int = DISTANCE
+    """Slots from a change of the members to the first slot that it governs; for founding only."""
+
+    close_slots: int = 64
+    """A learner may become a voter once it lacks no more than this of what is chosen."""
+    replace_lost: str = "automatic"
+    """Whether the leader takes in again, as a new member, one that came back without its disk:
+    "automatic" or "manual"."""
+    replace_lost_after_s: float = 3.0
+    """For so long the member that it was must have been silent."""
+    dead_after_s: float = 0.0
+    """A voter that was silent for so long is replaced by a learner that waits as a spare, if there
+    is one; 0: never."""
+    rebuild: str = "manual"
+    """Whether a node whose data turned out to be damaged sets it aside and comes back without it:
+    "automatic", at most once an hour, or "manual"."""
 
     request_timeout_s: float = 5.0
     batch_bytes_max: int = 1 << 20
@@ -117,7 +143,7 @@ class Config:
     """Replicas compare their state digests at every slot divisible by this."""
 
     def __post_init__(self) -> None:
-        if self.node_id not in self.members:
+        if self.members and self.node_id not in self.members:
             raise InvalidArgument("id", f"id: node {self.node_id} is not in the initial cluster")
         if len(set(self.members.values())) != len(self.members):
             raise InvalidArgument("initial-cluster", "initial-cluster: two nodes share an address")
@@ -128,7 +154,29 @@ class Config:
                 f"election-ticks: {self.election_ticks} ticks are too few for heartbeats every "
                 f"{self.heartbeat_ticks}: one late heartbeat would cost the leader its place",
             )
+        if self.distance < self.window:
+            raise InvalidArgument(
+                "distance", f"distance: {self.distance} is less than the window, {self.window}"
+            )
         self.quorums()
+
+    @property
+    def peer_address(self) -> Address:
+        """Where the other nodes reach this one."""
+        return self.advertise_peer or self.members.get(self.node_id) or self.listen_peer
+
+    @property
+    def client_url(self) -> str:
+        """Where clients reach this node, as far as it knows."""
+        return f"http://{format_address(self.advertise_client or self.listen_client)}"
+
+    @property
+    def own_name(self) -> str:
+        """Its name: if its disk is lost, the cluster knows by that which member it was. One that
+        joins without a name is called by its address, of which there is one as well."""
+        if self.name or self.node_id:
+            return self.name or f"node{self.node_id}"
+        return format_address(self.peer_address)
 
     def _check_sizes(self) -> None:
         """Every message fits into a frame: that of a slot, which one bundle or one command may
@@ -155,8 +203,16 @@ class Config:
                 f"of frame-bytes-max ({self.frame_bytes_max})",
             )
 
-    def quorums(self) -> QuorumSystem:
-        """Majorities, or the sizes asked for; refused unless they always meet."""
+    def first_configuration(self) -> Configuration | None:
+        """What the cluster begins with, if this node founds one."""
+        quorums = self.quorums()
+        return None if quorums is None else Configuration(1, quorums, self.distance)
+
+    def quorums(self) -> QuorumSystem | None:
+        """Majorities, or the sizes asked for; refused unless they always meet. None if it founds
+        no cluster."""
+        if not self.members:
+            return None
         if self.phase2_quorum is not None:
             return flexible(self.members, self.phase2_quorum, self.phase1_quorum)
         if self.phase1_quorum is not None:

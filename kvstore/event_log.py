@@ -38,7 +38,8 @@ class EventLog:
         *,
         queue_to: int | None = None,
     ) -> None:
-        self._node = node
+        self.node = node
+        """Shown in each line; may be changed."""
         self._form = form
         self._out = sys.stderr if out is None else out
         self._queue = None if queue_to is None else LineQueue(queue_to, self._told)
@@ -64,11 +65,11 @@ class EventLog:
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z"
         if self._form == "json":
-            facts = {"time": stamp, "level": level_of(name), "node": self._node, "event": name}
+            facts = {"time": stamp, "level": level_of(name), "node": self.node, "event": name}
             facts |= {key: _fact(key, value) for key, value in fields.items()}
             return json.dumps(facts, default=_text) + "\n"
         facts_text = " ".join(f"{key}={_plain(value)}" for key, value in fields.items())
-        return f"{stamp} node {self._node} {name} {facts_text}".rstrip() + "\n"
+        return f"{stamp} node {self.node} {name} {facts_text}".rstrip() + "\n"
 
     def defect(self, error: BaseException) -> None:
         """A bug, with its traceback."""

@@ -8,20 +8,30 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import uvloop
 
 from http_api.server import HttpServer
-from kvstore.errors import StorageError
+from kvstore.config import Config
+from kvstore.errors import DataDamaged, StorageError
 from kvstore.event_log import EventLog, ForwardedLog
+from kvstore.peers.membership import Ending
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
+from kvstore.storage.set_aside import set_aside
 from kvstore_cli.descriptors import raise_limit, too_little
+from kvstore_cli.joining import join
 from kvstore_cli.settings import ServeSettings
 
 FAILED = 74
 """EX_IOERR of sysexits.h: a disk, the state or an address failed."""
+REMOVED = 77
+"""EX_NOPERM: this node is no member of its cluster any more."""
+_AGAIN, _DAMAGED = -1, -2
+"""Inside this module: the node is to be opened anew, as what its data directory says now; or its
+data is damaged."""
 
 _STOP_S_MAX = 15.0
 """A stop that takes longer ends the process: what was acknowledged is durable anyway (D2)."""
@@ -31,7 +41,7 @@ _LOG_S_MAX = 1.0
 
 
 def serve(settings: ServeSettings, *, exit_with_parent: bool = False) -> int:
-    """Run the node until a signal (0) or a failure (FAILED).
+    """Run the node until a signal (0), a failure (FAILED), or until it is removed (REMOVED).
 
     `exit_with_parent`: also stop when stdin ends. The parent holds the other end of that pipe, so
     the node does not outlive it, however the parent dies.
@@ -82,11 +92,43 @@ async def _serve(settings: ServeSettings, events: EventLog, exit_with_parent: bo
     stopping = _stop_on_signals()
     if exit_with_parent:
         _stop_with_parent(stopping)
+    while True:
+        try:
+            code = await _serve_as_member(settings, events, stopping)
+        except DataDamaged as error:
+            code = _DAMAGED
+            _fail(events, str(error))
+        if code == _DAMAGED:
+            code = _AGAIN if _given_up(settings.config, events) else FAILED
+        if code != _AGAIN:
+            return code
+
+
+def _given_up(config: Config, events: EventLog) -> bool:
+    """Whether the damaged data was set aside, so that the node may come back without it."""
+    if config.rebuild != "automatic":
+        return False
+    place = set_aside(config.data_dir, time.time())
+    if place is None:
+        _fail(events, "the data was damaged within the last hour already: it is left as it is")
+        return False
+    events.event("data set aside", at=place, next="this node comes back as one without a disk")
+    return True
+
+
+async def _serve_as_member(
+    settings: ServeSettings, events: EventLog, stopping: asyncio.Event
+) -> int:
+    """The node as its data directory says that it is."""
     replica = await open_replica(settings.config, events)
     _watch_threads(replica.fail_by)
+    joining: asyncio.Task[None] | None = None
     try:
         http = HttpServer(replica, settings.config)
         await http.start()
+        if settings.join and not replica.membership.formed:
+            joining = asyncio.create_task(join(replica, settings, events))
+            joining.add_done_callback(lambda task: _fail_by(replica, task))
         # What is there now stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
@@ -96,7 +138,15 @@ async def _serve(settings: ServeSettings, events: EventLog, exit_with_parent: bo
             # New requests are refused before leadership goes; those under way are answered.
             await http.stop()
     finally:
+        if joining is not None:
+            joining.cancel()
+            await asyncio.gather(joining, return_exceptions=True)
         await replica.stop()
+
+
+def _fail_by(replica: Replica, task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        replica.fail(str(error))
 
 
 async def _until_stopped(replica: Replica, stopping: asyncio.Event, events: EventLog) -> int:
@@ -104,11 +154,24 @@ async def _until_stopped(replica: Replica, stopping: asyncio.Event, events: Even
     failed = asyncio.create_task(replica.wait_failed())
     try:
         await asyncio.wait((stopped, failed), return_when=asyncio.FIRST_COMPLETED)
-        _end_after(_STOP_S_MAX)
-        return _fail(events, f"this node stops: {failed.result()}") if failed.done() else 0
+        if not failed.done():
+            _end_after(_STOP_S_MAX)
+            return 0
+        return _ended(replica, failed.result(), events)
     finally:
         stopped.cancel()
         failed.cancel()
+
+
+def _ended(replica: Replica, reason: str, events: EventLog) -> int:
+    """The exit code of a node that ended by itself, or what comes next."""
+    if replica.ending is Ending.AGAIN:
+        return _AGAIN
+    _fail(events, f"this node stops: {reason}")
+    if replica.ending is Ending.DAMAGED:
+        return _DAMAGED
+    _end_after(_STOP_S_MAX)
+    return REMOVED if replica.ending is Ending.REMOVED else FAILED
 
 
 def _stop_on_signals() -> asyncio.Event:

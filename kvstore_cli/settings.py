@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from kvstore.commands.members import MEMBER_NAME_BYTES_MAX
 from kvstore.config import Config, format_address, parse_address, parse_cluster
 from kvstore.errors import InvalidArgument
 from paxos.quorum import QuorumError
@@ -38,6 +39,22 @@ def _seconds(text: str, name: str) -> float:
     if not 0 < value < math.inf:
         raise InvalidArgument(name, f"{name}: expected seconds above 0, got {text!r}")
     return value
+
+
+def _seconds_or_zero(text: str, name: str) -> float:
+    return 0.0 if text in ("0", "0.0") else _seconds(text, name)
+
+
+def _name(text: str, name: str) -> str:
+    if not text or len(text.encode()) > MEMBER_NAME_BYTES_MAX or not text.isprintable():
+        raise InvalidArgument(
+            name, f"{name}: expected 1 to {MEMBER_NAME_BYTES_MAX} bytes of text, got {text!r}"
+        )
+    return text
+
+
+def _text_as_it_is(text: str, _: str) -> str:
+    return text
 
 
 def _size(text: str, name: str) -> int:
@@ -91,13 +108,31 @@ class Setting(NamedTuple):
 
 
 SETTINGS = (
-    Setting("id", "node_id", _at_least(1), "N", "this node's number in --initial-cluster"),
+    Setting(
+        "id", "node_id", _at_least(1), "N",
+        "this node's number in --initial-cluster; 1 without that; none with --join",
+    ),
     Setting(
         "initial-cluster", "members", lambda text, _: parse_cluster(text),
-        "1=HOST:PORT,2=...", "every member's peer address, this node's included",
+        "1=HOST:PORT,2=...",
+        "peer addresses of all that found the cluster, this node's included; it alone by default",
     ),
+    Setting("name", "name", _name, "NAME", "by which people know it; node and its number"),
+    Setting(
+        "join", None, _text_as_it_is, "URL,...",
+        "join the cluster of the nodes that serve clients there, with --token", "",
+    ),
+    Setting("token", None, _text_as_it_is, "TOKEN", "from `kvstore token create`", ""),
     Setting("listen-client", "listen_client", parse_address, "HOST:PORT", "where HTTP is served"),
     Setting("listen-peer", "listen_peer", parse_address, "HOST:PORT", "where peers connect"),
+    Setting(
+        "advertise-client", "advertise_client", parse_address, "HOST:PORT",
+        "where clients reach it; where it listens",
+    ),
+    Setting(
+        "advertise-peer", "advertise_peer", parse_address, "HOST:PORT",
+        "where the other nodes reach it; as in --initial-cluster, or where it listens",
+    ),
     Setting("data-dir", "data_dir", _path, "DIR", "where log and state are kept"),
     Setting(
         "phase1-quorum", "phase1_quorum", _at_least(1), "N",
@@ -112,6 +147,31 @@ SETTINGS = (
     ),
     Setting("resend-ticks", "resend_ticks", _at_least(1), "N", "before a message is sent again"),
     Setting("window", "window", _at_least(1), "N", "slots in flight"),
+    Setting(
+        "distance", "distance", _at_least(1), "N",
+        "slots from a change of the members to the first it governs; alike on all that found a "
+        "cluster",
+    ),
+    Setting(
+        "close-slots", "close_slots", _at_least(1), "N",
+        "how close behind a learner must be to become a voter",
+    ),
+    Setting(
+        "replace-lost", "replace_lost", _choice("automatic", "manual"), "automatic|manual",
+        "whether a member that comes back without its disk is taken in again by itself",
+    ),
+    Setting(
+        "replace-lost-after-s", "replace_lost_after_s", _seconds, "S",
+        "for so long the member that it was must have been silent",
+    ),
+    Setting(
+        "dead-after-s", "dead_after_s", _seconds_or_zero, "S",
+        "a voter that was silent for so long is replaced by a spare; 0: never",
+    ),
+    Setting(
+        "rebuild", "rebuild", _choice("automatic", "manual"), "automatic|manual",
+        "whether a node with damaged data sets it aside and comes back without, once an hour",
+    ),
     Setting(
         "request-timeout-s", "request_timeout_s", _seconds, "S", "unless the request says"
     ),
@@ -157,6 +217,9 @@ class ServeSettings:
 
     config: Config
     log_format: Literal["human", "json"]
+    join: str = ""
+    """Endpoints of the cluster to join, if its data directory says of none."""
+    token: str = ""
 
 
 def load(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> ServeSettings:
@@ -177,7 +240,22 @@ def load(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Ser
         except InvalidArgument as error:
             raise InvalidArgument(setting.name, f"{error} (from {source})") from None
     own = {setting.name: values.pop(setting.name) for setting in SETTINGS if setting.field is None}
-    return ServeSettings(_config(values), own["log-format"])
+    _default_founding(values, own["join"])
+    return ServeSettings(_config(values), own["log-format"], own["join"], own["token"])
+
+
+def _default_founding(values: dict[str, Any], join: str) -> None:
+    """A node that neither joins nor is told of others founds a cluster of its own."""
+    if join:
+        if "members" in values:
+            raise InvalidArgument(
+                "join", "join: a node joins a cluster or founds one: leave out initial-cluster"
+            )
+        values.pop("node_id", None)
+    elif "members" not in values:
+        own = values.setdefault("node_id", 1)
+        peer = values.get("advertise_peer") or values.get("listen_peer") or Config.listen_peer
+        values["members"] = {own: peer}
 
 
 def default_text(setting: Setting) -> str:
@@ -185,7 +263,7 @@ def default_text(setting: Setting) -> str:
     if setting.default is not None:
         return setting.default
     default = next(field.default for field in fields(Config) if field.name == setting.field)
-    if default is MISSING or default is None:
+    if default is MISSING or default is None or default in (0, ""):
         return ""
     if isinstance(default, tuple):
         return format_address(default)
@@ -213,13 +291,12 @@ def _first(
 
 
 def _config(values: dict[str, Any]) -> Config:
-    for setting in SETTINGS[:2]:
-        if setting.field not in values:
-            raise InvalidArgument(
-                setting.name,
-                f"{setting.name} is missing: give --{setting.name} {setting.metavar}, "
-                f"{setting.variable}, or {setting.name} in the --config file",
-            )
+    if values.get("members") and "node_id" not in values:
+        raise InvalidArgument(
+            "id",
+            "id is missing: give --id N, KVSTORE_ID, or id in the --config file, a number of "
+            "initial-cluster",
+        )
     try:
         return Config(**values)
     except QuorumError as error:

@@ -11,8 +11,8 @@ Source of the pre-vote: Ongaro, "Consensus: Bridging Theory and Practice" (2014)
 
 from collections.abc import Callable
 
-from paxos.ballot import ZERO, Ballot, NodeId
-from paxos.quorum import QuorumSystem
+from paxos.ballot import ZERO, Ballot, NodeId, Slot
+from paxos.configuration import Governance
 
 BACK_OFF_MAX = 8
 """The random range grows to at most this many times `election_ticks`."""
@@ -30,13 +30,13 @@ class Election:
     def __init__(
         self,
         node: NodeId,
-        quorums: QuorumSystem,
+        governance: Governance,
         *,
         election_ticks: int,
         jitter: Callable[[int], int],
     ) -> None:
         self.node = node
-        self.quorums = quorums
+        self._governance = governance
         self._election_ticks = election_ticks
         self._jitter = jitter
         self.leader: NodeId | None = None
@@ -122,9 +122,12 @@ class Election:
         if self._pre_vote is not None and self._pre_vote[0] == ballot and granted:
             self._pre_vote[1].add(sender)
 
-    def take_won_pre_vote(self) -> Ballot | None:
-        """The ballot to campaign with, once, if a phase 1 quorum would promise it."""
-        if self._pre_vote is None or not self.quorums.is_phase1(self._pre_vote[1]):
+    def take_won_pre_vote(self, chosen_through: Slot) -> Ballot | None:
+        """The ballot to campaign with, once, if a phase 1 quorum would promise it for all slots
+        after `chosen_through`."""
+        if self._pre_vote is None:
+            return None
+        if not self._governance.is_phase1(self._pre_vote[1], chosen_through):
             return None
         ballot, self._pre_vote = self._pre_vote[0], None
         return ballot
@@ -149,11 +152,13 @@ class Election:
     def heard_follower(self, peer: NodeId) -> None:
         self._heard_by.add(peer)
 
-    def lost_quorum(self) -> bool:
-        """One tick as leader; whether no phase 2 quorum has answered for a whole time-out."""
+    def lost_quorum(self, chosen_through: Slot) -> bool:
+        """One tick as leader; whether no phase 2 quorum for the slot after `chosen_through` has
+        answered for a whole time-out."""
         self._quorum_ticks += 1
         self._heard_by.add(self.node)
-        if self.quorums.is_phase2(self._heard_by):
+        quorums = self._governance.at(chosen_through + 1)
+        if quorums is not None and quorums.is_phase2(self._heard_by):
             self._heard_by.clear()
             self._quorum_ticks = 0
         return self.out_of_reach

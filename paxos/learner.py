@@ -8,9 +8,9 @@ fetches the rest.
 from collections.abc import Callable, Mapping
 
 from paxos.ballot import Ballot, NodeId, Slot
+from paxos.configuration import Governance
 from paxos.effects import Effects
 from paxos.messages import Fetch, LogEntry
-from paxos.quorum import QuorumSystem
 
 
 class Learner:
@@ -18,13 +18,13 @@ class Learner:
 
     def __init__(
         self,
-        quorums: QuorumSystem,
+        governance: Governance,
         out: Callable[[], Effects],
         *,
         chosen_through: Slot,
         resend_ticks: int,
     ) -> None:
-        self.quorums = quorums
+        self._governance = governance
         self._out = out
         self._resend_ticks = resend_ticks
         self.chosen_through: Slot = chosen_through
@@ -35,7 +35,10 @@ class Learner:
         self._asked_ticks: int | None = None
 
     def vote(self, sender: NodeId, ballot: Ballot, slot: Slot) -> bool:
-        """Count an Accepted of the ballot this node leads; whether it makes the slot chosen."""
+        """Count an Accepted of the ballot this node leads; whether it makes the slot chosen.
+
+        Only votes of those count who vote on that slot by the configuration that governs it.
+        """
         if slot <= self.chosen_through or slot in self._ahead:
             return False
         counted = self._votes.get(slot)
@@ -44,7 +47,8 @@ class Learner:
         if counted[0] != ballot:
             return False
         counted[1].add(sender)
-        if not self.quorums.is_phase2(counted[1]):
+        quorums = self._governance.at(slot)
+        if quorums is None or not quorums.is_phase2(counted[1]):
             return False
         del self._votes[slot]
         return True

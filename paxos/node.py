@@ -1,20 +1,17 @@
 """The node: composes the roles, and is the only thing that knows them all.
 
-Inputs are `receive`, `tick`, `propose`, `read`, `hand_over`, `suspect`, `reached`,
-`truncate` and `restart_from_snapshot`; they mutate. `take_effects` drains what must now happen.
+Inputs are `receive`, `tick`, `propose`, `read`, `applied`, `configure`, `hand_over`, `suspect`,
+`reached`, `truncate` and `restart_from_snapshot`; they mutate. `take_effects` drains what must now
+happen.
 Feeding many inputs and draining once is the batching.
 """
 
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Iterable, Sequence
 
-from paxos.acceptor import Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId, Slot
+from paxos.configuration import Configuration
 from paxos.effects import Effects
-from paxos.election import Election
 from paxos.errors import PeerError, ProtocolError
-from paxos.learner import Learner
-from paxos.marks import NO_MARKS, Marks
 from paxos.messages import (
     Accept,
     Accepted,
@@ -34,139 +31,32 @@ from paxos.messages import (
     ReadIndexReply,
     Truncated,
 )
-from paxos.node_config import NodeConfig
-from paxos.proposer import Proposer
-from paxos.reads import Reads
-from paxos.records import ChosenThrough, Restored
-
-
-class Role(StrEnum):
-    """What a node is doing, for people to read."""
-
-    FOLLOWER = "follower"
-    CANDIDATE = "candidate"
-    LEADER = "leader"
-
+from paxos.node_roles import NodeRoles
+from paxos.records import ChosenThrough
 
 _OWN_BALLOT = (PreVote, Prepare, Accept, Chosen, Heartbeat, HandOver)
 """Only the ballot's own node sends these."""
 
 
-class Node:
-    """One member of the cluster, without disk, network or clock.
-
-    `jitter(n)` must return an integer in [0, n); it is the only source of randomness.
-    """
-
-    def __init__(
-        self,
-        config: NodeConfig,
-        jitter: Callable[[int], int],
-        restored: Restored | None = None,
-        marks: Marks = NO_MARKS,
-    ) -> None:
-        if config.node not in config.quorums.members:
-            raise ValueError(f"node {config.node} is not one of the members")
-        self.config = config
-        self.id = config.node
-        self._marks = marks
-        self._peers = sorted(config.quorums.members - {config.node})
-        self._effects = Effects()
-        quorums, resend = config.quorums, config.resend_ticks
-        self.acceptor = Acceptor(self._out, restored, config.piece_bytes_max)
-        self.proposer = Proposer(
-            self.id, quorums, self._out, window=config.window, resend_ticks=resend, marks=marks
-        )
-        chosen_through = self._restored_prefix(restored)
-        self.learner = Learner(
-            quorums, self._out, chosen_through=chosen_through, resend_ticks=resend
-        )
-        self.election = Election(
-            self.id, quorums, election_ticks=config.election_ticks, jitter=jitter
-        )
-        self.election.saw(self.acceptor.promised)
-        self.reads = Reads(
-            self.id, quorums, self._out, resend_ticks=resend, first_request=config.start << 32
-        )
-        self._announced_through: Slot = chosen_through
-        self._recorded_through: Slot = chosen_through
-        self._heartbeat_left = 0
-        self._progress: dict[NodeId, Slot] = {}
-        self._handing_over: tuple[NodeId, int] | None = None
-        self.fit_to_lead = True
-        """The caller's: whether this node may try to lead."""
-
-    @staticmethod
-    def _restored_prefix(restored: Restored | None) -> Slot:
-        if restored is None:
-            return 0
-        return max(restored.chosen_through, restored.first_slot - 1)
-
-    def _out(self) -> Effects:
-        return self._effects
-
-    # -- what the caller may ask ------------------------------------------------------------
-
-    @property
-    def role(self) -> Role:
-        if self.proposer.leading:
-            return Role.LEADER
-        return Role.CANDIDATE if self.proposer.preparing else Role.FOLLOWER
-
-    @property
-    def leading(self) -> bool:
-        """Whether this node leads."""
-        return self.proposer.leading
-
-    @property
-    def own_ballot(self) -> Ballot:
-        """The ballot that this node leads, or last tried to lead."""
-        return self.proposer.ballot
-
-    @property
-    def barrier(self) -> Slot:
-        """As leader: the last slot that earlier leaders may have got chosen."""
-        return self.proposer.barrier
-
-    @property
-    def leader(self) -> NodeId | None:
-        """Who leads, as far as this node knows."""
-        return self.election.leader
-
-    @property
-    def leader_ballot(self) -> Ballot:
-        """The ballot of the last leader heard of, or of this node's own leadership."""
-        return self.election.leader_ballot
-
-    @property
-    def serves_reads(self) -> bool:
-        """As leader: whether everything that earlier leaders got chosen is chosen here too."""
-        return self.proposer.leading and self.chosen_through >= self.proposer.barrier
-
-    @property
-    def ballot(self) -> Ballot:
-        """The ballot of the leader followed, or the highest one promised."""
-        return max(self.election.leader_ballot, self.acceptor.promised)
-
-    @property
-    def chosen_through(self) -> Slot:
-        return self.learner.chosen_through
-
-    @property
-    def can_propose(self) -> bool:
-        """Whether `propose` may be called: leading, not handing over, room in the window."""
-        return self.proposer.can_propose and self._handing_over is None
-
-    @property
-    def progress(self) -> dict[NodeId, Slot]:
-        """As leader: how far each follower said its log is chosen."""
-        return self._progress
-
-    def progress_of(self, peer: NodeId) -> Slot | None:
-        """As leader: how far `peer` said its log is chosen; None if this node cannot know."""
-        return self._progress.get(peer) if self.proposer.leading else None
+class Node(NodeRoles):
+    """One member of the cluster, without disk, network or clock."""
 
     # -- inputs -----------------------------------------------------------------------------
+
+    def applied(self, through: Slot) -> None:
+        """The caller has applied the log up to `through`, and has called `configure` if that
+        changed the configuration."""
+        self.governance.applied(through)
+
+    def configure(self, configurations: Sequence[Configuration], members: Iterable[NodeId]) -> None:
+        """These govern the slots that are not applied yet, and these take part, learners
+        included."""
+        self.governance.configure(configurations, members)
+        for peer in self._progress.keys() - self.governance.members:
+            del self._progress[peer]
+        self._succession.reconfigured()
+        self.proposer.reconfigured(self.chosen_through)
+        self.reads.reconfigured()
 
     def propose(self, value: bytes) -> Slot:
         """Propose `value` (not empty: that is the no-op). Requires `can_propose`."""
@@ -185,18 +75,15 @@ class Node:
 
         Proposals pause until it leads, or until an election time-out has passed in vain.
         """
-        if not self.proposer.leading or not self._peers:
+        if not self.proposer.leading:
             return None
-        target = to if to is not None else max(self._peers, key=lambda n: self._progress.get(n, 0))
-        if target not in self._peers:
-            return None
-        if self._progress.get(target, 0) + 1 < self.acceptor.first_slot:
-            # It would promise itself a higher ballot, be told Truncated, and then refuse the
-            # heartbeats of this leader: nobody would lead.
-            return None
-        self._handing_over = (target, self.config.election_ticks)
-        self._send_first(target, HandOver(self.proposer.ballot))
-        return target
+        first_slot = self.acceptor.first_slot
+        return self._succession.begin(to, self.proposer.ballot, self._progress, first_slot)
+
+    @property
+    def successors(self) -> list[NodeId]:
+        """Who may lead after this node."""
+        return self._succession.successors
 
     def suspect(self, peer: NodeId) -> None:
         """The caller saw the link to `peer` break: a hint that it may have died."""
@@ -205,7 +92,7 @@ class Node:
 
     def reached(self, peer: NodeId) -> None:
         """The caller saw a link to `peer` come up: a hint that an attempt may succeed now."""
-        if peer in self._peers and not self.proposer.busy:
+        if peer in self.governance.members and not self.proposer.busy:
             self.election.reached()
 
     def truncate(self, first_slot: Slot) -> None:
@@ -242,7 +129,7 @@ class Node:
         """One tick of the caller's clock."""
         if self.proposer.leading:
             self._tick_leader()
-        elif self.election.tick() and self.fit_to_lead:
+        elif self.election.tick() and self.fit_to_lead and self.votes:
             self.proposer.stop()
             self._start_pre_vote()
         self.proposer.tick(self.chosen_through)
@@ -336,7 +223,7 @@ class Node:
         if self.chosen_through > self._announced_through:
             self._announced_through = self.chosen_through
             message = Chosen(self.proposer.ballot, self.chosen_through)
-            self._effects.send_first.extend((peer, message) for peer in self._peers)
+            self._effects.send_first.extend((peer, message) for peer in self.governance.peers)
 
     def _on_leader(self, sender: NodeId, message: Chosen | Heartbeat) -> None:
         if message.ballot < self.ballot:
@@ -371,7 +258,8 @@ class Node:
         self.reads.leader_changed()
         ballot = self.election.start_pre_vote()
         message = PreVote(ballot, self.chosen_through + 1)
-        self._effects.send_first.extend((peer, message) for peer in self._peers)
+        voters = sorted(self.governance.voters_after(self.chosen_through) - {self.id})
+        self._effects.send_first.extend((peer, message) for peer in voters)
         self._campaign_if_wanted()
 
     def _on_pre_vote(self, sender: NodeId, message: PreVote) -> None:
@@ -393,7 +281,7 @@ class Node:
         self._campaign_if_wanted()
 
     def _campaign_if_wanted(self) -> None:
-        ballot = self.election.take_won_pre_vote()
+        ballot = self.election.take_won_pre_vote(self.chosen_through)
         if ballot is not None and ballot > self.acceptor.promised:
             self._campaign(ballot)
 
@@ -417,6 +305,9 @@ class Node:
             self.election.wait()
 
     def _on_promise(self, sender: NodeId, message: Promise) -> None:
+        if self.proposer.leading:
+            self.proposer.on_promise(sender, message)
+            return
         if self.proposer.on_promise(sender, message) is None:
             if self.proposer.preparing and message.ballot == self.proposer.ballot:
                 self.election.wait()
@@ -443,32 +334,37 @@ class Node:
         self.learner.forget_votes()
         self.election.step_down()
         self.reads.leader_changed()
-        self._handing_over = None
+        self._succession.stop()
 
     # -- leading ----------------------------------------------------------------------------
 
     def _tick_leader(self) -> None:
-        if self.election.lost_quorum():
+        if self.election.lost_quorum(self.chosen_through):
             self._step_down()
             return
+        self._leave_if_removed()
         self._heartbeat_left -= 1
         if self._heartbeat_left <= 0:
             self._heartbeat_left = self.config.heartbeat_ticks
             self._broadcast_heartbeat()
-        if self._handing_over is not None:
-            target, ticks = self._handing_over
-            self._handing_over = (target, ticks - 1) if ticks > 1 else None
-            if ticks % self.config.resend_ticks == 0:
-                self._send_first(target, HandOver(self.proposer.ballot))
+        self._succession.tick(self.proposer.ballot)
+
+    def _leave_if_removed(self) -> None:
+        """A leader that has no vote any more makes another lead, or at least stops."""
+        ask, stop = self._succession.leave(self.votes)
+        if ask:
+            self.hand_over()
+        if stop:
+            self._step_down()
 
     def _broadcast_heartbeat(self) -> None:
         message = Heartbeat(self.proposer.ballot, self.reads.probe, self.chosen_through)
         self._announced_through = self.chosen_through
-        self._effects.send_first.extend((peer, message) for peer in self._peers)
+        self._effects.send_first.extend((peer, message) for peer in self.governance.peers)
 
     def _on_hand_over(self, sender: NodeId, message: HandOver) -> None:
         asked = message.ballot == self.election.leader_ballot and sender == self.leader
-        if asked and self.fit_to_lead:
+        if asked and self.fit_to_lead and self.votes:
             self._campaign(max(self.ballot, self.election.ballot_seen).next_for(self.id))
 
     # -- catching up ------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from paxos.ballot import NodeId
+from paxos.configuration import DISTANCE
 from paxos.messages import PIECE_BYTES_MAX
 from paxos.quorum import QuorumSystem
 
@@ -16,10 +17,14 @@ class NodeConfig:
     beyond the chosen prefix an acceptor keeps, so that a laggard does not hoard what it cannot
     apply yet.
     Promises and fetched entries travel in pieces of about `piece_bytes_max` bytes.
+
+    `quorums` and `distance` are the first configuration, which governs until `Node.configure` says
+    otherwise; None: the caller has none yet, and this node learns without a vote.
     """
 
     node: NodeId
-    quorums: QuorumSystem
+    quorums: QuorumSystem | None
+    distance: int = DISTANCE
     start: int = 1
     window: int = 2
     heartbeat_ticks: int = 2

@@ -62,3 +62,27 @@ def flexible(members: Iterable[NodeId], phase2: int, phase1: int | None = None) 
     """A chosen phase 2 size; phase 1 defaults to the smallest that always meets it."""
     nodes = frozenset(members)
     return QuorumSystem(nodes, len(nodes) + 1 - phase2 if phase1 is None else phase1, phase2)
+
+
+def always_meet(one: QuorumSystem, other: QuorumSystem) -> bool:
+    """Whether each phase 1 quorum of either meets each phase 2 quorum of the other."""
+    return _meets(one, other) and _meets(other, one)
+
+
+def _meets(first: QuorumSystem, second: QuorumSystem) -> bool:
+    """Whether each phase 1 quorum of `first` meets each phase 2 quorum of `second`.
+
+    To miss each other they first take members that the other system does not have.
+    """
+    shared = len(first.members & second.members)
+    from_shared = max(0, first.phase1 - len(first.members - second.members))
+    return from_shared + max(0, second.phase2 - len(second.members - first.members)) > shared
+
+
+def joint(one: QuorumSystem, other: QuorumSystem) -> QuorumSystem:
+    """All members of both, and the smallest quorums that always meet those of both."""
+    members = one.members | other.members
+    n = len(members)
+    phase2 = n + 1 - min(one.phase1, other.phase1)
+    phase1 = n + 1 - min(one.phase2, other.phase2, phase2)
+    return QuorumSystem(members, phase1, phase2)

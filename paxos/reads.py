@@ -4,7 +4,8 @@ The leader notes how far the log is chosen, and sends one probe. Once a phase 2 
 it, no leader of a higher ballot had finished its phase 1 when the probe left: that leader would
 need promises from a phase 1 quorum, which meets the quorum that answered. So nothing newer had been
 chosen, and the noted slot covers every write acknowledged before the read began. All reads that
-wait share one probe; those that come while it is under way share the next.
+wait share one probe; those that come while it is under way share the next. While the configuration
+changes, a quorum of each that may govern a later slot must answer.
 
 Source: Ongaro, "Consensus: Bridging Theory and Practice" (2014), section 6.4 (read index); the
 quorum argument is Howard, "Distributed Consensus Revised" (2019), for reads.
@@ -13,9 +14,9 @@ quorum argument is Howard, "Distributed Consensus Revised" (2019), for reads.
 from collections.abc import Callable
 
 from paxos.ballot import NodeId, Slot
+from paxos.configuration import Governance
 from paxos.effects import Effects
 from paxos.messages import ReadIndex, ReadIndexReply
-from paxos.quorum import QuorumSystem
 
 _Read = tuple[NodeId, int]
 """Who asks, and its number for it: a token of this node, or a ReadIndex request of a peer."""
@@ -35,14 +36,14 @@ class Reads:
     def __init__(
         self,
         node: NodeId,
-        quorums: QuorumSystem,
+        governance: Governance,
         out: Callable[[], Effects],
         *,
         resend_ticks: int,
         first_request: int,
     ) -> None:
         self.node = node
-        self.quorums = quorums
+        self._governance = governance
         self._out = out
         self._resend_ticks = resend_ticks
         self._waiting: list[_Read] = []
@@ -90,7 +91,8 @@ class Reads:
         self._acks[sender] = max(probe, self._acks.get(sender, 0))
         if not self._probed or probe < self.probe:
             return
-        if self.quorums.is_phase2([n for n, acked in self._acks.items() if acked >= self.probe]):
+        answered = [n for n, acked in self._acks.items() if acked >= self.probe]
+        if self._governance.is_phase2(answered, self._probe_index):
             out = self._out()
             for asker, number in self._probed:
                 if asker == self.node:
@@ -98,6 +100,12 @@ class Reads:
                 else:
                     out.send_first.append((asker, ReadIndexReply(number, self._probe_index)))
             self._probed = []
+
+    def reconfigured(self) -> None:
+        """Other configurations govern: what was answered so far was counted by the old ones. The
+        reads that wait for the probe wait for the next one, which begins where the log is then."""
+        self._waiting = self._probed + self._waiting
+        self._probed = []
 
     # -- follower ---------------------------------------------------------------------------
 

@@ -82,12 +82,8 @@ def _silent(heard: Sequence[Heard], reports: dict[int, Report]) -> Iterator[Find
 
 
 def _voters(reports: dict[int, Report]) -> set[int]:
-    return {
-        member["id"]
-        for report in reports.values()
-        for member in report["cluster"]["members"]
-        if member.get("kind") != "learner"
-    }
+    newest = max(reports.values(), key=lambda r: r["cluster"]["applied_through"], default=None)
+    return set() if newest is None else set(newest["voters"])
 
 
 def _quorum(heard: Sequence[Heard], reports: dict[int, Report]) -> Iterator[Finding]:

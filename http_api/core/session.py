@@ -18,6 +18,7 @@ from http_api.core.port import ReplicaPort
 from http_api.core.slices import ReadTurns, SlicedSelection
 from kvstore.commands.accounts import Permission, Right
 from kvstore.commands.commands import Administer, AsUser, Command, Once, StoreCommand
+from kvstore.commands.members import Reconfigure
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
 from kvstore.commands.results import AuthRefused, Outcome, Result
 from kvstore.commands.sound import UnsoundCommand, check_sound, is_sound
@@ -42,7 +43,7 @@ GROUP_BYTES_MAX = 256 << 10
 """So many commands make a group, or so many bytes of keys and values; or one command."""
 RIGHTS_PER_SLICE = 256
 """So many rights are judged in one go."""
-SessionCommand = StoreCommand | Once | Administer
+SessionCommand = StoreCommand | Once | Administer | Reconfigure
 
 
 class Session:

@@ -22,6 +22,7 @@ from http_api.v1.cluster import cluster_document
 from http_api.v1.health import server_version
 from http_api.v1.watch import EVENT_STREAM, sse
 from kvstore.errors import InvalidArgument, Overloaded, Stopping
+from kvstore.replica.status import ReplicaStatus
 
 LIVE_S = 1.0
 """How often a live overview is sent."""
@@ -36,7 +37,8 @@ def report(ask: Ask[None]) -> dict[str, Any]:
         "at_ms": time_ns() // 1_000_000,
         "version": server_version(),
         "uptime_s": round(ask.facilities.uptime_s, 1),
-        "quorum": _quorum(ask, len(status.members)),
+        "quorum": write_quorum(status),
+        "voters": voters(status),
         "connections_max": config.pending_requests_max,
         "log_lines_dropped": session.log_lines_dropped,
         "cluster": cluster_document(status),
@@ -49,8 +51,18 @@ def report(ask: Ask[None]) -> dict[str, Any]:
     }
 
 
-def _quorum(ask: Ask[None], members: int) -> int:
-    return ask.config.phase2_quorum or members // 2 + 1
+def voters(status: ReplicaStatus) -> list[int]:
+    """The members that have a vote."""
+    if status.configuration is not None:
+        return sorted(status.configuration.voters)
+    return sorted(member.id for member in status.members)
+
+
+def write_quorum(status: ReplicaStatus) -> int:
+    """How many of them a write needs."""
+    if status.configuration is not None:
+        return status.configuration.phase2
+    return len(status.members) // 2 + 1
 
 
 def _urls(ask: Ask[None]) -> dict[int, str | None]:
@@ -177,6 +189,7 @@ _REPORT: dict[str, Any] = {
     "version": _TEXT,
     "uptime_s": _NUMBER,
     "quorum": {"type": "integer", "description": "Nodes that a write needs"},
+    "voters": {"type": "array", "items": _INTEGER},
     "connections_max": _INTEGER,
     "log_lines_dropped": _INTEGER,
     "cluster": {"type": "object", "description": "As of /v1/cluster"},

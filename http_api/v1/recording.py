@@ -13,6 +13,7 @@ from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.responses import Answer, answer
 from http_api.v1.cluster import cluster_document
 from http_api.v1.health import server_version
+from http_api.v1.overview import write_quorum
 from kvstore.errors import InvalidArgument
 from kvstore.replica.recorder import Recorded
 
@@ -29,7 +30,7 @@ def _head(ask: Ask[None]) -> dict[str, Any]:
         "at_s": recent.clock.monotonic(),
         "wall_ms": recent.clock.wall_ms(),
         "version": server_version(),
-        "quorum": ask.config.phase2_quorum or len(status.members) // 2 + 1,
+        "quorum": write_quorum(status),
         "cluster": cluster_document(status),
         "leaders": [change._asdict() for change in ask.session.leader_changes],
     }

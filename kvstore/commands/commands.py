@@ -7,6 +7,7 @@ What applying one answers is in `kvstore.commands.results`; how commands travel 
 import msgspec
 
 from kvstore.commands.accounts import AuthChange
+from kvstore.commands.members import Reconfigure
 from kvstore.commands.operations import Transaction
 
 KEY_BYTES_MAX = 960
@@ -103,7 +104,9 @@ class AsUser(msgspec.Struct, frozen=True, array_like=True, tag="u"):
 
     user: str
     auth_revision: int
-    command: Put | Delete | Compact | Transaction | Grant | Revoke | Once | Administer
+    command: Put | Delete | Compact | Transaction | Grant | Revoke | Once | Administer | Reconfigure
 
 
-Command = Put | Delete | Compact | Transaction | Grant | Revoke | Once | Administer | AsUser
+Command = (
+    Put | Delete | Compact | Transaction | Grant | Revoke | Once | Administer | Reconfigure | AsUser
+)

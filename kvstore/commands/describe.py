@@ -19,6 +19,7 @@ from kvstore.commands.commands import (
     Put,
     Revoke,
 )
+from kvstore.commands.members import Reconfigure
 from kvstore.commands.operations import Transaction
 
 COMMANDS_MAX = 3
@@ -72,6 +73,8 @@ def commands_text(bundles: list[Bundle]) -> str:
 def command_text(command: Command) -> str:
     """One command, shortened."""
     match command:
+        case Reconfigure(change):
+            return f"change of members: {change}"
         case Put(key, value, condition, lease):
             held = f" under lease {lease}" if lease else ""
             return f"put {short_text(key)}={short_text(value)}{held}{_condition_text(condition)}"

@@ -4,6 +4,7 @@ from enum import IntEnum
 
 import msgspec
 
+from kvstore.commands.members import MembershipRefusal
 from kvstore.commands.operations import TransactionDone
 from kvstore.errors import Reason
 
@@ -120,6 +121,22 @@ class AnswerDropped(msgspec.Struct, frozen=True, array_like=True, tag="T"):
     revision: int
 
 
+class Reconfigured(msgspec.Struct, frozen=True, array_like=True, tag="M"):
+    """A Reconfigure: how many changes there were, the member that it was about (0: none), and the
+    first slot that the newest configuration governs."""
+
+    number: int
+    member: int
+    first_slot: int
+
+
+class MembershipRefused(msgspec.Struct, frozen=True, array_like=True, tag="Mx"):
+    """A Reconfigure that was not made, and why; `number` is that of the present configuration."""
+
+    reason: MembershipRefusal
+    number: int
+
+
 Result = (
     Written
     | Deleted
@@ -137,6 +154,8 @@ Result = (
     | AuthRefused
     | OverLimit
     | AnswerDropped
+    | Reconfigured
+    | MembershipRefused
 )
 
 Outcome = Result | BaseException

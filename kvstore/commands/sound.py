@@ -37,6 +37,20 @@ from kvstore.commands.commands import (
     Put,
     Revoke,
 )
+from kvstore.commands.members import (
+    ADDRESS_BYTES_MAX,
+    MEMBER_NAME_BYTES_MAX,
+    MEMBERS_MAX,
+    TOKEN_HASH_BYTES,
+    AddMember,
+    BindMember,
+    IssueToken,
+    MemberChange,
+    Reconfigure,
+    RevokeToken,
+    SetConfiguration,
+    UpdateMember,
+)
 from kvstore.commands.operations import Select, Transaction, TxnDelete, TxnOperation, TxnPut
 
 NUMBER_MIN, NUMBER_MAX = -(1 << 63), (1 << 63) - 1
@@ -45,6 +59,7 @@ BOUND_BYTES_MAX = KEY_BYTES_MAX + 1
 """Of the ends of ranges: one byte beyond the longest key."""
 ONCE_BYTES_MAX = IDEMPOTENCY_KEY_BYTES_MAX + 32
 """Of an idempotency key; a door may number the parts of a request behind the client's key."""
+INCARNATION_BYTES_MAX = 64
 NESTING_MAX = 129
 """128 operations that are each a transaction within the one before, and the last of them empty."""
 
@@ -93,6 +108,13 @@ def check_sound(command: Command) -> None:
             for what, text in _texts(command.change):
                 longest = NAME_BYTES_MAX if what == "a name" else BOUND_BYTES_MAX
                 _check_size(what, text, longest, 0)
+        case Reconfigure(change, _, founding):
+            for what, text, longest in _member_texts(change):
+                _check_size(what, text, longest, 0)
+            for number in _member_numbers(change):
+                _check_number("a member, a size or a time", number)
+            if founding is not None and not 1 <= len(founding.members) <= MEMBERS_MAX:
+                raise UnsoundCommand(f"a cluster founded by {len(founding.members)} members")
         case AsUser():
             _check_size("a name", command.user.encode(), NAME_BYTES_MAX, 0)
             check_sound(command.command)
@@ -160,3 +182,40 @@ def _texts(change: AuthChange) -> Iterator[tuple[str, bytes]]:
 def _permission_texts(permission: Permission) -> Iterator[tuple[str, bytes]]:
     yield "the bound of a permission", permission.key
     yield "the bound of a permission", permission.range_end
+
+
+def _member_texts(change: MemberChange) -> Iterator[tuple[str, bytes, int]]:
+    """What of a change of members is kept, and how long it may be."""
+    match change:
+        case AddMember(new, token):
+            yield "a name", new.name.encode(), MEMBER_NAME_BYTES_MAX
+            yield "an incarnation", new.incarnation.encode(), INCARNATION_BYTES_MAX
+            for address in (new.peer_address, new.client_address):
+                yield "an address", address.encode(), ADDRESS_BYTES_MAX
+            yield "a token", token, TOKEN_HASH_BYTES
+        case BindMember(_, incarnation, peer_address, client_address):
+            yield "an incarnation", incarnation.encode(), INCARNATION_BYTES_MAX
+            for address in (peer_address, client_address):
+                yield "an address", address.encode(), ADDRESS_BYTES_MAX
+        case UpdateMember(_, name, peer_address, client_address):
+            yield "a name", name.encode(), MEMBER_NAME_BYTES_MAX
+            for address in (peer_address, client_address):
+                yield "an address", address.encode(), ADDRESS_BYTES_MAX
+        case IssueToken(token) | RevokeToken(token):
+            yield "a token", token, TOKEN_HASH_BYTES
+
+
+def _member_numbers(change: MemberChange) -> Iterator[int]:
+    match change:
+        case AddMember(new):
+            yield new.replaces
+        case SetConfiguration(voters, learners, phase1, phase2):
+            if len(voters) + len(learners) > MEMBERS_MAX:
+                raise UnsoundCommand(f"{len(voters)} voters and {len(learners)} learners")
+            yield from (*voters, *learners, phase1, phase2)
+        case IssueToken(_, expires_ms, uses):
+            yield from (expires_ms, uses)
+        case RevokeToken():
+            pass
+        case BindMember(id) | UpdateMember(id):
+            yield id

@@ -60,7 +60,7 @@ from kvstore.errors.base import (
     RequestError,
     WireField,
 )
-from kvstore.errors.local import DivergedState, StorageError, StorageFailed
+from kvstore.errors.local import DataDamaged, DivergedState, StorageError, StorageFailed
 from kvstore.errors.work import AnswerNotKept, WorkTooLarge
 
 __all__ = [
@@ -75,6 +75,7 @@ __all__ = [
     "BodyTimeout",
     "ConditionFailed",
     "Contradiction",
+    "DataDamaged",
     "DivergedState",
     "DuplicateKey",
     "ExpectationFailed",

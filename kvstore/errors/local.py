@@ -5,6 +5,11 @@ class StorageError(Exception):
     """The data directory cannot be used; the text says what to do about it. Not for clients."""
 
 
+class DataDamaged(StorageError):
+    """The data directory holds what was never written: a flipped bit, a hole. Others have it
+    whole."""
+
+
 class StorageFailed(StorageError):
     """A durable write failed while running; the node must stop (D2)."""
 

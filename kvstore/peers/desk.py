@@ -11,24 +11,21 @@ from collections.abc import Callable
 
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import Hello, Refusal
-from kvstore.peers.membership import HandshakeRefused, Membership
+from kvstore.peers.membership import Ending, HandshakeRefused, Membership, RefusalKind
 from kvstore.peers.patience import Patience
+from kvstore.peers.roster import Roster
 from paxos.ballot import NodeId
 
-TWIN = "twin"
-"""`Refusal.kind` of those who show the identity of a process that is there."""
-
-
-class TwinRefused(HandshakeRefused):
-    """Another process with the same identity is there."""
+Ended = Callable[[str, Ending], None]
+"""Why this node must stop, and what of it comes next."""
 
 
 class Desk:
     """This node's side of every handshake, over the membership that it rests on.
 
     `instance` is this process's own. `alive(peer)` says whether a link of the peer's instance known
-    here is alive. `failed(reason)` is called if this node must stop, and `more_to_show()` when it
-    has more to show than before: then all links are dropped and dialled anew.
+    here is alive. `ended(reason, how)` is called if this node must stop, and `more_to_show()` when
+    it has more to show than before: then all links are dropped and dialled anew.
     """
 
     def __init__(
@@ -38,7 +35,7 @@ class Desk:
         patience: Patience,
         instance: str,
         *,
-        failed: Callable[[str], None],
+        ended: Ended,
         alive: Callable[[NodeId], bool],
         more_to_show: Callable[[], None],
     ) -> None:
@@ -46,7 +43,7 @@ class Desk:
         self._log = log
         self._patience = patience
         self._instance = instance
-        self._failed = failed
+        self._ended = ended
         self._alive = alive
         self._more_to_show = more_to_show
         self._instances: dict[NodeId, str] = {}
@@ -66,7 +63,7 @@ class Desk:
             more_to_show = self.membership.check(hello)
         except OSError as error:
             # What was not saved must not count: the node stops, and answers nothing any more.
-            self._failed(f"writing identity.json failed: {error}")
+            self._disk_failed(error)
             raise HandshakeRefused("this node's disk has failed") from error
         self._instances[hello.node] = hello.instance
         if more_to_show:
@@ -79,10 +76,14 @@ class Desk:
         """A release that knows no instances shows "", and is taken as it was."""
         known = self._instances.get(hello.node, "")
         if known and hello.instance and known != hello.instance and self._alive(hello.node):
-            raise TwinRefused(
+            raise HandshakeRefused(
                 f"two processes run as node {hello.node} with the same data directory, a copy: the "
-                f"one with instance {known} is there, and instance {hello.instance} is refused"
+                f"one with instance {known} is there, and instance {hello.instance} is refused",
+                RefusalKind.TWIN,
             )
+
+    def _disk_failed(self, error: OSError) -> None:
+        self._ended(f"writing identity.json failed: {error}", Ending.FAILED)
 
     # -- when this node is the one refused --------------------------------------------------
 
@@ -93,17 +94,43 @@ class Desk:
 
     def refused_by(self, peer: NodeId, refusal: Refusal, now_s: float) -> None:
         """`peer` refuses this process. If a majority has done so for long, it is the copy."""
-        self.membership.refused_by[peer] = refusal.reason
-        if refusal.kind != TWIN:
+        membership = self.membership
+        membership.refused_by[peer] = refusal.reason
+        if refusal.kind == RefusalKind.REMOVED:
+            self._removed(refusal)
+        elif refusal.present is not None:
+            try:
+                membership.told(refusal.present)
+            except OSError as error:
+                self._disk_failed(error)
+        if refusal.kind != RefusalKind.TWIN:
             self._twin_since_s.pop(peer, None)
             return
         self._twin_since_s.setdefault(peer, now_s)
         since_s = sorted(self._twin_since_s.values())
-        members = len(self.membership.quorums.members)
+        members = len(membership.peers) + 1
         needed = members - members // 2
         if len(since_s) >= needed and now_s - since_s[needed - 1] >= self._patience.twin_s:
-            self._failed(
-                f"another process runs as node {self.membership.node} with a copy of this data "
+            self._ended(
+                f"another process runs as node {membership.node} with a copy of this data "
                 f"directory, and nodes {sorted(self._twin_since_s)} know that one: stop one of "
-                "the two, and remove its directory. A member has one directory, and one process"
+                "the two, and remove its directory. A member has one directory, and one process",
+                Ending.FAILED,
             )
+
+    def _removed(self, refusal: Refusal) -> None:
+        """A member of a later configuration says that this node is none any more."""
+        own, theirs = self.membership.roster, refusal.present
+        if own is None or theirs is None or own.cluster_id != theirs.cluster_id:
+            return
+        gone = theirs.of_incarnation(self.membership.incarnation) is None
+        if gone and theirs.number >= own.number:
+            self._ended(removed_text(self.membership.node, theirs), Ending.REMOVED)
+
+
+def removed_text(node: NodeId, present: Roster) -> str:
+    """What a node says of itself that was removed."""
+    return (
+        f"node {node} was removed from cluster {present.cluster_id}; the members are "
+        f"{present.places}. Its data directory is of no use any more"
+    )

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 import msgspec
 
+from kvstore.peers.roster import Roster
 from paxos.ballot import NodeId, Slot
 from paxos.messages import AnyMessage
 
 PROTOCOL_VERSION = 2
-HELLO_BYTES_MAX = 8 << 10
+HELLO_BYTES_MAX = 32 << 10
 """Of the frames that a stranger may send: a handshake names each member once."""
 _LENGTH = struct.Struct(">I")
 
@@ -26,6 +27,9 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     """Who calls whom. `roster` is empty until the sender has met every member, and `formed` says
     that all of them hold it (kvstore.peers.membership). `configuration` describes members and
     quorum sizes, which must agree. `instance` is drawn by each process when it starts.
+
+    `present` are the members of the cluster as the sender knows them, once it has formed; `name`
+    and `peer_address` are the sender's own. A release before sends none of them.
 
     `silence_ms`: the sender gives up a link on which it hears nothing for so long, and sends pings
     itself. 0: it does not, as releases before it did not; then no ping may be sent to it.
@@ -41,13 +45,18 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     client_address: str
     instance: str = ""
     silence_ms: int = 0
+    name: str = ""
+    peer_address: str = ""
+    present: Roster | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True, tag=True):
-    """Why the link is not taken up; `kind` is for programs. The sender closes it."""
+    """Why the link is not taken up; `kind` is for programs. The sender closes it. `present`: the
+    members, for one that was one, or is to be one."""
 
     reason: str
     kind: str = ""
+    present: Roster | None = None
 
 
 class Relay(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from kvstore.peers.desk import TWIN, Desk, TwinRefused
+from kvstore.peers.desk import Desk
 from kvstore.peers.frames import (
     HELLO_BYTES_MAX,
     PING,
@@ -68,8 +68,6 @@ class Door:
         self.patience = patience
         self.frame_bytes_max = frame_bytes_max
         self.heard_anew = heard_anew
-        members = len(desk.membership.quorums.members)
-        self._per_address_max = STRANGERS_PER_ADDRESS + 2 * members
         self._strangers: dict[Incoming, str] = {}
         self._known: dict[Incoming, None] = {}
 
@@ -88,6 +86,11 @@ class Door:
         for incoming in self._known:
             incoming.heard_s = now_s
 
+    def expel(self, peer: NodeId) -> None:
+        """`peer` is no member any more: its links go, and it hears so when it dials again."""
+        for incoming in [i for i in self._known if i.peer == peer]:
+            incoming.close()
+
     def alive(self, peer: NodeId, now_s: float) -> bool:
         """Whether a link of `peer` is there on which it was heard lately."""
         heard_s = self.heard_s(peer)
@@ -103,7 +106,8 @@ class Door:
         """A connection was made; whether it may stay."""
         here = sum(other == address for other in self._strangers.values())
         self._strangers[stranger] = address
-        return here < self._per_address_max and len(self._strangers) <= STRANGERS_MAX
+        most = STRANGERS_PER_ADDRESS + 2 * (len(self.desk.membership.peers) + 1)
+        return here < most and len(self._strangers) <= STRANGERS_MAX
 
     def entered(self, incoming: "Incoming", peer: NodeId) -> None:
         """Its handshake is through. If the peer dials anew, its old link is dead to it."""
@@ -162,8 +166,8 @@ class Incoming(asyncio.Protocol):
                 elif payload and door.desk.membership.formed:
                     door.inputs.on_message(self.peer, decode_message(payload))
         except HandshakeRefused as error:
-            kind = TWIN if isinstance(error, TwinRefused) else ""
-            self._transport.write(encode_frame(Refusal(str(error), kind)))
+            refusal = Refusal(str(error), error.kind, error.present)
+            self._transport.write(encode_frame(refusal))
             self._refuse(str(error))
         except (FrameError, PeerError) as error:
             peer = self.peer or "unknown"

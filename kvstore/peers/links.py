@@ -7,9 +7,9 @@ that is there was heard lately (docs/decisions/0016-links.md).
 import asyncio
 from collections.abc import Callable
 
-from kvstore.config import Config, hosts_to_bind
+from kvstore.config import Config, hosts_to_bind, parse_address
 from kvstore.event_log import EventLog
-from kvstore.peers.desk import Desk
+from kvstore.peers.desk import Desk, Ended
 from kvstore.peers.frames import PeerMessage, encode_frame
 from kvstore.peers.incoming import Door, Incoming, Inputs
 from kvstore.peers.membership import Membership
@@ -23,8 +23,8 @@ class PeerTransport:
     """All links of one node. Made on the loop that it lives on.
 
     `instance` tells this process from all others. `sent(to, message)` is called before each message
-    is queued or dropped. `failed(reason)` is called if this node must stop: what a handshake showed
-    cannot be saved, or another process has its identity.
+    is queued or dropped. `ended(reason, how)` is called if this node must stop: what a handshake
+    showed cannot be saved, another process has its identity, or it is no member any more.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class PeerTransport:
         instance: str,
         *,
         sent: Callable[[NodeId, PeerMessage], None],
-        failed: Callable[[str], None],
+        ended: Ended,
     ) -> None:
         self._config = config
         self._log = log
@@ -46,32 +46,54 @@ class PeerTransport:
             log,
             self._patience,
             instance,
-            failed=failed,
+            ended=ended,
             alive=self._alive,
             more_to_show=self._show_more,
         )
         self._loop = asyncio.get_running_loop()
-        began_s = self._loop.time()
-        self._links = {
-            peer: OutgoingLink(
-                peer,
-                address,
-                self._desk,
-                PeerTold(peer, log, self._patience, began_s),
-                self._patience,
-                config.peer_buffer_bytes_max,
-                self._reached,
-            )
-            for peer, address in config.members.items()
-            if peer != config.node_id
-        }
+        self._links: dict[NodeId, OutgoingLink] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._watch: Callable[[asyncio.Task[None]], None] | None = None
+        self.follow()
         self._door: Door | None = None
         self._server: asyncio.Server | None = None
         self._watching: asyncio.Task[None] | None = None
         self._last: tuple[PeerMessage, bytes] | None = None
 
-    async def start(self, inputs: Inputs) -> None:
-        """Listen, and dial every peer for as long as this runs; what comes goes to `inputs`.
+    def follow(self) -> None:
+        """Have a link to every peer that the membership names now, where it says, and to nobody
+        else."""
+        peers = self._desk.membership.peers
+        for peer, address in sorted(peers.items()):
+            place = parse_address(address, "peer address")
+            if (link := self._links.get(peer)) is not None:
+                link.move(place)
+                continue
+            link = self._links[peer] = OutgoingLink(
+                peer,
+                place,
+                self._desk,
+                PeerTold(peer, self._log, self._patience, self._loop.time()),
+                self._patience,
+                self._config.peer_buffer_bytes_max,
+                self._reached,
+            )
+            self._start(link)
+        for peer in self._links.keys() - peers.keys():
+            leaving = self._loop.create_task(self._links.pop(peer).stop())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            if self._door is not None:
+                self._door.expel(peer)
+
+    def _start(self, link: OutgoingLink) -> None:
+        """Once this listens."""
+        if self._watch is not None:
+            self._watch(link.start())
+
+    async def start(self, inputs: Inputs, watch: Callable[[asyncio.Task[None]], None]) -> None:
+        """Listen, and dial every peer for as long as this runs; what comes goes to `inputs`, and
+        `watch` is told of each task: they end by `stop` only.
 
         Raises OSError if the address is taken.
         """
@@ -83,17 +105,21 @@ class PeerTransport:
             StrangersTold(self._log),
             self._patience,
             self._config.frame_bytes_max,
-            lambda peer: self._links[peer].redial(),
+            self._heard_anew,
         )
         self._server = await loop.create_server(lambda: Incoming(door), hosts_to_bind(host), port)
+        self._watch = watch
         for link in self._links.values():
-            link.start()
+            self._start(link)
         self._watching = loop.create_task(self._watch_for_ever(door))
+        watch(self._watching)
 
     async def stop(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        self._watch = None
+        await asyncio.gather(*self._leaving)
         for link in self._links.values():
             await link.stop()
         if self._server is not None:
@@ -102,12 +128,6 @@ class PeerTransport:
             self._door.close()
 
     # -- what is known of the peers ---------------------------------------------------------
-
-    @property
-    def tasks(self) -> list[asyncio.Task[None]]:
-        """They end by `stop` only."""
-        watching = [] if self._watching is None else [self._watching]
-        return watching + [link.task for link in self._links.values() if link.task is not None]
 
     def connected(self, peer: NodeId) -> bool:
         """Whether messages to `peer` leave, on a link on which it was heard lately."""
@@ -168,6 +188,10 @@ class PeerTransport:
             door.watch(now_s)
             for link in self._links.values():
                 link.watch(now_s)
+
+    def _heard_anew(self, peer: NodeId) -> None:
+        if (link := self._links.get(peer)) is not None:
+            link.redial()
 
     def _reached(self, peer: NodeId) -> None:
         assert self._door is not None

@@ -1,78 +1,174 @@
-"""Who belongs to the cluster: the roster, and what a handshake must show.
+"""Whether a peer is who it says: what a handshake must show.
 
 A node whose disk was lost must not vote under its old identity: it would forget what it promised
-(D2). So each data directory draws an incarnation, and the members pin each other's. Where the
-pinning begins is the delicate part. If each member simply trusted the first incarnation *it* saw,
-node 3 could vote with 1, lose its disk, come back, and vote again with 2, which never saw it.
+(D2). So each data directory draws an *incarnation*, and a member is an id and an incarnation. Once
+a cluster is there, its members are replicated state, and links follow that (`Roster`).
 
-So a cluster forms once, in two rounds, and nobody votes before:
+How a cluster is founded by several nodes is the delicate part. If each simply trusted the first
+incarnation *it* saw, node 3 could vote with 1, lose its disk, come back, and vote again with 2,
+which never saw it. So a cluster forms once, in two rounds, and nobody votes before:
 
-1. Each member pins, durably and for good, the incarnation of every member it meets. Once it has
-   met all, its roster is complete, and it shows it in every handshake.
+1. Each founding member pins, durably and for good, the incarnation of every one it meets. Once it
+   has met all, its roster is complete, and it shows it in every handshake.
 2. A member has *formed* when every other has shown the same complete roster, or when one that has
    formed shows it.
 
 Two different rosters cannot both form: a member that kept its disk would have pinned both. From
-then on any minority may be down, and a member with another incarnation is refused.
+then on any minority may be down, and who shows another incarnation is refused: it may be taken in
+as a new member (`kvstore.replica.steward`).
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from kvstore.peers.frames import PROTOCOL_VERSION, Hello
+from kvstore.peers.roster import Roster, RosterMember, founding_roster
 from paxos.ballot import NodeId
+from paxos.configuration import DISTANCE, Configuration
 from paxos.quorum import QuorumSystem
+
+CLAIMS_MAX = 16
+
+
+class RefusalKind(StrEnum):
+    """What of a refusal is for programs."""
+
+    OTHER = ""
+    TWIN = "twin"
+    """Another process with this identity is there."""
+    REMOVED = "removed"
+    """It was a member, and is none any more."""
+    LOST = "lost"
+    """It says that it is a member, and its data directory is another one."""
+    TAKEN_IN = "taken-in"
+    """It is a member, under another id than it shows."""
+
+
+class Ending(StrEnum):
+    """How a node ends by itself."""
+
+    FAILED = "failed"
+    """Something is wrong, and an operator must look."""
+    REMOVED = "removed"
+    """It is no member any more."""
+    AGAIN = "begins again"
+    """It is to begin anew at once, with what its data directory says now."""
+    DAMAGED = "damaged"
+    """Its data is wrong, and the other members have it right."""
 
 
 class HandshakeRefused(Exception):
     """The handshake failed; `str()` is the reason, for both sides' logs."""
 
+    def __init__(
+        self, reason: str, kind: RefusalKind = RefusalKind.OTHER, present: Roster | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.present = present
 
-def configuration(quorums: QuorumSystem) -> str:
-    """Members and quorum sizes: two nodes that differ here could choose two values."""
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A node with an empty disk says by its name who it was, or is to be."""
+
+    name: str
+    incarnation: str
+    peer_address: str
+    client_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What of a membership must survive a restart."""
+
+    node: NodeId
+    pinned: Mapping[NodeId, str]
+    formed: bool
+    roster: Roster | None
+
+
+def founding_text(first: Configuration | None) -> str:
+    """Members, quorum sizes and distance: two founders that differ here could choose two values."""
+    if first is None:
+        return ""
+    quorums = first.quorums
     members = ",".join(map(str, sorted(quorums.members)))
-    return f"{members}/{quorums.phase1}/{quorums.phase2}"
+    text = f"{members}/{quorums.phase1}/{quorums.phase2}"
+    return text if first.distance == DISTANCE else f"{text}/{first.distance}"
+
+
+def founding_of(text: str) -> Configuration | None:
+    """What `founding_text` wrote."""
+    if not text:
+        return None
+    members, phase1, phase2, *distance = text.split("/")
+    quorums = QuorumSystem(frozenset(map(int, members.split(","))), int(phase1), int(phase2))
+    return Configuration(1, quorums, int(distance[0]) if distance else DISTANCE)
 
 
 @dataclass
 class Membership:
     """This node's side of every handshake.
 
-    `pinned` holds the incarnations met so far and `formed` whether the cluster has formed; `save`
-    makes both durable before it returns, or raises OSError. So do the constructor and `check`.
+    `first` is what the cluster is founded with, None if this node founds none; `addresses` are
+    those of the founders, or of whom else a node that is to join may ask. `pinned` holds the
+    incarnations met so far, `formed` whether the cluster has formed, and `roster` who its members
+    are then. `save` makes these durable before it returns, or raises OSError. So do the
+    constructor, `check` and `adopt`.
+
+    `on_roster` is called with each newer roster, `on_removed` with one by which a peer says that
+    this node is no member any more.
+    `on_taken_in` is called when this node turns out to be a member under another id; it is saved.
     """
 
     node: NodeId
     incarnation: str
-    quorums: QuorumSystem
+    first: Configuration | None
     client_address: str
     pinned: dict[NodeId, str]
     formed: bool
-    save: Callable[[dict[NodeId, str], bool], None]
+    save: Callable[[Kept], None]
+    name: str = ""
+    peer_address: str = ""
+    addresses: Mapping[NodeId, str] = field(default_factory=dict)
+    roster: Roster | None = None
+    on_roster: Callable[[Roster], None] = lambda _: None
+    on_removed: Callable[[Roster], None] = lambda _: None
+    on_taken_in: Callable[[NodeId], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        self.configuration = configuration(self.quorums)
+        self.founding = founding_text(self.first)
         self.client_addresses: dict[NodeId, str] = {self.node: self.client_address}
         self.refused_by: dict[NodeId, str] = {}
+        self.claims: dict[str, Claim] = {}
+        self.names: dict[NodeId, str] = {self.node: self.name}
+        self.of_release_before: set[NodeId] = set()
+        """Members that cannot follow a change of the members."""
         self._shown: dict[NodeId, dict[NodeId, str]] = {}
-        if self.node not in self.pinned:
-            self._pin(self.node, self.incarnation)
-        self._form_if_agreed(False)
+        if self.first is not None and not self.formed:
+            if self.node not in self.pinned:
+                self._pin(self.node, self.incarnation)
+            self._form_if_agreed(False)
+        if self.formed and (self.roster is None or self.roster.number == 0):
+            # Until the members were changed for the first time the settings say where they are.
+            self.roster = self._founding_roster()
+
+    @property
+    def founders(self) -> frozenset[NodeId]:
+        """Who founds the cluster, as far as this node was told."""
+        return frozenset() if self.first is None else self.first.quorums.members
 
     @property
     def complete(self) -> bool:
-        """Whether this node has met every member."""
-        return self.pinned.keys() == self.quorums.members
-
-    @property
-    def roster(self) -> dict[NodeId, str]:
-        """Every member's incarnation, or nothing until all are known."""
-        return self.pinned if self.complete else {}
+        """Whether this node has met every founding member."""
+        return bool(self.founders) and self.pinned.keys() == self.founders
 
     @property
     def agreed(self) -> set[NodeId]:
-        """Members known to hold the same complete roster."""
+        """Founding members known to hold the same complete roster."""
         if not self.complete:
             return set()
         same = {peer for peer, roster in self._shown.items() if roster == self.pinned}
@@ -80,25 +176,42 @@ class Membership:
 
     @property
     def cluster_id(self) -> str:
-        """The same 16 hex digits on every member once formed, "" before."""
-        if not self.formed:
-            return ""
-        text = repr((self.configuration, sorted(self.pinned.items())))
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        """The same 16 hex digits on every member once formed, and for good; "" before."""
+        return "" if self.roster is None else self.roster.cluster_id
+
+    @property
+    def peers(self) -> dict[NodeId, str]:
+        """Whom to have links to, and where they are: the other members, or before the cluster has
+        formed the other founders, or whom this node was told of when it was to join."""
+        if self.roster is not None:
+            found = {one.id: one.peer_address for one in self.roster.members}
+        else:
+            found = dict(self.addresses)
+        return {peer: address for peer, address in found.items() if peer != self.node and address}
+
+    def _founding_roster(self) -> Roster:
+        """Drawn from what each founder drew, so that all of them have the same cluster id."""
+        text = repr((self.founding, sorted(self.pinned.items())))
+        cluster_id = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return founding_roster(cluster_id, self.pinned, self.addresses)
 
     def hello(self, to: NodeId, instance: str = "", silence_ms: int = 0) -> Hello:
         """What this node shows now; `instance` and `silence_ms` are those of its process."""
+        changed = self.roster is not None and self.roster.number > 0
         return Hello(
             PROTOCOL_VERSION,
             self.node,
             to,
             self.incarnation,
-            self.configuration,
-            self.roster,
+            self.founding,
+            {} if changed or not self.complete else self.pinned,
             self.formed,
             self.client_address,
             instance,
             silence_ms,
+            self.name,
+            self.peer_address,
+            self.roster if self.formed else None,
         )
 
     def check(self, hello: Hello) -> bool:
@@ -109,19 +222,167 @@ class Membership:
         peer = hello.node
         if hello.protocol != PROTOCOL_VERSION:
             raise HandshakeRefused(f"protocol version {hello.protocol}; this is {PROTOCOL_VERSION}")
+        before = (self.complete, self.formed)
+        if self.formed:
+            self._check_as_member(hello)
+        else:
+            self._check_before(hello)
         if hello.to != self.node:
-            raise HandshakeRefused(f"meant for node {hello.to}; this is node {self.node}")
-        if peer not in self.quorums.members or peer == self.node:
+            raise HandshakeRefused(
+                f"meant for node {hello.to}; this is node {self.node}", present=self.roster
+            )
+        self.client_addresses[peer] = hello.client_address
+        self.names[peer] = hello.name
+        if hello.formed and hello.present is None:
+            self.of_release_before.add(peer)
+        else:
+            self.of_release_before.discard(peer)
+        return (self.complete, self.formed) != before
+
+    # -- a cluster that is there ------------------------------------------------------------
+
+    def adopt(self, roster: Roster, by_peer: bool = True) -> None:
+        """These are the members now; an older roster changes nothing.
+
+        A node that is no member any more hears so from a peer (`by_peer`), and then ends. That it
+        has applied its own removal does not count. Failing schedule otherwise: the voters that a
+        change removes apply it and go, and those that stay, who have not heard that the last slots
+        before it are chosen, wait for a quorum of them for ever.
+        """
+        if self.roster is not None and roster.number <= self.roster.number:
+            return
+        self.roster = roster
+        self.claims = {
+            name: claim
+            for name, claim in self.claims.items()
+            if roster.of_incarnation(claim.incarnation) is None
+        }
+        self._save()
+        if by_peer and not _is_in(roster, self.node, self.incarnation):
+            self.on_removed(roster)
+        else:
+            self.on_roster(roster)
+
+    def taken_in(self, roster: Roster, member: RosterMember) -> None:
+        """This node is `member`; if it had another id so far, it must begin again under that."""
+        known_as, self.node = self.node, member.id
+        self.formed, self.roster = True, roster
+        self._save()
+        if member.id != known_as:
+            self.on_taken_in(member.id)
+        else:
+            self.on_roster(roster)
+
+    def _check_as_member(self, hello: Hello) -> None:
+        roster, theirs = self.roster, hello.present
+        assert roster is not None
+        if theirs is None:
+            self._check_stranger(hello, roster)
+            return
+        if theirs.cluster_id != roster.cluster_id:
+            raise HandshakeRefused(
+                f"node {hello.node} belongs to another cluster, {theirs.cluster_id}; this is "
+                f"{roster.cluster_id}"
+            )
+        newer = theirs.number > roster.number
+        if not _is_in(roster, hello.node, hello.incarnation):
+            both = _is_in(theirs, hello.node, hello.incarnation) and _is_in(
+                theirs, self.node, self.incarnation
+            )
+            if not (newer and both):
+                self._refuse_unknown(hello, roster, behind=theirs.number < roster.number)
+        if newer:
+            self.adopt(theirs)
+
+    def told(self, present: Roster) -> None:
+        """Who refused this node showed the members: they count if this node is one of them."""
+        own = self.roster
+        if own is not None and own.cluster_id == present.cluster_id:
+            if _is_in(present, self.node, self.incarnation):
+                self.adopt(present)
+        elif own is None and (member := present.of_incarnation(self.incarnation)) is not None:
+            self.taken_in(present, member)
+
+    def take_claims(self) -> list[Claim]:
+        """Who came without a disk since the last call."""
+        claims, self.claims = list(self.claims.values()), {}
+        return claims
+
+    def _refuse_unknown(self, hello: Hello, roster: Roster, behind: bool) -> None:
+        if behind and hello.node <= roster.last_id:
+            raise HandshakeRefused(
+                f"node {hello.node} with incarnation {hello.incarnation} was removed from cluster "
+                f"{roster.cluster_id}, whose members are {roster.places}: its data directory is "
+                "not to be used any more",
+                RefusalKind.REMOVED,
+                roster,
+            )
+        raise HandshakeRefused(
+            f"node {hello.node} with incarnation {hello.incarnation} is not a member of cluster "
+            f"{roster.cluster_id} as far as node {self.node} knows"
+        )
+
+    def _check_stranger(self, hello: Hello, roster: Roster) -> None:
+        """It shows no cluster: a founder of the release before, or somebody without a disk."""
+        if hello.formed or hello.roster:
+            if roster.number == 0 and hello.configuration == self.founding:
+                self._check_incarnations(hello)
+                return
+            raise HandshakeRefused(f"node {hello.node} knows only the members of the beginning")
+        if (member := roster.of_incarnation(hello.incarnation)) is not None:
+            if member.id == hello.node and roster.number == 0:
+                self._check_incarnations(hello)
+                return
+            raise HandshakeRefused(
+                f"node {hello.node} is node {member.id} of this cluster now",
+                RefusalKind.TAKEN_IN,
+                roster,
+            )
+        known = (
+            roster.named(hello.name)
+            or roster.at(hello.peer_address)
+            or roster.named(f"node{hello.node}")
+        )
+        name = hello.name or f"node{hello.node}" if known is None else known.name
+        if known is None:
+            raise HandshakeRefused(
+                f"{name} is not a member of cluster {roster.cluster_id}: it must join by a token, "
+                "or be added first"
+            )
+        if name in self.claims or len(self.claims) < CLAIMS_MAX:
+            self.claims[name] = Claim(
+                name, hello.incarnation, hello.peer_address, hello.client_address
+            )
+        raise HandshakeRefused(
+            f"{name} has an empty data directory, or another one than it had, and an incarnation "
+            "that this cluster does not know: it must be replaced, because it may have forgotten "
+            "what it promised",
+            RefusalKind.LOST,
+        )
+
+    # -- before -----------------------------------------------------------------------------
+
+    def _check_before(self, hello: Hello) -> None:
+        """This node has not formed."""
+        peer, theirs = hello.node, hello.present
+        if theirs is not None:
+            member = theirs.of_incarnation(self.incarnation)
+            if member is None:
+                raise HandshakeRefused(
+                    f"cluster {theirs.cluster_id} does not know this node, whose data directory is "
+                    "empty: it waits to be taken in"
+                )
+            if member.id != self.node or theirs.number > 0:
+                self.taken_in(theirs, member)
+                return
+        if peer not in self.founders or peer == self.node:
             raise HandshakeRefused(f"node {peer} is not another member of this cluster")
-        if hello.configuration != self.configuration:
+        if hello.configuration != self.founding:
             raise HandshakeRefused(
                 f"node {peer} is configured with members/phase1/phase2 {hello.configuration}, "
-                f"node {self.node} with {self.configuration}"
+                f"node {self.node} with {self.founding}"
             )
-        before = (self.complete, self.formed)
         self._check_incarnations(hello)
-        self.client_addresses[peer] = hello.client_address
-        return (self.complete, self.formed) != before
 
     def _check_incarnations(self, hello: Hello) -> None:
         peer = hello.node
@@ -139,7 +400,7 @@ class Membership:
         for member, incarnation in {**hello.roster, peer: hello.incarnation}.items():
             if self.pinned.get(member, incarnation) != incarnation:
                 raise HandshakeRefused(f"node {peer} belongs to another cluster")
-        if hello.roster and hello.roster.keys() != self.quorums.members:
+        if hello.roster and hello.roster.keys() != self.founders:
             raise HandshakeRefused(f"node {peer} shows a roster of other members")
         if peer not in self.pinned:
             self._pin(peer, hello.incarnation)
@@ -148,10 +409,19 @@ class Membership:
 
     def _pin(self, member: NodeId, incarnation: str) -> None:
         self.pinned = dict(sorted([*self.pinned.items(), (member, incarnation)]))
-        self.save(self.pinned, self.formed)
+        self._save()
 
     def _form_if_agreed(self, peer_formed: bool) -> None:
-        agreed = peer_formed or self.agreed == self.quorums.members
+        agreed = peer_formed or self.agreed == self.founders
         if self.complete and agreed and not self.formed:
             self.formed = True
-            self.save(self.pinned, True)
+            self.roster = self._founding_roster()
+            self._save()
+
+    def _save(self) -> None:
+        self.save(Kept(self.node, self.pinned, self.formed, self.roster))
+
+
+def _is_in(roster: Roster, node: NodeId, incarnation: str) -> bool:
+    member = roster.find(node)
+    return member is not None and member.incarnation == incarnation

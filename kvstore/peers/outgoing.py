@@ -64,8 +64,10 @@ class OutgoingLink:
         self._attempt = 0
         self.task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    def start(self) -> asyncio.Task[None]:
+        """Begin to dial; the task ends by `stop` only."""
         self.task = asyncio.get_running_loop().create_task(self._dial_for_ever())
+        return self.task
 
     async def stop(self) -> None:
         if self.task is not None:
@@ -127,6 +129,13 @@ class OutgoingLink:
         if self.transport is not None and self._protocol is not None:
             self._protocol.cause = cause
             self.transport.abort()
+
+    def move(self, address: Address) -> None:
+        """The peer is at `address` from now on."""
+        if address != self._address:
+            self._address = address
+            self.drop("the peer has another address")
+            self._woken.set()
 
     def redial(self) -> None:
         """The peer was heard just now: an attempt under way may wait for a lost SYN, or be an
@@ -221,7 +230,7 @@ class OutgoingLink:
         now_s = asyncio.get_running_loop().time()
         self.transport, self._protocol = transport, protocol
         self.told.ready(now_s)
-        if protocol.shown != self._desk.hello(self._peer):
+        if protocol.founding_shown != _founding(self._desk.hello(self._peer)):
             # Failing schedule otherwise: this node meets its last member while the handshake is
             # under way, the peer never sees the complete roster, and the cluster never forms.
             transport.close()
@@ -236,6 +245,11 @@ class OutgoingLink:
         self.told.broke(asyncio.get_running_loop().time(), protocol.cause)
 
 
+def _founding(hello: Hello) -> tuple[object, ...]:
+    """What other founders of the cluster must see before it can form."""
+    return hello.roster, hello.formed
+
+
 class _Dialled(asyncio.Protocol):
     """The dialling side: sends Hello, expects Hello, then sends, and hears pings."""
 
@@ -248,7 +262,7 @@ class _Dialled(asyncio.Protocol):
         self._loop = loop
         self.ready: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
-        self.shown: Hello | None = None
+        self.founding_shown: tuple[object, ...] = ()
         self.heard_s = loop.time()
         self.peer_silence_s = 0.0
         self.cause = "the peer closed the link"
@@ -260,8 +274,9 @@ class _Dialled(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         give_up_after(transport, self._patience.silence_s)
-        self.shown = self._desk.hello(self._peer)
-        cast("asyncio.Transport", transport).write(encode_frame(self.shown))
+        hello = self._desk.hello(self._peer)
+        self.founding_shown = _founding(hello)
+        cast("asyncio.Transport", transport).write(encode_frame(hello))
 
     def data_received(self, data: bytes) -> None:
         self.heard_s = self._loop.time()
@@ -278,11 +293,15 @@ class _Dialled(asyncio.Protocol):
         if isinstance(answer, Refusal):
             self._desk.refused_by(self._peer, answer, self.heard_s)
             raise HandshakeRefused(f"refused by node {self._peer}: {answer.reason}")
-        if answer.node != self._peer:
+        if answer.node != self._peer and answer.present is None:
             raise HandshakeRefused(
                 f"node {answer.node} answers at the address of node {self._peer}"
             )
         self._desk.check(answer)
+        if answer.node != self._peer:
+            raise HandshakeRefused(
+                f"node {answer.node} answers at the address of node {self._peer}"
+            )
         self._desk.accepted_by(self._peer)
         self.peer_silence_s = answer.silence_ms / 1000
         self.ready.set_result(None)

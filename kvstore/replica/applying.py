@@ -1,7 +1,7 @@
 """What is chosen reaches the state, its results reach who waits, and digests are compared."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import DigestAt
@@ -32,8 +32,7 @@ class Applier:
     """Applies chosen slots in order, over several turns of the loop if need be, and goes on behind
     a snapshot.
 
-    `members` are all nodes of the cluster, this one included; digests are compared at each slot
-    that `digest_slots` divides.
+    Digests are compared at each slot that `digest_slots` divides.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class Applier:
         clock: Clock,
         stages: Stages,
         wake: Wake,
-        members: Iterable[NodeId],
         digest_slots: int,
     ) -> None:
         self._node = node
@@ -71,9 +69,8 @@ class Applier:
         self._chosen: deque[tuple[Slot, bytes, float]] = deque()
         self._chosen_bytes = 0
         self._until_s = 0.0
-        self._peers = [member for member in members if member != node.id]
         self._digest_slots = digest_slots
-        self._digests = DigestCheck(node.id, len(self._peers) + 1)
+        self._digests = DigestCheck(node.id, 1)
 
     def begin_turn(self) -> None:
         """A turn of the loop begins."""
@@ -131,7 +128,7 @@ class Applier:
         if slot % self._digest_slots == 0:
             digest = self._state.digest
             message = DigestAt(slot, digest, self._walls.now_ms())
-            for peer in self._peers:
+            for peer in self._node.governance.peers:
                 self._links.send(peer, message)
             self.compare(self._node.id, slot, digest)
 
@@ -142,6 +139,7 @@ class Applier:
 
     def compare(self, node: NodeId, slot: Slot, digest: bytes) -> None:
         """`node`, this one or a peer, had `digest` after `slot`. Raises DivergedState."""
+        self._digests.members = len(self._node.governance.members | {self._node.id})
         different = self._digests.add(node, slot, digest)
         if different is not None:
             self._events.event("state differs", peer=different, slot=slot)

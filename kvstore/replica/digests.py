@@ -12,7 +12,8 @@ class DigestCheck:
 
     def __init__(self, node: NodeId, members: int) -> None:
         self._node = node
-        self._members = members
+        self.members = members
+        """How many take part now."""
         self._digests: dict[Slot, dict[NodeId, bytes]] = {}
 
     def add(self, node: NodeId, slot: Slot, digest: bytes) -> NodeId | None:
@@ -29,7 +30,7 @@ class DigestCheck:
         if own is None:
             return None
         different = [peer for peer, theirs in known.items() if theirs != own]
-        if self._members - len(different) < self._members // 2 + 1:
+        if self.members - len(different) < self.members // 2 + 1:
             raise DivergedState(
                 f"the state after slot {slot} differs from that of nodes {sorted(different)}: "
                 "this node's data is wrong; keep it for inspection and replace the member"

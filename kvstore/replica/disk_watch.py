@@ -46,7 +46,6 @@ class DiskWatch:
         self._commits = commits
         self._clock = clock
         self._events = events
-        self._peers = sorted(set(config.members) - {config.node_id})
         self._election_ticks = config.election_ticks
         self._hand_over_ticks = 0
         self._asked = 0
@@ -125,8 +124,10 @@ class DiskWatch:
             self._hand_over_ticks -= 1
         else:
             # First the one that is furthest on, then each in turn: it may be slow too.
-            self._node.hand_over(self._peers[self._asked - 1] if self._asked else None)
-            self._asked = (self._asked + 1) % (len(self._peers) + 1)
+            peers = self._node.successors
+            asked = self._asked if self._asked <= len(peers) else 0
+            self._node.hand_over(peers[asked - 1] if asked else None)
+            self._asked = (asked + 1) % (len(peers) + 1)
             self._hand_over_ticks = self._election_ticks
 
     def _seen(self) -> str:

@@ -7,6 +7,7 @@ threads of their own.
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from kvstore.config import Config
@@ -33,8 +34,10 @@ from kvstore.replica.outbox import Outbox, present_leader
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, PeerLinks
 from kvstore.replica.probe import Probe
+from kvstore.replica.reconfiguring import Reconfiguring
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
 from kvstore.replica.stages import Stages
+from kvstore.replica.steward import Steward
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
@@ -73,6 +76,8 @@ class Driver:
         leader_absence: LeaderAbsence,
         source: SnapshotSource,
         sink: SnapshotSink,
+        reconfiguring: Reconfiguring,
+        steward: Steward,
     ) -> None:
         self._tick_s = config.tick_s
         self._node = node
@@ -97,6 +102,8 @@ class Driver:
         self._leader_absence = leader_absence
         self._source = source
         self._sink = sink
+        self._reconfiguring = reconfiguring
+        self._steward = steward
         self._led = (node.leader, node.leader_ballot)
         self._ticker: asyncio.Task[None] | None = None
 
@@ -178,6 +185,7 @@ class Driver:
             self._sink.tick()
             self._outbox.tick()
             self._leasing.tick()
+            self._steward.tick()
             self._turns.step()
         self._leader_absence.tick()
 
@@ -219,6 +227,10 @@ class Driver:
                 break
             self._obey(effects)
             self._notice_leader()
+        self._reconfiguring.keep(self._after_commits)
+
+    def _after_commits(self, call: Callable[[], None]) -> None:
+        self._commits.submit([], partial(self._health.guard, call))
 
     def _notice_leader(self) -> None:
         """On a new leader everything unanswered is sent again; each is applied once."""
@@ -259,7 +271,9 @@ class Driver:
 
     def _apply(self) -> None:
         """What is chosen, as far as this turn of the loop goes."""
-        if self._applier.run():
+        applied = self._applier.run()
+        self._reconfiguring.applied()
+        if applied:
             self._leasing.applied()
             self._reads.applied(self._state.applied_through)
 

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
-from kvstore.errors import KvError, Stopping, StorageError
+from kvstore.errors import DataDamaged, DivergedState, KvError, Stopping, StorageError
 from kvstore.event_log import EventLog
+from kvstore.peers.membership import Ending
 
 
 class Health:
@@ -13,6 +14,8 @@ class Health:
     def __init__(self, events: EventLog) -> None:
         self._events = events
         self.failure = ""
+        self.ending = Ending.FAILED
+        """How it ended, once there is a `failure`."""
         self.stopping = False
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._fail_waiting: Callable[[KvError], None] = _nobody_waits
@@ -25,17 +28,21 @@ class Health:
     def check(self) -> None:
         """Raises Stopping if this node has failed or is shutting down."""
         if self.failure:
-            raise Stopping(f"this node has failed: {self.failure}")
+            raise self._stopping()
         if self.stopping:
             raise Stopping("this node is shutting down")
 
-    def fail(self, reason: str) -> None:
+    def _stopping(self) -> Stopping:
+        what = "has failed" if self.ending is Ending.FAILED else "has ended"
+        return Stopping(f"this node {what}: {self.failure}")
+
+    def fail(self, reason: str, ending: Ending = Ending.FAILED) -> None:
         """Stop serving at once, and say why. Nothing is acknowledged from here on."""
         if self.failure:
             return
-        self.failure = reason
-        self._events.event("failed", reason=reason)
-        self._fail_waiting(Stopping(f"this node has failed: {reason}"))
+        self.failure, self.ending = reason, ending
+        self._events.event(ending.value, reason=reason)
+        self._fail_waiting(self._stopping())
         if not self.failed.done():
             self.failed.set_result(reason)
 
@@ -61,6 +68,9 @@ class Health:
 
     def fail_by(self, error: BaseException) -> None:
         """A state that cannot be, or a bug: the node's memory is not to be trusted."""
+        if isinstance(error, DivergedState):
+            self.fail(str(error), Ending.DAMAGED)
+            return
         self._events.defect(error)
         self.fail(f"{type(error).__name__}: {error}")
 
@@ -73,7 +83,7 @@ class Health:
 
     def storage_failed(self, error: StorageError) -> None:
         """D2: never carry on past a failed write."""
-        self.fail(str(error))
+        self.fail(str(error), Ending.DAMAGED if isinstance(error, DataDamaged) else Ending.FAILED)
 
 
 def _nobody_waits(_: KvError) -> None:

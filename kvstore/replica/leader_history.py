@@ -28,7 +28,7 @@ class LeaderHistory:
     """
 
     def __init__(self, node: NodeId, clock: Clock) -> None:
-        self._node = node
+        self.node = node
         self._clock = clock
         self.changes: deque[LeaderChange] = deque(maxlen=CHANGES_MAX)
         self._leader: NodeId | None = None
@@ -38,15 +38,15 @@ class LeaderHistory:
 
     def handed_over(self, by_this: bool, peer: NodeId) -> None:
         """This node asked `peer` to lead, or was asked by it."""
-        giver, taker = (self._node, peer) if by_this else (peer, self._node)
+        giver, taker = (self.node, peer) if by_this else (peer, self.node)
         self._note("hand-over", f"node {giver} handed leadership over to node {taker}")
 
     def stepped_down(self, lost_quorum: bool) -> None:
         """This node led, and does no longer."""
         if lost_quorum:
-            self._note("stepped down", f"node {self._node} could not reach a quorum")
+            self._note("stepped down", f"node {self.node} could not reach a quorum")
         else:
-            self._note("stepped down", f"node {self._node} met a higher ballot")
+            self._note("stepped down", f"node {self.node} met a higher ballot")
 
     def linked(self, peer: NodeId, up: bool) -> None:
         """The link from `peer` came or went."""

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 
 from kvstore.config import Config
 from kvstore.event_log import EventLog
+from kvstore.peers.desk import removed_text
 from kvstore.peers.frames import PeerMessage
 from kvstore.peers.links import PeerTransport
-from kvstore.peers.membership import Membership
+from kvstore.peers.membership import Ending, Membership
+from kvstore.peers.roster import Roster
 from kvstore.replica.admission import Admission
 from kvstore.replica.applying import Applier
 from kvstore.replica.checkpoints import Checkpoints, StateCopies
@@ -30,12 +32,14 @@ from kvstore.replica.outbox import Outbox
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock
 from kvstore.replica.probe import SILENT, Probe, TwoProbes
+from kvstore.replica.reconfiguring import Reconfiguring
 from kvstore.replica.recorder import Recorder
 from kvstore.replica.replica import Parts, Replica
-from kvstore.replica.restoring import Opened, open_directory
+from kvstore.replica.restoring import Opened, disagreements, open_directory
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
 from kvstore.replica.stages import Stages
 from kvstore.replica.status import ReplicaView
+from kvstore.replica.steward import Steward
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.disk import Disk
@@ -59,9 +63,12 @@ async def open_replica(
     machine = replace(machine, probe=listening)
     began_s = machine.clock.monotonic()
     opened = open_directory(config, machine)
+    events.node = opened.node.id
+    for warning in disagreements(config, opened.membership):
+        events.event("settings disagree", reason=warning)
     if (torn := opened.log.torn) is not None:
         events.event("log end cut off", file=torn.path, offset=torn.offset, reason=torn.reason)
-    machine.probe.opened(opened.node, opened.state)
+    machine.probe.opened(opened.node, opened.state, opened.membership.formed)
     replica = Replica(_connect(config, events, machine, opened), recorder)
     try:
         await replica.start()
@@ -91,6 +98,7 @@ class _Ground:
     state: StateMachine
     store: StateStore
     membership: Membership
+    reconfiguring: Reconfiguring
     counters: Counters
     stages: Stages
     turns: Turns
@@ -114,8 +122,9 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         events,
         f"{machine.randomness.getrandbits(64):016x}",
         sent=machine.probe.sent,
-        failed=health.fail,
+        ended=health.fail,
     )
+    _follow_members(opened.membership, transport, health)
     # A damaged record that is read stops the node: it is never an answer (D3).
     opened.store.watch_damage(health.storage_failed)
     commits = Commits(
@@ -127,7 +136,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
     )
     watch = DiskWatch(config, opened.node, opened.state, commits, machine.clock, events)
     writes = PendingWrites(
-        origin=config.node_id,
+        origin=opened.node.id,
         start=opened.node.config.start,
         requests_max=config.pending_requests_max,
         bytes_max=config.pending_bytes_max,
@@ -144,6 +153,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         state=opened.state,
         store=opened.store,
         membership=opened.membership,
+        reconfiguring=Reconfiguring(opened.node, opened.state, opened.membership),
         counters=counters,
         stages=stages,
         turns=Turns(),
@@ -161,6 +171,19 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
     )
 
 
+def _follow_members(membership: Membership, transport: PeerTransport, health: Health) -> None:
+    """Whatever says who the members are, links follow it, and a node that is none any more ends."""
+
+    def removed(roster: Roster) -> None:
+        health.fail(removed_text(membership.node, roster), Ending.REMOVED)
+
+    def taken_in(node: NodeId) -> None:
+        health.fail(f"this node is node {node} of the cluster now", Ending.AGAIN)
+
+    membership.on_roster = lambda _: transport.follow()
+    membership.on_removed, membership.on_taken_in = removed, taken_in
+
+
 def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened) -> Parts:
     """Every part gets the parts that it uses; those that are used come first."""
     ground = _ground(config, events, machine, opened)
@@ -171,6 +194,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
     source = _source(ground, copies)
     checkpoints = _checkpoints(ground, copies, source, admission, applier)
     sink = _sink(ground, checkpoints)
+    steward = _steward(ground, admission)
     view = _view(ground, sink)
     return Parts(
         config=config,
@@ -194,7 +218,9 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         checkpoints=checkpoints,
         source=source,
         sink=sink,
-        driver=_driver(ground, applier, leasing, source, sink),
+        driver=_driver(ground, applier, leasing, source, sink, steward),
+        reconfiguring=ground.reconfiguring,
+        steward=steward,
         view=view,
         metrics=Metrics(ground.counters, ground.stages.items, view.gauges, view.peers),
     )
@@ -245,7 +271,6 @@ def _applier(ground: _Ground) -> Applier:
         clock=ground.clock,
         stages=ground.stages,
         wake=ground.turns.wake,
-        members=ground.config.members,
         digest_slots=ground.config.digest_slots,
     )
 
@@ -264,7 +289,7 @@ def _source(ground: _Ground, copies: StateCopies) -> SnapshotSource:
     config = ground.config
     return SnapshotSource(
         config.data_dir / "snapshot.outgoing",
-        f"{config.node_id}-{ground.node.config.start}",
+        f"{ground.node.id}-{ground.node.config.start}",
         copies.copy,
         _send_now(ground.transport),
         ground.events,
@@ -311,8 +336,26 @@ def _checkpoints(
     )
 
 
+def _steward(ground: _Ground, admission: Admission) -> Steward:
+    return Steward(
+        ground.config,
+        ground.node,
+        ground.state,
+        ground.membership,
+        ground.transport,
+        ground.reconfiguring,
+        admission,
+        ground.events,
+    )
+
+
 def _driver(
-    ground: _Ground, applier: Applier, leasing: Leasing, source: SnapshotSource, sink: SnapshotSink
+    ground: _Ground,
+    applier: Applier,
+    leasing: Leasing,
+    source: SnapshotSource,
+    sink: SnapshotSink,
+    steward: Steward,
 ) -> Driver:
     outbox = Outbox(
         ground.node,
@@ -344,6 +387,8 @@ def _driver(
         leader_absence=ground.leader_absence,
         source=source,
         sink=sink,
+        reconfiguring=ground.reconfiguring,
+        steward=steward,
     )
 
 
@@ -352,7 +397,6 @@ def _view(ground: _Ground, sink: SnapshotSink) -> ReplicaView:
         node=ground.node,
         state=ground.state,
         membership=ground.membership,
-        addresses=ground.config.members,
         links=ground.transport,
         clock=ground.clock,
         events=ground.events,

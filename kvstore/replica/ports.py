@@ -87,6 +87,10 @@ class StandsForElection(Protocol):
     def leading(self) -> bool:
         """Whether this node leads."""
 
+    @property
+    def successors(self) -> list[NodeId]:
+        """Who may lead after this node."""
+
     def hand_over(self, to: NodeId | None = None) -> NodeId | None:
         """As leader, make another member lead; who was asked to."""
 

@@ -20,8 +20,9 @@ from paxos.node import Node
 class Probe(Marks):
     """Hears what happens in one replica, from its start on, on the replica's loop."""
 
-    def opened(self, node: Node, state: StateMachine) -> None:
-        """The data directory is read, and what its log knows as chosen is applied."""
+    def opened(self, node: Node, state: StateMachine, formed: bool) -> None:
+        """The data directory is read, and what its log knows as chosen is applied; `formed`: it
+        says that this node is a member."""
 
     def sent(self, to: NodeId, message: PeerMessage) -> None:
         """`message` is about to be queued for `to`, or dropped because the link is down."""

@@ -116,8 +116,10 @@ class Recorder(Probe):
 
     # -- what happens -----------------------------------------------------------------------
 
-    def opened(self, node: Any, state: StateMachine) -> None:
+    def opened(self, node: Any, state: StateMachine, formed: bool) -> None:
         self.node = node
+        # Its number may have been found in the data directory.
+        self.id = self.leaders.node = node.id
         self._rarely("opened", f"state through slot {state.applied_through}")
 
     def sent(self, to: NodeId, message: PeerMessage) -> None:

@@ -7,17 +7,24 @@ resolve. `kvstore.replica.open` puts the parts together.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kvstore.commands.commands import Command
-from kvstore.commands.results import Outcome, Result
+from kvstore.commands.members import (
+    MemberChange,
+    MembershipRefusal,
+    Reconfigure,
+    SetConfiguration,
+)
+from kvstore.commands.results import MembershipRefused, Outcome, Result
 from kvstore.config import Config
-from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Stopping
+from kvstore.errors import KvError, NoQuorum, NotReady, OutcomeUnknown, Stopping
 from kvstore.event_log import EventLog
 from kvstore.peers.links import PeerTransport
-from kvstore.peers.membership import Membership
+from kvstore.peers.membership import Ending, Membership
+from kvstore.peers.roster import Roster
 from kvstore.replica.admission import Admission
 from kvstore.replica.checkpoints import Checkpoints, StateCopies
 from kvstore.replica.commits import Commits
@@ -29,10 +36,13 @@ from kvstore.replica.leasing import Leasing
 from kvstore.replica.metrics import Metrics
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock
+from kvstore.replica.reconfiguring import Reconfiguring
 from kvstore.replica.recorder import Recorder
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
 from kvstore.replica.status import ReplicaStatus, ReplicaView
+from kvstore.replica.steward import Steward
 from kvstore.replica.turns import Turns
+from kvstore.state.members import Governs
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
 from paxos.ballot import Ballot, NodeId, Slot
@@ -65,6 +75,8 @@ class Parts:
     source: SnapshotSource
     sink: SnapshotSink
     driver: Driver
+    reconfiguring: Reconfiguring
+    steward: Steward
     view: ReplicaView
     metrics: Metrics
 
@@ -171,6 +183,67 @@ class Replica:
             self._parts.turns.wake()
         return target
 
+    # -- members ----------------------------------------------------------------------------
+
+    def reconfiguration(self, change: MemberChange, expected: int = -1) -> Reconfigure:
+        """`change` as a command. Raises NotReady while a member runs a release that cannot follow
+        it, or this node does not know the members yet."""
+        membership = self._parts.membership
+        if before := membership.of_release_before:
+            raise NotReady(f"nodes {sorted(before)} run an older release: update them first")
+        command = self._parts.reconfiguring.command(change, expected)
+        if command.founding is None and not self.state.members.founded:
+            raise NotReady("this node does not know the members of the cluster yet")
+        return command
+
+    def rehearse(self, command: Reconfigure) -> list[Governs] | MembershipRefused:
+        """The configurations that a change would lead over; nothing is done."""
+        return self.state.members.rehearse(command, self.state.applied_through + 1)
+
+    async def make_way(self, command: Reconfigure, timeout_s: float) -> None:
+        """If this node leads and `command` leads to voters without it, another leads first.
+
+        Raises NoQuorum if nobody took over, or if too few of the voters that there will be are
+        there now, unless the change is forced: then nothing was changed.
+        """
+        steps = self.rehearse(command)
+        if isinstance(steps, MembershipRefused) or not steps:
+            return
+        forced = isinstance(command.change, SetConfiguration) and command.change.force
+        if not forced and not self._parts.steward.reachable(steps):
+            raise NoQuorum(f"this is refused: {MembershipRefusal.MINORITY.value}")
+        if not self.node.leading:
+            return
+        if self.node.id not in steps[-1].voters:
+            stays = [node for node in self.node.successors if node in steps[-1].voters]
+            await self.hand_over(stays[0] if stays else None, timeout_s)
+
+    async def members_settled(self, timeout_s: float) -> bool:
+        """Wait until no change of the members is under way; whether that came in time."""
+        clock, members = self._parts.clock, self.state.members
+        deadline_s = clock.monotonic() + timeout_s
+        while members.record.target is not None or members.pending:
+            if clock.monotonic() >= deadline_s:
+                return False
+            await asyncio.sleep(self.config.tick_s)
+            self.check_running()
+        return True
+
+    def take_in(self, roster: Roster) -> None:
+        """This node asked to join, and `roster` names it: it begins again as that member.
+
+        Raises NotReady if it does not, OSError if it cannot be kept.
+        """
+        member = roster.of_incarnation(self.membership.incarnation)
+        if member is None:
+            raise NotReady("the cluster does not name this node")
+        self.membership.taken_in(roster, member)
+
+    def ask_at(self, addresses: Mapping[NodeId, str]) -> None:
+        """Ask the nodes at these peer addresses to take this one in, whose disk was lost."""
+        self.membership.addresses = dict(addresses)
+        self._parts.transport.follow()
+
     async def copy_state(self, path: Path) -> Slot:
         """A consistent copy of the last checkpoint in a file at `path`; the slot it covers.
 
@@ -179,6 +252,11 @@ class Replica:
         return await self._parts.copies.copy(path)
 
     # -- start and end ----------------------------------------------------------------------
+
+    @property
+    def ending(self) -> Ending:
+        """How this node ended, once there is a `failure`."""
+        return self._health.ending
 
     @property
     def failure(self) -> str:
@@ -206,9 +284,8 @@ class Replica:
         parts = self._parts
         parts.health.start(self._fail_waiting)
         parts.turns.start(parts.driver.step)
-        await parts.transport.start(parts.driver)
-        for task in parts.transport.tasks:
-            parts.health.watch(task)
+        parts.reconfiguring.start()
+        await parts.transport.start(parts.driver, parts.health.watch)
         parts.driver.start()
         parts.checkpoints.start()
 

@@ -9,9 +9,11 @@ import msgspec
 
 from kvstore.config import Config, format_address
 from kvstore.errors import StorageError
-from kvstore.peers.membership import Membership, configuration
+from kvstore.peers.membership import Kept, Membership, founding_of, founding_text
+from kvstore.peers.roster import Roster
 from kvstore.replica.layouts import bring_state_up_to_date
 from kvstore.replica.machine import Machine
+from kvstore.replica.reconfiguring import follow
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
 from kvstore.storage.environment import damaged
@@ -40,7 +42,7 @@ def open_directory(config: Config, machine: Machine) -> Opened:
     data_dir = DataDir(
         config.data_dir,
         config.node_id,
-        configuration(config.quorums()),
+        founding_text(config.first_configuration()),
         f"{machine.randomness.getrandbits(64):016x}",
         machine.disk,
     )
@@ -58,8 +60,9 @@ def open_directory(config: Config, machine: Machine) -> Opened:
             if state.applied_through < entry.slot <= restored.chosen_through:
                 state.apply(entry.slot, entry.value)
         start, jitter = data_dir.identity.starts, machine.randomness.randrange
-        node = _node(config, restored, start, jitter, machine.probe)
         membership = _membership(config, data_dir)
+        node = _node(config, membership, restored, start, jitter, machine.probe)
+        follow(node, state)
     except BaseException:
         data_dir.close()
         raise
@@ -68,23 +71,58 @@ def open_directory(config: Config, machine: Machine) -> Opened:
 
 def _membership(config: Config, data_dir: DataDir) -> Membership:
     identity = data_dir.identity
+
+    def save(kept: Kept) -> None:
+        roster = None if kept.roster is None else msgspec.to_builtins(kept.roster)
+        data_dir.keep(kept.node, kept.pinned, kept.formed, roster)
+
+    held, founds = identity.roster, config.first_configuration()
     return Membership(
-        node=config.node_id,
+        node=identity.node_id,
         incarnation=identity.incarnation,
-        quorums=config.quorums(),
-        client_address=f"http://{format_address(config.listen_client)}",
+        first=founding_of(identity.configuration) if identity.formed else founds,
+        client_address=config.client_url,
         pinned=identity.pinned,
         formed=identity.formed,
-        save=data_dir.set_members,
+        save=save,
+        name=config.own_name,
+        peer_address=format_address(config.peer_address),
+        addresses={id: format_address(address) for id, address in config.members.items()},
+        roster=None if held is None else msgspec.convert(held, Roster),
     )
 
 
+def disagreements(config: Config, membership: Membership) -> list[str]:
+    """What the settings say of the members, and the cluster does otherwise: settings only found."""
+    roster, wanted = membership.roster, founding_text(config.first_configuration())
+    told = []
+    if roster is not None and wanted and membership.founding not in ("", wanted):
+        told.append(
+            f"members/phase1/phase2 are {wanted} by the settings, and the cluster was founded with "
+            f"{membership.founding}; its members now: {roster.places}"
+        )
+    own = None if roster is None else roster.find(membership.node)
+    if own is not None and own.peer_address not in ("", membership.peer_address):
+        told.append(
+            f"this node is at {membership.peer_address} by the settings, and the cluster knows it "
+            f"at {own.peer_address}: tell it by `kvstore member update`"
+        )
+    return told
+
+
 def _node(
-    config: Config, restored: Restored, start: int, jitter: Callable[[int], int], marks: Marks
+    config: Config,
+    membership: Membership,
+    restored: Restored,
+    start: int,
+    jitter: Callable[[int], int],
+    marks: Marks,
 ) -> Node:
+    first = membership.first if membership.node in membership.founders else None
     settings = NodeConfig(
-        node=config.node_id,
-        quorums=config.quorums(),
+        node=membership.node,
+        quorums=None if first is None else first.quorums,
+        distance=config.distance if first is None else first.distance,
         start=start,
         window=config.window,
         heartbeat_ticks=config.heartbeat_ticks,

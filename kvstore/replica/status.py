@@ -1,12 +1,11 @@
 """What a node says of itself and of the cluster, as far as it knows."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
-from kvstore.config import Address, format_address
 from kvstore.event_log import EventLog
 from kvstore.peers.membership import Membership
 from kvstore.replica.disk_watch import DiskWatch
@@ -16,7 +15,8 @@ from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, LinkView
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
-from paxos.node import Node, Role
+from paxos.node import Node
+from paxos.node_roles import Role
 
 
 class MemberStatus(msgspec.Struct, frozen=True):
@@ -29,9 +29,29 @@ class MemberStatus(msgspec.Struct, frozen=True):
     connected: bool
     chosen_through: int | None
     lag: int | None
+    name: str = ""
+    kind: str = "voter"
+    """Or "learner", or "expected": a member that has not come yet."""
+    incarnation: str = ""
+    since_ms: int = 0
+    """When it became a member, by the log's clock; 0: with the cluster."""
+    replaces: int = 0
     link: str = ""
     """"up", or since when there is no link to it, and why; "" for the node itself."""
     silent_s: float | None = None
+
+
+class ConfigurationStatus(msgspec.Struct, frozen=True):
+    """Who votes. `number` counts the changes of the members; `under_way` says what one leads to, ""
+    if there is none."""
+
+    number: int
+    voters: tuple[int, ...]
+    learners: tuple[int, ...]
+    phase1: int
+    phase2: int
+    distance: int
+    under_way: str
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
@@ -56,6 +76,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     cluster_id: str
     incarnation: str
     members: tuple[MemberStatus, ...]
+    name: str = ""
+    configuration: ConfigurationStatus | None = None
     stalled: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -68,14 +90,13 @@ HANGING_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaView:
-    """Looks at the parts of one replica, and changes nothing. `addresses` are the peer addresses of
-    all members; `why_behind()` says why the log alone does not bring it up to date, "" if it does.
+    """Looks at the parts of one replica, and changes nothing. `why_behind()` says why the log alone
+    does not bring it up to date, "" if it does.
     """
 
     node: Node
     state: StateMachine
     membership: Membership
-    addresses: Mapping[NodeId, Address]
     links: LinkView
     clock: Clock
     events: EventLog
@@ -107,7 +128,9 @@ class ReplicaView:
             digest=state.digest.hex(),
             cluster_id=self.membership.cluster_id,
             incarnation=self.membership.incarnation,
-            members=tuple(self._member(member) for member in sorted(self.addresses)),
+            members=tuple(self._member(member) for member in self._members()),
+            name=self._name(node.id),
+            configuration=self._configuration(),
             stalled=self.why_stalled(),
             warnings=tuple(filter(None, (self.watch.warning, self.walls.warning))),
         )
@@ -143,7 +166,9 @@ class ReplicaView:
         """Who keeps the cluster from forming, and why."""
         membership = self.membership
         told = []
-        for peer in sorted(membership.quorums.members - membership.agreed - {membership.node}):
+        if not membership.founders:
+            return "the cluster to take this node in"
+        for peer in sorted(membership.founders - membership.agreed - {membership.node}):
             if reason := membership.refused_by.get(peer):
                 why = f"refuses this node: {reason}"
             elif peer in membership.pinned:
@@ -154,6 +179,47 @@ class ReplicaView:
                 why = self.links.word(peer)
             told.append(f"node {peer} ({why})")
         return ", ".join(told)
+
+    def _members(self) -> list[NodeId]:
+        """All that this node knows, itself included."""
+        roster = self.membership.roster
+        known = self.membership.addresses if roster is None else (m.id for m in roster.members)
+        return sorted({*known, self.membership.node})
+
+    def _name(self, member: NodeId) -> str:
+        roster = self.membership.roster
+        held = None if roster is None else roster.find(member)
+        return self.membership.names.get(member) or ("" if held is None else held.name)
+
+    def _configuration(self) -> ConfigurationStatus | None:
+        newest, members = self.node.governance.last, self.state.members
+        if newest is None:
+            return None
+        quorums, record = newest.quorums, members.record
+        target = record.target
+        under_way = ""
+        if target is not None:
+            under_way = (
+                f"to voters {', '.join(map(str, target.voters))} with quorums of {target.phase1} "
+                f"and {target.phase2}"
+            )
+        return ConfigurationStatus(
+            number=record.number,
+            voters=tuple(sorted(quorums.members)),
+            learners=tuple(one.id for one in record.members if one.id not in quorums.members),
+            phase1=quorums.phase1,
+            phase2=quorums.phase2,
+            distance=newest.distance,
+            under_way=under_way,
+        )
+
+    def _kind(self, member: NodeId, incarnation: str) -> str:
+        newest = self.node.governance.last
+        if newest is not None and member in newest.quorums.members:
+            return "voter"
+        if newest is None and self.membership.roster is None:
+            return "voter"  # a founder of a cluster that has not formed
+        return "learner" if incarnation else "expected"
 
     def _member(self, member: NodeId) -> MemberStatus:
         node = self.node
@@ -169,10 +235,21 @@ class ReplicaView:
             role = str(Role.LEADER)
         else:
             role = str(Role.FOLLOWER) if node.leader is not None else None
+        membership, roster = self.membership, self.membership.roster
+        held = None if roster is None else roster.find(member)
+        incarnation = membership.pinned.get(member, "") if held is None else held.incarnation
+        recorded = self.state.members.find(member)
+        address = membership.addresses.get(member, "") if held is None else held.peer_address
+        kept_address = None if held is None else held.client_address or None
         return MemberStatus(
             id=member,
-            peer_address=format_address(self.addresses[member]),
-            client_address=self.membership.client_addresses.get(member),
+            peer_address=address or (membership.peer_address if own else ""),
+            client_address=membership.client_addresses.get(member) or kept_address,
+            name=self._name(member),
+            kind=self._kind(member, incarnation),
+            incarnation=membership.incarnation if own else incarnation,
+            since_ms=0 if recorded is None else recorded.since_ms,
+            replaces=0 if recorded is None else recorded.replaces,
             role=role,
             connected=own or self.links.connected(member),
             chosen_through=chosen,
@@ -185,7 +262,7 @@ class ReplicaView:
         """Of each peer: whether there is a link to it, and for how many seconds nothing was heard
         (infinite: never)."""
         told = {}
-        for peer in sorted(set(self.addresses) - {self.node.id}):
+        for peer in sorted(self.membership.peers):
             silent_s = self.links.silent_s(peer)
             told[peer] = (self.links.connected(peer), math.inf if silent_s is None else silent_s)
         return told

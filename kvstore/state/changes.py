@@ -46,6 +46,10 @@ class Changes:
     def auth_changed(self, change: AuthChange) -> None:
         self._entries.append(b"auth" + encode(change))
 
+    def members_changed(self, record: bytes) -> None:
+        """`record` is what the members are from now on."""
+        self._entries.append(b"members" + record)
+
     def compacted(self, revision: int) -> None:
         self._entries.append(b"compact" + _REVISION.pack(revision))
 

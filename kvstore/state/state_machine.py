@@ -26,6 +26,7 @@ from kvstore.commands.commands import (
     Revoke,
     StoreCommand,
 )
+from kvstore.commands.members import Reconfigure
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction
 from kvstore.commands.results import (
     AuthRefused,
@@ -47,6 +48,7 @@ from kvstore.state.budget import WRITE_WORK, OverBudget
 from kvstore.state.changes import Changes
 from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.key_space import Keyspace
+from kvstore.state.members import Members
 from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage, Mvcc
 from kvstore.state.reading import Reading
 from kvstore.state.rights import Auth
@@ -71,6 +73,8 @@ class _Meta(msgspec.Struct, array_like=True):
     sessions: bytes
     leader_ballot: Ballot = ZERO
     """The highest ballot of a batch that was applied."""
+    members: bytes = b""
+    """See `Members.encode`."""
 
 
 class AppliedBundle(NamedTuple):
@@ -105,6 +109,7 @@ class StateMachine:
         self._accounts = Accounts(store.tables["auth"], self._changes)
         self.auth = Auth(self._accounts, self.leases.first_key)
         self._kept_answers = KeptAnswers(store, self._changes)
+        self.members = Members(self._changes)
         self._load_meta()
 
     def load(self) -> None:
@@ -126,6 +131,7 @@ class StateMachine:
         self._sessions = Sessions()
         if meta.sessions:
             self._sessions.restore(meta.sessions)
+        self.members.restore(meta.members)
         self._frozen_through = self.applied_through
 
     # -- reading ----------------------------------------------------------------------------
@@ -205,8 +211,11 @@ class StateMachine:
                 f"slot {slot} was to be applied to the state of slot {self.applied_through}"
             )
         self.applied_through = slot
-        if not value:
-            return []
+        applied = self._batch(value) if value else []
+        self.members.reach(slot)
+        return applied
+
+    def _batch(self, value: bytes) -> list[AppliedBundle]:
         batch: Batch = decode_batch(value)
         self.clock_ms = max(self.clock_ms, batch.clock_ms)
         if batch.ballot >= self.leader_ballot:
@@ -263,6 +272,8 @@ class StateMachine:
             command = command.command
         if isinstance(command, Administer):
             return self.auth.apply(command.change)
+        if isinstance(command, Reconfigure):
+            return self.members.apply(command, self.applied_through, self.clock_ms)
         if isinstance(command, Once):
             return self._apply_once(command)
         return self._write(command)
@@ -376,6 +387,7 @@ class StateMachine:
             self.digest,
             self._sessions.encode(),
             self.leader_ballot,
+            self.members.encode(),
         )
         self._store.tables["meta"].put(_META_KEY, _encode_meta(meta))
         self._store.freeze()

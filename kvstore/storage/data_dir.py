@@ -6,8 +6,10 @@ incarnations of the other members are pinned here too; see `kvstore.peers.member
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from kvstore.errors import StorageError
 from kvstore.storage.disk import SYSTEM_DISK, Disk
@@ -23,11 +25,12 @@ def backup_name(number: int) -> str:
     return f"snapshot.backup-{number}"
 
 
-FORMAT = 3
+FORMAT = 4
 """Version of the files in a data directory."""
 
 _WITH_LMDB_LOG = 2
-"""The format before, in which the log was one LMDB file; it is moved at the start."""
+"""A format in which the log was one LMDB file; it is moved at the start. Format 3 is as it is now,
+but for what came with members that can change."""
 
 _STARTS_KEY = "life"
 """What the file calls `Identity.starts`."""
@@ -37,9 +40,11 @@ _STARTS_KEY = "life"
 class Identity:
     """What a data directory says of its node.
 
-    `starts` counts how often the node was started with it. `configuration` describes members and
-    quorum sizes; `pinned` holds the incarnations of the members met, and `formed` says that all
-    members hold the same (kvstore.peers.membership).
+    `starts` counts how often the node was started with it. `configuration` describes the founding
+    members and quorum sizes; `pinned` holds the incarnations of those met, and `formed` says that
+    the cluster is there (kvstore.peers.membership). `begun_as` is the id that the node was
+    configured with when it came; as a member it may have another. `roster` holds the members as
+    they were last known, in the form of JSON; None before there are any.
     """
 
     node_id: int
@@ -49,6 +54,8 @@ class Identity:
     pinned: dict[int, str]
     formed: bool
     format: int = FORMAT
+    begun_as: int = 0
+    roster: list[Any] | None = None
 
 
 class DataDir:
@@ -101,19 +108,19 @@ class DataDir:
                     "with it. Restore the file, or replace this member."
                 )
             held = Identity(node_id, new_incarnation, 0, configuration, {}, False)
-        if held.node_id != node_id:
+        if node_id not in (0, held.node_id, held.begun_as):
             raise StorageError(
                 f"{path} belongs to node {held.node_id}, and this is node {node_id}: give each "
                 "node a data directory of its own"
             )
-        if held.pinned and not self._has_log(held.format):
+        if (held.pinned or held.roster) and not self._has_log(held.format):
             # With an empty log under its old incarnation it would vote against its own promises.
             raise StorageError(
-                f"{path} has lost its {'log' if held.format == FORMAT else 'log.mdb'}, and with it "
-                "what this node promised: it must not vote again. Restore it, or replace this "
-                "member."
+                f"{path} has lost its {'log.mdb' if held.format == _WITH_LMDB_LOG else 'log'}, and "
+                "with it what this node promised: it must not vote again. Restore it, or remove "
+                "the whole directory: then the cluster takes this node in again"
             )
-        if held.configuration != configuration:
+        if held.configuration != configuration and not held.formed:
             # Quorums of the old sizes need not meet quorums of the new ones.
             raise StorageError(
                 f"{path} was made for members/phase1/phase2 {held.configuration}, and this node is "
@@ -123,7 +130,13 @@ class DataDir:
         if held.format == _WITH_LMDB_LOG:
             self._to_segments()
         # From here on, and not before, the segments are the log.
-        self.identity = replace(held, starts=held.starts + 1, format=FORMAT)
+        self.identity = replace(
+            held,
+            starts=held.starts + 1,
+            format=FORMAT,
+            begun_as=held.begun_as or held.node_id,
+            configuration=held.configuration if held.formed else configuration,
+        )
         try:
             self._save()
         except OSError as error:
@@ -144,7 +157,7 @@ class DataDir:
 
     def log_is_sound(self) -> None:
         """The log was read. At the second start after a move the old one is not needed any more."""
-        if self._began_in_format == FORMAT:
+        if self._began_in_format != _WITH_LMDB_LOG:
             for name in (self.format2_log_path.name, f"{self.format2_log_path.name}-lock"):
                 self._disk.remove(self.path / name)
 
@@ -160,9 +173,17 @@ class DataDir:
     def state_path(self) -> Path:
         return self.path / "state.mdb"
 
-    def set_members(self, pinned: dict[int, str], formed: bool) -> None:
-        """Keep the members' incarnations, durably."""
-        self.identity = replace(self.identity, pinned=pinned, formed=formed)
+    def keep(
+        self,
+        node_id: int,
+        pinned: Mapping[int, str],
+        formed: bool,
+        roster: list[Any] | None,
+    ) -> None:
+        """Keep who this node is and who the members are, durably. Raises OSError."""
+        self.identity = replace(
+            self.identity, node_id=node_id, pinned=dict(pinned), formed=formed, roster=roster
+        )
         self._save()
 
     def close(self) -> None:
@@ -184,10 +205,10 @@ class DataDir:
             raise StorageError(
                 f"{file} is not readable ({error}); restore it from a copy"
             ) from None
-        if identity.format not in (FORMAT, _WITH_LMDB_LOG):
+        if not _WITH_LMDB_LOG <= identity.format <= FORMAT:
             raise StorageError(
                 f"{file} has format {identity.format}, and this program reads formats "
-                f"{_WITH_LMDB_LOG} and {FORMAT}"
+                f"{_WITH_LMDB_LOG} to {FORMAT}"
             )
         return identity
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import lmdb
 
-from kvstore.errors import StorageError
+from kvstore.errors import DataDamaged, StorageError
 from kvstore.storage.pages import PageError, bytes_in_use
 
 LIB_VERSION = 1
@@ -147,6 +147,6 @@ def unusable(path: Path, error: Exception) -> StorageError:
     return StorageError(f"{path} cannot be opened: {error}")
 
 
-def damaged(path: Path, what: str) -> StorageError:
+def damaged(path: Path, what: str) -> DataDamaged:
     """The error for a file that opens, and holds what cannot be."""
-    return StorageError(f"{path} is damaged: {what}. {_RECOVER}")
+    return DataDamaged(f"{path} is damaged: {what}. {_RECOVER}")

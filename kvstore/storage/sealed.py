@@ -3,7 +3,7 @@
 from pathlib import Path
 from zlib import crc32
 
-from kvstore.errors import StorageFailed
+from kvstore.errors import DataDamaged, StorageFailed
 
 SEAL_BYTES = 4
 
@@ -21,7 +21,7 @@ def is_sound(key: bytes, sealed: bytes) -> bool:
     return crc32(sealed, crc32(key)) == _SOUND
 
 
-class DamagedRecord(StorageFailed):
+class DamagedRecord(StorageFailed, DataDamaged):
     """A record is not what was written. The node must stop: others have it whole."""
 
     def __init__(self, path: Path, table: str, key: bytes) -> None:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proof.incidents.recordings import Entry, Incident, NodeRecording
+from proof.incidents.recordings import Incident, NodeRecording, RecordedEntry
 
 Pair = tuple[int, int]
 
@@ -20,14 +20,14 @@ class Passage:
 
     sender: int
     receiver: int
-    sent: Entry
-    received: Entry
+    sent: RecordedEntry
+    received: RecordedEntry
 
 
 def passages(incident: Incident) -> list[Passage]:
     """Messages that are surely the same at both ends: those that each end has once."""
-    sent: dict[tuple[object, ...], list[Entry]] = defaultdict(list)
-    received: dict[tuple[object, ...], list[Entry]] = defaultdict(list)
+    sent: dict[tuple[object, ...], list[RecordedEntry]] = defaultdict(list)
+    received: dict[tuple[object, ...], list[RecordedEntry]] = defaultdict(list)
     for node, recording in incident.nodes.items():
         for entry in recording.entries:
             if entry.name == "sent":
@@ -80,5 +80,5 @@ def _ahead_s(fastest: dict[Pair, float], node: int, other: int) -> float | None:
     return None if back is None else max(0.0, -back)
 
 
-def _wall(recording: NodeRecording, entry: Entry) -> float:
+def _wall(recording: NodeRecording, entry: RecordedEntry) -> float:
     return recording.wall_s(entry.at_s)

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from proof.incidents.recordings import Entry, Incident, NodeRecording
+from proof.incidents.recordings import Incident, NodeRecording, RecordedEntry
 
 REPORTED_MAX = 32
 """A recording names so many of a promise's entries."""
@@ -27,7 +27,7 @@ PER_CHECK_MAX = 5
 BallotNumber = tuple[int, int]
 
 
-class Broken(NamedTuple):
+class BrokenInvariant(NamedTuple):
     """An invariant that does not hold, in which slot (0: in none), and what shows it."""
 
     invariant: str
@@ -38,7 +38,7 @@ class Broken(NamedTuple):
         return f"{self.invariant}: {self.text}"
 
 
-def check(incident: Incident) -> list[Broken]:
+def check(incident: Incident) -> list[BrokenInvariant]:
     """Everything that is broken, up to PER_CHECK_MAX of each kind for each node."""
     found = list(_first(_agreement(incident)))
     for recording in incident.nodes.values():
@@ -47,7 +47,7 @@ def check(incident: Incident) -> list[Broken]:
     return found
 
 
-def _first(found: Iterator[Broken]) -> Iterator[Broken]:
+def _first(found: Iterator[BrokenInvariant]) -> Iterator[BrokenInvariant]:
     for _, one in zip(range(PER_CHECK_MAX), found, strict=False):
         yield one
 
@@ -58,7 +58,7 @@ def number(ballot: str | None) -> BallotNumber:
     return int(round_), int(node)
 
 
-def _agreement(incident: Incident) -> Iterator[Broken]:
+def _agreement(incident: Incident) -> Iterator[BrokenInvariant]:
     states: dict[int, tuple[int, str]] = {}
     for node, recording in incident.nodes.items():
         for entry in recording.entries:
@@ -66,7 +66,7 @@ def _agreement(incident: Incident) -> Iterator[Broken]:
                 continue
             other, digest = states.setdefault(entry.slot, (node, entry.more))
             if digest != entry.more:
-                yield Broken(
+                yield BrokenInvariant(
                     "agreement",
                     entry.slot,
                     f"after slot {entry.slot} the state of node {other} is {digest}, that of node "
@@ -74,7 +74,7 @@ def _agreement(incident: Incident) -> Iterator[Broken]:
                 )
 
 
-def _order(recording: NodeRecording) -> Iterator[Broken]:
+def _order(recording: NodeRecording) -> Iterator[BrokenInvariant]:
     last = None
     for entry in recording.entries:
         if entry.name in ("snapshot", "opened"):
@@ -82,33 +82,33 @@ def _order(recording: NodeRecording) -> Iterator[Broken]:
         elif entry.name == "applied":
             if last is not None and entry.slot != last + 1:
                 text = f"node {recording.node} applied slot {entry.slot} after slot {last}"
-                yield Broken("order", entry.slot, text)
+                yield BrokenInvariant("order", entry.slot, text)
             last = entry.slot
 
 
-def _one_proposer(recording: NodeRecording) -> Iterator[Broken]:
+def _one_proposer(recording: NodeRecording) -> Iterator[BrokenInvariant]:
     sizes: dict[tuple[int, str | None], int] = {}
     for entry in recording.entries:
         if entry.name != "proposed":
             continue
         if number(entry.ballot)[1] != recording.node:
             text = f"node {recording.node} proposed in ballot {entry.ballot}, which is not its own"
-            yield Broken("one proposer", entry.slot, text)
+            yield BrokenInvariant("one proposer", entry.slot, text)
         size = sizes.setdefault((entry.slot, entry.ballot), entry.number)
         if size != entry.number:
             text = (
                 f"node {recording.node} proposed two values for slot {entry.slot} in ballot "
                 f"{entry.ballot}: of {size} and of {entry.number} bytes"
             )
-            yield Broken("one proposer", entry.slot, text)
+            yield BrokenInvariant("one proposer", entry.slot, text)
 
 
-def _answers(recording: NodeRecording) -> Iterator[Entry]:
+def _answers(recording: NodeRecording) -> Iterator[RecordedEntry]:
     """What its acceptor answered, to others and to itself, in order."""
     return (entry for entry in recording.entries if entry.name in ("sent", "own"))
 
 
-def _promise(recording: NodeRecording) -> Iterator[Broken]:
+def _promise(recording: NodeRecording) -> Iterator[BrokenInvariant]:
     promised: BallotNumber = (0, 0)
     for entry in _answers(recording):
         if entry.what == "Promise":
@@ -118,10 +118,10 @@ def _promise(recording: NodeRecording) -> Iterator[Broken]:
                 f"node {recording.node} accepted slot {entry.slot} in ballot {entry.ballot} after "
                 f"it had promised {promised[0]}.{promised[1]}"
             )
-            yield Broken("promise", entry.slot, text)
+            yield BrokenInvariant("promise", entry.slot, text)
 
 
-def _memory(recording: NodeRecording) -> Iterator[Broken]:
+def _memory(recording: NodeRecording) -> Iterator[BrokenInvariant]:
     accepted: dict[int, BallotNumber] = {}
     for entry in _answers(recording):
         if entry.what == "Accepted":
@@ -135,7 +135,7 @@ def _memory(recording: NodeRecording) -> Iterator[Broken]:
                         f"and did not report that it had accepted slot {slot} in "
                         f"{ballot[0]}.{ballot[1]}"
                     )
-                    yield Broken("memory", slot, text)
+                    yield BrokenInvariant("memory", slot, text)
 
 
 def _reported(text: str) -> tuple[dict[int, BallotNumber], float]:
@@ -151,7 +151,7 @@ def _reported(text: str) -> tuple[dict[int, BallotNumber], float]:
     return told, before
 
 
-def _quorum(recording: NodeRecording) -> Iterator[Broken]:
+def _quorum(recording: NodeRecording) -> Iterator[BrokenInvariant]:
     voters: dict[tuple[int, str | None], set[int]] = {}
     proposed: dict[int, str | None] = {}
     for entry in recording.entries:
@@ -174,4 +174,4 @@ def _quorum(recording: NodeRecording) -> Iterator[Broken]:
                     f"node {recording.node} applied slot {entry.slot} of its ballot {ballot} when "
                     f"{len(have)} of the {recording.quorum} nodes needed had accepted it"
                 )
-                yield Broken("quorum", entry.slot, text)
+                yield BrokenInvariant("quorum", entry.slot, text)

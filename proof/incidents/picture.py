@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from proof.incidents.alignment import Passage
-from proof.incidents.checks import Broken
-from proof.incidents.recordings import Entry, Incident
+from proof.incidents.checks import BrokenInvariant
+from proof.incidents.recordings import Incident, RecordedEntry
 from proof.incidents.story import Line
 from proof.simulation.tell.trace import (
     Delivered,
@@ -35,7 +35,7 @@ def picture(
     offsets_s: dict[int, float],
     known: Sequence[Passage],
     lines: Sequence[Line],
-    broken: Sequence[Broken],
+    broken: Sequence[BrokenInvariant],
     name: str,
 ) -> Recording:
     """Everything that is drawn, on one time line that begins at 0."""
@@ -94,14 +94,14 @@ def _timed(
         yield line.at_s, Note(0, line.text, line.node)
 
 
-def _sent(node: int, entry: Entry, number: int) -> Sent:
+def _sent(node: int, entry: RecordedEntry, number: int) -> Sent:
     slot = entry.slot or None
     about = f" slot {entry.slot}" if slot else ""
     text = f"{entry.what} {entry.ballot or ''}{about}".strip()
     return Sent(0, number, node, entry.peer, entry.what, text, slot, entry.ballot)
 
 
-def _other(node: int, entry: Entry) -> Iterator[TraceEvent]:
+def _other(node: int, entry: RecordedEntry) -> Iterator[TraceEvent]:
     if entry.name in STATES:
         yield Happened(0, node, STATES[entry.name], entry.what)
     elif entry.name == "own" and entry.what == "Accepted":

@@ -14,7 +14,7 @@ BYTES_MAX = 256 << 20
 """Unpacked; what is larger is not one of ours."""
 
 
-class Entry(NamedTuple):
+class RecordedEntry(NamedTuple):
     """One thing that happened on one node, as `kvstore.replica.recorder.Recorded` says, at `at_s`
     of the node's own monotonic clock."""
 
@@ -39,7 +39,7 @@ class NodeRecording:
 
     node: int
     head: dict[str, Any]
-    entries: tuple[Entry, ...]
+    entries: tuple[RecordedEntry, ...]
 
     def wall_s(self, at_s: float) -> float:
         """That time by the wall clock, as the node saw it when it was asked."""
@@ -83,5 +83,5 @@ def load(path: Path) -> Incident:
 def _recording(node: int, text: str) -> NodeRecording:
     head, *lines = text.splitlines()
     return NodeRecording(
-        node, json.loads(head), tuple(Entry(*json.loads(line)) for line in lines if line)
+        node, json.loads(head), tuple(RecordedEntry(*json.loads(line)) for line in lines if line)
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from proof.incidents.recordings import Entry, Incident, NodeRecording
+from proof.incidents.recordings import Incident, NodeRecording, RecordedEntry
 
 STALL_S = 1.0
 """So long without a slot, between two that were applied while something was proposed."""
@@ -41,7 +41,7 @@ def _told(recording: NodeRecording) -> Iterator[tuple[float, str]]:
             yield entry.at_s, text
 
 
-def _text(entry: Entry) -> str:
+def _text(entry: RecordedEntry) -> str:
     match entry.name:
         case "opened":
             return f"starts, with its {entry.what}"
@@ -76,8 +76,8 @@ def _text(entry: Entry) -> str:
 
 def _stalls(recording: NodeRecording) -> Iterator[tuple[float, str]]:
     """Times in which slots were proposed or accepted, and none was applied."""
-    since: Entry | None = None
-    waiting: Entry | None = None
+    since: RecordedEntry | None = None
+    waiting: RecordedEntry | None = None
     for entry in recording.entries:
         if entry.name == "applied":
             if waiting is not None and entry.at_s - waiting.at_s > STALL_S:

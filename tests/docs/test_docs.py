@@ -22,7 +22,9 @@ from tests.support.paths import ROOT
 __all__ = ["cluster", "shared_cluster"]
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-TOP = ("paxos", "kvstore", "http_api", "kvstore_cli", "proof", "benchmarks", "tests", "docs", "deploy")
+TOP = (
+    "paxos", "kvstore", "http_api", "kvstore_cli", "proof", "benchmarks", "tests", "docs", "deploy",
+)  # fmt: skip
 """Files of the next merge."""
 WITH_ACTIONS = {"lease", "incident"}
 """Commands whose second word is what to do."""

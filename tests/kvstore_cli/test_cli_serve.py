@@ -11,9 +11,11 @@ from tests.support.paths import ROOT
 _DRIVER = """
 import asyncio, os, sys, types
 from kvstore.errors import StorageError
+from kvstore.peers.membership import Ending
 case = sys.argv.pop(1)
 
 class Replica:
+    ending = Ending.FAILED
     async def wait_failed(self):
         if case == "fails":
             return "the log cannot be written"
@@ -107,5 +109,5 @@ def test_failures_exit_with_74_and_one_line(case: str, out: str, says: str) -> N
 
 
 def test_settings_that_cannot_be_exit_with_2() -> None:
-    code, out, err = finish(start("runs", "--id", "1"))
-    assert (code, out) == (2, "") and "initial-cluster is missing" in err
+    code, out, err = finish(start("runs", "--initial-cluster", "1=127.0.0.1:1"))
+    assert (code, out) == (2, "") and "id is missing" in err

@@ -70,7 +70,8 @@ def test_a_whole_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "environment", "says"),
     [
-        ({"id": "1"}, {}, "initial-cluster is missing"),
+        ({"initial-cluster": "1=a:1"}, {}, "id is missing"),
+        ({"join": "a:1", "initial-cluster": "1=a:1"}, {}, "leave out initial-cluster"),
         ({"id": "4"}, {}, "not in the initial cluster"),
         ({"window": "0"}, {}, "from --window"),
         ({}, {"KVSTORE_WINDOW": "x"}, "from KVSTORE_WINDOW"),

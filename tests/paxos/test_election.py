@@ -1,6 +1,7 @@
 """The election: time-outs, pre-votes, back-off, and stepping down."""
 
 from paxos.ballot import ZERO, Ballot
+from paxos.configuration import Governance
 from paxos.election import BACK_OFF_MAX, SUSPECT_TICKS, Election
 from paxos.quorum import flexible, majority
 
@@ -12,7 +13,7 @@ def election(n: int = 3, *, longest: bool = True) -> Election:
     """Node 1; its jitter is always the largest, or always the smallest."""
     return Election(
         1,
-        majority(range(1, n + 1)),
+        Governance(1, majority(range(1, n + 1))),
         election_ticks=TICKS,
         jitter=lambda bound: bound - 1 if longest else 0,
     )
@@ -74,10 +75,10 @@ def test_a_pre_vote_is_won_once_by_a_phase_1_quorum() -> None:
     one.on_pre_vote_reply(2, ballot, granted=True)
     one.on_pre_vote_reply(3, ballot, granted=False)
     one.on_pre_vote_reply(4, Ballot(7, 7), granted=True)
-    assert one.take_won_pre_vote() is None
+    assert one.take_won_pre_vote(0) is None
     one.on_pre_vote_reply(5, ballot, granted=True)
-    assert one.take_won_pre_vote() == ballot
-    assert one.take_won_pre_vote() is None
+    assert one.take_won_pre_vote(0) == ballot
+    assert one.take_won_pre_vote(0) is None
 
 
 def test_hearing_a_leader_ends_a_pre_vote() -> None:
@@ -85,12 +86,12 @@ def test_hearing_a_leader_ends_a_pre_vote() -> None:
     ballot = one.start_pre_vote()
     one.heard(LEADER)
     one.on_pre_vote_reply(3, ballot, granted=True)
-    assert one.take_won_pre_vote() is None
+    assert one.take_won_pre_vote(0) is None
 
 
 def test_a_single_member_wins_alone() -> None:
     one = election(n=1)
-    assert one.start_pre_vote() == one.take_won_pre_vote() == ZERO.next_for(1)
+    assert one.start_pre_vote() == one.take_won_pre_vote(0) == ZERO.next_for(1)
 
 
 def test_a_broken_link_to_the_leader_shortens_the_wait() -> None:
@@ -110,21 +111,23 @@ def test_a_leader_without_a_phase_2_quorum_steps_down() -> None:
     for _ in range(3 * TICKS):
         one.heard_follower(2)
         one.heard_follower(3)
-        assert not one.lost_quorum()
+        assert not one.lost_quorum(0)
     lost = []
     for _ in range(TICKS + 1):
         one.heard_follower(2)
         one.heard_follower(2)
-        lost.append(one.lost_quorum())
+        lost.append(one.lost_quorum(0))
     assert lost == [False] * TICKS + [True]
 
 
 def test_phase_2_may_need_fewer_than_phase_1() -> None:
-    one = Election(1, flexible(range(1, 6), phase2=2), election_ticks=TICKS, jitter=lambda _: 0)
+    one = Election(
+        1, Governance(1, flexible(range(1, 6), phase2=2)), election_ticks=TICKS, jitter=lambda _: 0
+    )
     one.lead(Ballot(1, 1))
     for _ in range(3 * TICKS):
         one.heard_follower(2)
-        assert not one.lost_quorum()
+        assert not one.lost_quorum(0)
 
 
 def test_waiting_for_another_candidate_restarts_the_timer() -> None:

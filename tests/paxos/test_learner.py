@@ -1,6 +1,7 @@
 """The learner: counting votes, the contiguous prefix, whom to believe, and catching up."""
 
 from paxos.ballot import Ballot
+from paxos.configuration import Governance
 from paxos.effects import Effects
 from paxos.learner import Learner
 from paxos.messages import Fetch, LogEntry
@@ -12,7 +13,9 @@ B, OLD = Ballot(2, 1), Ballot(1, 2)
 def learner(chosen_through: int = 0, n: int = 3) -> tuple[Learner, Effects]:
     out = Effects()
     quorums = majority(range(1, n + 1))
-    return Learner(quorums, lambda: out, chosen_through=chosen_through, resend_ticks=3), out
+    return Learner(
+        Governance(1, quorums), lambda: out, chosen_through=chosen_through, resend_ticks=3
+    ), out
 
 
 def log(*entries: LogEntry) -> dict[int, LogEntry]:
@@ -35,7 +38,9 @@ def test_votes_of_different_ballots_do_not_add_up() -> None:
 
 
 def test_flexible_phase_2() -> None:
-    node = Learner(flexible(range(1, 6), phase2=2), Effects, chosen_through=0, resend_ticks=3)
+    node = Learner(
+        Governance(1, flexible(range(1, 6), phase2=2)), Effects, chosen_through=0, resend_ticks=3
+    )
     assert not node.vote(4, B, 1)
     assert node.vote(5, B, 1)
 

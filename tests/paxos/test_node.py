@@ -19,8 +19,9 @@ from paxos.messages import (
     PreVote,
     Promise,
 )
-from paxos.node import Node, Role
+from paxos.node import Node
 from paxos.node_config import NodeConfig
+from paxos.node_roles import Role
 from paxos.quorum import flexible, majority
 from tests.support.paxos_cluster import TIMEOUT, Cluster, Packet, lead_without_phase_2, led
 

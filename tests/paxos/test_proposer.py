@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paxos.ballot import Ballot
+from paxos.configuration import Governance
 from paxos.effects import Effects
 from paxos.messages import NOOP, Accept, LogEntry, Prepare, Promise
 from paxos.proposer import Proposer, safe_values
@@ -15,7 +16,7 @@ B = Ballot(5, 1)
 def proposer(n: int = 3, window: int = 2) -> tuple[Proposer, Effects]:
     out = Effects()
     quorums = majority(range(1, n + 1))
-    return Proposer(1, quorums, lambda: out, window=window, resend_ticks=3), out
+    return Proposer(1, Governance(1, quorums), lambda: out, window=window, resend_ticks=3), out
 
 
 def leading(window: int = 2, *told: LogEntry) -> tuple[Proposer, Effects]:
@@ -84,7 +85,7 @@ def test_a_quorum_of_promises_leads_with_the_highest_values_and_noops() -> None:
     assert one.on_promise(3, Promise(B, 2, told, None)) is None
     recovered = one.on_promise(4, Promise(B, 2, (entry(2, 2, b"mid"),), None))
     assert recovered == [(2, b"new"), (3, NOOP), (4, b"d")]
-    assert one.leading and (one.barrier, one.next_slot) == (4, 5)
+    assert one.leading and (one.barrier, one.next_slot) == (4, 2) and not one.can_propose
 
 
 def test_with_nothing_to_recover_a_noop_is_the_barrier() -> None:
@@ -128,7 +129,7 @@ def test_prepare_is_sent_again_from_where_each_acceptor_stands() -> None:
 
 def test_flexible_phase_1() -> None:
     quorums = flexible(range(1, 5), phase2=3)
-    one = Proposer(1, quorums, Effects, window=1, resend_ticks=3)
+    one = Proposer(1, Governance(1, quorums), Effects, window=1, resend_ticks=3)
     one.prepare(B, 1)
     assert one.on_promise(1, Promise(B, 1, (), None)) is None
     assert one.on_promise(2, Promise(B, 1, (), None)) is not None

@@ -1,5 +1,6 @@
 """Linearizable reads: who must answer a probe, and which answers must not count."""
 
+from paxos.configuration import Governance
 from paxos.effects import Effects
 from paxos.messages import Accept, Fetch, ReadIndex, ReadIndexReply
 from paxos.quorum import flexible, majority
@@ -10,7 +11,9 @@ from tests.support.paxos_cluster import TIMEOUT, lead_without_phase_2, led
 def reads(n: int = 3, start: int = 1) -> tuple[Reads, Effects]:
     out = Effects()
     quorums = majority(range(1, n + 1))
-    return Reads(1, quorums, lambda: out, resend_ticks=3, first_request=start << 32), out
+    return Reads(
+        1, Governance(1, quorums), lambda: out, resend_ticks=3, first_request=start << 32
+    ), out
 
 
 def test_a_read_waits_for_a_quorum_that_answers_its_probe() -> None:
@@ -45,7 +48,7 @@ def test_a_read_names_the_slot_of_when_its_probe_left() -> None:
 def test_a_leader_that_is_a_quorum_alone_answers_at_once() -> None:
     out = Effects()
     quorums = flexible([1, 2, 3], phase2=1)
-    one = Reads(1, quorums, lambda: out, resend_ticks=3, first_request=0)
+    one = Reads(1, Governance(1, quorums), lambda: out, resend_ticks=3, first_request=0)
     one.add(1)
     assert not one.start_probe(3), "nothing to send"
     assert out.reads == [(1, 3)]

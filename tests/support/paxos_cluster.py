@@ -154,6 +154,7 @@ class Cluster:
         host.applied_through = host.checkpoint = through
         self.on_event(i, f"installed a snapshot of node {source} through {through}")
         self.node(i).restart_from_snapshot(through)
+        self.node(i).applied(through)
         self.drain(i)
         return True
 
@@ -179,6 +180,7 @@ class Cluster:
         self.check_log(i)
         if host.checkpoint > node.chosen_through:
             node.restart_from_snapshot(host.checkpoint)
+        node.applied(host.applied_through)
         self.drain(i)
 
     # -- network ----------------------------------------------------------------------------
@@ -274,6 +276,7 @@ class Cluster:
             self._agree(slot, value)
             host.applied_through = slot
             self.on_event(i, (slot, value))
+        self.node(i).applied(host.applied_through)
         self.applied_anywhere = max(self.applied_anywhere, host.applied_through)
         for token, slot in effects.reads:
             floor = self._floors.pop((i, token))

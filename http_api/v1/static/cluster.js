@@ -47,7 +47,7 @@ function fill(parts, node, overview, top) {
   const {document: report} = node;
   const {cluster, load} = report;
   const own = cluster.members.find(member => member.id === node.id) || {};
-  const learner = own.kind === "learner" || cluster.node.role === "learner";
+  const learner = own.kind === "learner" || cluster.node.role === "learner" || !report.voters.includes(node.id);
   dress(parts.box, "card node");
   dress(parts.role, cluster.node.role === "leader" ? "chip leader" : cluster.node.ready ? "chip" : "chip warn");
   say(parts.role, `${cluster.node.role === "leader" ? "★ " : ""}${learner ? "learner, no vote" : cluster.node.role}`);
@@ -79,7 +79,7 @@ function showVerdict(box, list, overview) {
   list.dataset.signature = signature;
   if (!findings.length) {
     const {quorum} = nodes.find(node => node.document).document;
-    const spare = nodes.length - quorum;
+    const spare = nodes.find(node => node.document).document.voters.length - quorum;
     list.replaceChildren(h("li", {}, h("strong", {class: "good"}, `All ${nodes.length} nodes answer and agree.`),
       h("span", {class: "soft"}, `A write needs ${quorum} of them: ${spare ? `${spare} may be away` : "none may be away"}.`)));
     return;

@@ -63,7 +63,7 @@ class SimulatedCaller:
 
     def elsewhere(self) -> None:
         """Turn to another node."""
-        others = [node for node in self.world.members if node != self.node]
+        others = [node for node in self.world.places if node != self.node]
         if others:
             self.node = self.rng.choice(others)
 

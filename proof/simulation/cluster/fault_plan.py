@@ -46,9 +46,14 @@ PROCESS_FAULTS = (
     "restart",
     "hand-over",
 )
-DISK_FAULTS = ("slow-disk", "failing-disk", "full-disk", "lost-disk", "hung-disk")
+DISK_FAULTS = (
+    "slow-disk", "failing-disk", "full-disk", "lost-disk", "hung-disk", "wipe", "old-disk",
+)  # fmt: skip
 CLOCK_FAULTS = ("wall-step",)
-BESIDE = {"half-open": 0.3, "hung-disk": 0.15, "wall-step": 0.15, "laggard": 0.1}
+BESIDE = {
+    "half-open": 0.3, "hung-disk": 0.15, "wall-step": 0.15, "laggard": 0.1, "wipe": 0.3,
+    "old-disk": 0.1,
+}  # fmt: skip
 """Share of the runs in which these happen besides what else does."""
 FAULTS = (*PROCESS_FAULTS, *NETWORK_FAULTS, *DISK_FAULTS, *CLOCK_FAULTS)
 """All kinds, see `proof.simulation.cluster.nemesis` for what each does."""
@@ -66,7 +71,8 @@ def draw_faults(
     one that has lost its disk never comes back, and the others must reach `quorum`."""
     faults = _main_faults(rng, nodes, quorum, length_s, kinds)
     for kind, share in BESIDE.items():
-        if kind in kinds and not (nodes == 1 and kind in NETWORK_FAULTS):
+        alone = nodes == 1 and kind in (*NETWORK_FAULTS, "wipe", "old-disk")
+        if kind in kinds and not alone:
             faults += _beside(kind, share, seed, nodes, length_s)
     return tuple(sorted(faults, key=lambda fault: fault.at_s))
 
@@ -110,6 +116,8 @@ def _beside(kind: str, share: float, seed: int, nodes: int, length_s: float) -> 
         at_s, nodes_hit = rng.uniform(0.5, length_s), _victims(rng, kind, nodes)
         if kind == "half-open":
             for_s, amount = 0.1, 0.0
+        elif kind in ("wipe", "old-disk"):
+            for_s, amount = rng.choice((0.05, 0.5, 2.0)) * rng.uniform(0.5, 1.5), rng.random()
         else:
             for_s, amount = rng.choice((0.5, 2.0, 6.0)) * rng.uniform(0.5, 1.5), rng.random()
         faults.append(Fault(kind, at_s, for_s, nodes_hit, amount))

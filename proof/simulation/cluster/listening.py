@@ -89,16 +89,15 @@ class CountingProbe(Probe):
 
 
 class MemberProbe(CountingProbe):
-    """Lets the judge and the trace see one start of member `id`.
+    """Lets the judge and the trace see one start of a member.
 
-    `log()` reads its disk, `formed()` says whether its handshakes are through, `disk_slow()`
-    whether it has told so of its disk; `stepped(node)` is called after each step, and
-    `now_applied(slot, value)` after each slot.
+    `opened_as(id, formed)` is told which one; `log()` reads its disk, `formed()` says whether its
+    handshakes are through, `disk_slow()` whether it has told so of its disk; `stepped(node)` is
+    called after each step, and `now_applied(slot, value)` after each slot.
     """
 
     def __init__(
         self,
-        id: NodeId,
         monitor: Monitor,
         reached: Reached,
         *,
@@ -107,19 +106,23 @@ class MemberProbe(CountingProbe):
         stepped: Callable[[Node], None],
         now_applied: Callable[[Slot, bytes], None],
         disk_slow: Callable[[], bool],
+        opened_as: Callable[[NodeId, bool], None],
     ) -> None:
         super().__init__(reached)
-        self._id = id
+        self._id: NodeId = 0
         self._monitor = monitor
         self._log = log
         self._formed = formed
         self._stepped = stepped
         self._now_applied = now_applied
         self._disk_slow = disk_slow
+        self._opened_as = opened_as
         self._opened: tuple[Node, StateMachine] | None = None
 
-    def opened(self, node: Node, state: StateMachine) -> None:
+    def opened(self, node: Node, state: StateMachine, formed: bool) -> None:
         self._opened = node, state
+        self._id = node.id
+        self._opened_as(node.id, formed)
         self._monitor.on_restart(self._id, node)
         self._monitor.check_digest(self._id, state.applied_through, whole_digest(state))
 

@@ -4,12 +4,14 @@ The program is the production one, opened by `open_replica`, and only listened t
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from kvstore.config import Config
 from kvstore.errors import StorageError, StorageFailed
 from kvstore.event_log import EventLog
+from kvstore.peers.membership import Ending
 from kvstore.replica.machine import Machine
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
@@ -23,6 +25,7 @@ from proof.simulation.cluster.surroundings import Surroundings
 from proof.simulation.judge.durable import DurableLog
 from proof.simulation.judge.hang_check import HangCheck
 from proof.simulation.machine.disk import SimulatedDisk, SimulatedLogWriter
+from proof.simulation.machine.files import Names
 from proof.simulation.machine.hanging import AgedWriter
 from proof.simulation.machine.scheduler import Process
 from proof.simulation.tell.describe import value_text
@@ -61,6 +64,8 @@ class Events(EventLog):
             self._member.disk_slow = name == "disk slow"
         if name == "link refused" and "incarnation" in text:
             self._member.world.reached("member without its disk refused")
+        if name == "changing members":
+            self._member.world.reached("leader changes the members by itself")
 
     def defect(self, error: BaseException) -> None:
         self._member.happened("defect", repr(error))
@@ -77,6 +82,8 @@ _LOGGED = {
     "clocks agree again": "clocks agree again",
 }
 HANG_PATIENCE_S = 1.0
+RECYCLED_S = 0.2
+"""From when a node hears that it was removed until its machine is a spare."""
 
 
 class SimulatedMember:
@@ -92,28 +99,44 @@ class SimulatedMember:
             scenario.conditions.moment_s,
             world.randomness(f"tears/{id}"),
         )
-        self.wall_off_ms = scenario.clock_skews_ms[id - 1]
+        self.spare = id > scenario.nodes
+        """Whether it is there to be taken in, by an operator."""
+        self.node_id: NodeId = 0 if self.spare else id
+        """Of the node on it, as its disk says; 0 on a spare that nobody has taken in."""
+        place = (id - 1) % scenario.nodes
+        self.rate = scenario.clock_rates[place]
+        self.wall_off_ms = scenario.clock_skews_ms[place]
         """How far the machine's wall clock is off, now."""
         self.disk_slow = False
         """Whether the program has said that its disk is slow, and not yet that it is well."""
         self.starts = 0
+        self.lives = 0
         self.process: Process | None = None
+        self._machine = Process(world.scheduler, f"machine-{id}")
         self.replica: Replica | None = None
+        self.lost = False
+        """Whether its disk is lost, and no other node is on it yet."""
         self.disk_lost = False
+        """And will not be: the cluster may not replace it."""
+        self.lost_as: NodeId = 0
+        self._old_disks: list[tuple[NodeId, Names]] = []
+        self._new_disk: tuple[NodeId, bool, Names] | None = None
         self._role = ""
         self._start_again = False
         self._failures_before = 0
         self._log: DurableLog | None = None  # of this start: a lost disk has another file
         self._writer: AgedWriter | None = None
         self._hang_check = HangCheck(0, 0)
+        founders = {n: (f"node-{n}", 2380) for n in range(1, scenario.nodes + 1)}
         self.config = Config(
-            node_id=id,
-            members={n: (f"node-{n}", 2380) for n in range(1, scenario.nodes + 1)},
+            node_id=0 if self.spare else id,
+            members={} if self.spare else founders,
+            name=f"machine{id}" if self.spare else "",
             listen_peer=(f"node-{id}", 2380),
             data_dir=world.data_dir(id),
             phase1_quorum=scenario.phase1,
             phase2_quorum=scenario.phase2,
-            log_tail_slots=scenario.log_tails[id - 1],
+            log_tail_slots=scenario.log_tails[place],
             **scenario.settings,
         )
 
@@ -138,7 +161,7 @@ class SimulatedMember:
             return
         self._start_again = False
         self.starts += 1
-        world, scenario = self.world, self.world.scenario
+        world = self.world
         world.network.host_up(self.id)
         self._failures_before = self.disk.failures
         self._log = None
@@ -146,7 +169,7 @@ class SimulatedMember:
         self.process = Process(
             world.scheduler,
             f"node-{self.id}/{self.starts}",
-            rate=scenario.clock_rates[self.id - 1],
+            rate=self.rate,
             sockets=world.network,
             blocking=self.disk,
         )
@@ -159,6 +182,12 @@ class SimulatedMember:
 
     async def _live(self, process: Process) -> None:
         """What `kvstore serve` does, without HTTP."""
+        while await self._serve(process):
+            self.world.reached("node begins again as another member")
+        self._ended(silently=False)
+
+    async def _serve(self, process: Process) -> bool:
+        """One replica, to its end; whether it is to begin anew."""
         machine = Machine(
             clock=VirtualClock(process, lambda: self.wall_off_ms),
             disk=self.disk,
@@ -172,16 +201,34 @@ class SimulatedMember:
             self.happened("failed", str(error))
             if not self._disk_to_blame or not isinstance(error, StorageError | OSError):
                 self._unsound(f"cannot start: {error!r}")
-            self._ended(silently=False)
-            return
+            return False
         self.replica = replica
+        if self.spare and not replica.membership.formed:
+            # As it would hear from the cluster that it is told to join.
+            replica.ask_at({node: f"node-{node}:2380" for node in self.world.machines})
         await replica.wait_failed()
-        self._check_failure(replica.failure)
+        ending = replica.ending
+        self._check_failure(replica.failure, ending)
+        self.replica = None
         try:
             await replica.stop()
         except Exception as error:
             self._unsound(f"cannot stop: {error!r}")
-        self._ended(silently=False)
+        return ending is Ending.AGAIN
+
+    def _removed(self, reason: str) -> None:
+        if self.away:
+            self.world.reached("old disk refused")
+        elif self.node_id in self.world.monitor.members.ids:
+            self._unsound(f"takes itself for removed: {reason}")
+        else:
+            self.world.reached("removed node ends")
+            self._machine.post(RECYCLED_S, self._recycle, self.node_id)
+
+    def _recycle(self, node_id: NodeId) -> None:
+        """The machine of a member that was removed is used again, as another one."""
+        if node_id == self.node_id and not self.away:
+            self.become_spare()
 
     def _unsound(self, text: str) -> None:
         self.world.monitor.violated("sound nodes", f"node {self.id} {text}")
@@ -190,9 +237,13 @@ class SimulatedMember:
     def _disk_to_blame(self) -> bool:
         return self.disk.failures > self._failures_before
 
-    def _check_failure(self, reason: str) -> None:
+    def _check_failure(self, reason: str, ending: Ending) -> None:
         self.happened("failed", reason)
-        if self._disk_to_blame:
+        if ending is Ending.AGAIN:
+            return
+        if ending is Ending.REMOVED:
+            self._removed(reason)
+        elif self._disk_to_blame:
             self.world.reached("node stopped by its disk")
         else:
             self._unsound(f"stopped: {reason}")
@@ -252,18 +303,56 @@ class SimulatedMember:
 
         process.post(0, lambda: process.create_task(stop()))
 
-    def lose_disk(self) -> None:
-        """The machine comes back with an empty disk."""
+    def lose_disk(self, for_good: bool = False) -> None:
+        """The machine comes back with an empty disk; `for_good`: and stays a stranger."""
         self.kill(power=True)
-        self.disk.lose()
-        self.disk_lost = True
-        self.world.monitor.on_disk_lost(self.id)
+        self._old_disks.append((self.node_id, self.disk.lose()))
+        self.world.monitor.on_disk_lost(self.node_id)
+        self.lost, self.disk_lost = True, for_good
+        self.lost_as, self.node_id = self.node_id, 0
+        self._log = None
+
+    @property
+    def away(self) -> bool:
+        """Whether an old disk is in it, for a while."""
+        return self._new_disk is not None
+
+    def bring_back_old_disk(self) -> bool:
+        """Start with a disk that it has lost; whether there is one."""
+        if self.away or not self._old_disks or self.disk_lost:
+            return False
+        self.kill(power=True)
+        node_id, names = self._old_disks[-1]
+        self._new_disk = (self.node_id, self.lost, self.disk.exchange(names))
+        self.node_id, self._log = node_id, None
+        self.start()
+        return True
+
+    def give_new_disk_back(self) -> None:
+        """And go on with the disk that it has instead."""
+        if self._new_disk is None:
+            return
+        self.kill(power=True)
+        (self.node_id, self.lost, names), self._new_disk = self._new_disk, None
+        self._old_disks[-1] = (self._old_disks[-1][0], self.disk.exchange(names))
+        self._log = None
+        self.start()
+
+    def become_spare(self) -> None:
+        """The node on it was removed: the machine gets an empty disk, and another name."""
+        self.kill(power=True)
+        self._old_disks.append((self.node_id, self.disk.lose()))
+        self.spare, self.lost, self.node_id, self._log = True, False, 0, None
+        self.lives += 1
+        self.config = replace(
+            self.config, node_id=0, members={}, name=f"machine{self.id}-{self.lives}"
+        )
+        self.start()
 
     # -- looking on -------------------------------------------------------------------------
 
     def _probe(self) -> MemberProbe:
         return MemberProbe(
-            self.id,
             self.world.monitor,
             self.world.reached,
             log=self._durable_log,
@@ -271,7 +360,13 @@ class SimulatedMember:
             stepped=self._stepped,
             now_applied=self._now_applied,
             disk_slow=lambda: self.disk_slow,
+            opened_as=self._opened_as,
         )
+
+    def _opened_as(self, node: NodeId, formed: bool) -> None:
+        """The data directory says that it is `node`, of a cluster that has `formed`."""
+        if formed or not (self.spare or self.lost):
+            self.node_id, self.lost = node, False
 
     def _durable_log(self) -> DurableLog:
         if self._log is None:
@@ -300,7 +395,7 @@ class SimulatedMember:
             self.world.reached("commits shared")
         log = self._durable_log()
         for record in records:
-            self.world.monitor.on_commit(self.id, log, record)
+            self.world.monitor.on_commit(self.node_id, log, record)
             if isinstance(record, LogEntry):
                 self._slot_is(record.slot, "accepted", str(record.ballot), record.value)
 

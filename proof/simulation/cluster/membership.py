@@ -1,28 +1,76 @@
-"""The members of a simulated cluster in their surroundings, as clients and the nemesis see them."""
+"""The machines of a simulated cluster in their surroundings, as clients and nemesis see them."""
 
 from paxos.ballot import ZERO, Ballot, NodeId
 from proof.simulation.cluster.member import SimulatedMember
 from proof.simulation.cluster.scenario import Scenario
 from proof.simulation.cluster.surroundings import Surroundings
 
+CHANGE_S = 3.0
+"""So long after an operator asked for a change of the members no disk is lost: it might be one that
+only the change makes dear."""
+
 
 class SimulatedCluster(Surroundings):
-    """All members, up or down."""
+    """All machines, up or down: those of the founders, and spare ones. A machine's number is the
+    id of the node on it until its disk is lost; the node that is taken in then has another."""
 
     def __init__(self, scenario: Scenario, keep_trace: bool = False) -> None:
         super().__init__(scenario, keep_trace)
-        self.members = {node: SimulatedMember(self, node) for node in range(1, scenario.nodes + 1)}
+        self.members = {number: SimulatedMember(self, number) for number in self.machines}
 
     @property
     def formed(self) -> bool:
-        """Whether every member knows that the cluster has formed."""
+        """Whether every founder knows that the cluster has formed."""
         return all(
             member.replica is not None and member.replica.membership.formed
             for member in self.members.values()
+            if not member.spare
         )
 
+    @property
+    def spares(self) -> list[SimulatedMember]:
+        """Machines on which no node is that any cluster has known."""
+        return [one for one in self.members.values() if one.spare and one.node_id == 0]
+
+    @property
+    def lost_for_good(self) -> frozenset[NodeId]:
+        """Members whose disk is lost, and that nobody replaces."""
+        return frozenset(one.lost_as for one in self.members.values() if one.disk_lost)
+
+    @property
+    def places(self) -> list[NodeId]:
+        """Machines on which members are, as clients hear of them."""
+        ids = self.monitor.members.ids
+        return [number for number, one in self.members.items() if one.node_id in ids]
+
+    def holder(self, node: NodeId) -> SimulatedMember | None:
+        """The machine on which the member `node` is, with its disk."""
+        held = (one for one in self.members.values() if one.node_id == node and not one.lost)
+        return next(held, None)
+
+    def may_lose(self, member: SimulatedMember) -> bool:
+        """Whether the members can do without the disk of `member`: no change is under way, all
+        other voters have theirs, and are a quorum of both kinds."""
+        members = self.monitor.members
+        voters, lost = members.newest.voters, [one for one in self.members.values() if one.lost]
+        there = [v for v in voters - {member.node_id} if self.holder(v) is not None]
+        return (
+            self.formed_once
+            and self.scheduler.now_s > self.change_asked_s + CHANGE_S
+            and member.config.replace_lost == "automatic"
+            and (members.quiet or (not members.changing and len(lost) == 1))
+            and member.node_id in voters
+            and not any(one.away for one in self.members.values())
+            and len(there) >= max(members.newest.phase1, members.newest.phase2)
+        )
+
+    @property
+    def formed_once(self) -> bool:
+        """Whether the cluster has formed at some time."""
+        return bool(self.monitor.applied)
+
     def leader(self) -> NodeId | None:
-        """Who leads in the highest ballot, if anybody does."""
+        """The machine of whom leads in the highest ballot, if anybody does."""
         return max(self._leading(), default=(ZERO, None))[1]
 
     def oldest_leader(self) -> NodeId | None:
@@ -31,7 +79,7 @@ class SimulatedCluster(Surroundings):
 
     def _leading(self) -> list[tuple[Ballot, NodeId]]:
         return [
-            (member.replica.node.proposer.ballot, node)
-            for node, member in self.members.items()
+            (member.replica.node.proposer.ballot, number)
+            for number, member in self.members.items()
             if member.replica is not None and member.replica.node.proposer.leading
         ]

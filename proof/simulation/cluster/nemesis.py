@@ -75,6 +75,7 @@ class Nemesis:
         for number in sorted(self._under_way):
             self._end(number)
         for member in self.world.members.values():
+            member.give_new_disk_back()
             member.disk.fails = member.disk.full = False
             member.disk.hang.end()
             member.start()
@@ -204,7 +205,10 @@ class Nemesis:
     def _chain(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:
         """Each reaches its two neighbours only."""
         place = {node: i for i, node in enumerate(nodes)}
-        return self._cut(p for p in self._pairs() if abs(place[p[0]] - place[p[1]]) > 1)
+        far = len(self.world.members)  # spares reach nobody
+        return self._cut(
+            p for p in self._pairs() if abs(place.get(p[0], -far) - place.get(p[1], 2 * far)) > 1
+        )
 
     def _only_by_one(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo:
         """All but one other lose sight of it."""
@@ -385,5 +389,25 @@ class Nemesis:
         member = self.world.members[nodes[0]]
         if not self.world.formed or any(m.disk_lost for m in self.world.members.values()):
             return self._power(nodes, fault)
+        member.lose_disk(for_good=True)
+        return member.start
+
+    def _wipe(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo | None:
+        """It comes back with an empty disk, and must be taken in again without a command. Only
+        while the others have all that was acknowledged, or no protocol could help."""
+        member = self.world.members[nodes[0]]
+        if not self.world.may_lose(member):
+            return None
         member.lose_disk()
         return member.start
+
+    def _old_disk(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo | None:
+        """The disk that it had lost comes back for a while: nobody may take it for a member."""
+        member = self.world.members[nodes[0]]
+        if not member.bring_back_old_disk():
+            return None
+
+        def undo() -> None:
+            member.give_new_disk_back()
+
+        return undo

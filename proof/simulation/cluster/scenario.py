@@ -43,13 +43,19 @@ class Scenario(msgspec.Struct, frozen=True):
     """Clients that change users, roles and rights; then all others act as users."""
     users: tuple[ClientPlan, ...] = ()
     """Clients that act as users whose rights change."""
+    operators: tuple[ClientPlan, ...] = ()
+    """Clients that change the members of the cluster."""
+    spares: int = 0
+    """Machines beside those that found the cluster, for operators to take in."""
     apply_s: float = 0.0
     """What applying one slot takes of a node's time."""
 
     @property
     def everybody(self) -> tuple[ClientPlan, ...]:
         """The plans of all clients."""
-        others = (*self.bulk, *self.repeaters, *self.administrators, *self.users)
+        others = (
+            *self.bulk, *self.repeaters, *self.administrators, *self.users, *self.operators
+        )  # fmt: skip
         return (*self.clients, *self.holders, *others)
 
     @property
@@ -60,7 +66,7 @@ class Scenario(msgspec.Struct, frozen=True):
     def lines(self) -> list[str]:
         """For people, printed before anything runs."""
         conditions = self.conditions
-        settings = ", ".join(f"{name}={value:g}" for name, value in self.settings.items())
+        settings = ", ".join(f"{name}={_shown(value)}" for name, value in self.settings.items())
         rates = ", ".join(f"{rate:.4f}" for rate in self.clock_rates)
         network = (
             f"delay {conditions.delay_s[0] * 1e3:.2f} to {conditions.delay_s[1] * 1e3:.2f} ms, "
@@ -78,10 +84,15 @@ class Scenario(msgspec.Struct, frozen=True):
             f"{len(self.clients)} clients, {sum(c.operations for c in self.clients)} operations, "
             f"{self.keys} keys, {len(self.holders)} lease holders, {self.watchers} watchers, "
             f"{len(self.bulk)} with large commands, {len(self.repeaters)} that repeat, "
-            f"{len(self.administrators)} administrators, {len(self.users)} users; "
+            f"{len(self.administrators)} administrators, {len(self.users)} users, "
+            f"{len(self.operators)} operators with {self.spares} spare machines; "
             f"a slot takes {self.apply_s * 1e3:g} ms",
             *(_fault_line(fault) for fault in self.faults),
         ]
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _fault_line(fault: Fault) -> str:
@@ -120,7 +131,9 @@ def draw(seed: int, nodes: int | None = None, kinds: Collection[str] = FAULTS) -
         watchers=rng.choice((0, 1, 3)),
         faults=draw_faults(rng, seed, count, max(phase1, phase2), length_s, kinds),
         **_company(seed, count, settings),
+        **_operators(seed, count),
     )
+    drawn = replace(drawn, settings=drawn.settings | _member_settings(drawn))
     return _with_laggards(drawn) if any(f.kind == "laggard" for f in drawn.faults) else drawn
 
 
@@ -148,6 +161,25 @@ def _company(seed: int, nodes: int, settings: dict[str, Any]) -> dict[str, Any]:
         "administrators": administrators,
         "users": draw_others(seed, "users", 451, (1, 3), nodes) if administrators else (),
         "apply_s": random.Random(f"{seed}/apply").choice((0.0, 0.0, 0.003)),
+    }
+
+
+def _operators(seed: int, nodes: int) -> dict[str, Any]:
+    """Who changes the members, in some runs. Drawn from streams of their own."""
+    operators = draw_others(seed, "operators", 551, (0, 0, 0, 1, 1, 2), nodes)
+    spares = random.Random(f"{seed}/spares").choice((1, 2, 2, 3)) if operators else 0
+    return {"operators": operators, "spares": spares}
+
+
+def _member_settings(scenario: Scenario) -> dict[str, Any]:
+    """How the members may change. A disk that is lost for good is replaced by nobody."""
+    rng = random.Random(f"{scenario.seed}/members")
+    lost = any(fault.kind == "lost-disk" for fault in scenario.faults)
+    return {
+        "distance": max(scenario.settings["window"], rng.choice((1, 4, 8, 16, 32))),
+        "close_slots": rng.choice((2, 8, 64)),
+        "replace_lost": "manual" if lost else "automatic",
+        "replace_lost_after_s": rng.choice((0.3, 1.0)),
     }
 
 

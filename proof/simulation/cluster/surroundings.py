@@ -1,5 +1,6 @@
 """What surrounds the members of a simulated cluster: time, chance, network, judge and trace."""
 
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from proof.simulation.judge.coverage import Coverage
 from proof.simulation.judge.invariants import Monitor
 from proof.simulation.judge.lease_book import LeaseBook
 from proof.simulation.judge.log_clock_check import LogClockCheck
+from proof.simulation.judge.members_model import MembersModel
 from proof.simulation.machine.network import SimulatedNetwork
 from proof.simulation.machine.paths import Pair
 from proof.simulation.machine.scheduler import Process, Scheduler
@@ -31,7 +33,11 @@ class Surroundings:
         self.reached = self.coverage.reached
         leases = LeaseBook(max(scenario.clock_rates), lambda: self.scheduler.now_s)
         log_clock = LogClockCheck(scenario.clock_rates, lambda: self.scheduler.spent_s)
-        self.monitor = Monitor(scenario.phase1, scenario.phase2, leases, log_clock, self.reached)
+        members = MembersModel(
+            scenario.nodes, scenario.phase1, scenario.phase2, scenario.settings["distance"]
+        )
+        close_slots = scenario.settings["close_slots"]
+        self.monitor = Monitor(members, close_slots, leases, log_clock, self.reached)
         self.network = SimulatedNetwork(scenario.conditions, self.randomness, self.trace)
         self.network.on_frame = self._on_frame
         self.network.reached = self.reached
@@ -39,6 +45,13 @@ class Surroundings:
         self.history = CallHistory()
         self.processes: list[Process] = []
         self.asked = self.answered = 0
+        self.change_asked_s = -math.inf
+        """When an operator last asked for a change of the members, answered or not."""
+
+    @property
+    def machines(self) -> range:
+        """Their numbers: those of the founders first, then the spare ones."""
+        return range(1, self.scenario.nodes + self.scenario.spares + 1)
 
     @property
     def idempotency_ttl_ms(self) -> int:

@@ -19,6 +19,7 @@ from proof.simulation.cluster.clients import SimulatedClient
 from proof.simulation.cluster.holders import SimulatedHolder
 from proof.simulation.cluster.membership import SimulatedCluster
 from proof.simulation.cluster.nemesis import DYING_S, Nemesis
+from proof.simulation.cluster.operators import SimulatedOperator
 from proof.simulation.cluster.people import SimulatedAdministrator, SimulatedUser
 from proof.simulation.cluster.plans import ClientPlan
 from proof.simulation.cluster.repeaters import SimulatedRepeater
@@ -66,6 +67,7 @@ class World(SimulatedCluster):
             *(SimulatedRepeater(self, plan) for plan in scenario.repeaters),
             *(SimulatedAdministrator(self, plan) for plan in scenario.administrators),
             *(SimulatedUser(self, plan) for plan in scenario.users),
+            *(SimulatedOperator(self, plan) for plan in scenario.operators),
         ]
         self.watchers = [SimulatedWatcher(self, 500 + n) for n in range(scenario.watchers)]
 
@@ -140,8 +142,13 @@ class World(SimulatedCluster):
             return
         settings = self.scenario.settings
         patience_s = HEALING_TIMEOUTS * settings["election_ticks"] * settings["tick_s"]
-        last = _LastClient(self)
         deadline_s = self.scheduler.now_s + 10 + patience_s / min(self.scenario.clock_rates)
+        if not self._until(deadline_s, self._settled):
+            members = self.monitor.members
+            text = f"healed: members {members.members}, {members.newest}, at {self._places()}"
+            self._fail_unless_failed("liveness", text)
+            return
+        last = _LastClient(self)
         last.start()
         if not self._until(deadline_s, lambda: last.done):
             self._fail_unless_failed("liveness", f"healed, and {last.doing} does not succeed")
@@ -152,13 +159,21 @@ class World(SimulatedCluster):
             self._fail_unless_failed("liveness", text)
 
     def _places(self) -> dict[NodeId, int]:
-        return {
-            node: -1
-            if (replica := member.replica) is None or replica.failure
-            else replica.state.applied_through
-            for node, member in self.members.items()
-            if not member.disk_lost
-        }
+        """How far every member is whose disk may come back."""
+        found = {}
+        for node in sorted(self.monitor.members.ids - self.lost_for_good):
+            member = self.holder(node)
+            replica = None if member is None else member.replica
+            away = replica is None or replica.failure or not replica.membership.formed
+            found[node] = -1 if away or replica is None else replica.state.applied_through
+        return found
+
+    def _settled(self) -> bool:
+        """Whether no change of the members is under way, and each is there."""
+        if self.scheduler.now_s == self._looked_s:
+            return False
+        self._looked_s = self.scheduler.now_s
+        return self.monitor.members.quiet and min(self._places().values(), default=-1) >= 0
 
     def _met(self) -> bool:
         """Whether all have applied everything, every watcher knows, and every lease has ended,
@@ -199,7 +214,8 @@ class _LastClient(SimulatedClient):
 
     async def _run(self) -> None:
         world = self.world
-        nodes = [node for node, member in world.members.items() if not member.disk_lost]
+        gone = world.lost_for_good
+        nodes = [number for number in world.places if world.members[number].node_id not in gone]
         for node in nodes:
             for key in (f"k{n}" for n in range(world.scenario.keys)):
                 self.doing = f"writing {key} at node {node}"

@@ -20,6 +20,7 @@ from kvstore.commands.accounts import (
     Right,
 )
 from kvstore.commands.commands import Administer, AsUser, Command, Compact, Delete, Once, Put
+from kvstore.commands.members import Reconfigure
 from kvstore.commands.operations import Select, Transaction, TxnDelete, TxnOperation, TxnPut
 from kvstore.commands.results import Administered, AuthRefused
 from kvstore.errors import Reason
@@ -150,7 +151,7 @@ class AccountsModel:
             return Reason.BAD_TOKEN
         if ROOT in user.roles or isinstance(asked, Compact):
             return None
-        if isinstance(asked, Administer):
+        if isinstance(asked, Administer | Reconfigure):
             return Reason.DENIED
         return None if all(self._may(user, *need) for need in _needs(asked)) else Reason.DENIED
 

@@ -6,8 +6,9 @@ It only looks: nothing it does changes what a node does.
 =====================  =================================================================
 agreement              no two values are chosen in one slot, or applied there
 stability              a chosen value stays: no later ballot proposes another one there
-validity               what is applied was accepted by a phase 2 quorum, and is made of
-                       commands that clients issued
+validity               what is applied was accepted by a phase 2 quorum of the configuration
+                       that governs its slot, is made of commands that clients issued, and was
+                       proposed with promises of a phase 1 quorum of that configuration
 prefix                 each node applies slot after slot; restarts and snapshots never go back
 durable promise        what an acceptor answers is on its disk by then, and there after a restart
 equal digests          two states at the same slot are equal
@@ -15,6 +16,8 @@ exactly once           a write is applied once, however often it was sent
 true results           what a slot answers is what the model answers (`judge.model`)
 every change once      a watcher is told of every change, whole, once and in order
 elapsed time           the log's clock goes on like a leader's monotonic clock, and never ahead
+one change at a time   no member is replaced while another one is
+voters are close       a learner that becomes a voter has nearly all that is chosen
 no lease ends early    a lease lasts its time since the last answer that kept it alive
 nothing lost           what a client was told is in the log that was chosen
 no stale read          the history of every key is linearizable; pages are, as a whole
@@ -30,6 +33,7 @@ from dataclasses import dataclass, field
 from kvstore.commands.batches import Batch, Bundle
 from kvstore.commands.binary import decode_batch, decode_bundle
 from kvstore.commands.commands import Administer, Command, Compact, Once
+from kvstore.commands.members import Reconfigure
 from kvstore.commands.results import Result
 from kvstore.peers.frames import PeerMessage
 from kvstore.state.mvcc import KeyPage
@@ -40,8 +44,12 @@ from paxos.records import ChosenThrough, Record
 from proof.simulation.judge.durable import DurableLog
 from proof.simulation.judge.lease_book import LeaseBook
 from proof.simulation.judge.log_clock_check import LogClockCheck
+from proof.simulation.judge.members_model import MembersModel
 from proof.simulation.judge.model import ModelChange, StoreModel
 from proof.simulation.judge.seen import REPEATED, SHOWN, difference, unnamed, writes_a_value
+
+PROMOTED_SLOTS = 16
+"""Chosen while a leader's look at a learner becomes a command in the log."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +78,18 @@ class Monitor:
 
     def __init__(
         self,
-        phase1: int,
-        phase2: int,
+        members: MembersModel,
+        close_slots: int,
         leases: LeaseBook,
         log_clock: LogClockCheck,
         reached: Callable[[str], None],
     ) -> None:
-        self.phase1 = phase1
-        self.phase2 = phase2
+        self.members = members
+        self._close_slots = close_slots
+        self._applied_by: dict[NodeId, Slot] = {}
         self.reached = reached
         self.violations: list[Violation] = []
-        self.model = StoreModel()
+        self.model = StoreModel(members)
         self.leases = leases
         self._log_clock = log_clock
         self.chosen: dict[Slot, tuple[bytes, Ballot]] = {}
@@ -153,8 +162,13 @@ class Monitor:
 
     def on_proposed(self, ballot: Ballot, slot: Slot, value: bytes) -> None:
         """The leader of `ballot` proposes `value`."""
-        if len(self._promised[ballot]) < self.phase1:
-            self.violated("validity", f"{ballot} proposes without a phase 1 quorum", slot)
+        voting = self.members.at(slot)
+        if len(self._promised[ballot] & voting.voters) < voting.phase1:
+            text = f"{ballot} proposes without a phase 1 quorum of {sorted(voting.voters)}"
+            self.violated("validity", text, slot)
+        if slot > max(self.applied, default=0) + self.members.distance:
+            text = f"{ballot} proposes what nobody can know the members for"
+            self.violated("validity", text, slot)
         proposed = self._proposed[slot]
         if proposed.setdefault(ballot, value) != value:
             self.violated("agreement", f"ballot {ballot} proposes two values in slot {slot}", slot)
@@ -172,7 +186,8 @@ class Monitor:
         votes = self._votes[slot, ballot]
         votes.add(node)
         value = self._proposed[slot].get(ballot)
-        if value is None or len(votes) < self.phase2:
+        voting = self.members.at(slot)
+        if value is None or len(votes & voting.voters) < voting.phase2:
             return
         before = self.chosen.setdefault(slot, (value, ballot))
         if before[0] != value:
@@ -249,6 +264,7 @@ class Monitor:
         digest: bytes,
     ) -> None:
         """`node` applied `value`, which gave these results and this state."""
+        self._applied_by[node] = slot
         first = self.applied.get(slot)
         if first is None:
             self._first_apply(node, slot, value, applied)
@@ -273,15 +289,30 @@ class Monitor:
             if complaint := self._log_clock.chosen(slot, batch):
                 self.violated("elapsed time", complaint, slot)
             self._check_results(slot, batch, bundles, applied)
+        self.members.reach(slot)
+        for event in self.members.take_events():
+            self.reached(event)
+        for complaint in self.members.take_complaints():
+            self.violated("one change at a time", complaint, slot)
+        for id in self.members.take_promoted():
+            self._check_promoted(id, slot)
+
+    def _check_promoted(self, id: NodeId, slot: Slot) -> None:
+        """It was close when the leader looked: what was chosen since then is little."""
+        behind = slot - self._applied_by.get(id, 0)
+        if behind > self._close_slots + 2 * self.members.distance + PROMOTED_SLOTS:
+            self.violated("voters are close", f"node {id} is promoted {behind} slots behind", slot)
 
     def _check_issued(self, slot: Slot, bundles: list[Bundle]) -> None:
         for bundle in bundles:
             for command in bundle.commands:
                 command = unnamed(command)
-                if command not in self.issued and not isinstance(command, Compact):
+                if command not in self.issued and not isinstance(command, Compact | Reconfigure):
                     self.violated("validity", f"slot {slot} holds what no client issued", slot)
                 elif command in self._denied:
                     self.violated("exactly once", f"slot {slot}: a client was told otherwise", slot)
+                if isinstance(command, Reconfigure):
+                    continue  # leaders change members, too
                 if isinstance(command, Compact) and command not in self.issued:
                     self.reached("automatic compaction")
                 self._written.add(command)

@@ -26,6 +26,7 @@ from kvstore.commands.commands import (
     Put,
     Revoke,
 )
+from kvstore.commands.members import Reconfigure
 from kvstore.commands.operations import (
     Comparison,
     Field,
@@ -59,8 +60,10 @@ from kvstore.commands.results import (
     Written,
 )
 from paxos.ballot import ZERO, Slot
+from paxos.configuration import DISTANCE
 from proof.simulation.judge.accounts_model import AccountsModel
 from proof.simulation.judge.bill import KEPT_BYTES_MAX, RECORD_HEAD_BYTES, Bill, Failing
+from proof.simulation.judge.members_model import MembersModel
 
 
 class ModelChange(NamedTuple):
@@ -100,7 +103,8 @@ class _ModelSession:
 class StoreModel:
     """The whole key space at every revision. `changes[r]` is what happened at revision r."""
 
-    def __init__(self) -> None:
+    def __init__(self, members: MembersModel | None = None) -> None:
+        self._members = members or MembersModel(1, 1, 1, DISTANCE)
         self.revision = 1
         self.compacted_revision = 0
         self.items: dict[bytes, KeyValue] = {}
@@ -162,6 +166,8 @@ class StoreModel:
             command = command.command
         if isinstance(command, Administer):
             return self.accounts.change(command.change)
+        if isinstance(command, Reconfigure):
+            return self._members.apply(command, self._slot)
         if not isinstance(command, Once):
             return self._one(command)
         held = self._once.get(command.idempotency_key)

@@ -1,7 +1,7 @@
 """Quorums that are no majorities: cheap writes, dear elections, and what must intersect."""
 
 from paxos.messages import Accept, Prepare, PreVoteReply
-from paxos.node import Role
+from paxos.node_roles import Role
 from paxos.quorum import QuorumError, flexible
 from proof.simulation.lessons.log_stage import LogStage
 from proof.simulation.tell.trace import Recording

@@ -14,8 +14,9 @@ from kvstore.state.state_machine import StateMachine
 from paxos.ballot import ZERO, NodeId, Slot
 from paxos.effects import Effects
 from paxos.messages import AnyMessage, LogEntry
-from paxos.node import Node, Role
+from paxos.node import Node
 from paxos.node_config import NodeConfig
+from paxos.node_roles import Role
 from paxos.quorum import QuorumSystem
 from paxos.records import Promised, RecordFold, Restored
 from proof.simulation.lessons.stage import COMMIT_US, TICK_US, Stage
@@ -128,6 +129,7 @@ class LogStage(Stage):
         for entry in restored.entries:
             if entry.slot <= restored.chosen_through:
                 self._apply(node, entry.slot, entry.value)
+        member.node.applied(len(member.applied))
         self._drain(node)
 
     # -- the actors ------------------------------------------------------------------------
@@ -169,6 +171,7 @@ class LogStage(Stage):
             self._later(COMMIT_US, partial(self._commit, node, member.start, effects))
         for slot, value in effects.chosen:
             self._apply(node, slot, value)
+        member.node.applied(len(member.applied))
 
     @staticmethod
     def _role_text(member: LessonMember) -> str:

@@ -4,6 +4,7 @@ from functools import partial
 
 from paxos.acceptor import Acceptor
 from paxos.ballot import ZERO, Ballot, NodeId
+from paxos.configuration import Governance
 from paxos.election import Election
 from paxos.messages import Accept, Accepted, AnyMessage, LogEntry, Nack, Prepare, Promise
 from paxos.quorum import QuorumSystem
@@ -72,7 +73,7 @@ class SynodStage(Stage):
         for node in patience:
             self._elections[node] = Election(
                 node,
-                self.quorums,
+                Governance(node, self.quorums),
                 election_ticks=BACK_OFF_TICKS,
                 jitter=partial(self._draw, node),
             )

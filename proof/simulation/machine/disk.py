@@ -98,9 +98,14 @@ class SimulatedDisk:
         """The program that held them has ended."""
         self._locked.clear()
 
-    def lose(self) -> None:
-        """The disk is replaced by an empty one."""
-        self.names.clear()
+    def lose(self) -> Names:
+        """The disk is replaced by an empty one; the one that it was."""
+        return self.exchange(Names())
+
+    def exchange(self, names: Names) -> Names:
+        """Another disk is in the machine from now on; the one that it was."""
+        lost, self.names = self.names, names
+        return lost
 
     # -- kvstore.storage.disk.Disk ----------------------------------------------------------
 

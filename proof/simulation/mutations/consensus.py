@@ -1,6 +1,5 @@
 """Faults of the consensus core: acceptors, proposers, quorums, learners."""
 
-from paxos import proposer
 from paxos.acceptor import Acceptor
 from paxos.learner import Learner
 from paxos.node import Node
@@ -64,16 +63,22 @@ _PROPOSERS = (
     mutation(
         "ignore the values of phase 1",
         "P2c: a value that may be chosen already must be proposed again.",
-        edit(Proposer, "_lead", ("phase1.entries.values()", "()")),
+        edit(Proposer, "_recover", ("phase1.entries.values()", "()")),
     ),
     mutation(
         "leave gaps unfilled",
         "Slots below the highest reported one must get a no-op: the log is applied without gaps, "
         "so one that nobody proposes stops it for ever.",
         edit(
-            proposer,
-            "safe_values",
-            ("range(first_slot, last + 1)", "range(first_slot, last + 1) if slot in best"),
+            Proposer,
+            "pump",
+            (
+                "    value = self._recovered.pop(self.next_slot, NOOP)",
+                "    value = self._recovered.pop(self.next_slot, NOOP)\n"
+                "    if not value and self.next_slot < self.barrier:\n"
+                "        self.next_slot += 1\n"
+                "        continue",
+            ),
         ),
     ),
     mutation(
@@ -81,8 +86,12 @@ _PROPOSERS = (
         "A ballot proposes at most one value in a slot: votes name the ballot, not the value.",
         edit(
             Proposer,
-            "_lead",
-            ("self.next_slot = self.barrier + 1", "self.next_slot = self.barrier"),
+            "propose",
+            (
+                "return self._accept_next(value, chosen_through)",
+                "self.next_slot -= self.next_slot == self.barrier + 1\n"
+                "return self._accept_next(value, chosen_through)",
+            ),
         ),
     ),
     mutation(
@@ -106,7 +115,7 @@ _QUORUMS = (
     mutation(
         "choose on the first vote",
         "A value is chosen by a quorum; a leader alone may be the only one that ever knew it.",
-        edit(Learner, "vote", ("if not self.quorums.is_phase2(counted[1]):", "if not counted[1]:")),
+        edit(Learner, "vote", ("not quorums.is_phase2(counted[1])", "not counted[1]")),
     ),
 )
 

@@ -1,7 +1,7 @@
 """Faults of linearizable reads, which never touch the log."""
 
 from kvstore.replica.pending import PendingReads
-from paxos.node import Node
+from paxos.node_roles import NodeRoles
 from paxos.reads import Reads
 from proof.simulation.mutations.edit import edit, mutation
 
@@ -15,7 +15,7 @@ MUTATIONS = (
             "start_probe",
             (
                 "self.on_heartbeat_reply(self.node, self.probe)",
-                "[self.on_heartbeat_reply(node, self.probe) for node in self.quorums.members]",
+                "[self.on_heartbeat_reply(node, self.probe) for node in self._governance.members]",
             ),
         ),
     ),
@@ -33,7 +33,7 @@ MUTATIONS = (
         "read before the barrier",
         "A new leader serves reads once a slot of its own ballot is chosen: before, it may not "
         "know all that earlier leaders got chosen.",
-        edit(Node, "serves_reads", (" and self.chosen_through >= self.proposer.barrier", "")),
+        edit(NodeRoles, "serves_reads", ("and self.chosen_through >= self.proposer.barrier", "")),
     ),
     mutation(
         "read before it is applied",

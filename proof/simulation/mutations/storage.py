@@ -201,6 +201,16 @@ _IDENTITY = (
             ("if self.pinned.get(member, incarnation) != incarnation:", "if False:"),
             ("hello.formed and hello.roster == self.pinned", "hello.formed"),
         ),
+        edit(
+            Membership,
+            "_check_stranger",
+            ("roster.of_incarnation(hello.incarnation)", "roster.find(hello.node)"),
+        ),
+        edit(
+            Membership,
+            "_check_before",
+            ("theirs.of_incarnation(self.incarnation)", "theirs.find(self.node)"),
+        ),
     ),
     mutation(
         "vote before the cluster has formed",

@@ -26,12 +26,14 @@ def report(node: int) -> dict[str, Any]:
         "at_ms": 1_000_000,
         "version": "0.2.0",
         "quorum": 2,
+        "voters": list(NODES),
         "connections_max": 1000,
         "log_lines_dropped": 0,
         "cluster": {
             "node": {"id": node, "ready": True, "reason": "", "warnings": []},
             "leader": {"id": 1},
             "lag": 0,
+            "applied_through": 10 * node,
             "members": members,
         },
         "load": {
@@ -96,7 +98,7 @@ def test_two_lost_nodes_are_no_quorum(staged: Staged) -> None:
 
 def test_a_learner_makes_no_quorum(staged: Staged) -> None:
     for node in NODES:
-        staged[node]["cluster"]["members"][2]["kind"] = "learner"
+        staged[node]["voters"] = [1, 2]
     staged.lose(3)
     assert set(staged.kinds()) == {"node-silent"}
 

@@ -3,12 +3,13 @@
 import pytest
 
 from kvstore.peers.membership import HandshakeRefused, Membership
+from paxos.configuration import Configuration
 from paxos.quorum import flexible, majority
 
 
 def member(node: int, incarnation: str, nodes: int = 3) -> Membership:
-    quorums = majority(range(1, nodes + 1))
-    return Membership(node, incarnation, quorums, "http://x", {}, False, lambda *_: None)
+    first = Configuration(1, majority(range(1, nodes + 1)))
+    return Membership(node, incarnation, first, "http://x", {}, False, lambda *_: None)
 
 
 def meet(*members: Membership) -> None:
@@ -33,7 +34,7 @@ def test_forms_once_all_have_met_all() -> None:
     assert len({m.cluster_id for m in members}) == 1
     with pytest.raises(HandshakeRefused, match="does not know"):
         a.check(member(3, "emptied").hello(1))
-    with pytest.raises(HandshakeRefused, match="empty data directory"):
+    with pytest.raises(HandshakeRefused, match="data directory is empty: it waits to be taken in"):
         member(3, "emptied").check(a.hello(3))
 
 
@@ -50,6 +51,8 @@ def test_one_way_handshakes_form_nothing_that_a_lost_disk_could_join() -> None:
 
 
 def test_another_configuration_is_refused() -> None:
-    other = Membership(2, "b", flexible([1, 2, 3], 1), "http://x", {}, False, lambda *_: None)
+    other = Membership(
+        2, "b", Configuration(1, flexible([1, 2, 3], 1)), "http://x", {}, False, lambda *_: None
+    )
     with pytest.raises(HandshakeRefused, match="configured"):
         member(1, "a").check(other.hello(1))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from kvstore.config import Address, Config
+from kvstore.config import Address, Config, format_address
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import (
     HELLO_BYTES_MAX,
@@ -25,6 +25,7 @@ from kvstore.peers.membership import Membership
 from kvstore.peers.patience import SILENCE_S_MIN, Patience
 from kvstore.peers.told import BREAKS_TO_FLAP, PeerTold, StrangersTold
 from paxos.ballot import NodeId
+from paxos.configuration import Configuration
 from paxos.quorum import majority
 from proof.processes.network import HeldPort
 from proof.processes.waiting import DEADLINE_S, until
@@ -97,9 +98,15 @@ class Town:
             listen_peer=("127.0.0.1", listen or self.ports[node].number),
             tick_s=0.005,
         )
-        quorums = majority(INCARNATIONS)
         membership = Membership(
-            node, INCARNATIONS[node], quorums, "http://x", dict(INCARNATIONS), True, lambda *_: None
+            node,
+            INCARNATIONS[node],
+            Configuration(1, majority(INCARNATIONS)),
+            "http://x",
+            dict(INCARNATIONS),
+            True,
+            lambda *_: None,
+            addresses={node: format_address(address) for node, address in addresses.items()},
         )
         events, failures = Events(), list[str]()
         transport = PeerTransport(
@@ -108,17 +115,17 @@ class Town:
             events,
             instance or f"process of {node}",
             sent=lambda *_: None,
-            failed=failures.append,
+            ended=lambda reason, _how: failures.append(reason),
         )
         made = Member(transport, membership, events, failures)
-        await transport.start(made)
+        await transport.start(made, lambda _task: None)
         self.members.append(made)
         return made
 
     def hello(self, node: NodeId, to: NodeId, silence_ms: int = 500, instance: str = "x") -> Hello:
         membership = Membership(
-            node, INCARNATIONS[node], majority(INCARNATIONS), "", dict(INCARNATIONS), True,
-            lambda *_: None,
+            node, INCARNATIONS[node], Configuration(1, majority(INCARNATIONS)), "",
+            dict(INCARNATIONS), True, lambda *_: None,
         )  # fmt: skip
         return membership.hello(to, instance, silence_ms)
 

@@ -74,7 +74,7 @@ def applier_of(driven: Driven, woken: list[int]) -> Applier:
         nobody, driven.state, nobody, writes, nobody, nobody, EventLog(1), Counters(), SILENT,
         WallClocks(SlowClock(), EventLog(1)),
         clock=SlowClock(), stages=Stages(lambda: 0.0), wake=lambda: woken.append(1),
-        members=[1], digest_slots=10**9,
+        digest_slots=10**9,
     )  # fmt: skip
 
 

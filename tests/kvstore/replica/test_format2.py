@@ -16,7 +16,7 @@ from kvstore.commands.commands import Put
 from kvstore.commands.results import Written
 from kvstore.errors import StorageError
 from kvstore.replica.open import open_replica
-from kvstore.storage.data_dir import DataDir
+from kvstore.storage.data_dir import FORMAT, DataDir
 from kvstore.storage.disk import SYSTEM_DISK, File, SystemDisk
 from kvstore.storage.format2 import _read
 from kvstore.storage.segment_log import SegmentLog
@@ -79,7 +79,7 @@ def test_three_nodes_open_with_everything_in_them(recorded: Path) -> None:
                 for replica in replicas:
                     await replica.stop()
             for node in (1, 2, 3):
-                assert format_of(recorded / str(node)) == 3
+                assert format_of(recorded / str(node)) == FORMAT
                 kept = (recorded / str(node) / "log.mdb").exists()
                 assert kept == (round_ == 1), "the second start removes it"
 

@@ -33,7 +33,7 @@ class Recorder(Probe):
         told = self.of("answered itself")
         return [m for m in told if isinstance(m, Accepted) and m.slot == slot]
 
-    def opened(self, node: Node, state: StateMachine) -> None:
+    def opened(self, node: Node, state: StateMachine, formed: bool) -> None:
         self.heard.append(("opened", state.applied_through))
 
     def sent(self, to: NodeId, message: PeerMessage) -> None:

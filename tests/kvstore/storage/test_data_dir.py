@@ -17,7 +17,7 @@ def open_dir(path: Path, node: int = 1, configuration: str = "1,2/2/2") -> DataD
 
 def test_starts_are_counted_and_members_stay(tmp_path: Path) -> None:
     first = open_dir(tmp_path)
-    first.set_members({1: "new", 2: "x"}, True)
+    first.keep(1, {1: "new", 2: "x"}, True, None)
     with pytest.raises(StorageError, match="in use"):
         open_dir(tmp_path)
     first.close()
@@ -62,7 +62,7 @@ def test_a_lost_log_is_refused_once_members_are_pinned(
 ) -> None:
     first = open_dir(tmp_path)
     SegmentLog(first.log_path).restore()
-    first.set_members({1: "new"}, formed)
+    first.keep(1, {1: "new"}, formed, None)
     first.close()
     first.log_path.rename(tmp_path / "kept")
     if left != "nothing":
@@ -93,7 +93,7 @@ def test_another_configuration_is_refused_by_name(tmp_path: Path) -> None:
 def test_another_format_is_refused(tmp_path: Path) -> None:
     open_dir(tmp_path).close()
     file = tmp_path / "identity.json"
-    file.write_text(file.read_text().replace('"format": 3', '"format": 99'))
+    file.write_text(file.read_text().replace('"format": 4', '"format": 99'))
     with pytest.raises(StorageError, match="format 99"):
         open_dir(tmp_path)
 
@@ -109,19 +109,26 @@ def test_a_failed_open_gives_the_lock_back(tmp_path: Path, node: int, configurat
     open_dir(tmp_path).close()
 
 
-def test_the_file_is_that_of_format_3(tmp_path: Path) -> None:
-    """Byte for byte: this program must read what an older one of this format wrote."""
+FORMAT_3 = (
+    '{"node_id": 1, "incarnation": "abc", "life": %d, "configuration": "1,2/2/2", '
+    '"pinned": {"1": "abc"}, "formed": true, "format": 3}'
+)
+FORMAT_4 = (
+    '{"node_id": 1, "incarnation": "abc", "life": %d, "configuration": "1,2/2/2", '
+    '"pinned": {"1": "abc"}, "formed": true, "format": 4, "begun_as": 1, "roster": null}'
+)
+
+
+@pytest.mark.parametrize("written", [FORMAT_3, FORMAT_4])
+def test_the_file_is_that_of_its_format(tmp_path: Path, written: str) -> None:
+    """Byte for byte: this program must read what an older one wrote."""
     file = tmp_path / "identity.json"
-    written = (
-        '{"node_id": 1, "incarnation": "abc", "life": %d, "configuration": "1,2/2/2", '
-        '"pinned": {"1": "abc"}, "formed": true, "format": 3}'
-    )
     file.write_text(written % 4)
     SegmentLog(tmp_path / "log").restore()
     held = open_dir(tmp_path)
     assert (held.identity.starts, held.identity.incarnation) == (5, "abc")
     held.close()
-    assert file.read_text() == written % 5
+    assert file.read_text() == FORMAT_4 % 5
 
 
 def test_a_new_directory_and_its_parents_are_durable(
