@@ -34,9 +34,11 @@ from http_api.v1 import (
     dashboard,
     health,
     hot,
+    joining,
     kv,
     leases,
     listing,
+    members,
     overview,
     recording,
     slots,
@@ -69,6 +71,8 @@ def native_calls() -> list[NativeCall]:
         *WatchResource().calls(),
         *leases.CALLS,
         *cluster.CALLS,
+        *members.CALLS,
+        *joining.CALLS,
         *overview.CALLS,
         *slots.CALLS,
         *recording.CALLS,
@@ -124,7 +128,6 @@ class HttpServer:
 
         NodeMetrics(
             health.server_version(),
-            lambda: len(replica.status().members),
             lambda: replica.recorder.round_trips_s,
             lambda: len(self.facilities.streams),
         ).register(metrics.registry)

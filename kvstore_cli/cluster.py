@@ -88,7 +88,7 @@ def _print_status(views: list[tuple[str, ClusterStatus | KvError]]) -> None:
     if members is None:
         return
     print(f"\nMembers, as node {members.node.id} sees them:")
-    rows_of_members = [("NODE", "ROLE", "PEER", "CLIENT", "CONNECTED", "LAG")]
+    rows_of_members = [("NODE", "NAME", "KIND", "ROLE", "PEER", "CLIENT", "CONNECTED", "LAG")]
     for member in members.members:
         connected = (
             "itself"
@@ -97,7 +97,8 @@ def _print_status(views: list[tuple[str, ClusterStatus | KvError]]) -> None:
         )
         lag = "-" if member.lag is None else str(member.lag)
         peer, client = member.peer_address or "-", member.client_address or "-"
-        rows_of_members.append((str(member.id), member.role or "-", peer, client, connected, lag))
+        who = str(member.id), member.name or "-", member.kind, member.role or "-"
+        rows_of_members.append((*who, peer, client, connected, lag))
     print_table(rows_of_members)
 
 

@@ -12,9 +12,10 @@ from typing import Any
 EXIT_CODES_TEXT = """\
 exit codes:
   0   done
-  1   the key or the lease does not exist; doctor, incident show: something is wrong
+  1   the key, lease, member or token does not exist; doctor, incident show: something is wrong
   2   the command line, a setting or the request is wrong; nothing was changed
-  3   the condition did not hold, or the lock was not free; nothing was changed, but by txn --else
+  3   the condition did not hold, the lock was not free, or the members cannot be changed so;
+      nothing was changed, but by txn --else
   4   unavailable (no node reachable, or no quorum); nothing was changed, try again
   5   outcome unknown: no answer in time; the write may have been applied
   6   lock, elect: the lease was lost; the command was stopped

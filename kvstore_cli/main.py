@@ -14,11 +14,27 @@ from kvstore.errors import (
     InvalidArgument,
     KvError,
     LeaseNotFound,
+    MemberNotFound,
+    MembershipConflict,
     OutcomeUnknown,
     RequestError,
+    TokenNotFound,
     Unavailable,
 )
-from kvstore_cli import changes, cluster, data, incidents, learn, leases, locks, nodes, transactions
+from kvstore_cli import (
+    changes,
+    cluster,
+    data,
+    incidents,
+    learn,
+    leases,
+    locks,
+    members,
+    nodes,
+    recover,
+    tokens,
+    transactions,
+)
 from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
 from kvstore_cli.descriptors import open_standard
 
@@ -47,7 +63,10 @@ examples:
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConditionFailed, 3),
+    (MembershipConflict, 3),
     (LeaseNotFound, 1),
+    (MemberNotFound, 1),
+    (TokenNotFound, 1),
     (RequestError, 2),
     (Unavailable, 4),
     (OutcomeUnknown, 5),
@@ -55,8 +74,11 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
 )
 COMMANDS: tuple[Command, ...] = (
     *nodes.COMMANDS,
+    *recover.COMMANDS,
     *data.COMMANDS,
     *cluster.COMMANDS,
+    *members.COMMANDS,
+    *tokens.COMMANDS,
     *incidents.COMMANDS,
     *changes.COMMANDS,
     *transactions.COMMANDS,

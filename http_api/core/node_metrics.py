@@ -1,4 +1,4 @@
-"""Metrics of the node as a whole: what runs here, who belongs, how far the peers are."""
+"""Metrics of the node as a whole: what runs here, and how far the peers are."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -8,17 +8,15 @@ from prometheus_client.registry import Collector
 
 
 class NodeMetrics(Collector):
-    """`members()` counts them; `round_trips_s()` is by peer; `streams()` counts the open ones."""
+    """`round_trips_s()` is by peer; `streams()` counts the open ones."""
 
     def __init__(
         self,
         version: str,
-        members: Callable[[], int],
         round_trips_s: Callable[[], Mapping[int, float]],
         streams: Callable[[], int],
     ) -> None:
         self._version = version
-        self._members = members
         self._round_trips_s = round_trips_s
         self._streams = streams
 
@@ -29,9 +27,6 @@ class NodeMetrics(Collector):
         )
         build.add_metric([self._version], 1)
         yield build
-        yield GaugeMetricFamily(
-            "kvstore_members", "Members of the cluster, this node included", value=self._members()
-        )
         yield GaugeMetricFamily(
             "kvstore_streams", "Streams that clients hold open: watches, live pages",
             value=self._streams(),

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Protocol
 
 from kvstore.commands.commands import Command
-from kvstore.commands.results import Outcome, Result
+from kvstore.commands.members import MemberChange, Reconfigure
+from kvstore.commands.results import MembershipRefused, Outcome, Result
+from kvstore.peers.roster import Roster
 from kvstore.replica.feed import Feed
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.metrics import Metrics
 from kvstore.replica.recorder import Recorder
 from kvstore.replica.status import ReplicaStatus
+from kvstore.state.members import Governs
 from kvstore.state.state_machine import StateMachine
 
 
@@ -89,6 +92,28 @@ class ReplicaPort(Protocol):
 
     async def hand_over(self, to: int | None, timeout_s: float) -> int:
         """Who leads now. Raises NoQuorum."""
+        ...
+
+    @property
+    def roster(self) -> Roster | None:
+        """The members as links know them; None until the cluster has formed."""
+        ...
+
+    def reconfiguration(self, change: MemberChange, expected: int = -1) -> Reconfigure:
+        """`change` as a command. Raises NotReady."""
+        ...
+
+    def rehearse(self, command: Reconfigure) -> list[Governs] | MembershipRefused:
+        """The configurations that a change would lead over; nothing is done."""
+        ...
+
+    async def make_way(self, command: Reconfigure, timeout_s: float) -> None:
+        """Let another lead, if this node does and would not vote any more. Raises NoQuorum."""
+        ...
+
+    async def members_settled(self, timeout_s: float) -> bool:
+        """Wait until no change of the members is under way; whether that came in time. Raises
+        Stopping."""
         ...
 
     async def copy_state(self, path: Path) -> int:

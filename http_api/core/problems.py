@@ -5,6 +5,7 @@ Each answer says in `outcome` whether the write may have happened: "not-applied"
 `kvstore.errors.KINDS`; the client reads the same.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from kvstore.commands.results import (
     AuthRefused,
     BadRevision,
     LeaseTaken,
+    MembershipRefused,
     Mismatched,
     NoKey,
     NoLease,
@@ -49,6 +51,7 @@ from kvstore.errors import (
     UnsupportedMedia,
     WorkTooLarge,
     auth_error,
+    membership_error,
 )
 
 __all__ = [
@@ -67,6 +70,7 @@ __all__ = [
     "Unexpected",
     "UnsupportedMedia",
     "kind_of",
+    "membership_refusal",
     "problem",
     "problem_document",
     "refusal",
@@ -98,9 +102,11 @@ def problem_document(error: KvError, outcome: str | None = None) -> dict[str, An
     return document
 
 
-def problem(error: KvError, outcome: str | None = None) -> Answer:
-    """The answer for an error."""
-    document = problem_document(error, outcome)
+def problem(
+    error: KvError, outcome: str | None = None, more: Mapping[str, Any] | None = None
+) -> Answer:
+    """The answer for an error; `more` are further fields of this one answer."""
+    document = problem_document(error, outcome) | dict(more or {})
     values = vars(error)
     headers = b"".join(
         b"%s: %s\r\n" % (field.header.encode(), str(values[field.name]).encode())
@@ -131,12 +137,21 @@ def refusal(result: Result) -> KvError:
         return WorkTooLarge(result.limit.name.lower(), result.maximum)
     if isinstance(result, AnswerDropped):
         return AnswerNotKept(result.revision)
+    if isinstance(result, MembershipRefused):
+        return membership_refusal(result)
     if isinstance(result, BadRevision):
         if result.revision > result.current_revision:
             return RevisionInFuture(result.revision, result.current_revision)
         return RevisionCompacted(result.revision, result.compacted_revision)
     # The key was used for a command of another kind, or replicas and API disagree about commands.
     return Unexpected(f"the state machine answered with a {type(result).__name__}")
+
+
+def membership_refusal(refused: MembershipRefused, under_way: str = "") -> KvError:
+    """The error for a change of members that was not made; `under_way`: where one leads that is."""
+    reason = refused.reason
+    slug = reason.name.lower().replace("_", "-")
+    return membership_error(slug, reason.value, refused.number, under_way)
 
 
 def storage_failed() -> Stopping:

@@ -65,13 +65,13 @@ class Router:
 
     def find(self, path: str) -> tuple[Resource, str]:
         """The resource at a raw path, and the path parameter; raises PathNotFound."""
+        exact = self._exact.get(path)
+        if exact is not None:
+            return exact, ""
         for head, tail, resource in self._patterns:
             if path.startswith(head) and path.endswith(tail, len(head)):
                 return resource, path[len(head) : len(path) - len(tail)]
-        exact = self._exact.get(path)
-        if exact is None:
-            raise PathNotFound(f"there is nothing at {path[:80]}; /openapi.json lists every call")
-        return exact, ""
+        raise PathNotFound(f"there is nothing at {path[:80]}; /openapi.json lists every call")
 
 
 _ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)

@@ -14,15 +14,18 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from http_api.core import reconfiguration
 from http_api.core.port import ReplicaPort
+from http_api.core.reconfiguration import MembersChanged
 from http_api.core.slices import ReadTurns, SlicedSelection
 from kvstore.commands.accounts import Permission, Right
 from kvstore.commands.commands import Administer, AsUser, Command, Once, StoreCommand
-from kvstore.commands.members import Reconfigure
+from kvstore.commands.members import AddMember, MemberChange, Reconfigure
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
 from kvstore.commands.results import AuthRefused, Outcome, Result
 from kvstore.commands.sound import UnsoundCommand, check_sound, is_sound
 from kvstore.errors import InvalidArgument, KvError, Overloaded, auth_error
+from kvstore.peers.roster import Roster
 from kvstore.replica.feed import Watcher
 from kvstore.replica.interest import Interest
 from kvstore.replica.leader_absence import LeaderAbsence
@@ -31,6 +34,7 @@ from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.recorder import Recorder
 from kvstore.replica.status import ReplicaStatus
 from kvstore.state.lease_table import LeaseTtl
+from kvstore.state.members import JoinToken
 from kvstore.state.mvcc import KeyHistory
 from kvstore.state.reading import reads_only
 from kvstore.state.rights import Auth, Caller, Demand
@@ -409,6 +413,50 @@ class Session:
         For administrators. Raises NoQuorum."""
         self._check_root()
         return await self._store.hand_over(to, timeout_s)
+
+    # -- members ----------------------------------------------------------------------------
+
+    async def change_members(
+        self, change: MemberChange, expected: int, timeout_s: float, *, dry_run: bool = False
+    ) -> MembersChanged:
+        """Make `change` if configuration `expected` (-1: any) is the present one, and wait until
+        what it leads to governs, or the time is up. `dry_run`: only say what it would lead over.
+
+        For administrators, but for who joins with a token. Raises MemberNotFound,
+        MembershipConflict or JoinDenied, NotReady while a member runs a release that cannot follow,
+        Unavailable or OutcomeUnknown.
+        """
+        if not (isinstance(change, AddMember) and change.token):
+            self._check_root()
+        if dry_run:
+            return await reconfiguration.rehearse(self._store, change, expected, timeout_s)
+        return await reconfiguration.reconfigure(
+            self._store, self.submit, change, expected, timeout_s
+        )
+
+    async def until_it_votes(self, member: int, timeout_s: float) -> bool:
+        """Wait until `member` votes; whether that came in time. Needs no right. Raises Stopping."""
+        return await reconfiguration.until_it_votes(self._store, member, timeout_s)
+
+    async def issue_token(self, token: bytes, ttl_s: int, uses: int, timeout_s: float) -> JoinToken:
+        """Let whoever shows a token with this hash join, `uses` times in all. For administrators.
+        Raises like `change_members`."""
+        self._check_root()
+        return await reconfiguration.issue_token(
+            self._store, self.submit, token, ttl_s, uses, timeout_s
+        )
+
+    def join_tokens(self) -> tuple[JoinToken, ...]:
+        """The tokens for joining, those that have ended lately included. For administrators."""
+        self._check_root()
+        return self._store.state.members.record.tokens
+
+    @property
+    def roster(self) -> Roster | None:
+        """Who the members are, as links know them; None until the cluster has formed."""
+        return self._store.roster
+
+    # -- the node's data --------------------------------------------------------------------
 
     @property
     def digest(self) -> bytes:

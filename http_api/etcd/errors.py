@@ -15,6 +15,8 @@ from kvstore.errors import (
     LeaseExists,
     LeaseNotFound,
     Malformed,
+    MemberNotFound,
+    MembershipConflict,
     NoQuorum,
     OutcomeUnknown,
     Overloaded,
@@ -109,6 +111,7 @@ _TEXTS: dict[type[KvError], GrpcStatus] = {
     LeaseExists: GrpcStatus(FAILED_PRECONDITION, "etcdserver: lease already exists"),
     KeyNotFound: GrpcStatus(INVALID_ARGUMENT, "etcdserver: key not found"),
     TooLarge: GrpcStatus(INVALID_ARGUMENT, "etcdserver: request is too large"),
+    MemberNotFound: GrpcStatus(NOT_FOUND, "etcdserver: member not found"),
     NoQuorum: GrpcStatus(UNAVAILABLE, "etcdserver: no leader"),
     Overloaded: GrpcStatus(RESOURCE_EXHAUSTED, "etcdserver: too many requests"),
     Stopping: GrpcStatus(UNAVAILABLE, "etcdserver: server stopped"),
@@ -143,6 +146,26 @@ _AUTH: dict[Reason, GrpcStatus] = {
         FAILED_PRECONDITION, "etcdserver: permission is not granted to the role"
     ),
 }
+_TAKEN = GrpcStatus(FAILED_PRECONDITION, "etcdserver: Peer URLs already exists")
+_BEHIND = GrpcStatus(
+    FAILED_PRECONDITION,
+    "etcdserver: can only promote a learner member which is in sync with leader",
+)
+_TOO_FEW = GrpcStatus(
+    UNKNOWN, "etcdserver: re-configuration failed due to not enough started members"
+)
+_MEMBERSHIP: dict[str, GrpcStatus] = {
+    "address-taken": _TAKEN,
+    "name-taken": _TAKEN,
+    "not-learner": GrpcStatus(FAILED_PRECONDITION, "etcdserver: can only promote a learner member"),
+    "not-there-yet": _BEHIND,
+    "not-in-step": _BEHIND,
+    "last-voter": _TOO_FEW,
+    "minority": _TOO_FEW,
+    "too-many": GrpcStatus(FAILED_PRECONDITION, "etcdserver: too many learner members in cluster"),
+}
+"""By the reason of a MembershipConflict; all others pass by themselves."""
+_UNHEALTHY = GrpcStatus(UNAVAILABLE, "etcdserver: unhealthy cluster")
 _CODES: dict[type[KvError], int] = {
     InvalidArgument: INVALID_ARGUMENT,
     Malformed: INVALID_ARGUMENT,
@@ -162,6 +185,8 @@ def status_of(error: KvError) -> GrpcStatus:
         return GrpcStatus(error.code, str(error))
     if isinstance(error, AuthError):
         return _AUTH[error.reason]
+    if isinstance(error, MembershipConflict):
+        return _MEMBERSHIP.get(error.reason, _UNHEALTHY)
     for cls in type(error).__mro__:
         if cls in _TEXTS:
             return _TEXTS[cls]

@@ -74,16 +74,17 @@ class Gateway:
 
     def node_of(self, member_id: int) -> int | None:
         """The node whose member id that is."""
-        nodes = self.config.members
+        nodes = (member.id for member in self._node.status().members)
         return next((node for node in nodes if self.member_id(node) == member_id), None)
 
     def _refresh(self) -> None:
         if self._cluster:
             return
-        self._cluster = self._node.status().cluster_id
+        status = self._node.status()
+        self._cluster = status.cluster_id
         self._header = document(
             cluster_id=int(self._cluster or "0", 16),
-            member_id=self.member_id(self.config.node_id) if self._cluster else 0,
+            member_id=self.member_id(status.id) if self._cluster else 0,
         )
 
     def header(self, revision: int | None = None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from kvstore.errors import (
     RevisionInFuture,
     Stopping,
 )
-from kvstore.replica.status import MemberStatus, ReplicaStatus
+from kvstore.replica.status import ConfigurationStatus, MemberStatus, ReplicaStatus
 
 NODE_ID_MAX = (1 << 31) - 1
 BODY_BYTES_MAX = 65_536
@@ -41,13 +41,15 @@ def cluster_document(status: ReplicaStatus) -> dict[str, Any]:
         "lag": status.chosen_through - status.applied_through if lag is None else lag,
         "revision": status.revision,
         "compacted_revision": status.compacted_revision,
-        "members": [_member_document(member) for member in status.members],
+        "members": [member_document(member, status.clock_ms) for member in status.members],
+        "configuration": configuration_document(status.configuration),
     }
 
 
 def _node_document(status: ReplicaStatus) -> dict[str, Any]:
     return {
         "id": status.id,
+        "name": status.name,
         "role": status.role,
         "ready": status.ready,
         "reason": status.reason,
@@ -67,10 +69,13 @@ def _leader_document(leader: int | None, members: dict[int, MemberStatus]) -> di
     return {"id": leader, "client_address": None if member is None else member.client_address}
 
 
-def _member_document(member: MemberStatus) -> dict[str, Any]:
+def member_document(member: MemberStatus, now_ms: int) -> dict[str, Any]:
+    """One member as one node knows it, when the log's clock shows `now_ms`."""
     return {
         "id": member.id,
-        "role": member.role,
+        "name": member.name,
+        "kind": member.kind,
+        "role": None if member.kind == "expected" else member.role,
         "peer_address": member.peer_address,
         "client_address": member.client_address,
         "connected": member.connected,
@@ -78,7 +83,16 @@ def _member_document(member: MemberStatus) -> dict[str, Any]:
         "silent_s": None if member.silent_s is None else round(member.silent_s, 3),
         "chosen_through": member.chosen_through,
         "lag": member.lag,
+        "incarnation": member.incarnation,
+        "replaces": member.replaces,
+        "since_ms": member.since_ms,
+        "member_s": max(now_ms - member.since_ms, 0) // 1000,
     }
+
+
+def configuration_document(found: ConfigurationStatus | None) -> dict[str, Any] | None:
+    """Who votes; None until the cluster has formed."""
+    return None if found is None else msgspec.to_builtins(found)
 
 
 # -- handlers -------------------------------------------------------------------------------
@@ -128,10 +142,17 @@ _INTEGER = {"type": "integer"}
 _MAYBE_INTEGER = {"type": ["integer", "null"]}
 _TEXT = {"type": "string"}
 _MAYBE_TEXT = {"type": ["string", "null"]}
-_MEMBER = {
+_IDS = {"type": "array", "items": _INTEGER}
+MEMBER = {
     "type": "object",
     "properties": {
         "id": _INTEGER,
+        "name": _TEXT,
+        "kind": {
+            "type": "string",
+            "enum": ["voter", "learner", "expected"],
+            "description": "expected: added, and has not come yet",
+        },
         "role": {"type": ["string", "null"], "description": "null: not known to this node"},
         "peer_address": _TEXT,
         "client_address": _MAYBE_TEXT,
@@ -143,6 +164,23 @@ _MEMBER = {
         },
         "chosen_through": _MAYBE_INTEGER,
         "lag": {"type": ["integer", "null"], "description": "Slots behind the leader"},
+        "incarnation": {"type": "string", "description": "One life of its disk"},
+        "replaces": {"type": "integer", "description": "Who goes once it votes, 0: nobody"},
+        "since_ms": {"type": "integer", "description": "When it came; 0: with the cluster"},
+        "member_s": {"type": "integer", "description": "Seconds since then, by the log's clock"},
+    },
+}
+CONFIGURATION = {
+    "type": ["object", "null"],
+    "description": "Who votes; null until the cluster has formed",
+    "properties": {
+        "number": {"type": "integer", "description": "Counts the changes of the members"},
+        "voters": _IDS,
+        "learners": _IDS,
+        "phase1": {"type": "integer", "description": "Promises that a new leader needs"},
+        "phase2": {"type": "integer", "description": "Acceptances that a write needs"},
+        "distance": {"type": "integer", "description": "Slots until a change governs"},
+        "under_way": {"type": "string", "description": "Where a change leads; empty: none"},
     },
 }
 _NODE = {
@@ -150,6 +188,7 @@ _NODE = {
     "description": "The node that answers",
     "properties": {
         "id": _INTEGER,
+        "name": _TEXT,
         "role": {"type": "string", "enum": ["leader", "follower", "candidate"]},
         "ready": {"type": "boolean"},
         "reason": {"type": "string", "description": "Why it is not ready"},
@@ -183,7 +222,8 @@ _GET = Doc(
                 "lag": {"type": "integer", "description": "Slots that this node is behind"},
                 "revision": _INTEGER,
                 "compacted_revision": _INTEGER,
-                "members": {"type": "array", "items": _MEMBER},
+                "members": {"type": "array", "items": MEMBER},
+                "configuration": CONFIGURATION,
             },
         }
     },

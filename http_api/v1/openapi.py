@@ -72,6 +72,11 @@ _QUERY: dict[str, tuple[str, dict[str, Any]]] = {
     "previous": ("Send what was there before, too", {"type": "boolean", "default": False}),
     "puts": ("Send writes", {"type": "boolean", "default": True}),
     "deletes": ("Send deletions", {"type": "boolean", "default": True}),
+    "expected": (
+        "Change the members only if this is the number of the present configuration",
+        {"type": "integer", "minimum": 0},
+    ),
+    "dry_run": ("Say what the change would lead over; do nothing", {"type": "boolean"}),
 }
 _HEADERS = {
     "If-Match": 'A revision in double quotes, as in "42", or * for any: the key must be there',
@@ -100,6 +105,8 @@ _PATHS = {
     "id": "The lease's id.",
     "slot": "The slot's number.",
     "file": "The name of a part of the dashboard.",
+    "member": "The member's id, or its name.",
+    "token": "The token's id, not the token.",
 }
 _PROBLEM = {
     "type": "object",
@@ -116,6 +123,13 @@ _PROBLEM = {
         "current_revision": {"type": "integer"},
         "lease": {"type": "string", "description": "The lease's id, in decimal"},
         "maximum": {"type": "integer", "description": "The limit that was passed"},
+        "reason": {"type": "string", "description": "Why the members cannot be changed so"},
+        "number": {"type": "integer", "description": "Of the present configuration"},
+        "places": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "The members' peer addresses, by id",
+        },
     },
     "required": ["type", "title", "status", "detail", "outcome"],
 }

@@ -1,6 +1,7 @@
 """The async client: the API's calls as methods."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 from kvstore.client import locking
 from kvstore.client.answers import decode
@@ -8,14 +9,18 @@ from kvstore.client.attempts import Request
 from kvstore.client.keys import PAGE_ITEMS, Keys
 from kvstore.client.leasing import Lease, LeaseCalls
 from kvstore.client.locking import LOCK_TTL_S, Leadership, Lock
+from kvstore.client.membership import MemberCalls, ids
 from kvstore.client.requests import watch_query, whole
 from kvstore.client.results import (
+    ClusterMembers,
     ClusterStatus,
     CompactResult,
     DeleteResult,
     Entry,
     HandOverResult,
+    JoiningToken,
     LeaseStatus,
+    MembersResult,
 )
 from kvstore.client.watching import Watch
 from kvstore.errors import Unavailable
@@ -152,7 +157,10 @@ class Client(Keys):
             answer = await self._attempts.send(request)
         else:
             answer = await self._attempts.send_once(endpoint, request, self._timeout_s)
-        return decode(answer.body, ClusterStatus, Unavailable)
+        status = decode(answer.body, ClusterStatus, Unavailable)
+        asked = self.endpoints[self._attempts.preferred] if endpoint is None else endpoint
+        self._learning.told(asked, status)
+        return status
 
     async def fetch(self, path: str, endpoint: str | None = None) -> bytes:
         """The body that a GET of the API answers, for calls that have no method here, such as
@@ -180,3 +188,106 @@ class Client(Keys):
             "/v1/cluster/handover", {} if to is None else {"to": whole(to, "to")}
         )
         return decode(answer.body, HandOverResult)
+
+    async def members(self) -> ClusterMembers:
+        """The members as a node sees them, and who votes."""
+        found = await MemberCalls(self._attempts).members()
+        self._learning.told(self.endpoints[self._attempts.preferred], None)
+        return found
+
+    async def add_member(
+        self,
+        name: str,
+        peer_address: str,
+        *,
+        client_address: str | None = None,
+        learner: bool = False,
+        replaces: int | None = None,
+        expected: int | None = None,
+        dry_run: bool = False,
+    ) -> MembersResult:
+        """Expect a node of this name at this peer address: a learner first, then a voter, unless
+        `learner`. `replaces`: the id of the member that goes when it votes.
+
+        Of all changes: `expected` is the number of the configuration that it is made from, so that
+        of two operators one hears the other's; `dry_run` says what it would lead over, and does
+        nothing. Raises MemberNotFound, MembershipConflict, OutcomeUnknown. It waits for what it
+        leads to, within the client's `timeout_s`; `configuration.under_way` says if that was late.
+
+        ::
+
+            await store.add_member("node4", "10.0.0.4:2380")
+        """
+        document: dict[str, Any] = {"name": name, "peer_address": peer_address, "learner": learner}
+        if client_address is not None:
+            document["client_address"] = client_address
+        if replaces is not None:
+            document["replaces"] = whole(replaces, "replaces")
+        return await MemberCalls(self._attempts).add(document, expected, dry_run)
+
+    async def remove_member(
+        self, member: int | str, *, expected: int | None = None, dry_run: bool = False
+    ) -> MembersResult:
+        """Remove a member, by id or name, for good; see `add_member`. If it leads, another leads
+        first."""
+        return await MemberCalls(self._attempts).remove(member, expected, dry_run)
+
+    async def promote_member(
+        self, member: int | str, *, expected: int | None = None, dry_run: bool = False
+    ) -> MembersResult:
+        """Make a learner a voter, once it is close behind; see `add_member`. It may still be a
+        learner when the time is up: `member.kind` says so."""
+        document = {"voter": True}
+        return await MemberCalls(self._attempts).update(member, document, expected, dry_run)
+
+    async def update_member(
+        self,
+        member: int | str,
+        *,
+        name: str | None = None,
+        peer_address: str | None = None,
+        client_address: str | None = None,
+        expected: int | None = None,
+        dry_run: bool = False,
+    ) -> MembersResult:
+        """Give a member another name or address; see `add_member`."""
+        given = {"name": name, "peer_address": peer_address, "client_address": client_address}
+        document = {field: text for field, text in given.items() if text is not None}
+        return await MemberCalls(self._attempts).update(member, document, expected, dry_run)
+
+    async def set_configuration(
+        self,
+        voters: Iterable[int],
+        learners: Iterable[int] | None = None,
+        *,
+        phase1: int = 0,
+        phase2: int = 0,
+        force: bool = False,
+        expected: int | None = None,
+        dry_run: bool = False,
+    ) -> MembersResult:
+        """From any voters and quorum sizes to any others; see `add_member`. A size of 0 is the
+        usual one. Without `learners` nobody goes: all others stay, as learners. `force` replaces a
+        change that is under way and cannot be completed.
+
+        ::
+
+            await store.set_configuration([1, 2, 3, 4, 5], phase1=4, phase2=2)
+        """
+        document: dict[str, Any] = {"voters": ids(voters, "voters"), "force": force}
+        document |= {"phase1": whole(phase1, "phase1"), "phase2": whole(phase2, "phase2")}
+        if learners is not None:
+            document["learners"] = ids(learners, "learners")
+        return await MemberCalls(self._attempts).configure(document, expected, dry_run)
+
+    async def create_token(self, *, ttl_s: int = 3600, uses: int = 1) -> JoiningToken:
+        """A token with which `uses` nodes may join. It is told this once."""
+        return await MemberCalls(self._attempts).create_token(ttl_s, uses)
+
+    async def tokens(self) -> tuple[JoiningToken, ...]:
+        """The tokens for joining; not what they are."""
+        return await MemberCalls(self._attempts).tokens()
+
+    async def revoke_token(self, token: str) -> None:
+        """End a token, by its id. Raises TokenNotFound."""
+        await MemberCalls(self._attempts).revoke_token(token)

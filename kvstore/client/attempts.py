@@ -86,9 +86,12 @@ class Attempts:
             if value is not None and value <= 0:
                 raise InvalidArgument(name, f"{name}: must be above 0, got {value}")
         self.endpoints = endpoints
+        """Never empty; a call goes on with those that there were when it began."""
+        self.heard: Callable[[str, bool], None] = lambda endpoint, failed: None
+        """Called with an endpoint that answered, and whether another one failed before."""
         self._timeout_s = timeout_s
-        self._attempt_s = attempt_timeout_s or timeout_s / min(len(endpoints), 3)
-        self._preferred = 0
+        self._attempt_timeout_s = attempt_timeout_s
+        self._preferred = endpoints[0]
         self.connections = Connections()
         self._random = random.Random()
 
@@ -99,8 +102,15 @@ class Attempts:
 
     @property
     def preferred(self) -> int:
-        """The index of the endpoint that answered last."""
-        return self._preferred
+        """The index of the endpoint to begin with: the one that answered last."""
+        return self._index_in(self.endpoints)
+
+    def _index_in(self, endpoints: tuple[str, ...]) -> int:
+        return endpoints.index(self._preferred) if self._preferred in endpoints else 0
+
+    @property
+    def _attempt_s(self) -> float:
+        return self._attempt_timeout_s or self._timeout_s / min(len(self.endpoints), 3)
 
     async def send(
         self,
@@ -119,12 +129,13 @@ class Attempts:
         if timeout_s is not None:
             attempt_s = min(attempt_s, timeout_s / min(len(self.endpoints), 3))
         now_s = asyncio.get_running_loop().time()
+        endpoints = self.endpoints
         race = Race(
-            self.endpoints,
-            self._preferred,
+            endpoints,
+            self._index_in(endpoints),
             lambda endpoint, limit_s: self.send_once(endpoint, request, limit_s),
             pause_s=self.pause_s,
-            failed=self._turn_from,
+            failed=lambda index: self._turn_from(endpoints, index),
             check=check,
             writes=request.writes,
             hedged=request.repeatable,
@@ -136,12 +147,13 @@ class Attempts:
                 return await race.run()
         finally:
             if race.winner is not None:
-                self._preferred = race.winner
+                self._preferred = endpoints[race.winner]
+                self.heard(self._preferred, race.failed)
 
-    def _turn_from(self, index: int) -> None:
+    def _turn_from(self, endpoints: tuple[str, ...], index: int) -> None:
         """That endpoint failed: another may do better."""
-        if self._preferred == index:
-            self._preferred = (index + 1) % len(self.endpoints)
+        if self._preferred == endpoints[index]:
+            self._preferred = endpoints[(index + 1) % len(endpoints)]
 
     async def send_once(self, endpoint: str, request: Request, limit_s: float) -> HttpReply:
         """One attempt at one endpoint, ended after `limit_s`; the same errors, no retry."""

@@ -3,7 +3,7 @@
 The blocking client: the async one, run by a thread with an event loop of its own.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -16,6 +16,7 @@ from kvstore.client.operations import Compare, Operation
 from kvstore.client.results import (
     BatchResult,
     Change,
+    ClusterMembers,
     ClusterStatus,
     CompactResult,
     DeleteResult,
@@ -23,7 +24,9 @@ from kvstore.client.results import (
     Event,
     HandOverResult,
     History,
+    JoiningToken,
     LeaseStatus,
+    MembersResult,
     Page,
     PutResult,
     Selection,
@@ -286,7 +289,9 @@ class BlockingClient:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The base addresses, in the order in which they are tried."""
+        """The base addresses, in the order in which they are tried: first those that were given,
+        then those of other members, as they come and go.
+        """
         return self._async.endpoints
 
     def __enter__(self) -> Self:
@@ -581,3 +586,125 @@ class BlockingClient:
         Only the leader can, so it must be among the endpoints. Nothing happens if `to` leads.
         """
         return self._loop.run(self._async.hand_over(to))
+
+    def members(self) -> ClusterMembers:
+        """The members as a node sees them, and who votes."""
+        return self._loop.run(self._async.members())
+
+    def add_member(
+        self,
+        name: str,
+        peer_address: str,
+        *,
+        client_address: str | None = None,
+        learner: bool = False,
+        replaces: int | None = None,
+        expected: int | None = None,
+        dry_run: bool = False,
+    ) -> MembersResult:
+        """Expect a node of this name at this peer address: a learner first, then a voter, unless
+        `learner`. `replaces`: the id of the member that goes when it votes.
+
+        Of all changes: `expected` is the number of the configuration that it is made from, so that
+        of two operators one hears the other's; `dry_run` says what it would lead over, and does
+        nothing. Raises MemberNotFound, MembershipConflict, OutcomeUnknown. It waits for what it
+        leads to, within the client's `timeout_s`; `configuration.under_way` says if that was late.
+
+        ::
+
+            store.add_member("node4", "10.0.0.4:2380")
+        """
+        return self._loop.run(
+            self._async.add_member(
+                name,
+                peer_address,
+                client_address=client_address,
+                learner=learner,
+                replaces=replaces,
+                expected=expected,
+                dry_run=dry_run,
+            )
+        )
+
+    def remove_member(
+        self, member: int | str, *, expected: int | None = None, dry_run: bool = False
+    ) -> MembersResult:
+        """Remove a member, by id or name, for good; see `add_member`. If it leads, another leads
+        first.
+        """
+        return self._loop.run(self._async.remove_member(member, expected=expected, dry_run=dry_run))
+
+    def promote_member(
+        self, member: int | str, *, expected: int | None = None, dry_run: bool = False
+    ) -> MembersResult:
+        """Make a learner a voter, once it is close behind; see `add_member`. It may still be a
+        learner when the time is up: `member.kind` says so.
+        """
+        return self._loop.run(
+            self._async.promote_member(member, expected=expected, dry_run=dry_run)
+        )
+
+    def update_member(
+        self,
+        member: int | str,
+        *,
+        name: str | None = None,
+        peer_address: str | None = None,
+        client_address: str | None = None,
+        expected: int | None = None,
+        dry_run: bool = False,
+    ) -> MembersResult:
+        """Give a member another name or address; see `add_member`."""
+        return self._loop.run(
+            self._async.update_member(
+                member,
+                name=name,
+                peer_address=peer_address,
+                client_address=client_address,
+                expected=expected,
+                dry_run=dry_run,
+            )
+        )
+
+    def set_configuration(
+        self,
+        voters: Iterable[int],
+        learners: Iterable[int] | None = None,
+        *,
+        phase1: int = 0,
+        phase2: int = 0,
+        force: bool = False,
+        expected: int | None = None,
+        dry_run: bool = False,
+    ) -> MembersResult:
+        """From any voters and quorum sizes to any others; see `add_member`. A size of 0 is the
+        usual one. Without `learners` nobody goes: all others stay, as learners. `force` replaces a
+        change that is under way and cannot be completed.
+
+        ::
+
+            store.set_configuration([1, 2, 3, 4, 5], phase1=4, phase2=2)
+        """
+        return self._loop.run(
+            self._async.set_configuration(
+                voters,
+                learners,
+                phase1=phase1,
+                phase2=phase2,
+                force=force,
+                expected=expected,
+                dry_run=dry_run,
+            )
+        )
+
+    def create_token(self, *, ttl_s: int = 3600, uses: int = 1) -> JoiningToken:
+        """A token with which `uses` nodes may join. It is told this once."""
+        return self._loop.run(self._async.create_token(ttl_s=ttl_s, uses=uses))
+
+    def tokens(self) -> tuple[JoiningToken, ...]:
+        """The tokens for joining; not what they are."""
+        return self._loop.run(self._async.tokens())
+
+    def revoke_token(self, token: str) -> None:
+        """End a token, by its id. Raises TokenNotFound."""
+        self._loop.run(self._async.revoke_token(token))

@@ -16,6 +16,7 @@ from kvstore.client.answers import (
     decode_txn,
 )
 from kvstore.client.attempts import Attempts, Request, parse_endpoints
+from kvstore.client.learning import Learning
 from kvstore.client.operations import Compare, Operation, may_write, transaction_document
 from kvstore.client.requests import (
     Pairs,
@@ -60,10 +61,12 @@ class Keys:
     ) -> None:
         self._timeout_s = timeout_s
         self._attempts = Attempts(parse_endpoints(endpoints), timeout_s, attempt_timeout_s)
+        self._learning = Learning(self._attempts)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """The base addresses, in the order in which they are tried."""
+        """The base addresses, in the order in which they are tried: first those that were given,
+        then those of other members, as they come and go."""
         return self._attempts.endpoints
 
     async def __aenter__(self) -> Self:
@@ -81,6 +84,7 @@ class Keys:
 
     async def close(self) -> None:
         """Close the connections. Calls that still wait, and later ones, raise RuntimeError."""
+        self._learning.close()
         await self._attempts.close()
 
     async def put(

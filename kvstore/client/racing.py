@@ -66,6 +66,11 @@ class Race:
         self.winner: int | None = None
         """The index of the endpoint that answered."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether an attempt ended without an answer, or was silent when another had one."""
+        return self._failures > 0 or bool(self._running)
+
     async def run(self) -> HttpReply:
         """The first answer. Raises the RequestError that one is, and at the deadline what is to be
         said of all attempts together."""

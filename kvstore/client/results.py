@@ -185,6 +185,64 @@ class Member(msgspec.Struct, frozen=True):
     lag: int | None = None
     link: str = ""
     silent_s: float | None = None
+    name: str = ""
+    kind: str = "voter"
+    """Or "learner", or "expected": it was added, and has not come yet."""
+    incarnation: str = ""
+    replaces: int = 0
+    """The member that goes when this one votes, 0 for none."""
+    since_ms: int = 0
+    """When it became a member, by the log's clock; 0: with the cluster."""
+    member_s: int = 0
+    """Seconds since then."""
+
+
+class ClusterConfiguration(msgspec.Struct, frozen=True):
+    """Who votes, and how many make a quorum. `number` counts the changes of the members;
+    `under_way` says where one leads, "" if there is none."""
+
+    number: int = 0
+    voters: tuple[int, ...] = ()
+    learners: tuple[int, ...] = ()
+    phase1: int = 0
+    phase2: int = 0
+    distance: int = 0
+    under_way: str = ""
+
+
+class ClusterMembers(msgspec.Struct, frozen=True):
+    """The members as one node sees them. `configuration` is None until the cluster has formed."""
+
+    members: tuple[Member, ...]
+    configuration: ClusterConfiguration | None = None
+
+
+class ConfigurationStep(msgspec.Struct, frozen=True):
+    """A configuration on the way of a change."""
+
+    voters: tuple[int, ...]
+    phase1: int
+    phase2: int
+
+
+class MembersResult(msgspec.Struct, frozen=True):
+    """After a change of the members: whom it was about, None if it is no member any more, and who
+    votes now. After a rehearsal `steps` are what it would lead over, and nothing was changed."""
+
+    configuration: ClusterConfiguration
+    member: Member | None = None
+    steps: tuple[ConfigurationStep, ...] = ()
+    dry_run: bool = False
+
+
+class JoiningToken(msgspec.Struct, frozen=True):
+    """With it `uses` more nodes may join in the next `left_s` seconds. `token` is told only once,
+    to whoever makes it."""
+
+    id: str
+    left_s: float
+    uses: int
+    token: str = ""
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
@@ -196,6 +254,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     ready: bool = True
     reason: str = ""
     warnings: tuple[str, ...] = ()
+    name: str = ""
 
 
 class ClusterStatus(msgspec.Struct, frozen=True):
@@ -210,3 +269,4 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     revision: int = 0
     compacted_revision: int = 0
     cluster_id: str = ""
+    configuration: ClusterConfiguration | None = None

@@ -222,6 +222,7 @@ class Watch:
             except (Unavailable, OutcomeUnknown) as error:
                 await self._failed(error)
             else:
+                self._attempts.heard(endpoint, self._failures > 0)
                 self._parser = EventStreamParser()
                 self._silence_s = limit_s  # until `ready` says more
                 return response

@@ -21,6 +21,11 @@
     │   ├── WorkTooLarge          more than one command, lease or answer may hold
     │   ├── AnswerNotKept         done before, and the answer is not there any more
     │   ├── KeyNotFound           no such key, or nothing of it that could be kept
+    │   ├── MemberNotFound        no such member
+    │   ├── TokenNotFound         no such token for joining
+    │   ├── MembershipConflict    the members are not so that this change could be made
+    │   ├── MemberLost            who joins has the name of a member, whose disk may be lost
+    │   ├── JoinDenied            the token for joining is not good
     │   └── AuthError             who asks, or what they may do
     │       ├── Unauthenticated       nobody, or somebody who cannot prove it
     │       ├── PermissionDenied      a user without the right
@@ -61,6 +66,14 @@ from kvstore.errors.base import (
     WireField,
 )
 from kvstore.errors.local import DataDamaged, DivergedState, StorageError, StorageFailed
+from kvstore.errors.members import (
+    JoinDenied,
+    MemberLost,
+    MemberNotFound,
+    MembershipConflict,
+    TokenNotFound,
+    membership_error,
+)
 from kvstore.errors.work import AnswerNotKept, WorkTooLarge
 
 __all__ = [
@@ -82,12 +95,16 @@ __all__ = [
     "FieldForm",
     "IdempotencyMismatch",
     "InvalidArgument",
+    "JoinDenied",
     "KeyNotFound",
     "Kind",
     "KvError",
     "LeaseExists",
     "LeaseNotFound",
     "Malformed",
+    "MemberLost",
+    "MemberNotFound",
+    "MembershipConflict",
     "MethodNotAllowed",
     "NoQuorum",
     "NotReady",
@@ -102,6 +119,7 @@ __all__ = [
     "Stopping",
     "StorageError",
     "StorageFailed",
+    "TokenNotFound",
     "TooLarge",
     "TooManyOperations",
     "Unauthenticated",
@@ -111,6 +129,7 @@ __all__ = [
     "WireField",
     "WorkTooLarge",
     "auth_error",
+    "membership_error",
 ]
 
 

@@ -290,7 +290,7 @@ class Membership:
                 theirs, self.node, self.incarnation
             )
             if not (newer and both):
-                self._refuse_unknown(hello, roster, behind=theirs.number < roster.number)
+                self._refuse_unknown(hello, roster, ahead=newer)
         if newer:
             self.adopt(theirs)
 
@@ -308,8 +308,9 @@ class Membership:
         claims, self.claims = list(self.claims.values()), {}
         return claims
 
-    def _refuse_unknown(self, hello: Hello, roster: Roster, behind: bool) -> None:
-        if behind and hello.node <= roster.last_id:
+    def _refuse_unknown(self, hello: Hello, roster: Roster, ahead: bool) -> None:
+        """`ahead`: it knows of members that this node has not heard of."""
+        if not ahead and hello.node <= roster.last_id:
             raise HandshakeRefused(
                 f"node {hello.node} with incarnation {hello.incarnation} was removed from cluster "
                 f"{roster.cluster_id}, whose members are {roster.places}: its data directory is "
@@ -353,6 +354,8 @@ class Membership:
             self.claims[name] = Claim(
                 name, hello.incarnation, hello.peer_address, hello.client_address
             )
+        if not known.incarnation:
+            raise HandshakeRefused(f"{name} was added, and is to be taken in", RefusalKind.LOST)
         raise HandshakeRefused(
             f"{name} has an empty data directory, or another one than it had, and an incarnation "
             "that this cluster does not know: it must be replaced, because it may have forgotten "

@@ -261,6 +261,8 @@ class _Dialled(asyncio.Protocol):
         self._reader = FrameReader(HELLO_BYTES_MAX)
         self._loop = loop
         self.ready: asyncio.Future[None] = loop.create_future()
+        # Nobody may wait for it any more: this node stops in the middle of a handshake.
+        self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
         self.closed: asyncio.Future[None] = loop.create_future()
         self.founding_shown: tuple[object, ...] = ()
         self.heard_s = loop.time()

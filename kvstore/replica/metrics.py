@@ -50,11 +50,13 @@ class Metrics(Collector):
         stages: Callable[[], Iterable[tuple[str, Durations]]],
         gauges: Callable[[], dict[str, float]],
         peers: Callable[[], dict[int, tuple[bool, float]]],
+        kinds: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self.counters = counters
         self.stages = stages
         self.gauges = gauges
         self.peers = peers
+        self._kinds = kinds
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -90,7 +92,14 @@ class Metrics(Collector):
         for peer, (connected, silent_s) in self.peers().items():
             up.add_metric([str(peer)], float(connected))
             silent.add_metric([str(peer)], silent_s)
-        yield from (up, silent)
+        members = GaugeMetricFamily(
+            "kvstore_members",
+            "Members of the cluster by kind: voter, learner, expected",
+            labels=["kind"],
+        )
+        for kind, count in self._kinds().items():
+            members.add_metric([kind], float(count))
+        yield from (up, silent, members)
 
     def describe(self) -> Iterator[Metric]:
         """Nothing beforehand: gauges need a running replica."""

@@ -25,7 +25,7 @@ from kvstore.replica.health import Health
 from kvstore.replica.layouts import bring_state_up_to_date
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import Leasing
-from kvstore.replica.log_clock import WallClocks
+from kvstore.replica.log_clock import LogClock, WallClocks
 from kvstore.replica.machine import Machine
 from kvstore.replica.metrics import Counters, Metrics
 from kvstore.replica.outbox import Outbox
@@ -222,7 +222,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         reconfiguring=ground.reconfiguring,
         steward=steward,
         view=view,
-        metrics=Metrics(ground.counters, ground.stages.items, view.gauges, view.peers),
+        metrics=Metrics(ground.counters, ground.stages.items, view.gauges, view.peers, view.kinds),
     )
 
 
@@ -405,5 +405,6 @@ def _view(ground: _Ground, sink: SnapshotSink) -> ReplicaView:
         writes=ground.writes,
         reads=ground.reads,
         walls=ground.walls,
+        log_clock=LogClock(ground.state, ground.clock),
         why_behind=lambda: sink.why_behind,
     )

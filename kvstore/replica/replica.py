@@ -185,6 +185,11 @@ class Replica:
 
     # -- members ----------------------------------------------------------------------------
 
+    @property
+    def roster(self) -> Roster | None:
+        """The members as links know them; None until the cluster has formed."""
+        return self.membership.roster
+
     def reconfiguration(self, change: MemberChange, expected: int = -1) -> Reconfigure:
         """`change` as a command. Raises NotReady while a member runs a release that cannot follow
         it, or this node does not know the members yet."""

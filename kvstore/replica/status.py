@@ -10,7 +10,7 @@ from kvstore.event_log import EventLog
 from kvstore.peers.membership import Membership
 from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
-from kvstore.replica.log_clock import WallClocks
+from kvstore.replica.log_clock import LogClock, WallClocks
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, LinkView
 from kvstore.state.state_machine import StateMachine
@@ -39,6 +39,8 @@ class MemberStatus(msgspec.Struct, frozen=True):
     link: str = ""
     """"up", or since when there is no link to it, and why; "" for the node itself."""
     silent_s: float | None = None
+    promote: bool = False
+    """It becomes a voter by itself."""
 
 
 class ConfigurationStatus(msgspec.Struct, frozen=True):
@@ -80,6 +82,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     configuration: ConfigurationStatus | None = None
     stalled: str = ""
     warnings: tuple[str, ...] = ()
+    clock_ms: int = 0
+    """The log's clock, as it goes on here while nothing is written."""
 
 
 STALLED_S = 10.0
@@ -105,6 +109,7 @@ class ReplicaView:
     writes: PendingWrites
     reads: PendingReads
     walls: WallClocks
+    log_clock: LogClock
     why_behind: Callable[[], str]
 
     def status(self) -> ReplicaStatus:
@@ -133,6 +138,7 @@ class ReplicaView:
             configuration=self._configuration(),
             stalled=self.why_stalled(),
             warnings=tuple(filter(None, (self.watch.warning, self.walls.warning))),
+            clock_ms=self.log_clock.now_ms(),
         )
 
     def why_not_ready(self) -> str:
@@ -250,6 +256,7 @@ class ReplicaView:
             incarnation=membership.incarnation if own else incarnation,
             since_ms=0 if recorded is None else recorded.since_ms,
             replaces=0 if recorded is None else recorded.replaces,
+            promote=recorded is not None and recorded.promote,
             role=role,
             connected=own or self.links.connected(member),
             chosen_through=chosen,
@@ -266,6 +273,13 @@ class ReplicaView:
             silent_s = self.links.silent_s(peer)
             told[peer] = (self.links.connected(peer), math.inf if silent_s is None else silent_s)
         return told
+
+    def kinds(self) -> dict[str, int]:
+        """How many members of each kind there are."""
+        found = dict.fromkeys(("voter", "learner", "expected"), 0)
+        for member in self._members():
+            found[self._member(member).kind] += 1
+        return found
 
     def gauges(self) -> dict[str, float]:
         """The numbers for /metrics; names get the prefix `kvstore_`."""

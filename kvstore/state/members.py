@@ -130,6 +130,10 @@ class Members:
         """Begin with what `encode` gave; b"" is the beginning."""
         self._keep(_decode(data) if data else MembersRecord())
 
+    def begin_anew(self, record: MembersRecord) -> None:
+        """Another cluster begins with what this one had: only a recovery does that."""
+        self._keep(record)
+
     def encode(self) -> bytes:
         return _encode(self.record) if self.record.number or self.record.tokens else b""
 
@@ -236,9 +240,14 @@ class Members:
 def _without(record: MembersRecord, leaving: Iterable[int]) -> dict[str, Any]:
     """The fields of a record from which these members are gone, for good."""
     gone = [one for one in record.members if one.id in set(leaving)]
+    ids = {one.id for one in gone}
     spent = tuple(one.incarnation for one in gone if one.incarnation)
     return {
-        "members": tuple(one for one in record.members if one not in gone),
+        "members": tuple(
+            msgspec.structs.replace(one, replaces=0) if one.replaces in ids else one
+            for one in record.members
+            if one.id not in ids
+        ),
         "incarnations": (*record.incarnations, *spent)[-INCARNATIONS_KEPT:],
     }
 
@@ -322,6 +331,10 @@ class _Changing:
             bound = BindMember(expected, new.incarnation, new.peer_address, new.client_address)
             return self._bind(bound)
         if change.token:
+            if all(one.token != change.token for one in record.tokens):
+                raise _NotMade(MembershipRefusal.BAD_TOKEN)
+            # A member that has lost its disk hears that, though its token was used up long ago.
+            self._check_free(record.members, new.name, new.peer_address)
             record = self._record = self._spend(change.token)
         if new.incarnation and new.incarnation in record.incarnations:
             raise _NotMade(MembershipRefusal.INCARNATION_USED)

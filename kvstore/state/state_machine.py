@@ -48,7 +48,7 @@ from kvstore.state.budget import WRITE_WORK, OverBudget
 from kvstore.state.changes import Changes
 from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.key_space import Keyspace
-from kvstore.state.members import Members
+from kvstore.state.members import Members, MembersRecord
 from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage, Mvcc
 from kvstore.state.reading import Reading
 from kvstore.state.rights import Auth
@@ -394,6 +394,11 @@ class StateMachine:
         self._frozen_through = self.applied_through
         housekeeping = self._housekeeping(2 * writes + HOUSEKEEPING_MIN)
         return FrozenCheckpoint(self.applied_through, housekeeping)
+
+    def found_anew(self, record: MembersRecord) -> None:
+        """The members of another cluster that begins with this state; a checkpoint is due."""
+        self.members.begin_anew(record)
+        self.checkpointed_through = -1
 
     def checkpointed(self, through: Slot) -> None:
         """The checkpoint that covers `through` is durable."""

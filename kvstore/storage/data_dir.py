@@ -32,6 +32,9 @@ _WITH_LMDB_LOG = 2
 """A format in which the log was one LMDB file; it is moved at the start. Format 3 is as it is now,
 but for what came with members that can change."""
 
+RECOVERING = "recovering"
+"""Is there while a recovery is under way."""
+
 _STARTS_KEY = "life"
 """What the file calls `Identity.starts`."""
 
@@ -72,9 +75,13 @@ class DataDir:
         configuration: str,
         new_incarnation: str,
         disk: Disk = SYSTEM_DISK,
+        *,
+        recovering: bool = False,
     ) -> None:
+        """`recovering`: a recovery that was interrupted may go on with it."""
         self.path = path
         self._disk = disk
+        self._recovering = recovering
         try:
             disk.make_directory(path)
             self._unlock = disk.lock(path / "lock")
@@ -108,7 +115,12 @@ class DataDir:
                     "with it. Restore the file, or replace this member."
                 )
             held = Identity(node_id, new_incarnation, 0, configuration, {}, False)
-        if node_id not in (0, held.node_id, held.begun_as):
+        if self._has(path / RECOVERING) and not self._recovering:
+            raise StorageError(
+                f"a recovery of {path} was interrupted: run `kvstore recover --data-dir {path} "
+                "--new-cluster` again"
+            )
+        if node_id not in (0, held.node_id, held.begun_as) and not held.formed:
             raise StorageError(
                 f"{path} belongs to node {held.node_id}, and this is node {node_id}: give each "
                 "node a data directory of its own"
@@ -185,6 +197,17 @@ class DataDir:
             self.identity, node_id=node_id, pinned=dict(pinned), formed=formed, roster=roster
         )
         self._save()
+
+    def recovery_begins(self) -> None:
+        """From now on nobody but a recovery opens this directory. Raises OSError."""
+        self._disk.replace(self.path / RECOVERING, b"")
+
+    def found_anew(self, identity: Identity) -> None:
+        """It is the member of another cluster now, and the recovery is over. Raises OSError."""
+        self.identity = identity
+        self._save()
+        self._disk.remove(self.path / RECOVERING)
+        self._disk.sync_directory(self.path)
 
     def close(self) -> None:
         self._unlock()

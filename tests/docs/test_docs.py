@@ -26,7 +26,7 @@ TOP = (
     "paxos", "kvstore", "http_api", "kvstore_cli", "proof", "benchmarks", "tests", "docs", "deploy",
 )  # fmt: skip
 """Files of the next merge."""
-WITH_ACTIONS = {"lease", "incident"}
+WITH_ACTIONS = {"lease", "incident", "member", "token"}
 """Commands whose second word is what to do."""
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)

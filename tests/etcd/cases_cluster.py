@@ -1,6 +1,6 @@
 """Cases of members and maintenance."""
 
-from tests.etcd.steps import Saved, Table, differs, put, rpc
+from tests.etcd.steps import Call, Saved, Table, differs, put, rpc
 
 # fmt: off
 case = CLUSTER = Table("cluster")
@@ -35,6 +35,28 @@ case(
     _OWN,
     rpc("cluster/member/promote", {"ID": Saved("ID")}),
 )
+
+def _learner(port: int) -> Call:
+    """Each case has a URL of its own: etcd makes ids of URL and second, and uses none again."""
+    body = {"peerURLs": [f"http://127.0.0.1:{port}"], "isLearner": True}
+    return rpc("cluster/member/add", body, save={"LEARNER": "member.ID"})
+
+
+_REMOVED = rpc("cluster/member/remove", {"ID": Saved("LEARNER")})
+_LISTED = rpc("cluster/member/list", {"linearizable": True})
+case("a learner that is added and removed", _learner(1), _LISTED, _REMOVED, _LISTED)
+case("a member that was removed is not found", _learner(2), _REMOVED, _REMOVED,
+     rpc("cluster/member/promote", {"ID": Saved("LEARNER")}),
+     rpc("cluster/member/update", {"ID": Saved("LEARNER"), "peerURLs": ["http://127.0.0.1:3"]}))
+case("a learner that has not come is not promoted", _learner(4),
+     rpc("cluster/member/promote", {"ID": Saved("LEARNER")}), _LISTED, _REMOVED)
+case("a second learner", _learner(5), _learner(6), _REMOVED)
+case("member update with the URL of another member", _OWN, _learner(7),
+     rpc("cluster/member/update", {"ID": Saved("LEARNER"), "peerURLs": [Saved("URL")]}), _REMOVED)
+case("removing the last member that votes", _OWN,
+     rpc("cluster/member/remove", {"ID": Saved("ID")}), _LISTED)
+case("removing the last member that votes beside a learner", _OWN, _learner(8),
+     rpc("cluster/member/remove", {"ID": Saved("ID")}), _LISTED, _REMOVED)
 
 case = MAINTENANCE = Table("maintenance")
 case("status", rpc("maintenance/status"))

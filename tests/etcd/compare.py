@@ -4,8 +4,8 @@ Mapped: cluster and member ids and terms (their form is checked), revisions (to 
 the revision at which the case began), lease ids that the server chose and tokens (to the name under
 which the case saved them), sizes, hashes and log positions (to "a number"), remaining times to live
 (to "granted" while they are within three seconds of it), names and addresses of members. Leases,
-and the keys of a lease, come in any order from etcd. Not compared: the type of an empty body, and
-whether a body of more than 2,000 bytes comes in chunks.
+and the keys of a lease, come in any order from etcd, and members by ids drawn at random. Not
+compared: the type of an empty body, and whether a body of more than 2,000 bytes comes in chunks.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ QUIET_S = 0.25
 """How long a stream must show nothing to count as quiet; a document takes milliseconds."""
 REVISIONS = {"revision", "create_revision", "mod_revision", "compact_revision", "rev"}
 NUMBERS = {"dbSize", "dbSizeInUse", "raftIndex", "raftAppliedIndex", "hash"}
-UNORDERED = {"leases", "keys"}
+UNORDERED = {"leases", "keys", "members"}
 TERMS = {"raft_term", "raftTerm"}
 URLS = {"peerURLs", "clientURLs"}
 STREAMED_BYTES = 2000

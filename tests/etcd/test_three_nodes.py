@@ -126,15 +126,28 @@ def test_the_sort_target_that_ends_an_etcd_process(cluster: Cluster) -> None:
 
 def test_what_is_not_supported_says_so(cluster: Cluster) -> None:
     members = ok(cluster, 1, "cluster/member/list")["members"]
-    for path, body in (
-        ("cluster/member/add", {"peerURLs": ["http://127.0.0.1:1"]}),
-        ("cluster/member/remove", {"ID": members[0]["ID"]}),
-        ("cluster/member/update", {"ID": members[0]["ID"], "peerURLs": ["http://127.0.0.1:1"]}),
-        ("maintenance/alarm", {"action": "ACTIVATE", "alarm": "NOSPACE"}),
-    ):
+    for path, body in (("maintenance/alarm", {"action": "ACTIVATE", "alarm": "NOSPACE"}),):
         status, found = post(cluster, 1, path, body)
         assert (status, found["code"]) == (501, 12), f"{path}: {found}"
     assert ok(cluster, 1, "cluster/member/list")["members"] == members
+
+
+def test_members_are_changed_at_any_node(cluster: Cluster) -> None:
+    before = ok(cluster, 1, "cluster/member/list")["members"]
+    follower, leader = cluster.followers()[0], cluster.leader()
+    add = {"peerURLs": ["http://127.0.0.1:1"], "isLearner": True}
+    member = ok(cluster, follower, "cluster/member/add", add)["member"]["ID"]
+    linearizable = {"linearizable": True}
+    for number in cluster.numbers:
+        found = ok(cluster, number, "cluster/member/list", linearizable)["members"]
+        assert len(found) == 4 and {each["ID"] for each in found} > {each["ID"] for each in before}
+    for number in (leader, follower):
+        status, refused = post(cluster, number, "cluster/member/promote", {"ID": member})
+        assert (status, refused["code"]) == (400, 9) and "in sync" in refused["message"]
+    ok(cluster, leader, "cluster/member/remove", {"ID": member})
+    status, refused = post(cluster, follower, "cluster/member/remove", {"ID": member})
+    assert (status, refused["code"]) == (404, 5)
+    assert ok(cluster, follower, "cluster/member/list", linearizable)["members"] == before
 
 
 def test_a_snapshot_is_a_state_with_its_sum(cluster: Cluster) -> None:

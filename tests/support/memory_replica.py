@@ -14,8 +14,10 @@ from tempfile import TemporaryDirectory
 from kvstore.commands.batches import Batch, Bundle
 from kvstore.commands.binary import encode
 from kvstore.commands.commands import Command
-from kvstore.commands.results import Outcome, Result
+from kvstore.commands.members import Founding, MemberChange, MemberRecord, Reconfigure
+from kvstore.commands.results import MembershipRefused, Outcome, Result
 from kvstore.event_log import EventLog
+from kvstore.peers.roster import Roster
 from kvstore.replica.feed import Feed
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.lease_timers import LeaseTimers
@@ -23,13 +25,25 @@ from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.machine import SystemClock
 from kvstore.replica.metrics import Counters, Metrics
 from kvstore.replica.recorder import Recorder
-from kvstore.replica.status import MemberStatus, ReplicaStatus
+from kvstore.replica.status import ConfigurationStatus, MemberStatus, ReplicaStatus
+from kvstore.state.members import Governs
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
 
 MEMBERS = (
     MemberStatus(1, "127.0.0.1:1", "127.0.0.1:2", "leader", True, 7, 0),
     MemberStatus(2, "127.0.0.1:3", None, "follower", False, None, None),
+)
+CONFIGURATION = ConfigurationStatus(0, (1, 2), (), 2, 2, 16, "")
+FOUNDING = Founding(
+    "0123456789abcdef",
+    (
+        MemberRecord(1, "1", "node1", "127.0.0.1:1", "http://127.0.0.1:2"),
+        MemberRecord(2, "2", "node2", "127.0.0.1:3", ""),
+    ),
+    2,
+    2,
+    16,
 )
 
 
@@ -174,9 +188,28 @@ class MemoryReplica:
             cluster_id="0123456789abcdef",
             incarnation="1",
             members=MEMBERS,
+            name="node1",
+            configuration=CONFIGURATION,
             stalled=self.stalled,
         )
 
     async def hand_over(self, to: int | None, timeout_s: float) -> int:
         self.maybe_fail(timeout_s)
         return to or 2
+
+    # -- members ----------------------------------------------------------------------------
+
+    roster: Roster | None = None
+
+    def reconfiguration(self, change: MemberChange, expected: int = -1) -> Reconfigure:
+        return Reconfigure(change, expected, FOUNDING)
+
+    def rehearse(self, command: Reconfigure) -> list[Governs] | MembershipRefused:
+        return self.state.members.rehearse(command, self.state.applied_through + 1)
+
+    async def make_way(self, command: Reconfigure, timeout_s: float) -> None:
+        self.maybe_fail(timeout_s)
+
+    async def members_settled(self, timeout_s: float) -> bool:
+        self.maybe_fail(timeout_s)
+        return not self.state.members.pending

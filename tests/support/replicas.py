@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from kvstore.config import Config
+from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
 
 
@@ -26,6 +28,16 @@ def configs_of(count: int, directory: Path) -> list[Config]:
         Config(node_id=n, members=members, listen_peer=members[n], data_dir=directory / str(n))
         for n in members
     ]
+
+
+@asynccontextmanager
+async def opened(configs: Sequence[Config]) -> AsyncIterator[list[Replica]]:
+    """A replica of each, until the block ends."""
+    replicas = list(await asyncio.gather(*(open_replica(config) for config in configs)))
+    try:
+        yield replicas
+    finally:
+        await asyncio.gather(*(replica.stop() for replica in replicas))
 
 
 async def settled(replicas: list[Replica]) -> None:

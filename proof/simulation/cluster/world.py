@@ -168,6 +168,18 @@ class World(SimulatedCluster):
             found[node] = -1 if away or replica is None else replica.state.applied_through
         return found
 
+    def _lingering(self) -> list[NodeId]:
+        """Who was removed, and has not heard so."""
+        ids = self.monitor.members.ids
+        return [
+            member.node_id
+            for member in self.members.values()
+            if (replica := member.replica) is not None
+            and replica.membership.formed
+            and not replica.failure
+            and member.node_id not in ids
+        ]
+
     def _settled(self) -> bool:
         """Whether no change of the members is under way, and each is there."""
         if self.scheduler.now_s == self._looked_s:
@@ -186,6 +198,7 @@ class World(SimulatedCluster):
         through = max(self.monitor.applied, default=0)
         return (
             set(self._places().values()) == {through}
+            and not self._lingering()
             and all(watcher.seen == revision for watcher in self.watchers)
             and not self.monitor.model.leases
         )

@@ -264,7 +264,6 @@ class Monitor:
         digest: bytes,
     ) -> None:
         """`node` applied `value`, which gave these results and this state."""
-        self._applied_by[node] = slot
         first = self.applied.get(slot)
         if first is None:
             self._first_apply(node, slot, value, applied)
@@ -363,6 +362,7 @@ class Monitor:
 
     def check_digest(self, node: NodeId, slot: Slot, digest: bytes) -> None:
         """`node` holds the state as of `slot`."""
+        self._applied_by[node] = slot
         if self.digests.setdefault(slot, digest) != digest:
             self.violated("equal digests", f"node {node} differs after slot {slot}", slot)
 

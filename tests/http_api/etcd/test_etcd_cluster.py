@@ -58,29 +58,67 @@ def test_client_urls_are_reachable(listening: str, url: str) -> None:
     assert client_url(listening, "peer.example") == url
 
 
-def test_changes_of_members(tmp_path: Path) -> None:
+ADD, REMOVE, UPDATE, PROMOTE = (
+    f"cluster/member/{each}" for each in ("add", "remove", "update", "promote")
+)
+TAKEN = (400, 9, "etcdserver: Peer URLs already exists")
+VOTES = (400, 9, "etcdserver: can only promote a learner member")
+BEHIND = (
+    400, 9, "etcdserver: can only promote a learner member which is in sync with leader",
+)  # fmt: skip
+TOO_FEW = (500, 2, "etcdserver: re-configuration failed due to not enough started members")
+
+
+def test_refused_changes_of_members(tmp_path: Path) -> None:
     async def test(node: EtcdNode) -> None:
         own = (await node.ok("cluster/member/list"))["header"]["member_id"]
-        for urls in ([], ["bad"], ["ftp://x:1"], ["http://x"], ["http://x:1/path"], ["http://x:y"]):
-            assert await node.refused("cluster/member/add", peerURLs=urls) == BAD_URLS
-        taken = (400, 9, "etcdserver: Peer URLs already exists")
-        add = "cluster/member/add"
-        assert await node.refused(add, peerURLs=["http://127.0.0.1:0"]) == taken
-        assert (await node.refused(add, peerURLs=["http://x:1"]))[:2] == (501, 12)
-        for call in ("remove", "update", "promote"):
+        bad = ([], ["bad"], ["ftp://x:1"], ["http://x"], ["http://x:1/path"], ["http://x:y"],
+               ["http://x:1?q=1"], ["http://:1"], ["http://x y:1"])  # fmt: skip
+        for urls in bad:
+            assert await node.refused(ADD, peerURLs=urls) == BAD_URLS
+        several = await node.refused(ADD, peerURLs=["http://x:1", "http://x:2"])
+        assert several == (400, 3, "etcdserver: a member has one peer URL here")
+        assert await node.refused(ADD, peerURLs=["http://127.0.0.1:0"]) == TAKEN
+        for call in (REMOVE, UPDATE, PROMOTE):
             for member in ({"ID": "5"}, {}, {"ID": "18446744073709551615"}):
                 fields = {**member, "peerURLs": ["bad"]}
-                assert await node.refused(f"cluster/member/{call}", **fields) == NOT_FOUND
-        assert (await node.refused("cluster/member/remove", ID=own))[:2] == (501, 12)
-        learner = (400, 9, "etcdserver: can only promote a learner member")
-        assert await node.refused("cluster/member/promote", ID=own) == learner
-        update = "cluster/member/update"
-        assert await node.refused(update, ID=own, peerURLs=["bad"]) == BAD_URLS
-        assert (await node.refused(update, ID=own, peerURLs=["http://x:1"]))[:2] == (501, 12)
-        same = await node.ok(update, ID=own, peerURLs=["http://127.0.0.1:0"])
+                assert await node.refused(call, **fields) == NOT_FOUND
+        assert await node.refused(REMOVE, ID=own) == TOO_FEW
+        assert await node.refused(PROMOTE, ID=own) == VOTES
+        assert await node.refused(UPDATE, ID=own, peerURLs=["bad"]) == BAD_URLS
+        same = await node.ok(UPDATE, ID=own, peerURLs=["http://127.0.0.1:0"])
         assert len(same["members"]) == 1
         reply = await node.post("cluster/member/remove", {"ID": "-1"})
         assert error_of(reply)[:2] == (400, 3)  # ids have no sign
+
+    on_node(tmp_path, test)
+
+
+def test_members_come_and_go(tmp_path: Path) -> None:
+    async def test(node: EtcdNode) -> None:
+        listed = await node.ok("cluster/member/list")
+        own = listed["members"][0]["ID"]
+        added = await node.ok(ADD, peerURLs=["http://127.0.0.1:1"], isLearner=True)
+        learner = added["member"]
+        assert learner == {
+            "ID": learner["ID"], "peerURLs": ["http://127.0.0.1:1"], "isLearner": True,
+        }  # fmt: skip
+        ids = [int(each["ID"]) for each in added["members"]]
+        assert ids == sorted(map(int, (own, learner["ID"])))
+        assert await node.refused(ADD, peerURLs=["http://127.0.0.1:1"], isLearner=True) == TAKEN
+        many = (400, 9, "etcdserver: too many learner members in cluster")
+        assert await node.refused(ADD, peerURLs=["http://127.0.0.1:4"], isLearner=True) == many
+        voter = (await node.ok(ADD, peerURLs=["http://127.0.0.1:2"]))["member"]
+        assert voter == {"ID": voter["ID"], "peerURLs": ["http://127.0.0.1:2"]}
+        assert await node.refused(PROMOTE, ID=learner["ID"]) == BEHIND
+        url = "http://127.0.0.1:3"
+        changed = await node.ok(UPDATE, ID=learner["ID"], peerURLs=[url])
+        assert {"ID": learner["ID"], "peerURLs": [url], "isLearner": True} in changed["members"]
+        for gone in (learner, voter):
+            left = (await node.ok(REMOVE, ID=gone["ID"]))["members"]
+            assert gone["ID"] not in [each["ID"] for each in left]
+            assert await node.refused(REMOVE, ID=gone["ID"]) == NOT_FOUND
+        assert (await node.ok("cluster/member/list")) == listed
 
     on_node(tmp_path, test)
 
@@ -136,7 +174,7 @@ async def _compare_and_move(addresses: list[tuple[str, int]], ports: list[int]) 
     assert len(set(ids)) == 3
     assert lists[0]["members"] == lists[1]["members"] == lists[2]["members"]
     urls = [url for member in lists[0]["members"] for url in member["clientURLs"]]
-    assert urls == [f"http://127.0.0.1:{port}" for port in ports[3:]]
+    assert sorted(urls) == sorted(f"http://127.0.0.1:{port}" for port in ports[3:])
     statuses = [(await _post(each, "maintenance/status")).json() for each in addresses]
     (leader,) = {status["leader"] for status in statuses}
     at = ids.index(leader)

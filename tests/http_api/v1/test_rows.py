@@ -39,6 +39,18 @@ EXAMPLES = {
     "DELETE /v1/leases/{id}": Example(f"/v1/leases/{LEASE}", denied=True),
     "GET /v1/cluster": Example("/v1/cluster"),
     "POST /v1/cluster/handover": Example("/v1/cluster/handover", b"{}"),
+    "GET /v1/cluster/members": Example("/v1/cluster/members"),
+    "POST /v1/cluster/members": Example(
+        "/v1/cluster/members?dry_run=true", b'{"name":"n","peer_address":"h:1"}'
+    ),
+    "POST /v1/cluster/members/join": Example("/v1/cluster/members/join", b"{}"),
+    "DELETE /v1/cluster/members/{member}": Example("/v1/cluster/members/none"),
+    "PATCH /v1/cluster/members/{member}": Example("/v1/cluster/members/none", b"{}"),
+    "GET /v1/cluster/configuration": Example("/v1/cluster/configuration"),
+    "PUT /v1/cluster/configuration": Example("/v1/cluster/configuration", b'{"voters":[77]}'),
+    "POST /v1/cluster/tokens": Example("/v1/cluster/tokens", b"{}"),
+    "GET /v1/cluster/tokens": Example("/v1/cluster/tokens"),
+    "DELETE /v1/cluster/tokens/{token}": Example("/v1/cluster/tokens/none"),
     "POST /v1/compact": Example("/v1/compact", b'{"revision":2}'),
     "GET /healthz": Example("/healthz"),
     "GET /readyz": Example("/readyz"),
@@ -62,11 +74,20 @@ EXAMPLES = {
 CALLS = {f"{call.method} {call.path}": call for call in native_calls()}
 ADMINISTRATION = {
     "POST /v1/cluster/handover",
+    "POST /v1/cluster/members",
+    "DELETE /v1/cluster/members/{member}",
+    "PATCH /v1/cluster/members/{member}",
+    "PUT /v1/cluster/configuration",
+    "POST /v1/cluster/tokens",
+    "GET /v1/cluster/tokens",
+    "DELETE /v1/cluster/tokens/{token}",
     "POST /v1/compact",
     "GET /v1/node/slots/{slot}",
     "GET /v1/slots/{slot}",
     "GET /v1/node/recording",
 }
+JOIN = "POST /v1/cluster/members/join"
+"""Who joins shows a token in the body, and is nobody otherwise."""
 DATA = {Need.CALLER, Need.ROOT}
 """What calls below /v1/ may need: none of them is served to nobody."""
 
@@ -81,7 +102,7 @@ def test_every_row_is_whole(name: str) -> None:
     call = CALLS[name]
     assert call.doc.summary
     assert call.doc.answers
-    assert (call.need in DATA) == call.path.startswith("/v1/")
+    assert (call.need in DATA) == (call.path.startswith("/v1/") and name != JOIN)
     assert (call.need is Need.ROOT) == (name in ADMINISTRATION)
     takes_a_body = call.message is not None or bool(call.doc.body)
     assert takes_a_body == (call.body_bytes_max > 0)

@@ -174,6 +174,16 @@ def test_a_token_is_good_so_often_and_so_long() -> None:
     assert town.refused(RevokeToken(b"k")) is MembershipRefusal.BAD_TOKEN
 
 
+def test_who_lost_its_disk_hears_that_first_however_old_its_token_is() -> None:
+    town = Town()
+    town.done(IssueToken(b"h", 5000, 1))
+    town.done(AddMember(NewMember("d", "d:1", incarnation="i4"), b"h"))
+    again = AddMember(NewMember("d", "d:1", incarnation="i5"), b"h")
+    assert town.refused(again) is MembershipRefusal.NAME_TAKEN
+    unknown = AddMember(NewMember("d", "d:1", incarnation="i5"), b"other")
+    assert town.refused(unknown) is MembershipRefusal.BAD_TOKEN
+
+
 def test_who_was_added_by_name_comes_by_a_token_too() -> None:
     town = Town()
     town.done(new("d"))

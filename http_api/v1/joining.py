@@ -1,0 +1,229 @@
+"""`/v1/cluster/members/join` and `/v1/cluster/tokens`: nodes that come by themselves.
+
+A token is 32 random bytes, told once; the cluster keeps its hash only. Who shows one joins without
+any other right.
+"""
+
+import hashlib
+import secrets
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from http_api.core import params
+from http_api.core.calls import Ask, Call, Doc, Need
+from http_api.core.problems import problem
+from http_api.core.responses import Answer, json_answer
+from http_api.v1.kv import BODY_PROBLEMS
+from http_api.v1.members import (
+    BODY_BYTES_MAX,
+    CHANGE_PROBLEMS,
+    NAME_PATTERN,
+    AddressText,
+    client_address,
+    peer_address,
+)
+from kvstore.commands.members import (
+    MEMBER_NAME_BYTES_MAX,
+    TOKEN_HASH_BYTES,
+    AddMember,
+    NewMember,
+    RevokeToken,
+)
+from kvstore.commands.sound import INCARNATION_BYTES_MAX
+from kvstore.errors import (
+    JoinDenied,
+    MemberLost,
+    MembershipConflict,
+    OutcomeUnknown,
+    TokenNotFound,
+)
+from kvstore.peers.roster import Roster
+from kvstore.state.members import JoinToken
+
+TOKEN_BYTES = 32
+TOKEN_CHARACTERS_MAX = 256
+TTL_S_DEFAULT, TTL_S_MAX = 3600, 366 * 24 * 3600
+USES_MAX = 1000
+ID_DIGITS = 16
+JoiningName = Annotated[str, Meta(pattern=f"^$|{NAME_PATTERN}", max_length=MEMBER_NAME_BYTES_MAX)]
+
+
+class JoinRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`name`: the cluster finds one if it is empty. `incarnation`: what the node's data
+    directory drew. `learner`: it is not to become a voter by itself."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARACTERS_MAX)]
+    peer_address: AddressText
+    client_address: AddressText
+    incarnation: Annotated[str, Meta(min_length=1, max_length=INCARNATION_BYTES_MAX)]
+    name: JoiningName = ""
+    learner: bool = False
+
+
+class TokenRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`ttl_s`: seconds that it is good for. `uses`: how many nodes may join with it."""
+
+    ttl_s: Annotated[int, Meta(ge=1, le=TTL_S_MAX)] = TTL_S_DEFAULT
+    uses: Annotated[int, Meta(ge=1, le=USES_MAX)] = 1
+
+
+def token_hash(token: str) -> bytes:
+    """What the cluster keeps of a token."""
+    return hashlib.blake2b(token.encode(), digest_size=TOKEN_HASH_BYTES).digest()
+
+
+def token_id(token: bytes) -> str:
+    """By which a token is named once it has been told: the begin of its hash."""
+    return token.hex()[:ID_DIGITS]
+
+
+# -- handlers -------------------------------------------------------------------------------
+
+
+async def join(ask: Ask[JoinRequest]) -> Answer:
+    """Take a node in that shows a token; it is a learner first."""
+    timeout_s = params.timeout(ask.options(), ask.config)
+    asked = await ask.read()
+    new = NewMember(
+        asked.name,
+        peer_address(asked.peer_address),
+        client_address(asked.client_address),
+        asked.incarnation,
+        promote=not asked.learner,
+    )
+    try:
+        change = AddMember(new, token_hash(asked.token))
+        done = await ask.session.change_members(change, -1, timeout_s)
+    except MembershipConflict as conflict:
+        roster = ask.session.roster
+        if roster is None or conflict.reason not in ("name-taken", "address-taken"):
+            raise
+        return _lost(conflict, roster)
+    roster = ask.session.roster
+    if roster is None or roster.find(done.member) is None:
+        raise OutcomeUnknown("the node was taken in, and this one does not know it yet; ask again")
+    document = {
+        "id": done.member,
+        "cluster_id": roster.cluster_id,
+        "roster": msgspec.to_builtins(roster),
+    }
+    return json_answer(document, 201)
+
+
+def _lost(conflict: MembershipConflict, roster: Roster) -> Answer:
+    error = MemberLost(
+        f"{conflict}: if this node is that member and its disk was lost, it is taken in again in "
+        "its place when it asks the members at their peer addresses"
+    )
+    places = {str(one.id): one.peer_address for one in roster.members if one.peer_address}
+    return problem(error, more={"places": places})
+
+
+async def create(ask: Ask[TokenRequest]) -> Answer:
+    """A new token. It is told this once."""
+    timeout_s = params.timeout(ask.options(), ask.config)
+    wanted = await ask.read()
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    issued = await ask.session.issue_token(token_hash(token), wanted.ttl_s, wanted.uses, timeout_s)
+    return json_answer({"token": token, **_document(issued, ask.session.status().clock_ms)}, 201)
+
+
+async def listed(ask: Ask[None]) -> Answer:
+    """All tokens, those that have ended lately included; not what they are."""
+    timeout_s = params.timeout(ask.options(), ask.config)
+    await ask.session.read_barrier(timeout_s)
+    now_ms = ask.session.status().clock_ms
+    tokens = [_document(one, now_ms) for one in ask.session.join_tokens()]
+    return json_answer({"tokens": tokens})
+
+
+async def revoke(ask: Ask[None]) -> Answer:
+    """End a token at once."""
+    timeout_s = params.timeout(ask.options(), ask.config)
+    await ask.session.read_barrier(timeout_s)
+    wanted = params.percent_decode(ask.parameter, "token").decode("utf-8", "replace")
+    found = (one for one in ask.session.join_tokens() if token_id(one.token) == wanted)
+    held = next(found, None)
+    if held is None:
+        raise TokenNotFound(wanted[:80])
+    try:
+        await ask.session.change_members(RevokeToken(held.token), -1, timeout_s)
+    except JoinDenied:
+        raise TokenNotFound(wanted) from None  # somebody else was faster
+    return json_answer({"id": wanted})
+
+
+def _document(token: JoinToken, now_ms: int) -> dict[str, Any]:
+    left_s = max(token.expires_ms - now_ms, 0) / 1000
+    return {"id": token_id(token.token), "left_s": left_s, "uses": token.uses}
+
+
+# -- rows -----------------------------------------------------------------------------------
+
+_TOKEN = {
+    "id": {"type": "string", "description": "The first 16 hexadecimal digits of its BLAKE2b-256"},
+    "left_s": {
+        "type": "number",
+        "description": "Seconds left, by the log's clock",
+    },
+    "uses": {"type": "integer", "description": "How many nodes may still join with it"},
+}
+_JOIN = Doc(
+    "Join with a token",
+    query=("timeout",),
+    answers={
+        201: {
+            "description": "Taken in, as a learner; `roster` is what its links need to know",
+            "properties": {
+                "id": {"type": "integer", "description": "The new member's"},
+                "cluster_id": {"type": "string"},
+                "roster": {"type": "array", "description": "Id, number, last id and members"},
+            },
+        }
+    },
+    problems=(JoinDenied, MemberLost, *CHANGE_PROBLEMS, *BODY_PROBLEMS),
+)
+_CREATE = Doc(
+    "Make a token with which nodes may join",
+    query=("timeout",),
+    answers={
+        201: {
+            "description": "Made; the token is told this once",
+            "properties": {"token": {"type": "string"}, **_TOKEN},
+        }
+    },
+    problems=(*CHANGE_PROBLEMS, *BODY_PROBLEMS),
+)
+_LIST = Doc(
+    "The tokens for joining",
+    query=("timeout",),
+    answers={
+        200: {
+            "description": "Not what they are",
+            "properties": {
+                "tokens": {"type": "array", "items": {"type": "object", "properties": _TOKEN}}
+            },
+        }
+    },
+    problems=CHANGE_PROBLEMS,
+)
+_REVOKE = Doc(
+    "End a token",
+    query=("timeout",),
+    answers={200: {"description": "Ended", "properties": {"id": {"type": "string"}}}},
+    problems=(TokenNotFound, *CHANGE_PROBLEMS),
+)
+_TOKENS = "/v1/cluster/tokens"
+
+CALLS = (
+    Call(
+        "POST", "/v1/cluster/members/join", join, Need.OPEN, _JOIN, BODY_BYTES_MAX, JoinRequest
+    ),
+    Call(
+        "POST", _TOKENS, create, Need.ROOT, _CREATE, BODY_BYTES_MAX, TokenRequest, empty_body=True
+    ),
+    Call("GET", _TOKENS, listed, Need.ROOT, _LIST),
+    Call("DELETE", "/v1/cluster/tokens/{token}", revoke, Need.ROOT, _REVOKE),
+)  # fmt: skip

@@ -1,0 +1,88 @@
+"""`kvstore recover`: a cluster of one from what is left."""
+
+import socket
+import sys
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+from kvstore.config import parse_address
+from kvstore.errors import InvalidArgument, StorageError
+from kvstore_cli.command import Command
+from kvstore_cli.output import OK, print_json
+
+_TEXT = """\
+For when a quorum of the members is gone for good. The directory becomes that of the only member of
+a new cluster, with all that it holds; then start it, and let others join. What it does not hold is
+lost: writes that only others had. No node of the old cluster may run any more.
+
+Refused while as many other voters answer as can go on without this one: then add a member instead.
+
+example:
+  kvstore recover --data-dir node2 --new-cluster
+  kvstore serve --data-dir node2
+"""
+_ANSWERS_S = 1.0
+_FAILED = 74
+
+
+def _flags(parser: ArgumentParser) -> None:
+    parser.add_argument("--data-dir", metavar="DIR", type=Path, required=True)
+    parser.add_argument(
+        "--new-cluster", action="store_true", required=True, help="yes, a new cluster"
+    )
+    parser.add_argument(
+        "--i-know", action="store_true", help="although a quorum of the old cluster may live"
+    )
+    parser.add_argument("--json", action="store_true", help="answer in JSON")
+
+
+def _recover(options: Namespace) -> int:
+    from kvstore.replica.recovering import look, recover
+
+    try:
+        survivor = look(options.data_dir)
+        living = [id for id, address in survivor.others.items() if _answers(address)]
+        if len(living) >= survivor.needed and not options.i_know:
+            print(
+                f"kvstore: nodes {living} of cluster {survivor.cluster_id} answer, and "
+                f"{survivor.needed} voters can go on without this one: replace it there (see "
+                "kvstore member), or say --i-know",
+                file=sys.stderr,
+            )
+            return 2
+        done = recover(options.data_dir)
+    except (StorageError, OSError) as error:
+        print(f"kvstore: {error}", file=sys.stderr)
+        return _FAILED
+    if options.json:
+        print_json(asdict(done))
+        return OK
+    print(
+        f"{options.data_dir} is node {done.node}, the only member of the new cluster "
+        f"{done.cluster_id}; it was node {survivor.node} of {done.was_cluster_id}."
+    )
+    print(f"It is at revision {done.revision}, slot {done.kept_through}.")
+    print(f"Up to slot {done.sure_through} it is what the old cluster had chosen.")
+    if done.kept_through > done.sure_through:
+        print(
+            f"Slots {done.sure_through + 1} to {done.kept_through} were accepted here, and are "
+            "kept; whether they were chosen is not known."
+        )
+    print("Writes that were acknowledged in later slots are lost, if there were any.")
+    return OK
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody listens there."""
+    try:
+        place = parse_address(address, "peer address")
+        socket.create_connection(place, _ANSWERS_S).close()
+    except (OSError, InvalidArgument):
+        return False
+    return True
+
+
+COMMANDS = (
+    Command("recover", "make a new cluster from one directory", _TEXT, (_flags,), _recover),
+)
