@@ -7,6 +7,7 @@ import pytest
 
 from tests.http_api.dashboard.axe import faults
 from tests.http_api.dashboard.conftest import Page
+from tests.support.real_cluster import eventually
 
 pytestmark = pytest.mark.integration
 HOSTILE = "<img src=x onerror=document.title='owned'>"
@@ -45,10 +46,16 @@ def test_the_load_view_draws_what_was_measured(page: Page) -> None:
     page.wait("document.querySelectorAll('.plot canvas').length === 8")
     page.click(".segmented button", "node 2")
     page.wait("document.querySelector('.segmented [data-node=\"2\"]').ariaPressed === 'true'")
-    load = json.loads(page.cluster.call(1, "GET", "/v1/load").body)
-    columns = load["nodes"][1]["document"]["columns"]
-    assert len(set(map(len, columns.values()))) == 1
-    assert max(columns["writes_per_s"]) > 0
+
+    def measured() -> bool:
+        """A write is in a row of two seconds soon after."""
+        page.cluster.must_put(1, "measured", b"1")
+        load = json.loads(page.cluster.call(1, "GET", "/v1/load").body)
+        columns = load["nodes"][1]["document"]["columns"]
+        assert len(set(map(len, columns.values()))) == 1
+        return max(columns["writes_per_s"]) > 0
+
+    eventually(measured, "the load of node 2 shows writes")
     assert page.quiet
 
 
