@@ -29,6 +29,7 @@ from kvstore.replica.leasing import Leasing
 from kvstore.replica.metrics import Metrics
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock
+from kvstore.replica.scrubbing import Scrubber
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
 from kvstore.replica.status import ReplicaStatus, ReplicaView
 from kvstore.replica.turns import Turns
@@ -61,6 +62,7 @@ class Parts:
     transport: PeerTransport
     copies: StateCopies
     checkpoints: Checkpoints
+    scrubber: Scrubber
     source: SnapshotSource
     sink: SnapshotSink
     driver: Driver
@@ -209,6 +211,7 @@ class Replica:
             parts.health.watch(task)
         parts.driver.start()
         parts.checkpoints.start()
+        parts.scrubber.start()
 
     async def stop(self) -> None:
         """Hand leadership over if need be, answer who waits, and release everything."""
@@ -224,6 +227,7 @@ class Replica:
         await parts.transport.stop()
         await parts.source.close()
         await parts.sink.close()
+        await parts.scrubber.stop()
         await parts.checkpoints.stop()
         parts.commits.close()
         parts.data_dir.close()

@@ -14,6 +14,7 @@ from kvstore.replica.health import Health
 from kvstore.replica.log_clock import WallClocks
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, LinkView
+from kvstore.replica.scrubbing import Scrubber
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
 from paxos.node import Node, Role
@@ -84,6 +85,7 @@ class ReplicaView:
     writes: PendingWrites
     reads: PendingReads
     walls: WallClocks
+    scrubber: Scrubber
     why_behind: Callable[[], str]
 
     def status(self) -> ReplicaStatus:
@@ -109,7 +111,9 @@ class ReplicaView:
             incarnation=self.membership.incarnation,
             members=tuple(self._member(member) for member in sorted(self.addresses)),
             stalled=self.why_stalled(),
-            warnings=tuple(filter(None, (self.watch.warning, self.walls.warning))),
+            warnings=tuple(
+                filter(None, (self.watch.warning, self.walls.warning, self.scrubber.warning))
+            ),
         )
 
     def why_not_ready(self) -> str:
@@ -210,6 +214,8 @@ class ReplicaView:
             "log_waiting_bytes": float(self.watch.waiting_bytes),
             "checkpoint_age_seconds": self.watch.checkpoint_age_s,
             "checkpoints_failing_seconds": self.watch.checkpoints_failing_s,
+            "scrub_age_seconds": self.scrubber.age_s,
+            "scrub_damage": float(bool(self.scrubber.warning)),
             "clock_difference_seconds": self.walls.difference_s,
             "log_lines_dropped": float(self.events.dropped),
             "snapshot_needed": float(bool(self.why_behind())),

@@ -143,7 +143,9 @@ class SegmentReader:
         file = disk.open_to_write(path)
         try:
             self._data = file.read_at(0, file.size())
-            size, self.after, generation = _parse_header(path, number, self._data)
+            size, self.after, generation = parse_header(
+                path, number, self._data[:SECTOR_BYTES], len(self._data)
+            )
         except BaseException:
             file.close()
             raise
@@ -209,8 +211,9 @@ class SegmentReader:
         return self._data[self.last_offset : self.segment.end]
 
 
-def _parse_header(path: Path, number: int, data: bytes) -> tuple[int, int, bytes]:
-    """Size, number of the last group before it, and generation."""
+def parse_header(path: Path, number: int, data: bytes, held_bytes: int) -> tuple[int, int, bytes]:
+    """Size, number of the last group before it, and generation, by the first sector of the file of
+    `held_bytes` that should be the segment `number`. Raises StorageError."""
     header = data[: _HEADER.size]
     crc = data[_HEADER.size : _HEADER.size + _CRC.size]
     if len(crc) < _CRC.size or zlib.crc32(header) != _CRC.unpack(crc)[0]:
@@ -222,6 +225,6 @@ def _parse_header(path: Path, number: int, data: bytes) -> tuple[int, int, bytes
         )
     if held != number:
         raise damaged(path, f"it is segment {held} under another name")
-    if size != len(data):
-        raise damaged(path, f"{len(data)} bytes where {size} were written")
+    if size != held_bytes:
+        raise damaged(path, f"{held_bytes} bytes where {size} were written")
     return size, after, generation

@@ -157,6 +157,31 @@ class StateStore:
         """
         self._disk.copy(self._env, path)
 
+    def check_piece(
+        self, place: tuple[str, bytes], pairs_max: int, bytes_max: int
+    ) -> tuple[int, tuple[str, bytes] | None]:
+        """Look at the checksums of some records of the last checkpoint, from `place` on (a table,
+        and the key behind which to go on): how many, and the next place, None at the end.
+
+        A transaction of its own, so that no page is kept for longer than a piece takes. Runs on
+        any thread, like `copy_to`. Raises StorageError if what is found is not what was written.
+        """
+        name, after = place
+        names = list(self.tables)
+        try:
+            transaction = self._env.begin()
+            try:
+                table = self.tables[name]
+                records, last = table.check(transaction, after, pairs_max, bytes_max)
+            finally:
+                transaction.abort()
+        except lmdb.Error as error:
+            raise unusable(self.path, error) from error
+        if last is not None:
+            return records, (name, last)
+        following = names.index(name) + 1
+        return records, (names[following], b"") if following < len(names) else None
+
     def install(self, path: Path) -> None:
         """Replace the whole state by the file at `path`, atomically, and forget the overlay.
 

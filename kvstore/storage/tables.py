@@ -222,6 +222,36 @@ class StoredTable:
         if puts:
             cursor.putmulti(puts)
 
+    def check(
+        self, transaction: "lmdb.Transaction[bytes]", after: bytes, pairs_max: int, bytes_max: int
+    ) -> tuple[int, bytes | None]:
+        """Look at the checksums of the records behind the key `after` (b"": from the first), until
+        they are `pairs_max` pairs of LMDB or `bytes_max` bytes: how many records, and behind which
+        key to go on, None at the end.
+
+        Runs on any thread, so nobody hears of what it finds but by the error. Raises DamagedRecord.
+        """
+        cursor = transaction.cursor(db=self.database)
+        found = cursor.set_range(after) if after else cursor.first()
+        if found and after and cursor.key() == after:
+            found = cursor.next()
+        records = pairs = size = 0
+        while found:
+            key, stored = cursor.key(), cursor.value()
+            records += self._check_pair(key, stored)
+            pairs += 1
+            size += len(stored)
+            if pairs >= pairs_max or size >= bytes_max:
+                return records, key
+            found = cursor.next()
+        return records, None
+
+    def _check_pair(self, key: bytes, stored: bytes) -> int:
+        """How many records are in it. Raises DamagedRecord."""
+        if not is_sound(key, stored):
+            raise DamagedRecord(self._backing.path, self.name, key)
+        return 1
+
     def written_value(self, transaction: "lmdb.Transaction[bytes]", key: bytes) -> bytes | None:
         """What `transaction`, which writes a checkpoint, has under `key`."""
         sealed = transaction.get(key, db=self.database)
