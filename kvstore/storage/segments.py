@@ -12,7 +12,7 @@ taken for a group, and nobody who chooses a value can make it look like one.
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,9 +37,11 @@ _ZEROS = bytes(1 << 20)
 
 SPARE = "spare"
 """What a file is called that was a segment, and is to be one again."""
+AHEAD = "ahead"
+"""And one that never was, made before it is needed (`kvstore.storage.ahead`)."""
 NEW = "new"
-"""And one that never was. After a crash it is worth nothing: the sync of its zeros may have failed,
-and then its size is what the system remembers, and not what the disk has."""
+"""The same, made when it is needed. After a crash both are worth nothing: the sync of their zeros
+may have failed, and then a file's size is what the system remembers, and not what the disk has."""
 
 
 class Segment:
@@ -81,16 +83,19 @@ def segment_numbers(disk: Disk, directory: Path) -> list[int]:
 # -- making ---------------------------------------------------------------------------------
 
 
-def zeroed_file(disk: Disk, path: Path, size: int) -> File:
+def zeroed_file(
+    disk: Disk, path: Path, size: int, each: Callable[[File], None] = lambda _: None
+) -> File:
     """A new file of so many zeros. Raises OSError, and then leaves nothing.
 
-    Zeroed and not only allocated: a sync then writes the group and no metadata. Not synced: the
-    header's sync does that.
+    Zeroed and not only allocated: a sync then writes the group and no metadata. Not synced, unless
+    `each`, called after each piece, does it: the header's sync does that.
     """
     file = disk.create(path)
     try:
         for at in range(0, size, len(_ZEROS)):
             file.write_at(at, _ZEROS[: size - at])
+            each(file)
     except BaseException:
         file.close()
         disk.remove(path)
