@@ -12,7 +12,6 @@ from pathlib import Path
 from kvstore.storage.disk import Disk, File
 from kvstore.storage.segments import zeroed_file
 
-
 PAUSE_S = 0.005
 """After each MiB. Without, a commit that falls into the making of a file takes twice as long."""
 

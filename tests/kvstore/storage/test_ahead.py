@@ -121,8 +121,9 @@ def test_what_an_earlier_start_left_is_removed(tmp_path: Path) -> None:
     fill_half(log)()
     log._close_files()  # as by a kill
     assert (tmp_path / "log" / AHEAD).exists()
-    opened(tmp_path / "log").close()
+    log = opened(tmp_path / "log")
     assert not (tmp_path / "log" / AHEAD).exists()
+    log.close()
 
 
 def test_closing_does_not_wait_for_all_its_zeros(

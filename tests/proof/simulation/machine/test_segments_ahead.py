@@ -1,5 +1,5 @@
-"""Segments made ahead, on the simulated disk: whenever a crash, a kill or a failing sync comes while
-one is made or used, what was acknowledged is there."""
+"""Segments made ahead, on the simulated disk: whenever a crash, a kill or a failing sync comes
+while one is made or used, what was acknowledged is there."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
