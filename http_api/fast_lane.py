@@ -386,12 +386,10 @@ class FastLane(asyncio.Protocol):
 
 def _kind(request: HotRequest) -> tuple[object, ...] | None:
     """What is in one run must have this in common; None is alone in its own."""
-    what, timeout_s, caller = request.what, request.call.timeout_s, request.session.caller
+    what, timeout_s = request.what, request.call.timeout_s
     if isinstance(what, WRITES):
-        return WRITES, timeout_s, caller
-    if isinstance(what, WantedKey):
-        return WantedKey, timeout_s, caller, what.serializable
-    return None
+        return WRITES, timeout_s, request.session.caller
+    return (WantedKey, timeout_s, what.serializable) if isinstance(what, WantedKey) else None
 
 
 def _key(request: HotRequest) -> bytes:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from http_api.core.authentication import Access
 from http_api.core import tokens
+from http_api.core.authentication import Access
 from http_api.core.tokens import SEEN_MAX, TTL_S, Tokens
 from http_api.server import HttpServer
 from kvstore.commands.accounts import AddUser, AuthChange, ChangePassword, Enable, GrantRole
