@@ -36,7 +36,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Claims).decode
 
 
-class _Seen(NamedTuple):
+class _KnownToken(NamedTuple):
     """A token that was recognised: what it says, by which secret, and when it was used last."""
 
     claims: _Claims
@@ -54,7 +54,7 @@ class Tokens:
     ) -> None:
         self._wall = wall
         self._monotonic = monotonic
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._seen: OrderedDict[str, _KnownToken] = OrderedDict()
 
     def issue(self, by: Caller, secret: bytes) -> str:
         """A token that is different from all others."""
@@ -78,7 +78,7 @@ class Tokens:
             seen is None or now - seen.used_s >= TTL_S
         ):
             return None
-        self._seen[token] = _Seen(claims, secret, now)
+        self._seen[token] = _KnownToken(claims, secret, now)
         self._seen.move_to_end(token)
         if len(self._seen) > SEEN_MAX:
             self._seen.popitem(last=False)
