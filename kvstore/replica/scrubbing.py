@@ -31,7 +31,7 @@ PAUSE_S_MIN, PAUSE_S_MAX = 0.02, 60.0
 FIRST_S = 60.0
 """A node that has just started has other things to do."""
 
-_Found = TypeVar("_Found")
+T = TypeVar("T")
 
 
 def pause_s(took_s: float) -> float:
@@ -133,10 +133,10 @@ class Scrubber:
         while (records := await self._piece(partial(next, pieces, None))) is not None:
             await self._rest(records)
 
-    async def _piece(self, call: Callable[[], _Found]) -> _Found:
+    async def _piece(self, call: Callable[[], T]) -> T:
         """Read by the thread; `_rest` is to follow."""
 
-        def timed() -> _Found:
+        def timed() -> T:
             began_s = self._clock.monotonic()
             try:
                 return call()
