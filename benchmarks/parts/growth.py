@@ -61,6 +61,11 @@ class Grown:
         """The median of a figure."""
         return float(median(getattr(sample, figure) for sample in self.found[op]))
 
+    def kept(self, op: str, first: Grown) -> float:
+        """The median of the ratios to `first`, sample by sample: neighbours in time."""
+        pairs = zip(self.found[op], first.found[op], strict=True)
+        return float(median(own.per_s / other.per_s for own, other in pairs))
+
     @property
     def anonymous_mb(self) -> float:
         """Of the node that holds most."""
@@ -92,13 +97,20 @@ def _section(grown: list[Grown]) -> Section:
     rows = []
     for each in grown:
         rates = [f"{each.middle(op):,.0f}" for op in OPS]
-        kept = [f"{each.middle(op) / grown[0].middle(op):.2f}" for op in OPS]
+        kept = [f"{each.kept(op, grown[0]):.2f}" for op in OPS]
         rows.append([
             f"{each.keys:,}", f"{each.keys / each.filled_s:,.0f}", *rates, *kept,
             f"{each.middle('put', 'p99_ms'):.0f}", f"{each.anonymous_mb:.0f}",
             f"{each.files_mb:,.0f}",
         ])  # fmt: skip
-    head = ["keys", "written by batches, per s", "puts/s", "gets/s", "of the first", "of the first"]
+    head = [
+        "keys",
+        "written by batches, per s",
+        "puts/s",
+        "gets/s",
+        "of the first's",
+        "of the first's",
+    ]
     head += ["put p99 ms", "anonymous MB", "files MB"]
     panels = tuple(
         Panel(f"{op}s/s", {f"{op}s/s": [(g.keys, g.middle(op)) for g in grown]}, log_x=True)
