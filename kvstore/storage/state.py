@@ -85,8 +85,9 @@ class StateStore:
         self._backing.reader = self._env.begin()
 
     def watch_damage(self, on_damage: Callable[[DamagedRecord], None]) -> None:
-        """`on_damage` hears of each record that is not what was written, before who reads it."""
-        self._backing.on_damage = on_damage
+        """`on_damage` hears of each record that is not what was written, before who reads it. What
+        another thread than this one reads is told by its error alone."""
+        self._backing.listen(on_damage)
 
     def freeze(self) -> bool:
         """Set the active changes aside for a checkpoint; whether there is anything to write."""
@@ -110,7 +111,8 @@ class StateStore:
     def write_frozen(self, housekeeping: Callable[[WriteTransaction], None]) -> None:
         """Write the frozen changes, and then what `housekeeping` does, in one durable transaction.
 
-        Raises lmdb.Error or OSError; then nothing was written, and nothing is lost.
+        Raises lmdb.Error or OSError; then nothing was written, and nothing is lost. Raises
+        DamagedRecord if what it reads is not what was written.
         """
         self._free_written()
         with self._env.begin(write=True) as txn:

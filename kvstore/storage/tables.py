@@ -1,5 +1,6 @@
 """Sorted tables with an overlay: what is applied and not yet checkpointed lies in front of LMDB."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ _WRITTEN_TOGETHER = 500
 class Backing:
     """What the tables of one file share: the last checkpoint, and the size of what is in front."""
 
-    __slots__ = ("on_damage", "overlay_bytes", "path", "reader", "written")
+    __slots__ = ("_listens_on", "_on_damage", "overlay_bytes", "path", "reader", "written")
 
     reader: "lmdb.Transaction[bytes]"
     """At the last checkpoint; there is one while the file is open."""
@@ -32,14 +33,21 @@ class Backing:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.overlay_bytes = 0
-        self.on_damage: Callable[[DamagedRecord], None] = _nobody_listens
+        self._on_damage: Callable[[DamagedRecord], None] = _nobody_listens
+        self._listens_on = 0
         self.written: list[tuple[Changed, SortedKeys]] = []
         """What a checkpoint has written, to be freed by the thread of the next one."""
 
+    def listen(self, on_damage: Callable[[DamagedRecord], None]) -> None:
+        """`on_damage` hears what is damaged from now on, on the thread that calls this."""
+        self._on_damage, self._listens_on = on_damage, threading.get_ident()
+
     def damaged(self, table: str, key: bytes) -> DamagedRecord:
-        """The error for a record that is not what was written; who listens hears it first."""
+        """The error for a record that is not what was written; who listens hears it first. On
+        another thread than the listener's (a checkpoint) only the caller hears it."""
         error = DamagedRecord(self.path, table, key)
-        self.on_damage(error)
+        if threading.get_ident() == self._listens_on:
+            self._on_damage(error)
         return error
 
 

@@ -5,13 +5,15 @@ import io
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
 
-from kvstore.commands.commands import Put
+from kvstore.commands.commands import Delete, Put
+from kvstore.errors import OutcomeUnknown, Stopping, StorageError
 from kvstore.event_log import EventLog
 from kvstore.replica import scrubbing
 from kvstore.replica.open import open_replica
@@ -117,6 +119,37 @@ def test_damage_of_an_older_segment_is_told_until_it_is_truncated(tmp_path: Path
         assert events.getvalue().count("damage gone") == 1
 
     on_one(tmp_path, test, log_segment_bytes=4096, log_tail_slots=100)
+
+
+def test_damage_that_a_checkpoint_meets_stops_the_node_on_its_own_loop(tmp_path: Path) -> None:
+    """What is compacted is read by the thread of checkpoints."""
+    heard: list[str] = []
+
+    async def test(replica: Replica, events: io.StringIO) -> None:
+        health = replica._health
+        failed = health.storage_failed
+
+        def noted(error: StorageError) -> None:
+            heard.append(threading.current_thread().name)
+            failed(error)
+
+        health.storage_failed = noted  # type: ignore[method-assign]
+        replica._parts.checkpoints._store.watch_damage(noted)
+        await replica.execute(Put(b"rare", SECRET), 5)
+        await replica.execute(Delete(b"rare"), 5)  # its entry is looked at when it is dropped
+        await until(lambda: replica.state.checkpointed_through == replica.state.applied_through)
+        flip(replica.config.data_dir / "state.mdb", SECRET)
+        for number in range(200):
+            with suppress(Stopping, OutcomeUnknown):
+                await replica.execute(Put(b"key %d" % number, b"x"), 5)
+        await asyncio.wait_for(replica.wait_failed(), 10)
+        assert "table history" in replica.failure
+        assert (
+            events.getvalue().count("node 1 failed ") == 1 and "Traceback" not in events.getvalue()
+        )
+
+    on_one(tmp_path, test, history_revisions=10, scrub_interval_s=1000.0)
+    assert heard == ["MainThread"]
 
 
 def test_the_loop_turns_while_a_piece_is_read_and_stopping_waits_for_it(tmp_path: Path) -> None:
