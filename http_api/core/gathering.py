@@ -5,9 +5,9 @@ a request costs its own parsing and its own answer, and little else.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from http_api.core.hot import KeyWrite
 from http_api.core.metrics import HttpStages
@@ -15,7 +15,12 @@ from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, Session
 from kvstore.commands.commands import Put
 from kvstore.commands.operations import Transaction
 from kvstore.commands.results import Outcome, Result
+from kvstore.replica.prompt import PromptFuture
 from kvstore.state.rights import Caller
+
+PROMPT_MAX = 4
+"""So many requests are answered before their turn of the loop ends."""
+T = TypeVar("T")
 
 
 class Asker(Protocol):
@@ -99,7 +104,7 @@ class Gathering:
         except Exception as error:
             group.failed(error)
         else:
-            future.add_done_callback(group.done)
+            _when_done(future, group.done, len(group.writes))
 
     def _read(self) -> None:
         readers, self._readers = self._readers, []
@@ -113,7 +118,7 @@ class Gathering:
         def done(barrier: "asyncio.Future[None]") -> None:
             _tell_readable(readers, barrier.exception())
 
-        barrier.add_done_callback(done)
+        _when_done(barrier, done, reads)
 
 
 class _Group:
@@ -176,6 +181,17 @@ def _tell_readable(readers: Sequence[Asker], error: BaseException | None) -> Non
             reader.readable(error)
         except Exception as fault:
             _report(fault)
+
+
+def _when_done(
+    future: "asyncio.Future[T]", call: "Callable[[asyncio.Future[T]], None]", answers: int
+) -> None:
+    """Few are told in the turn in which `future` is done. Many are told in the next one: to make so
+    many answers takes longer than what the others wait for, which this turn still has to send."""
+    if answers <= PROMPT_MAX and isinstance(future, PromptFuture):
+        future.tell(call)
+    else:
+        future.add_done_callback(call)
 
 
 def _report(fault: Exception) -> None:

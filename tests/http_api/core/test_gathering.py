@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from http_api.core.gathering import Gathering
+from http_api.core.gathering import PROMPT_MAX, Gathering
 from http_api.core.metrics import HttpStages
 from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, CallerSessions
 from kvstore.commands.commands import Command, Delete, Put
 from kvstore.commands.operations import Transaction, TxnPut
 from kvstore.commands.results import Outcome, TransactionDone, Written
 from kvstore.errors import InvalidArgument, NoQuorum, Overloaded
+from kvstore.replica.prompt import PromptFuture
 from kvstore.state.rights import Caller
 from tests.support.memory_replica import MemoryReplica
 
@@ -190,5 +191,32 @@ def test_the_writes_of_each_caller_are_a_group_of_their_own() -> None:
         await turns()
         assert replica.groups == [2, 1, 1] and not gathering._groups
         assert [asker.revisions() for asker in heard] == [[2], [4], [5], [3]]
+
+    gathered(test)
+
+
+@pytest.mark.parametrize(
+    ("requests", "at_once"), [(1, True), (PROMPT_MAX, True), (PROMPT_MAX + 1, False)]
+)
+def test_few_are_answered_in_the_turn_in_which_the_store_answers(
+    requests: int, at_once: bool
+) -> None:
+    """And many in the next one, in which what the store sends to its peers has left."""
+
+    async def test(replica: Counting, gathering: Gathering) -> None:
+        loop = asyncio.get_running_loop()
+        written: PromptFuture[Any] = PromptFuture(loop=loop)
+        read: PromptFuture[None] = PromptFuture(loop=loop)
+        replica.submit_group = lambda *_: written  # type: ignore[method-assign,assignment]
+        replica.barrier = lambda *_: read  # type: ignore[method-assign,assignment]
+        writer, reader = Heard(), Heard()
+        gathering.write(writer, gathering._session, puts(*map(str, range(requests))))
+        gathering.read(reader, requests)
+        await turns()
+        written.set_result([Written(2, 1, 2)] * requests)
+        read.set_result(None)
+        assert bool(writer.outcomes) == bool(reader.errors) == at_once
+        await turns()
+        assert len(writer.outcomes) == requests and reader.errors == [None]
 
     gathered(test)
