@@ -24,7 +24,7 @@ from kvstore.replica.lease_timers import LeaseTimers
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.metrics import Counters, Metrics
 from kvstore.replica.status import ConfigurationStatus, MemberStatus, ReplicaStatus
-from kvstore.state.members import Governs
+from kvstore.state.members_record import Governs
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
 
