@@ -35,7 +35,7 @@ WRITE_BYTES = 64 << 10
 class Lanes:
     """What all connections of a server share.
 
-    `session` is nobody's: a request that names its sender is handed over to aiohttp.
+    `session` is nobody's; requests bring their own where they name their sender.
     `hand_over()` makes aiohttp's protocol for a connection. `requests_max`: with half as many in
     work, no connection gets more than one into work. `parts_bytes_max`: what may be kept of
     requests that have not come whole.
@@ -52,7 +52,6 @@ class Lanes:
         stages: HttpStages,
         hand_over: Callable[[], asyncio.Protocol],
     ) -> None:
-        self.session = session
         self.idle_s = idle_s
         self.outgoing = outgoing
         self.hand_over = hand_over
@@ -60,8 +59,7 @@ class Lanes:
         self.stopping = False
         self.in_work = 0
         self.in_work_max = requests_max // 2
-        self.parts = 0
-        self.parts_max = parts_bytes_max // PART_BYTES_MAX
+        self.parts, self.parts_max = 0, parts_bytes_max // PART_BYTES_MAX
         self.requests = requests
         self.gatherings = {
             timeout_s: Gathering(session, timeout_s, stages) for timeout_s in requests.timeouts_s
@@ -267,9 +265,11 @@ class FastLane(asyncio.Protocol):
             else:
                 gathering.read(self, len(run))
         elif isinstance(what, WRITES):
-            gathering.write(self, [each.what for each in run if isinstance(each.what, WRITES)])
+            gathering.write(
+                self, first.session, [each.what for each in run if isinstance(each.what, WRITES)]
+            )
         elif what is not None:
-            gathering.transact(self, what)
+            gathering.transact(self, first.session, what)
         elif first.answer is not None:
             self._finish(first.answer)
 
@@ -319,10 +319,9 @@ class FastLane(asyncio.Protocol):
     def _read(self, request: HotRequest) -> Answer:
         call, what = request.call, request.what
         assert isinstance(call, HotRead) and isinstance(what, WantedKey)
-        lanes = self._lanes
         try:
-            answer = call.answer(lanes.session, what.key)
-            lanes.outgoing.check(answer.size)
+            answer = call.answer(request.session, what.key)
+            self._lanes.outgoing.check(answer.size)
         except Exception as error:
             return call.problem(error)
         return answer
@@ -389,7 +388,7 @@ def _kind(request: HotRequest) -> tuple[object, ...] | None:
     """What is in one run must have this in common; None is alone in its own."""
     what, timeout_s = request.what, request.call.timeout_s
     if isinstance(what, WRITES):
-        return WRITES, timeout_s
+        return WRITES, timeout_s, request.session.caller
     return (WantedKey, timeout_s, what.serializable) if isinstance(what, WantedKey) else None
 
 

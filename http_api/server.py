@@ -155,7 +155,7 @@ class HttpServer:
         calls = [*hot.hot_calls(self._hot_place), *self._etcd.hot_calls()]
         self._lanes = Lanes(
             self._access.sessions.anonymous,
-            HotRequests(calls, lambda: self._access.enabled),
+            HotRequests(calls, self._access.sessions.anonymous, lambda: self._access.enabled),
             KEEPALIVE_S,
             self._config.pending_requests_max,
             self._config.pending_bytes_max,
@@ -181,6 +181,7 @@ class HttpServer:
             timeout_s=self._config.request_timeout_s,
             body_bytes_max=call.body_bytes_max or None,
             unproved_bytes_max=call.body_bytes_max,
+            session=self._access.known_header,
             problem=problem,
             unexpected=self._unexpected,
         )

@@ -139,6 +139,9 @@ class Config:
     history_revisions: int = 100_000
     """Automatic compaction keeps about this many revisions readable; 0 keeps all."""
     idempotency_ttl_s: float = 600.0
+    scrub_interval_s: float = 3600.0
+    """The checksums of all records on disk are looked at once in so long, or in as long as that
+    takes at a small share of a core."""
     digest_slots: int = 256
     """Replicas compare their state digests at every slot divisible by this."""
 

@@ -115,6 +115,25 @@ class Access:
             raise Unauthenticated(Reason.BAD_TOKEN)
         return by
 
+    def known(self, token: str) -> Session | None:
+        """The session of whom `token` names, if this node knows that without asking others. Raises
+        Stopping."""
+        by = self._known(token)
+        return None if by is None else self.sessions.of(by)
+
+    def known_header(self, value: str) -> Session | None:
+        """The same for an Authorization header of the native API: of a token, bare or as a Bearer.
+        While authentication is off that header means nothing."""
+        if not self.enabled:
+            return self.sessions.anonymous
+        scheme, _, rest = value.strip().partition(" ")
+        match scheme.lower():
+            case "bearer":
+                return self.known(rest.strip())
+            case "basic":
+                return None
+        return self.known(value.strip())
+
     def _known(self, token: str) -> Caller | None:
         auth = self._replica.state.auth
         by = self._tokens.recognise(token, auth.secret)

@@ -16,7 +16,7 @@ from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.metrics import Metrics
 from kvstore.replica.recorder import Recorder
 from kvstore.replica.status import ReplicaStatus
-from kvstore.state.members import Governs
+from kvstore.state.members_record import Governs
 from kvstore.state.state_machine import StateMachine
 
 

@@ -34,7 +34,7 @@ from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.recorder import Recorder
 from kvstore.replica.status import ReplicaStatus
 from kvstore.state.lease_table import LeaseTtl
-from kvstore.state.members import JoinToken
+from kvstore.state.members_record import JoinToken
 from kvstore.state.mvcc import KeyHistory
 from kvstore.state.reading import reads_only
 from kvstore.state.rights import Auth, Caller, Demand

@@ -31,6 +31,8 @@ class Counters:
     linearizable_reads: int = 0
     bundles_relayed: int = 0
     snapshots_installed: int = 0
+    scrub_passes: int = 0
+    scrub_records: int = 0
 
 
 def stage_family(name: str, text: str, stages: Iterable[tuple[str, Durations]]) -> Metric:

@@ -36,12 +36,14 @@ from kvstore.replica.reconfiguring import Reconfiguring
 from kvstore.replica.recorder import Recorder
 from kvstore.replica.replica import Parts, Replica
 from kvstore.replica.restoring import Opened, disagreements, open_directory
+from kvstore.replica.scrubbing import Scrubber
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
 from kvstore.replica.stages import Stages
 from kvstore.replica.status import ReplicaView
 from kvstore.replica.steward import Steward
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
+from kvstore.storage.data_dir import DataDir
 from kvstore.storage.disk import Disk
 from kvstore.storage.state import StateStore
 from paxos.ballot import NodeId
@@ -195,7 +197,8 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
     checkpoints = _checkpoints(ground, copies, source, admission, applier)
     sink = _sink(ground, checkpoints)
     steward = _steward(ground, admission)
-    view = _view(ground, sink)
+    scrubber = _scrubber(ground, opened.data_dir)
+    view = _view(ground, sink, scrubber)
     return Parts(
         config=config,
         data_dir=opened.data_dir,
@@ -216,6 +219,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         transport=ground.transport,
         copies=copies,
         checkpoints=checkpoints,
+        scrubber=scrubber,
         source=source,
         sink=sink,
         driver=_driver(ground, applier, leasing, source, sink, steward),
@@ -392,7 +396,20 @@ def _driver(
     )
 
 
-def _view(ground: _Ground, sink: SnapshotSink) -> ReplicaView:
+def _scrubber(ground: _Ground, data_dir: DataDir) -> Scrubber:
+    return Scrubber(
+        ground.store,
+        data_dir.log_path,
+        ground.disk,
+        ground.clock,
+        ground.health,
+        ground.events,
+        ground.counters,
+        interval_s=ground.config.scrub_interval_s,
+    )
+
+
+def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber) -> ReplicaView:
     return ReplicaView(
         node=ground.node,
         state=ground.state,
@@ -406,5 +423,6 @@ def _view(ground: _Ground, sink: SnapshotSink) -> ReplicaView:
         reads=ground.reads,
         walls=ground.walls,
         log_clock=LogClock(ground.state, ground.clock),
+        scrubber=scrubber,
         why_behind=lambda: sink.why_behind,
     )

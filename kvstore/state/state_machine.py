@@ -48,7 +48,8 @@ from kvstore.state.budget import WRITE_WORK, OverBudget
 from kvstore.state.changes import Changes
 from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.key_space import Keyspace
-from kvstore.state.members import Members, MembersRecord
+from kvstore.state.members import Members
+from kvstore.state.members_record import MembersRecord
 from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage, Mvcc
 from kvstore.state.reading import Reading
 from kvstore.state.rights import Auth

@@ -26,7 +26,7 @@ from kvstore.replica.machine import SystemClock
 from kvstore.replica.metrics import Counters, Metrics
 from kvstore.replica.recorder import Recorder
 from kvstore.replica.status import ConfigurationStatus, MemberStatus, ReplicaStatus
-from kvstore.state.members import Governs
+from kvstore.state.members_record import Governs
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
 

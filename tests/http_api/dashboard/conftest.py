@@ -1,5 +1,6 @@
 """A browser before a real cluster."""
 
+import json
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -37,6 +38,14 @@ class Page:
     def quiet(self) -> bool:
         """Whether nothing was said on the console."""
         return self.browser.console == []
+
+    def verdict_agrees(self) -> bool:
+        """Whether the page shows the troubles that the API tells, or that there is none. On a busy
+        machine there may be some: a slow disk, say."""
+        answer = self.cluster.call(1, "GET", "/v1/overview")
+        told = {one["kind"] for one in json.loads(answer.body)["findings"]}
+        items = "[...document.querySelectorAll('.verdict li')].map(e => e.dataset.kind || '')"
+        return set(self.browser.evaluate(items)) == (told or {""})
 
     def value(self, key: str) -> bytes:
         """What the store holds."""
