@@ -29,7 +29,6 @@ from kvstore.peers.roster import Roster
 from kvstore.replica.feed import Watcher
 from kvstore.replica.interest import Interest
 from kvstore.replica.leader_absence import LeaderAbsence
-from kvstore.replica.leader_history import LeaderChange
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.recorder import Recorder
 from kvstore.replica.status import ReplicaStatus
@@ -370,11 +369,6 @@ class Session:
     def leader_absence(self) -> LeaderAbsence:
         """Whether this node has been without a leader for long. Needs no right."""
         return self._store.leader_absence
-
-    @property
-    def leader_changes(self) -> list[LeaderChange]:
-        """Who led, as this node saw it, oldest first. Needs no right."""
-        return self._store.recorder.changes
 
     @property
     def recent(self) -> Recorder:

@@ -46,7 +46,7 @@ def report(ask: Ask[None]) -> dict[str, Any]:
         "round_trips_ms": {
             str(peer): round(1000 * seconds, 3) for peer, seconds in recent.round_trips_s.items()
         },
-        "leaders": [change._asdict() for change in session.leader_changes],
+        "leaders": [change._asdict() for change in recent.changes],
         "slots": recent.slots(),
     }
 

@@ -32,7 +32,7 @@ def _head(ask: Ask[None]) -> dict[str, Any]:
         "version": server_version(),
         "quorum": write_quorum(status),
         "cluster": cluster_document(status),
-        "leaders": [change._asdict() for change in ask.session.leader_changes],
+        "leaders": [change._asdict() for change in recent.changes],
     }
 
 

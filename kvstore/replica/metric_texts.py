@@ -12,6 +12,8 @@ COUNTERS = {
     "linearizable_reads": "Reads that waited for the leader to confirm that it leads",
     "bundles_relayed": "Bundles of writes that this node, not leading, sent to the leader",
     "snapshots_installed": "Snapshots taken from a peer: this node was too far behind for the log",
+    "scrub_passes": "Times that all checksums of state and older log segments were looked at",
+    "scrub_records": "Records whose checksums were looked at by the search for damage",
 }
 GAUGES = {
     "is_leader": "1 if this node leads",
@@ -33,6 +35,8 @@ GAUGES = {
     "clock_difference_seconds": "The largest difference of a peer's wall clock to this node's",
     "log_lines_dropped": "Lines of the process's log that nobody took in time",
     "snapshot_needed": "1 if this node is too far behind for the log and waits for a snapshot",
+    "scrub_age_seconds": "Since the last search for damage went through all records",
+    "scrub_damage": "1 if damage was found on the disk that nobody has read yet",
     "revision": "The state machine's version: one more with each write",
     "compacted_revision": "Revisions below this one are no longer readable",
 }
