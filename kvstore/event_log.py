@@ -185,7 +185,8 @@ WARNINGS = {
     "warning", "leader lost", "peer down", "disk slow", "disk queue full", "checkpoint failed",
     "clocks differ", "log lines dropped", "log end cut off", "link refused", "link dropped",
     "link refused again", "snapshot not received", "snapshot not installed", "snapshot overtaken",
-    "stopping without a successor", "settings disagree", "members not changed", "snapshot not built",
+    "stopping without a successor", "settings disagree", "members not changed",
+    "snapshot not built",
     "no leader for long, streams and waiters are sent elsewhere",
 }  # fmt: skip
 _NUMBER = re.compile(r"[+-]?\d+\.\d+|[+-]?\d+")

@@ -16,6 +16,10 @@ def test_the_list_names_faults_that_there_are(capsys: pytest.CaptureFixture[str]
         assert one.mutation in known and one.mutation in KNOWN
         assert one.name in said and one.source in said
     assert len({one.name for one in EXHIBITS}) == len(EXHIBITS)
+
+
+@pytest.mark.proof
+def test_an_exhibit_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["amnesia"]) == 0
     said = capsys.readouterr().out
     assert "VIOLATED" in said and "it holds" in said
