@@ -27,6 +27,7 @@ from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
 from http_api.v1 import batch, cluster, dashboard, health, hot, kv, leases, listing, txn
 from http_api.v1.openapi import Description
+from http_api.v1.snapshot import SnapshotResource
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config, hosts_to_bind
 from kvstore.errors import NOT_APPLIED, KvError, Malformed, StorageError, Unexpected
@@ -53,6 +54,7 @@ def native_calls() -> list[NativeCall]:
         *WatchResource().calls(),
         *leases.CALLS,
         *cluster.CALLS,
+        *SnapshotResource().calls(),
         *health.CALLS,
         *description.calls(),
         *dashboard.CALLS,

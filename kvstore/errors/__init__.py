@@ -60,7 +60,7 @@ from kvstore.errors.base import (
     RequestError,
     WireField,
 )
-from kvstore.errors.local import DivergedState, StorageError, StorageFailed
+from kvstore.errors.local import BackupError, DivergedState, StorageError, StorageFailed
 from kvstore.errors.work import AnswerNotKept, WorkTooLarge
 
 __all__ = [
@@ -71,6 +71,7 @@ __all__ = [
     "AnswerNotKept",
     "AuthChangeRefused",
     "AuthError",
+    "BackupError",
     "BadRequest",
     "BodyTimeout",
     "ConditionFailed",

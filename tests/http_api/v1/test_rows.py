@@ -40,6 +40,7 @@ EXAMPLES = {
     "GET /v1/cluster": Example("/v1/cluster"),
     "POST /v1/cluster/handover": Example("/v1/cluster/handover", b"{}"),
     "POST /v1/compact": Example("/v1/compact", b'{"revision":2}'),
+    "GET /v1/snapshot": Example("/v1/snapshot"),
     "GET /healthz": Example("/healthz"),
     "GET /readyz": Example("/readyz"),
     "GET /metrics": Example("/metrics"),
@@ -49,7 +50,7 @@ EXAMPLES = {
     "GET /": Example("/"),
 }
 CALLS = {f"{call.method} {call.path}": call for call in native_calls()}
-ADMINISTRATION = {"POST /v1/cluster/handover", "POST /v1/compact"}
+ADMINISTRATION = {"POST /v1/cluster/handover", "POST /v1/compact", "GET /v1/snapshot"}
 DATA = {Need.CALLER, Need.ROOT}
 """What calls below /v1/ may need: none of them is served to nobody."""
 
