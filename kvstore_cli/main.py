@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from kvstore import __version__
 from kvstore.errors import (
+    BackupError,
     ConditionFailed,
     InvalidArgument,
     KvError,
@@ -18,7 +19,7 @@ from kvstore.errors import (
     RequestError,
     Unavailable,
 )
-from kvstore_cli import changes, cluster, data, leases, locks, nodes, transactions
+from kvstore_cli import backup, changes, cluster, data, leases, locks, nodes, restore, transactions
 from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
 from kvstore_cli.descriptors import open_standard
 
@@ -61,11 +62,14 @@ COMMANDS: tuple[Command, ...] = (
     *transactions.COMMANDS,
     *leases.COMMANDS,
     *locks.COMMANDS,
+    *backup.COMMANDS,
+    *restore.COMMANDS,
 )
 """What there is without any other package."""
 ENTRY_POINTS = "kvstore.commands"
 """The group of entry points under which packages offer further commands, each a `Command`."""
 INTERRUPTED = 130
+NOT_SOUND = 7
 _PIPE_CLOSED = 141
 _NOT_WRITTEN = 74
 """EX_IOERR of sysexits.h."""
@@ -85,6 +89,9 @@ def main(argv: list[str] | None = None) -> int:
     except KvError as error:
         print(f"kvstore: {error}{_hint(error, options)}", file=sys.stderr)
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+    except BackupError as error:
+        print(f"kvstore: {error}", file=sys.stderr)
+        return NOT_SOUND
     except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except BrokenPipeError:

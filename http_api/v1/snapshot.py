@@ -25,7 +25,7 @@ from kvstore.backup.frames import (
     BACKUP_MAGIC,
     BLOCK_BYTES,
     Block,
-    Total,
+    WholeChecksum,
     encode_block,
     encode_head,
 )
@@ -62,7 +62,7 @@ class HeldCopy:
     number: int
     file: BinaryIO
     head: bytes
-    total: Total
+    total: WholeChecksum
     """Of the blocks that were made once."""
     busy: bool = True
     expiry: asyncio.TimerHandle | None = None
@@ -181,7 +181,7 @@ class SnapshotResource:
             product=server_version(),
         )
         head = encode_head(BACKUP_MAGIC, encode_header(header))
-        return name, HeldCopy(number, file, head, Total(head))
+        return name, HeldCopy(number, file, head, WholeChecksum(head))
 
     async def _stream(
         self, ask: Ask[None], held: HeldCopy, first: int, rate: int, whole: bool

@@ -20,7 +20,7 @@ from kvstore.backup.frames import (
     END_BYTES,
     LENGTHS,
     PREFIX,
-    Total,
+    WholeChecksum,
     check_block,
     check_end,
     check_head,
@@ -28,7 +28,8 @@ from kvstore.backup.frames import (
     header_bytes,
 )
 from kvstore.backup.headers import BackupHeader, decode_header
-from kvstore.backup.parts import Part, part_of, read_part
+from kvstore.backup.parts import PartialBackup, part_of, read_part
+from kvstore.backup.targets import sync_directory
 from kvstore.client.attempts import parse_endpoints
 from kvstore.client.verdict import HttpReply, error_of, error_of_failure
 from kvstore.errors import InvalidArgument, KvError, NoQuorum, Unavailable
@@ -41,7 +42,7 @@ PATIENCE_S = 60.0
 PAUSE_S = 0.5
 
 
-class Fetched(NamedTuple):
+class DownloadProgress(NamedTuple):
     """How far a download is: bytes of the state's file, of how many, and bytes stored so far."""
 
     raw_bytes: int
@@ -49,7 +50,7 @@ class Fetched(NamedTuple):
     stored_bytes: int
 
 
-Watch = Callable[[Fetched], None]
+Watch = Callable[[DownloadProgress], None]
 
 
 class Gone(Exception):
@@ -67,7 +68,7 @@ class Download:
         self._to = to
         self._watch = watch
         self._query = {} if rate_mib_s is None else {"rate_mib_s": str(rate_mib_s)}
-        self._part: Part | None = None
+        self._part: PartialBackup | None = None
         self.resumed_at = 0
         """The block at which an earlier run's file was gone on with."""
 
@@ -165,21 +166,21 @@ class Download:
         self._part = None
         return part.header
 
-    def _tell(self, part: Part) -> None:
-        self._watch(Fetched(part.total.raw_bytes, part.header.raw_bytes, part.size))
+    def _tell(self, part: PartialBackup) -> None:
+        self._watch(DownloadProgress(part.total.raw_bytes, part.header.raw_bytes, part.size))
 
-    async def _head(self, stream: aiohttp.StreamReader, endpoint: str) -> Part:
+    async def _head(self, stream: aiohttp.StreamReader, endpoint: str) -> PartialBackup:
         prefix = await _exactly(stream, PREFIX.size)
         length = header_bytes(prefix, BACKUP_MAGIC, endpoint)
         head = prefix + await _exactly(stream, length + CHECKSUM_BYTES)
         check_head(head, endpoint)
         header = decode_header(head[PREFIX.size : -CHECKSUM_BYTES], endpoint)
         file: BinaryIO = part_of(self._to).open("w+b")
-        part = Part(file, header, Total(head), 0)
+        part = PartialBackup(file, header, WholeChecksum(head), 0)
         part.append(head)
         return part
 
-    async def _block(self, stream: aiohttp.StreamReader, part: Part, endpoint: str) -> bool:
+    async def _block(self, stream: aiohttp.StreamReader, part: PartialBackup, endpoint: str) -> bool:
         """The next block into the part; False at the end."""
         number = part.total.blocks
         lengths = await _exactly(stream, LENGTHS.size)
@@ -199,17 +200,13 @@ async def _exactly(stream: aiohttp.StreamReader, count: int) -> bytes:
         raise aiohttp.ClientPayloadError("the answer ended too soon") from None
 
 
-def finish(part: Part, to: Path) -> None:
+def finish(part: PartialBackup, to: Path) -> None:
     """The part is whole: it gets its name, durably. Raises OSError."""
     part.file.flush()
     os.fsync(part.file.fileno())
     part.file.close()
     os.replace(part_of(to), to)
-    descriptor = os.open(to.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(to.parent)
 
 
 async def download(

@@ -71,7 +71,7 @@ def encode_block(number: int, data: bytes) -> Block:
     return Block(b"".join((lengths, packed, checksum)), checksum)
 
 
-class Total:
+class WholeChecksum:
     """The checksum over a whole file, out of its head and the checksums of its blocks."""
 
     def __init__(self, head: bytes) -> None:
@@ -154,7 +154,7 @@ def unpack(block: Block, number: int, name: str) -> bytes:
     return data
 
 
-def check_end(end: bytes, total: Total, name: str) -> None:
+def check_end(end: bytes, total: WholeChecksum, name: str) -> None:
     """The whole end of a file whose blocks are in `total`. Raises BackupError."""
     if len(end) < END_BYTES:
         raise _cut_short(name, total.blocks)
@@ -183,7 +183,7 @@ class FrameReader:
         self.head = prefix + rest
         check_head(self.head, name)
         self.header = rest[:length]
-        self.total = Total(self.head)
+        self.total = WholeChecksum(self.head)
         self.stored_bytes = len(self.head)
         """Of the file, as far as it was read and checked."""
         self.ended = False

@@ -4,18 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from kvstore.backup.frames import BACKUP_MAGIC, FrameReader, Total
+from kvstore.backup.frames import BACKUP_MAGIC, FrameReader, WholeChecksum
 from kvstore.backup.headers import BackupHeader, decode_header
 from kvstore.errors import BackupError
 
 
 @dataclass
-class Part:
+class PartialBackup:
     """The head and the first blocks of a backup, in an open file of `size` bytes."""
 
     file: BinaryIO
     header: BackupHeader
-    total: Total
+    total: WholeChecksum
     size: int
 
     def append(self, data: bytes) -> None:
@@ -29,7 +29,7 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def read_part(path: Path) -> Part | None:
+def read_part(path: Path) -> PartialBackup | None:
     """What there is of a backup to be at `path`, cut behind its last sound block; None if there is
     nothing to go on with. Raises OSError."""
     try:
@@ -50,4 +50,4 @@ def read_part(path: Path) -> Part | None:
     size = reader.stored_bytes - (len(reader.total.end) if reader.ended else 0)
     file.seek(size)
     file.truncate()
-    return Part(file, header, reader.total, size)
+    return PartialBackup(file, header, reader.total, size)

@@ -10,7 +10,7 @@ from kvstore.backup.frames import (
     BLOCK_BYTES_MAX,
     CHANGES_MAGIC,
     FrameReader,
-    Total,
+    WholeChecksum,
     encode_block,
     encode_head,
 )
@@ -19,7 +19,7 @@ from kvstore.errors import BackupError
 
 def written(header: bytes, *contents: bytes) -> bytes:
     head = encode_head(BACKUP_MAGIC, header)
-    total, parts = Total(head), [head]
+    total, parts = WholeChecksum(head), [head]
     for number, data in enumerate(contents):
         block = encode_block(number, data)
         total.add(block.checksum, len(data))
