@@ -148,9 +148,7 @@ class SnapshotResource:
         self._held[name] = held
         return name
 
-    async def _copy(
-        self, ask: Ask[None], number: int, timeout_s: float
-    ) -> tuple[str, HeldCopy]:
+    async def _copy(self, ask: Ask[None], number: int, timeout_s: float) -> tuple[str, HeldCopy]:
         """The file's name goes before the first byte is sent: however this process ends, the file
         goes with it."""
         session, config = ask.session, ask.config

@@ -97,6 +97,8 @@ class Catalogue:
                 spans[-1][1] = max(spans[-1][1], self.reaches(base))
             else:
                 spans.append([base.revision, self.reaches(base)])
-        return "it holds revisions " + ", ".join(f"{a} to {b}" for a, b in spans) if spans else (
-            "it holds nothing"
+        return (
+            "it holds revisions " + ", ".join(f"{a} to {b}" for a, b in spans)
+            if spans
+            else ("it holds nothing")
         )

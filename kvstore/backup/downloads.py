@@ -76,9 +76,7 @@ class Download:
         """Until the file is there. Raises KvError, BackupError, OSError."""
         self._part = read_part(self._to)
         self.resumed_at = 0 if self._part is None else self._part.total.blocks
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S
-        )
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
         async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as http:
             try:
                 return await self._until_whole(http)
@@ -180,7 +178,9 @@ class Download:
         part.append(head)
         return part
 
-    async def _block(self, stream: aiohttp.StreamReader, part: PartialBackup, endpoint: str) -> bool:
+    async def _block(
+        self, stream: aiohttp.StreamReader, part: PartialBackup, endpoint: str
+    ) -> bool:
         """The next block into the part; False at the end."""
         number = part.total.blocks
         lengths = await _exactly(stream, LENGTHS.size)

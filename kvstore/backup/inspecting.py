@@ -98,9 +98,7 @@ def inspect(path: Path, advance: Advance = nobody_watches) -> Inspection:
             )
 
 
-def _check_claims(
-    path: Path, header: BackupHeader, store: StateStore, state: StateMachine
-) -> None:
+def _check_claims(path: Path, header: BackupHeader, store: StateStore, state: StateMachine) -> None:
     claims = {
         "revision": (header.revision, state.revision),
         "compacted revision": (header.compacted_revision, state.compacted_revision),

@@ -1,4 +1,4 @@
-"""A backup that has come in part: what of it is sound is kept, so that a later run goes on there."""
+"""A backup that has come in part: what of it is sound is kept, and gone on with by a later run."""
 
 from dataclasses import dataclass
 from pathlib import Path

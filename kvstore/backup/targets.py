@@ -116,7 +116,9 @@ class BucketTarget:
         with told(self._text):
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
-                found += [each["Key"].removeprefix(self._prefix) for each in page.get("Contents", ())]
+                found += [
+                    each["Key"].removeprefix(self._prefix) for each in page.get("Contents", ())
+                ]
         return sorted(name for name in found if name and "/" not in name)
 
     def read(self, name: str) -> bytes:

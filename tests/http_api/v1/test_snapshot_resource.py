@@ -1,4 +1,4 @@
-"""`GET /v1/snapshot`: whole, resumed, throttled, bounded; what its client does not read is let go."""
+"""`GET /v1/snapshot`: whole, resumed, throttled, bounded, and let go of if nobody reads it."""
 
 import asyncio
 import io

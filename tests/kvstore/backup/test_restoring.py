@@ -172,7 +172,9 @@ def test_nothing_is_overwritten(trouble: str, one: Driven, tmp_path: Path) -> No
     (tmp_path / "held" / "precious").write_bytes(b"1")
     with pytest.raises(InvalidArgument):
         restore(str(tmp_path / "b.kvb"), paths, Moment())
-    assert (tmp_path / "held" / "precious").read_bytes() == b"1" and not (tmp_path / "free").exists()
+    assert (tmp_path / "held" / "precious").read_bytes() == b"1" and not (
+        tmp_path / "free"
+    ).exists()
 
 
 def test_what_fails_on_the_way_leaves_nothing(
@@ -217,9 +219,7 @@ def test_revisions_begin_above_all_that_the_old_cluster_can_have_reached(
         (Moment(None, 1000), "does not say when"),
     ],
 )
-def test_a_moment_that_is_not_there(
-    wanted: Moment, says: str, one: Driven, tmp_path: Path
-) -> None:
+def test_a_moment_that_is_not_there(wanted: Moment, says: str, one: Driven, tmp_path: Path) -> None:
     for number in range(5):
         one.apply(c.Put(b"a", b"%d" % number))
     one.apply(c.Compact(4))
@@ -235,7 +235,9 @@ def test_large_states_are_written_piece_by_piece(
     monkeypatch.setattr(building, "UNWRITTEN_BYTES_MAX", 4096)
     monkeypatch.setattr(building, "PAGE_KEYS", 7)
     for number in range(100):
-        one.apply(Transaction((), (TxnPut(b"%03d" % number, bytes(300)),), ()), c.Grant(number + 1, 9))
+        one.apply(
+            Transaction((), (TxnPut(b"%03d" % number, bytes(300)),), ()), c.Grant(number + 1, 9)
+        )
     write_backup(one.store, one.state, tmp_path / "b.kvb")
     restore(str(tmp_path / "b.kvb"), [tmp_path / "n"], Moment(80))
     store = StateStore(tmp_path / "n" / "state.mdb")
