@@ -8,7 +8,7 @@ from typing import Any
 
 from kvstore.errors import InvalidArgument
 from kvstore_cli.client_command import endpoint_flags
-from kvstore_cli.command import Command, positive
+from kvstore_cli.command import Command, positive, seconds
 from kvstore_cli.output import OK, print_json
 from kvstore_cli.progress import amount, progress
 
@@ -16,6 +16,9 @@ _TEXT = """\
 kvstore backup FILE|DIR           a consistent copy of the whole store, from any node, while it
                                   serves; into a directory: under a name with time and revision
 kvstore backup inspect FILE       what is in it; verifies all of it, without a server
+kvstore backup --follow PLACE     a base, and from then on every change as it happens, until it is
+                                  interrupted; PLACE is a directory or s3://bucket/prefix. Goes on
+                                  where it stopped, however it ended
 
 A backup that was interrupted goes on where it stopped when the same command is run again within a
 minute, and begins anew later. 7 if a backup is damaged, or is not what it says.
@@ -24,6 +27,7 @@ examples:
   kvstore backup store.kvb
   kvstore backup /backups/ --endpoints 10.0.0.1:2379,10.0.0.2:2379 --rate-mib-s 100
   kvstore backup inspect store.kvb --json
+  kvstore backup --follow /backups/shop --keep 24h:hourly,30d:daily
   kvstore backup ./inspect                          a file of that name
 """
 
@@ -35,11 +39,21 @@ def _flags(parser: ArgumentParser) -> None:
     add("what", metavar="FILE|DIR | ACTION ...", nargs="+", help="see above")
     add("--rate-mib-s", metavar="N", type=positive,
         help="MiB of the state's file that the node reads a second (its default: 32)")  # fmt: skip
+    add("--follow", action="store_true", help="keep a continuous backup in PLACE")
+    add("--keep", metavar="RULES", default="24h:hourly,30d:daily",
+        help="which bases of a continuous backup stay: for how long one of each hour, day, week or "
+             "15m (default: %(default)s)")  # fmt: skip
+    add("--base-every", metavar="S", type=seconds,
+        help="seconds between bases (default: what the rules can keep)")  # fmt: skip
+    add("--flush-s", metavar="S", type=seconds, default=1.0,
+        help="a change is durable in PLACE after so long (default: %(default)s)")  # fmt: skip
     add("--json", action="store_true", help="answer in JSON")
 
 
 def _run(options: Namespace) -> int:
     words: list[str] = options.what
+    if options.follow:
+        return _follow(_one(words, "PLACE"), options)
     if words[0] == "inspect":
         return _inspect(Path(_one(words[1:], "FILE")), options)
     return _fetch(_one(words, "FILE or DIR"), options)
@@ -72,6 +86,23 @@ def _fetch(word: str, options: Namespace) -> int:
         size = amount(file.stat().st_size)
         print(f"{file}: revision {header.revision}, {header.records['keys']:,} keys, {size}")
     return OK
+
+
+def _follow(place: str, options: Namespace) -> int:
+    from kvstore.backup.following import FollowPlan
+    from kvstore.backup.policies import parse_policy
+    from kvstore.backup.targets import open_target
+    from kvstore_cli.follow import follow
+
+    policy = parse_policy(options.keep)
+    plan = FollowPlan(
+        endpoints=options.endpoints,
+        policy=policy,
+        flush_s=options.flush_s,
+        base_every_s=options.base_every or policy.pace_s,
+        rate_mib_s=options.rate_mib_s,
+    )
+    return asyncio.run(follow(plan, open_target(place)))
 
 
 def backup_file_name(created_ms: int, revision: int) -> str:
