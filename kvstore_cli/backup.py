@@ -1,6 +1,7 @@
 """`kvstore backup`: make one, look into one, keep one up to date, prove one."""
 
 import asyncio
+import sys
 from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ kvstore backup inspect FILE       what is in it; verifies all of it, without a s
 kvstore backup --follow PLACE     a base, and from then on every change as it happens, until it is
                                   interrupted; PLACE is a directory or s3://bucket/prefix. Goes on
                                   where it stopped, however it ended
+kvstore backup drill SOURCE       restores FILE or PLACE into a temporary cluster on this machine,
+                                  compares every key that each node serves, says how long it took
 
 A backup that was interrupted goes on where it stopped when the same command is run again within a
 minute, and begins anew later. 7 if a backup is damaged, or is not what it says.
@@ -28,10 +31,11 @@ examples:
   kvstore backup /backups/ --endpoints 10.0.0.1:2379,10.0.0.2:2379 --rate-mib-s 100
   kvstore backup inspect store.kvb --json
   kvstore backup --follow /backups/shop --keep 24h:hourly,30d:daily
+  kvstore backup drill /backups/shop
   kvstore backup ./inspect                          a file of that name
 """
 
-ACTIONS = ("inspect",)
+DRILL_PACES_S = {"hourly": 3600.0, "daily": 86_400.0, "weekly": 604_800.0}
 
 
 def _flags(parser: ArgumentParser) -> None:
@@ -47,6 +51,10 @@ def _flags(parser: ArgumentParser) -> None:
         help="seconds between bases (default: what the rules can keep)")  # fmt: skip
     add("--flush-s", metavar="S", type=seconds, default=1.0,
         help="a change is durable in PLACE after so long (default: %(default)s)")  # fmt: skip
+    add("--drill", metavar="PACE", choices=sorted(DRILL_PACES_S),
+        help="with --follow: prove it by restores; alarm if one fails")  # fmt: skip
+    add("--nodes", metavar="N", type=positive, default=3,
+        help="of a drill's cluster (default: %(default)s)")  # fmt: skip
     add("--json", action="store_true", help="answer in JSON")
 
 
@@ -56,6 +64,8 @@ def _run(options: Namespace) -> int:
         return _follow(_one(words, "PLACE"), options)
     if words[0] == "inspect":
         return _inspect(Path(_one(words[1:], "FILE")), options)
+    if words[0] == "drill":
+        return _drill(_one(words[1:], "SOURCE"), options)
     return _fetch(_one(words, "FILE or DIR"), options)
 
 
@@ -102,7 +112,34 @@ def _follow(place: str, options: Namespace) -> int:
         base_every_s=options.base_every or policy.pace_s,
         rate_mib_s=options.rate_mib_s,
     )
-    return asyncio.run(follow(plan, open_target(place)))
+    drills = None if options.drill is None else DRILL_PACES_S[options.drill]
+    return asyncio.run(follow(plan, open_target(place), place, drills, options.nodes))
+
+
+def _drill(source: str, options: Namespace) -> int:
+    from kvstore.backup.sources import RestorePoint
+    from kvstore_cli.drill import drill
+
+    done = drill(
+        source,
+        options.nodes,
+        RestorePoint(),
+        lambda text: print(f"kvstore: {text}", file=sys.stderr),
+    )
+    total_s = done.read_s + done.restore_s + done.serve_s + done.compare_s
+    if options.json:
+        facts: dict[str, Any] = {"as_of_revision": done.as_of, "keys": done.contents.keys}
+        facts |= {"contents": done.contents.digest, "leases": done.leases, "nodes": done.nodes}
+        steps = {"read_s": done.read_s, "restore_s": done.restore_s}
+        steps |= {"serve_s": done.serve_s, "compare_s": done.compare_s, "total_s": total_s}
+        print_json(facts | {name: round(value, 3) for name, value in steps.items()})
+        return OK
+    print(f"revision {done.as_of}: {done.contents.keys:,} keys are the same on {done.nodes} nodes")
+    print(
+        f"read {done.read_s:.1f} s, restored {done.restore_s:.1f} s, served after "
+        f"{done.serve_s:.1f} s, compared {done.compare_s:.1f} s; {total_s:.1f} s in all"
+    )
+    return OK
 
 
 def backup_file_name(created_ms: int, revision: int) -> str:
@@ -157,6 +194,6 @@ COMMANDS = (
         _TEXT,
         (endpoint_flags, _flags),
         _run,
-        usage="kvstore backup [options] FILE|DIR, or: kvstore backup inspect FILE",
+        usage="kvstore backup [options] FILE|DIR, or: kvstore backup inspect|drill SOURCE",
     ),
 )

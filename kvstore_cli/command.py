@@ -26,6 +26,8 @@ exit codes:
 lock and elect end with the exit code of the command that they run.
 """
 
+NOT_SOUND = 7
+
 Flags = Callable[[ArgumentParser], None]
 """Adds flags and arguments to a parser."""
 Handler = Callable[[Namespace], int]

@@ -20,7 +20,7 @@ from kvstore.errors import (
     Unavailable,
 )
 from kvstore_cli import backup, changes, cluster, data, leases, locks, nodes, restore, transactions
-from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
+from kvstore_cli.command import EXIT_CODES_TEXT, NOT_SOUND, Command, add_command
 from kvstore_cli.descriptors import open_standard
 
 _TEXT = f"""\
@@ -69,7 +69,6 @@ COMMANDS: tuple[Command, ...] = (
 ENTRY_POINTS = "kvstore.commands"
 """The group of entry points under which packages offer further commands, each a `Command`."""
 INTERRUPTED = 130
-NOT_SOUND = 7
 _PIPE_CLOSED = 141
 _NOT_WRITTEN = 74
 """EX_IOERR of sysexits.h."""

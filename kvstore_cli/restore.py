@@ -13,7 +13,7 @@ from kvstore_cli.output import OK, print_json, printable
 from kvstore_cli.progress import progress
 
 if TYPE_CHECKING:
-    from kvstore.backup.sources import Moment
+    from kvstore.backup.sources import RestorePoint
 
 _TEXT = """\
 SOURCE is a backup's file, or the directory or s3://bucket/prefix of a continuous one.
@@ -76,11 +76,11 @@ def _run(options: Namespace) -> int:
     return asyncio.run(_into(options))
 
 
-def _moment(options: Namespace) -> "Moment":
-    from kvstore.backup.sources import Moment
+def _moment(options: Namespace) -> "RestorePoint":
+    from kvstore.backup.sources import RestorePoint
 
     at = None if options.to_time is None else time_ms(options.to_time)
-    return Moment(options.to_revision, at)
+    return RestorePoint(options.to_revision, at)
 
 
 async def _into(options: Namespace) -> int:

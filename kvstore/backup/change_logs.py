@@ -13,7 +13,7 @@ import msgspec
 from kvstore.backup.building import KeyChange
 from kvstore.backup.frames import (
     CHANGES_MAGIC,
-    FrameReader,
+    BackupFileReader,
     WholeChecksum,
     encode_block,
     encode_head,
@@ -113,7 +113,7 @@ def _blocks(changes: Sequence[LoggedChange]) -> Iterator[bytes]:
 def decode_piece(data: bytes, name: str) -> Piece:
     """What `encode_piece` made. Raises BackupError if anything is not as it was written, or if a
     revision is missing."""
-    reader = FrameReader(io.BytesIO(data), CHANGES_MAGIC, name)
+    reader = BackupFileReader(io.BytesIO(data), CHANGES_MAGIC, name)
     try:
         header = _decode_header(reader.header)
         changes = [change for block in reader.blocks() for change in _decode(block)]

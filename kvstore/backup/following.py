@@ -14,13 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from kvstore.backup.catalogue import Base, Catalogue
 from kvstore.backup.downloads import download
-from kvstore.backup.log_writing import LogWriter
+from kvstore.backup.log_writing import ChangeLogWriter
 from kvstore.backup.policies import KeepPolicy
-from kvstore.backup.targets import Target
+from kvstore.backup.targets import BackupTarget
 from kvstore.client import Change, Client, Watch
 from kvstore.errors import BackupError, KvError, OutcomeUnknown, RevisionCompacted, Unavailable
 
@@ -50,7 +49,7 @@ class FollowPlan:
 class Follower:
     """Keeps a continuous backup in `target`."""
 
-    def __init__(self, plan: FollowPlan, target: Target, tell: Tell) -> None:
+    def __init__(self, plan: FollowPlan, target: BackupTarget, tell: Tell) -> None:
         self._plan = plan
         self._target = target
         self._tell = tell
@@ -82,7 +81,7 @@ class Follower:
             finally:
                 await self._end(writer)
 
-    async def _end(self, writer: LogWriter) -> None:
+    async def _end(self, writer: ChangeLogWriter) -> None:
         if self._making is not None:
             self._making.cancel()
             await asyncio.gather(self._making, return_exceptions=True)
@@ -91,7 +90,7 @@ class Follower:
 
     # -- beginning --------------------------------------------------------------------------
 
-    async def _begin(self, client: Client, stop: asyncio.Event) -> LogWriter | None:
+    async def _begin(self, client: Client, stop: asyncio.Event) -> ChangeLogWriter | None:
         """Find out what is there, and where to go on; None if it was stopped before."""
         self._cluster_id = await self._known_cluster(client, stop)
         if not self._cluster_id:
@@ -106,7 +105,7 @@ class Follower:
         self._base = base = catalogue.newest
         last = _end_of_log(catalogue)
         self._tell("following", base=base.revision, after=last)
-        return LogWriter(self._target, self._cluster_id, last)
+        return ChangeLogWriter(self._target, self._cluster_id, last)
 
     async def _known_cluster(self, client: Client, stop: asyncio.Event) -> str:
         told = False
@@ -140,7 +139,7 @@ class Follower:
 
     # -- following --------------------------------------------------------------------------
 
-    async def _watch(self, client: Client, writer: LogWriter, stop: asyncio.Event) -> None:
+    async def _watch(self, client: Client, writer: ChangeLogWriter, stop: asyncio.Event) -> None:
         """Take changes until `stop`. Raises RevisionCompacted, Unavailable, BackupError."""
         writer_due_s = 0.0
         loop = asyncio.get_running_loop()
@@ -168,7 +167,7 @@ class Follower:
             await asyncio.gather(coming, stopping, return_exceptions=True)
             await watch.aclose()
 
-    async def _write(self, writer: LogWriter) -> None:
+    async def _write(self, writer: ChangeLogWriter) -> None:
         """Try it until it works: what is not durable is not forgotten. Nothing else is read from
         the cluster meanwhile."""
         pause_s, failed = RETRY_S, False
@@ -187,7 +186,7 @@ class Follower:
 
     # -- bases ------------------------------------------------------------------------------
 
-    def _base_if_due(self, writer: LogWriter) -> None:
+    def _base_if_due(self, writer: ChangeLogWriter) -> None:
         making = self._making
         if making is not None:
             if not making.done():
@@ -215,7 +214,7 @@ class Follower:
             await _wait(stop, RETRY_S)
 
     async def _new_base_after_hole(
-        self, writer: LogWriter, error: RevisionCompacted, stop: asyncio.Event
+        self, writer: ChangeLogWriter, error: RevisionCompacted, stop: asyncio.Event
     ) -> None:
         await asyncio.to_thread(writer.write)
         self._tell(
@@ -232,9 +231,7 @@ class Follower:
         """A new base in the target, and no more of the old ones than the policy keeps."""
         with TemporaryDirectory(prefix="kvstore-base-") as work:
             file = Path(work) / "base.kvb"
-            header = await download(
-                self._plan.endpoints, file, rate_mib_s=self._plan.rate_mib_s
-            )
+            header = await download(self._plan.endpoints, file, rate_mib_s=self._plan.rate_mib_s)
             if header.cluster_id != self._cluster_id:
                 raise BackupError(f"a backup of cluster {header.cluster_id} came")
             base = Base(header.revision, header.created_ms)
@@ -275,5 +272,3 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()
-
-

@@ -166,7 +166,7 @@ def _cut_short(name: str, blocks: int) -> BackupError:
     return BackupError(f"{name} is cut short: it ends at block {blocks}, before its end")
 
 
-class FrameReader:
+class BackupFileReader:
     """Reads a file from its beginning, checking everything. `name` is for messages.
 
     All methods raise BackupError for what is not as it was written, and OSError.

@@ -1,4 +1,4 @@
-"""Writes the change log of a continuous backup: short pieces soon, longer ones in their place later.
+"""Writes the change log of a continuous backup: short pieces soon, longer ones in their place.
 
 Each piece is durable before anything counts as kept, and those that a longer one replaces go only
 after that is durable. So whatever ends this process, the log has no hole.
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from kvstore.backup.catalogue import PieceName
 from kvstore.backup.change_logs import LoggedChange, LoggedEvent, decode_piece, encode_piece
-from kvstore.backup.targets import Target
+from kvstore.backup.targets import BackupTarget
 from kvstore.client import Change
 from kvstore.errors import BackupError
 
@@ -38,12 +38,12 @@ def logged(change: Change, time_ms: int) -> LoggedChange:
     return LoggedChange(change.revision, time_ms, tuple(events))
 
 
-class LogWriter:
+class ChangeLogWriter:
     """Goes on after revision `last`."""
 
     def __init__(
         self,
-        target: Target,
+        target: BackupTarget,
         cluster_id: str,
         last: int,
         clock_ms: Callable[[], int] = lambda: int(time.time() * 1000),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from kvstore.backup.frames import BACKUP_MAGIC, FrameReader, WholeChecksum
+from kvstore.backup.frames import BACKUP_MAGIC, BackupFileReader, WholeChecksum
 from kvstore.backup.headers import BackupHeader, decode_header
 from kvstore.errors import BackupError
 
@@ -37,7 +37,7 @@ def read_part(path: Path) -> PartialBackup | None:
     except FileNotFoundError:
         return None
     try:
-        reader = FrameReader(file, BACKUP_MAGIC, path.name)
+        reader = BackupFileReader(file, BACKUP_MAGIC, path.name)
         header = decode_header(reader.header, path.name)
     except BackupError:
         file.close()

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from kvstore.backup.building import keys_of
-from kvstore.backup.sources import Chosen, Moment, choose
+from kvstore.backup.sources import RestorePoint, StartingPoint, choose
 from kvstore.backup.state_files import opened
 from kvstore.backup.unpacking import Advance, nobody_watches
 from kvstore.client import Client, Entry, ModRevision, absent, delete, put
@@ -48,7 +48,7 @@ class PutBack(NamedTuple):
     leased: int
 
 
-def items_at(chosen: Chosen, state: StateMachine, prefix: bytes) -> Iterator[KeyValue]:
+def items_at(chosen: StartingPoint, state: StateMachine, prefix: bytes) -> Iterator[KeyValue]:
     """Keys that begin with `prefix` as of the chosen moment, in order. Raises BackupError."""
     changed: dict[bytes, KeyValue | None] = {}
     for change in chosen.changes():
@@ -99,7 +99,7 @@ async def differences(
 
 async def put_back(
     source: str,
-    wanted: Moment,
+    wanted: RestorePoint,
     client: Client,
     prefix: bytes,
     *,

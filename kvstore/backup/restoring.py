@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from kvstore.backup.building import Built, StateBuilder
 from kvstore.backup.headers import BackupHeader
-from kvstore.backup.sources import Chosen, Moment, choose
+from kvstore.backup.sources import RestorePoint, StartingPoint, choose
 from kvstore.backup.state_files import opened
 from kvstore.backup.targets import sync_directory
 from kvstore.backup.unpacking import Advance, nobody_watches
@@ -45,7 +45,7 @@ class RestoredCluster(NamedTuple):
 def restore(
     source: str,
     directories: Sequence[Path],
-    wanted: Moment,
+    wanted: RestorePoint,
     *,
     revision_above: int = 0,
     advance: Advance = nobody_watches,
@@ -77,7 +77,7 @@ def restore(
     return RestoredCluster(chosen.header, built, nodes)
 
 
-def build(chosen: Chosen, old: Path, new: Path, revision_above: int = 0) -> Built:
+def build(chosen: StartingPoint, old: Path, new: Path, revision_above: int = 0) -> Built:
     """The state's file of a new cluster at `new`. Raises BackupError, OSError."""
     known, known_ms = max(chosen.header.revision, revision_above), chosen.header.created_ms
     builder = StateBuilder(new)

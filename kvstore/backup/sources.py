@@ -7,19 +7,19 @@ from typing import NamedTuple
 from kvstore.backup.catalogue import Base, Catalogue
 from kvstore.backup.change_logs import LoggedChange, decode_piece
 from kvstore.backup.headers import BackupHeader
-from kvstore.backup.targets import S3_SCHEME, Target, open_target
+from kvstore.backup.targets import S3_SCHEME, BackupTarget, open_target
 from kvstore.backup.unpacking import Advance, nobody_watches, unpack_state
 from kvstore.errors import BackupError
 
 
-class Moment(NamedTuple):
+class RestorePoint(NamedTuple):
     """Which state is wanted: as of a revision, or of a moment; the last one if neither is given."""
 
     revision: int | None = None
     time_ms: int | None = None
 
 
-class Chosen(NamedTuple):
+class StartingPoint(NamedTuple):
     """A backup's state file, and what is to be changed in it to get to the wanted moment."""
 
     header: BackupHeader
@@ -30,8 +30,8 @@ class Chosen(NamedTuple):
 
 
 def choose(
-    source: str, wanted: Moment, state_file: Path, advance: Advance = nobody_watches
-) -> Chosen:
+    source: str, wanted: RestorePoint, state_file: Path, advance: Advance = nobody_watches
+) -> StartingPoint:
     """Unpack the state to start from into `state_file`.
 
     Raises BackupError if the moment is not in the source, or anything is damaged; OSError.
@@ -42,7 +42,7 @@ def choose(
     return _of_target(open_target(source), wanted, state_file, advance)
 
 
-def _of_file(path: Path, wanted: Moment, state_file: Path, advance: Advance) -> Chosen:
+def _of_file(path: Path, wanted: RestorePoint, state_file: Path, advance: Advance) -> StartingPoint:
     with path.open("rb") as file:
         header = unpack_state(file, str(path), state_file, advance)
     if wanted.time_ms is not None and wanted.time_ms < header.created_ms:
@@ -51,10 +51,12 @@ def _of_file(path: Path, wanted: Moment, state_file: Path, advance: Advance) -> 
             "moment: give --to-revision, or restore from a continuous backup (backup --follow)"
         )
     revision = header.revision if wanted.revision is None else wanted.revision
-    return Chosen(header, revision, lambda: iter(()))
+    return StartingPoint(header, revision, lambda: iter(()))
 
 
-def _of_target(target: Target, wanted: Moment, state_file: Path, advance: Advance) -> Chosen:
+def _of_target(
+    target: BackupTarget, wanted: RestorePoint, state_file: Path, advance: Advance
+) -> StartingPoint:
     catalogue = Catalogue(target.names())
     base = _base(catalogue, wanted)
     packed = state_file.with_name("base.kvb")
@@ -65,15 +67,15 @@ def _of_target(target: Target, wanted: Moment, state_file: Path, advance: Advanc
     if header.revision != base.revision:
         raise BackupError(f"{base.name} is a backup of revision {header.revision}")
     if wanted.revision is not None and wanted.revision < base.revision:
-        return Chosen(header, wanted.revision, lambda: iter(()))
-    return Chosen(
+        return StartingPoint(header, wanted.revision, lambda: iter(()))
+    return StartingPoint(
         header,
         base.revision,
         lambda: _changes(target, catalogue, base, header.cluster_id, wanted),
     )
 
 
-def _base(catalogue: Catalogue, wanted: Moment) -> Base:
+def _base(catalogue: Catalogue, wanted: RestorePoint) -> Base:
     newest = catalogue.newest
     if wanted.revision is not None:
         try:
@@ -88,7 +90,7 @@ def _base(catalogue: Catalogue, wanted: Moment) -> Base:
 
 
 def _changes(
-    target: Target, catalogue: Catalogue, base: Base, cluster_id: str, wanted: Moment
+    target: BackupTarget, catalogue: Catalogue, base: Base, cluster_id: str, wanted: RestorePoint
 ) -> Iterator[LoggedChange]:
     at = base.revision
     for piece in catalogue.chain(base.revision):

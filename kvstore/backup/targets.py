@@ -12,7 +12,7 @@ from kvstore.errors import BackupError, InvalidArgument
 S3_SCHEME = "s3://"
 
 
-class Target(Protocol):
+class BackupTarget(Protocol):
     """Files by name. All methods block, and raise OSError or BackupError."""
 
     def names(self) -> list[str]:
@@ -34,7 +34,7 @@ class Target(Protocol):
         """It may be absent."""
 
 
-def open_target(text: str) -> Target:
+def open_target(text: str) -> BackupTarget:
     """A directory, or `s3://bucket/prefix`. Raises InvalidArgument, BackupError."""
     if text.startswith(S3_SCHEME):
         return BucketTarget(text)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from kvstore.backup.frames import BACKUP_MAGIC, FrameReader
+from kvstore.backup.frames import BACKUP_MAGIC, BackupFileReader
 from kvstore.backup.headers import BackupHeader, decode_header
 from kvstore.errors import BackupError
 
@@ -19,7 +19,7 @@ def nobody_watches(_done: int, _of: int) -> None:
 
 def read_header(file: BinaryIO, name: str) -> BackupHeader:
     """Of an open backup. Raises BackupError."""
-    return decode_header(FrameReader(file, BACKUP_MAGIC, name).header, name)
+    return decode_header(BackupFileReader(file, BACKUP_MAGIC, name).header, name)
 
 
 def unpack_state(
@@ -29,7 +29,7 @@ def unpack_state(
 
     Raises BackupError if anything in the backup is not as it was written, and OSError.
     """
-    reader = FrameReader(file, BACKUP_MAGIC, name)
+    reader = BackupFileReader(file, BACKUP_MAGIC, name)
     header = decode_header(reader.header, name)
     with to.open("wb") as out:
         done = 0

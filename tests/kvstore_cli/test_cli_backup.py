@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from kvstore.backup import building
 from kvstore.backup.downloads import Download, download
 from kvstore.backup.inspecting import contents_of
 from kvstore.backup.putting_back import Difference, put_back
-from kvstore.backup.sources import Moment
+from kvstore.backup.sources import RestorePoint
 from kvstore.client import BlockingClient, Client, RevisionCompacted
 from kvstore.commands.operations import KeyValue
 from kvstore_cli.main import main
@@ -206,9 +208,43 @@ def test_a_write_in_between_is_not_undone_unseen(
                     other.put("race/a", "meanwhile")
 
             options = {"delete_others": False, "leased": False, "dry_run": False, "show": show}
-            done = await put_back(file, Moment(), store, b"race/", **options)
+            done = await put_back(file, RestorePoint(), store, b"race/", **options)
             assert seen == [("~", b"now")] and done.changed == 1
             history = [event.value async for event in store.history("race/a")]
             assert history == [b"then", b"meanwhile", b"now", b"then"]
 
     asyncio.run(test())
+
+
+def test_a_drill_proves_a_backup(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, where = tmp_path / "store.kvb", endpoints(cluster)
+    with BlockingClient(where) as store:
+        store.put("drilled", "1")
+        store.put("drilled/leased", "1", ttl_s=600)
+        run(capsys, "backup", str(file), "--endpoints", where)
+        keys = len(list(store.list(revision=store.status().revision, keys_only=True)))
+    done = json.loads(run(capsys, "backup", "drill", str(file), "--nodes", "1", "--json"))
+    assert done["keys"] == keys and done["leases"] == 1 and done["total_s"] > 0
+
+
+def test_a_drill_notices_what_a_restore_loses(
+    cluster: Cluster,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A value that the restore writes otherwise than the backup holds it."""
+    file, where = tmp_path / "store.kvb", endpoints(cluster)
+    with BlockingClient(where) as store:
+        store.put("drilled", "1")
+        run(capsys, "backup", str(file), "--endpoints", where)
+    real = building.stored_alone
+    monkeypatch.setattr(
+        building,
+        "stored_alone",
+        lambda item: real(replace(item, value=b"2") if item.key == b"drilled" else item),
+    )
+    said = run(capsys, "backup", "drill", str(file), "--nodes", "1", code=7)
+    assert "and the backup holds" in said

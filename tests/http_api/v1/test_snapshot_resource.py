@@ -14,7 +14,7 @@ import pytest
 from http_api.core import streams
 from http_api.v1 import snapshot
 from http_api.v1.snapshot import COPIES_MAX
-from kvstore.backup.frames import BACKUP_MAGIC, CHECKSUM_BYTES, LENGTHS, FrameReader
+from kvstore.backup.frames import BACKUP_MAGIC, CHECKSUM_BYTES, LENGTHS, BackupFileReader
 from kvstore.backup.headers import decode_header
 from kvstore.backup.state_files import opened
 from tests.support.etcd_node import EtcdNode, etcd_node
@@ -48,7 +48,7 @@ def test_it_holds_every_acknowledged_write(tmp_path: Path) -> None:
     async def test(node: EtcdNode, http: aiohttp.ClientSession, url: str) -> None:
         data = await whole(http, url)
         assert not list((tmp_path / "node").glob("snapshot.*")), "a copy was left behind"
-        reader = FrameReader(io.BytesIO(data), BACKUP_MAGIC, "answer")
+        reader = BackupFileReader(io.BytesIO(data), BACKUP_MAGIC, "answer")
         header = decode_header(reader.header, "answer")
         state_file = tmp_path / "state.mdb"
         state_file.write_bytes(b"".join(reader.blocks()))
@@ -71,7 +71,7 @@ def test_a_broken_one_is_gone_on_with(tmp_path: Path) -> None:
             begun = await response.content.readexactly(1_500_000)
         await node.ok("kv/put", key=b"later", value=b"1")
         file = io.BytesIO(begun)
-        reader = FrameReader(file, BACKUP_MAGIC, "begun")
+        reader = BackupFileReader(file, BACKUP_MAGIC, "begun")
         kept = len(reader.head)
         block = reader.next_block()
         assert block is not None
@@ -82,7 +82,7 @@ def test_a_broken_one_is_gone_on_with(tmp_path: Path) -> None:
                 while (found := await resumed(http, url, name, first))[0] == 503:
                     await asyncio.sleep(0.02)  # the first one's end is noticed in a moment
             data = begun[:have] + found[1]
-            again = FrameReader(io.BytesIO(data), BACKUP_MAGIC, "resumed")
+            again = BackupFileReader(io.BytesIO(data), BACKUP_MAGIC, "resumed")
             assert sum(map(len, again.blocks())) == decode_header(again.header, "").raw_bytes
         assert (await resumed(http, url, name, 1000))[0] == 400
         assert (await resumed(http, url, "f" * 32, 1))[0] == 400
@@ -102,7 +102,9 @@ def test_it_is_no_faster_than_asked(tmp_path: Path) -> None:
         began_s = time.monotonic()
         data = await whole(http, url, rate_mib_s=8)
         slow_s = time.monotonic() - began_s
-        raw = decode_header(FrameReader(io.BytesIO(data), BACKUP_MAGIC, "").header, "").raw_bytes
+        raw = decode_header(
+            BackupFileReader(io.BytesIO(data), BACKUP_MAGIC, "").header, ""
+        ).raw_bytes
         assert raw > 4_000_000 and slow_s > (raw - (2 << 20)) / (8 << 20)
 
     on_node(tmp_path, test)
@@ -157,7 +159,7 @@ def test_a_copy_is_kept_for_a_while_only(tmp_path: Path, monkeypatch: pytest.Mon
 
     async def test(node: EtcdNode, http: aiohttp.ClientSession, url: str) -> None:
         data = await whole(http, url)
-        header = FrameReader(io.BytesIO(data), BACKUP_MAGIC, "").header
+        header = BackupFileReader(io.BytesIO(data), BACKUP_MAGIC, "").header
         name = decode_header(header, "").snapshot
         async with asyncio.timeout(30):
             while (await resumed(http, url, name, 0))[0] == 200:

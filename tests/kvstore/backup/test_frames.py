@@ -9,7 +9,7 @@ from kvstore.backup.frames import (
     BACKUP_MAGIC,
     BLOCK_BYTES_MAX,
     CHANGES_MAGIC,
-    FrameReader,
+    BackupFileReader,
     WholeChecksum,
     encode_block,
     encode_head,
@@ -28,7 +28,7 @@ def written(header: bytes, *contents: bytes) -> bytes:
 
 
 def read(data: bytes) -> tuple[bytes, list[bytes]]:
-    reader = FrameReader(io.BytesIO(data), BACKUP_MAGIC, "x")
+    reader = BackupFileReader(io.BytesIO(data), BACKUP_MAGIC, "x")
     return reader.header, list(reader.blocks())
 
 

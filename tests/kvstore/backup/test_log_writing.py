@@ -13,7 +13,7 @@ from kvstore.backup.change_logs import (
     decode_piece,
     encode_piece,
 )
-from kvstore.backup.log_writing import LogWriter
+from kvstore.backup.log_writing import ChangeLogWriter
 from kvstore.backup.targets import DirectoryTarget
 from kvstore.client import Change, Entry, Event
 from kvstore.errors import BackupError
@@ -66,7 +66,7 @@ def held(target: DirectoryTarget, after: int) -> list[int]:
 
 
 def test_a_missing_revision_is_refused(tmp_path: Path) -> None:
-    writer = LogWriter(DirectoryTarget(tmp_path), "c", 10)
+    writer = ChangeLogWriter(DirectoryTarget(tmp_path), "c", 10)
     writer.add(change(11))
     with pytest.raises(BackupError, match="after revision 11 came 13"):
         writer.add(change(13))
@@ -76,7 +76,7 @@ def test_many_pieces_become_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(log_writing, "SHORT_PIECES_MAX", 4)
     monkeypatch.setattr(log_writing, "SHORT_BYTES", 4000)
     target = DirectoryTarget(tmp_path)
-    writer = LogWriter(target, "c", 10)
+    writer = ChangeLogWriter(target, "c", 10)
     for revision in range(11, 100):
         writer.add(change(revision, random.Random(revision).randrange(200)))
         writer.write()
@@ -118,7 +118,7 @@ def test_whenever_the_writer_ends_what_counts_as_kept_is_there(
             target = DyingTarget(path, alive)
             last = Catalogue(target.names()).reaches(Base(10, 0))
             assert last >= kept, "what counted as kept is gone"
-            writer = LogWriter(target, "c", last)
+            writer = ChangeLogWriter(target, "c", last)
             try:
                 for revision in range(last + 1, last + 9):
                     writer.add(change(revision))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kvstore.backup import building, restoring
 from kvstore.backup.inspecting import inspect
 from kvstore.backup.restoring import JUMP_MIN, restore
-from kvstore.backup.sources import Moment
+from kvstore.backup.sources import RestorePoint
 from kvstore.commands import commands as c
 from kvstore.commands.accounts import ROOT, AddRole, AddUser, Enable, GrantRole
 from kvstore.commands.operations import KeyValue, Transaction, TxnPut
@@ -58,7 +58,7 @@ def test_any_revision_comes_back(commands: list[c.StoreCommand], data: st.DataOb
         lowest = max(1, one.state.compacted_revision)
         wanted = data.draw(st.integers(lowest, one.state.revision))
         done = restore(
-            str(directory / "b.kvb"), [directory / "n1", directory / "n2"], Moment(wanted)
+            str(directory / "b.kvb"), [directory / "n1", directory / "n2"], RestorePoint(wanted)
         )
         expected = items(one.state, wanted)
         nodes = [restored(directory / name) for name in ("n1", "n2")]
@@ -110,7 +110,7 @@ def test_a_lease_that_ended_since_is_granted_again(one: Driven, tmp_path: Path) 
     one.apply(c.Grant(7, 600), c.Grant(8, 600), c.Put(b"a", b"1", lease=7), c.Put(b"b", b"1"))
     one.apply(c.Revoke(7))
     write_backup(one.store, one.state, tmp_path / "b.kvb")
-    done = restore(str(tmp_path / "b.kvb"), [tmp_path / "n"], Moment(2))
+    done = restore(str(tmp_path / "b.kvb"), [tmp_path / "n"], RestorePoint(2))
     node = restored(tmp_path / "n")
     assert [item.key for item in items(node.state)] == [b"a"] and done.built.leases_again == 1
     assert dict(node.state.leases.all()) == {7: building.LEASE_AGAIN_S, 8: 600}
@@ -123,7 +123,7 @@ def test_tokens_are_void_and_passwords_are_not(one: Driven, tmp_path: Path) -> N
     changes = AddUser(ROOT, b"hash"), AddRole(ROOT), GrantRole(ROOT, ROOT), Enable(b"s" * 32)
     one.apply(*(c.Administer(change) for change in changes))
     write_backup(one.store, one.state, tmp_path / "b.kvb")
-    restore(str(tmp_path / "b.kvb"), [tmp_path / "n1", tmp_path / "n2"], Moment())
+    restore(str(tmp_path / "b.kvb"), [tmp_path / "n1", tmp_path / "n2"], RestorePoint())
     states = [restored(tmp_path / name) for name in ("n1", "n2")]
     for node in states:
         accounts = node.state.auth
@@ -139,7 +139,7 @@ def test_kept_answers_go_when_their_writes_do(one: Driven, tmp_path: Path) -> No
     one.apply(once)
     one.apply(c.Put(b"b", b"1"))
     write_backup(one.store, one.state, tmp_path / "b.kvb")
-    for name, wanted in (("now", Moment()), ("then", Moment(1))):
+    for name, wanted in (("now", RestorePoint()), ("then", RestorePoint(1))):
         restore(str(tmp_path / "b.kvb"), [tmp_path / name], wanted)
         node = restored(tmp_path / name)
         assert (node.state.kept_answer(once) is not None) == (name == "now")
@@ -151,7 +151,7 @@ def test_the_directories_are_those_of_new_nodes(one: Driven, tmp_path: Path) -> 
     one.apply(c.Put(b"a", b"1"))
     write_backup(one.store, one.state, tmp_path / "b.kvb")
     paths = [tmp_path / "deep" / f"n{number}" for number in (1, 2, 3)]
-    restore(str(tmp_path / "b.kvb"), paths, Moment())
+    restore(str(tmp_path / "b.kvb"), paths, RestorePoint())
     identities = [json.loads((path / "identity.json").read_text()) for path in paths]
     assert [each["node_id"] for each in identities] == [1, 2, 3]
     assert len({each["incarnation"] for each in identities}) == 3
@@ -171,7 +171,7 @@ def test_nothing_is_overwritten(trouble: str, one: Driven, tmp_path: Path) -> No
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / "precious").write_bytes(b"1")
     with pytest.raises(InvalidArgument):
-        restore(str(tmp_path / "b.kvb"), paths, Moment())
+        restore(str(tmp_path / "b.kvb"), paths, RestorePoint())
     assert (tmp_path / "held" / "precious").read_bytes() == b"1" and not (
         tmp_path / "free"
     ).exists()
@@ -192,7 +192,7 @@ def test_what_fails_on_the_way_leaves_nothing(
 
     monkeypatch.setattr(restoring, "write_directory", second_fails)
     with pytest.raises(OSError, match="No space"):
-        restore(str(tmp_path / "b.kvb"), [tmp_path / "n1", tmp_path / "n2"], Moment())
+        restore(str(tmp_path / "b.kvb"), [tmp_path / "n1", tmp_path / "n2"], RestorePoint())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.kvb", "one.mdb", "one.mdb-lock"]
 
 
@@ -203,10 +203,10 @@ def test_revisions_begin_above_all_that_the_old_cluster_can_have_reached(
     year_ms = 365 * 86_400_000
     old_ms = int(time.time() * 1000) - year_ms
     write_backup(one.store, one.state, tmp_path / "b.kvb", created_ms=old_ms)
-    done = restore(str(tmp_path / "b.kvb"), [tmp_path / "n"], Moment())
+    done = restore(str(tmp_path / "b.kvb"), [tmp_path / "n"], RestorePoint())
     assert done.built.revision >= 100 * year_ms
     higher = restore(
-        str(tmp_path / "b.kvb"), [tmp_path / "m"], Moment(), revision_above=10**14
+        str(tmp_path / "b.kvb"), [tmp_path / "m"], RestorePoint(), revision_above=10**14
     ).built.revision
     assert higher > 10**14
 
@@ -214,12 +214,14 @@ def test_revisions_begin_above_all_that_the_old_cluster_can_have_reached(
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        (Moment(1), "holds revisions from 4 to 6"),
-        (Moment(9), "it ends at 6"),
-        (Moment(None, 1000), "does not say when"),
+        (RestorePoint(1), "holds revisions from 4 to 6"),
+        (RestorePoint(9), "it ends at 6"),
+        (RestorePoint(None, 1000), "does not say when"),
     ],
 )
-def test_a_moment_that_is_not_there(wanted: Moment, says: str, one: Driven, tmp_path: Path) -> None:
+def test_a_moment_that_is_not_there(
+    wanted: RestorePoint, says: str, one: Driven, tmp_path: Path
+) -> None:
     for number in range(5):
         one.apply(c.Put(b"a", b"%d" % number))
     one.apply(c.Compact(4))
@@ -239,7 +241,7 @@ def test_large_states_are_written_piece_by_piece(
             Transaction((), (TxnPut(b"%03d" % number, bytes(300)),), ()), c.Grant(number + 1, 9)
         )
     write_backup(one.store, one.state, tmp_path / "b.kvb")
-    restore(str(tmp_path / "b.kvb"), [tmp_path / "n"], Moment(80))
+    restore(str(tmp_path / "b.kvb"), [tmp_path / "n"], RestorePoint(80))
     store = StateStore(tmp_path / "n" / "state.mdb")
     assert items(StateMachine(store)) == items(one.state, 80)
     store.close()
