@@ -19,7 +19,18 @@ from kvstore.errors import (
     RequestError,
     Unavailable,
 )
-from kvstore_cli import backup, changes, cluster, data, leases, locks, nodes, restore, transactions
+from kvstore_cli import (
+    backup,
+    changes,
+    cluster,
+    data,
+    leases,
+    locks,
+    nodes,
+    restore,
+    transactions,
+    transfer,
+)
 from kvstore_cli.command import EXIT_CODES_TEXT, NOT_SOUND, Command, add_command
 from kvstore_cli.descriptors import open_standard
 
@@ -64,6 +75,7 @@ COMMANDS: tuple[Command, ...] = (
     *locks.COMMANDS,
     *backup.COMMANDS,
     *restore.COMMANDS,
+    *transfer.COMMANDS,
 )
 """What there is without any other package."""
 ENTRY_POINTS = "kvstore.commands"
