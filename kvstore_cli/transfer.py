@@ -41,10 +41,10 @@ examples:
   kvstore import then.jsonl --leases
   kvstore list users/ --json | kvstore import - --name users-of-today
 
-From a live etcd, by its HTTP/JSON API: copies it as of one revision with its leases, and follows its
-changes. Once it has caught up, let your programs stop writing to etcd, interrupt it with Ctrl-C,
-which is the cut, and let them go on here; it compares both before it ends. Killed, it goes on when it
-is run again. --once cuts as soon as it has caught up.
+From a live etcd, by its HTTP/JSON API: copies it as of one revision with its leases, and follows
+its changes. Once it has caught up, let your programs stop writing to etcd, interrupt it with
+Ctrl-C, which is the cut, and let them go on here; it compares both before it ends. Killed, it goes
+on when it is run again. --once cuts as soon as it has caught up.
 
   kvstore import --from-etcd http://10.0.0.1:2379
 """
@@ -150,7 +150,7 @@ async def _move(client: Client, options: Namespace) -> int:
     import aiohttp
 
     from kvstore.backup.etcd_moving import EtcdMove
-    from kvstore.backup.etcd_reading import TIMEOUT, EtcdCluster
+    from kvstore.backup.etcd_reading import TIMEOUT, EtcdReader
 
     if options.file is not None:
         raise InvalidArgument("file", "give a FILE or --from-etcd, not both")
@@ -158,7 +158,7 @@ async def _move(client: Client, options: Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, cut.set)
     async with aiohttp.ClientSession(timeout=TIMEOUT) as http:
-        etcd = EtcdCluster(http, options.from_etcd)
+        etcd = EtcdReader(http, options.from_etcd)
         with progress("import", "keys") as advanced:
             move = EtcdMove(
                 etcd,

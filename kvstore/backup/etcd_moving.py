@@ -10,11 +10,12 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import groupby
-from typing import NamedTuple, TypeVar
+from operator import attrgetter
+from typing import NamedTuple
 
-from kvstore.backup.etcd_reading import EtcdCluster, EtcdEvent, EtcdKey
+from kvstore.backup.etcd_reading import EtcdEvent, EtcdKey, EtcdReader
 from kvstore.backup.importing import BYTES_MAX, KEYS_MAX, MARK_PREFIX, Import, ImportMark, grant
 from kvstore.client import Client, LeaseNotFound, Operation, delete, put
 from kvstore.errors import BackupError, NoQuorum
@@ -24,7 +25,8 @@ LOOK_LEASES_S = 30.0
 TICK_S = 0.5
 RETRY_S = 0.5
 
-Item = TypeVar("Item", EtcdKey, EtcdEvent)
+HEARD_MAX = 256
+"""Messages of etcd's watch that wait."""
 
 
 class MoveMark(NamedTuple):
@@ -70,7 +72,7 @@ class EtcdMove:
 
     def __init__(
         self,
-        etcd: EtcdCluster,
+        etcd: EtcdReader,
         client: Client,
         name: str,
         *,
@@ -131,7 +133,7 @@ class EtcdMove:
         after, more = mark.copied or b"", True
         while more:
             page = await self._etcd.page(after, mark.revision)
-            for batch in _batches(page.keys):
+            for batch in _key_batches(page.keys):
                 operations = [await self._put(key) for key in batch]
                 await self._move(MoveMark(mark.revision, batch[-1].key), operations, len(batch))
                 after = batch[-1].key
@@ -142,52 +144,44 @@ class EtcdMove:
     async def _follow(self, mark: MoveMark, cut: asyncio.Event) -> int:
         """Etcd's revision at the cut, up to which all is here."""
         at, part, until = mark.revision, mark.part, 0
-        changes = self._etcd.changes(at + 1)
-        coming = asyncio.ensure_future(anext(changes, None))
-        cutting = asyncio.create_task(cut.wait())
+        loop, seen, look_s = asyncio.get_running_loop(), 0, 0.0
+        heard: asyncio.Queue[list[EtcdEvent]] = asyncio.Queue(HEARD_MAX)
+        listening = loop.create_task(self._listen(at + 1, heard))
         try:
             while not until or at < until:
-                waits = {coming} if until else {coming, cutting}
-                done, _ = await asyncio.wait(
-                    waits, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED
-                )
-                if coming in done:
-                    events = coming.result()
-                    if events is None:
-                        raise NoQuorum("etcd ended the watch")
-                    coming = asyncio.ensure_future(anext(changes, None))
-                    await self._apply(events, at, part)
+                events = await _all(heard, TICK_S, listening)
+                if events:
+                    await self._apply(events, part)
                     at, part = events[-1].revision, 0
-                elif not self.caught_up.is_set() and at >= await self._etcd.revision():
-                    self.caught_up.set()
-                    self._say(f"caught up at revision {at}")
-                if cutting in done and not until:
+                if not self.caught_up.is_set() and loop.time() >= look_s:
+                    if look_s and at >= seen:  # all that there was a moment ago is here
+                        self.caught_up.set()
+                        self._say(f"caught up at revision {at}")
+                    seen, look_s = await self._etcd.revision(), loop.time() + TICK_S
+                if cut.is_set() and not until:
                     until = await self._etcd.revision()
                     self._say(f"cut at revision {until}")
             return at
         finally:
-            for task in (coming, cutting):
-                task.cancel()
-            await asyncio.gather(coming, cutting, return_exceptions=True)
-            await changes.aclose()  # type: ignore[attr-defined]
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
 
-    async def _apply(self, events: list[EtcdEvent], at: int, part: int) -> None:
-        """All events after revision `at`, of which `part` were made before; each transaction of
-        etcd as one here, several together where no key comes twice."""
-        rest = events[part:]
-        while rest:
-            batch = next(_batches(rest))
+    async def _listen(self, first: int, heard: "asyncio.Queue[list[EtcdEvent]]") -> None:
+        """Until the watch ends. Raises NoQuorum, BackupError."""
+        async with aclosing(self._etcd.changes(first)) as changes:
+            async for events in changes:
+                await heard.put(events)
+        raise NoQuorum("etcd ended the watch")
+
+    async def _apply(self, events: list[EtcdEvent], part: int) -> None:
+        """All of them, whole revisions of etcd, but for the first `part`, which were made before;
+        each transaction of etcd as a whole, often several together."""
+        for batch in event_batches(events, part):
             operations = [
                 delete(event.key) if event.now is None else await self._put(event.now)
-                for event in batch
+                for event in batch.last_of_key
             ]
-            rest = rest[len(batch) :]
-            whole = not rest or rest[0].revision != batch[-1].revision
-            mark = MoveMark(batch[-1].revision, None)
-            if not whole:
-                first = next(i for i, e in enumerate(events) if e.revision == batch[-1].revision)
-                mark = MoveMark(batch[-1].revision - 1, None, len(events) - len(rest) - first)
-            await self._move(mark, operations, len(batch))
+            await self._move(batch.mark, operations, batch.events)
 
     async def _put(self, key: EtcdKey) -> Operation:
         """Raises BackupError, KvError."""
@@ -261,41 +255,71 @@ class EtcdMove:
         return count
 
 
-def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """Runs of items for a transaction each: no key twice, and not too much. Changes of one revision
-    of etcd stay together unless they alone are too much."""
-    batch: list[Item] = []
-    keys: set[bytes] = set()
+def _key_batches(keys: Sequence[EtcdKey]) -> Iterator[list[EtcdKey]]:
+    """Runs of keys for a transaction each."""
+    batch: list[EtcdKey] = []
     size = 0
-    for at, group in enumerate(groups := _groups(items)):
-        grown = size + sum(map(_bytes, group))
-        names = [item.key for item in group]
-        if batch and (
-            len(batch) + len(group) > KEYS_MAX or grown > BYTES_MAX or not keys.isdisjoint(names)
-        ):
+    for key in keys:
+        grown = size + len(key.key) + len(key.value)
+        if batch and (len(batch) == KEYS_MAX or grown > BYTES_MAX):
             yield batch
-            batch, keys, size = [], set(), 0
-        batch += group
-        keys.update(names)
-        size += sum(map(_bytes, group))
-        while len(batch) > KEYS_MAX:
-            yield batch[:KEYS_MAX]
-            batch = batch[KEYS_MAX:]
-        if at == len(groups) - 1 and batch:
-            yield batch
+            batch, grown = [], len(key.key) + len(key.value)
+        batch.append(key)
+        size = grown
+    if batch:
+        yield batch
 
 
-def _groups(items: Sequence[Item]) -> list[list[Item]]:
-    """Keys one by one, changes by their revision."""
-    if not items or isinstance(items[0], EtcdKey):
-        return [[item] for item in items]
-    return [list(group) for _, group in groupby(items, key=_revision)]
+class EventBatch(NamedTuple):
+    """Events for one transaction: of each key the last one. `events`: how many they were in all."""
+
+    last_of_key: list[EtcdEvent]
+    events: int
+    mark: MoveMark
 
 
-def _revision(item: EtcdKey | EtcdEvent) -> int:
-    return item.revision if isinstance(item, EtcdEvent) else item.mod_revision
+def event_batches(events: Sequence[EtcdEvent], part: int) -> Iterator[EventBatch]:
+    """All events but the first `part`, in transactions; a revision of etcd is cut only where it is
+    more than one may hold."""
+    last: dict[bytes, EtcdEvent] = {}
+    count = revision = 0
+    for revision, group in _revisions(events):
+        rest = group[part:]
+        size = sum(map(_bytes, (*last.values(), *rest)))
+        if last and (len(last.keys() | {e.key for e in rest}) > KEYS_MAX or size > BYTES_MAX):
+            yield EventBatch(list(last.values()), count, MoveMark(revision - 1, None))
+            last, count = {}, 0
+        while len(rest) > KEYS_MAX:
+            part += KEYS_MAX
+            cut, rest = rest[:KEYS_MAX], rest[KEYS_MAX:]
+            yield EventBatch(cut, len(cut), MoveMark(revision - 1, None, part))
+        for event in rest:
+            last.pop(event.key, None)
+            last[event.key] = event
+        count, part = count + len(rest), 0
+    if count:
+        yield EventBatch(list(last.values()), count, MoveMark(revision, None))
 
 
-def _bytes(item: EtcdKey | EtcdEvent) -> int:
-    now = item.now if isinstance(item, EtcdEvent) else item
-    return len(item.key) + (0 if now is None else len(now.value))
+def _revisions(events: Sequence[EtcdEvent]) -> Iterator[tuple[int, list[EtcdEvent]]]:
+    for revision, group in groupby(events, key=attrgetter("revision")):
+        yield revision, list(group)
+
+
+def _bytes(event: EtcdEvent) -> int:
+    return len(event.key) + (0 if event.now is None else len(event.now.value))
+
+
+async def _all(
+    heard: "asyncio.Queue[list[EtcdEvent]]", wait_s: float, listening: "asyncio.Task[None]"
+) -> list[EtcdEvent]:
+    """What was heard, after waiting for something for a while. Raises what ended the listening."""
+    events: list[EtcdEvent] = []
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            events += await heard.get()
+    while not heard.empty():
+        events += heard.get_nowait()
+    if not events and listening.done():
+        listening.result()
+    return events

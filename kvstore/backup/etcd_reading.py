@@ -3,7 +3,7 @@ it, this one included, have too."""
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -41,7 +41,7 @@ class EtcdPage(NamedTuple):
     more: bool
 
 
-class EtcdCluster:
+class EtcdReader:
     """Asks one endpoint, and another one when that fails."""
 
     def __init__(self, http: aiohttp.ClientSession, endpoints: str) -> None:
@@ -106,7 +106,7 @@ class EtcdCluster:
         found = await self._call("lease/leases", {})
         return {int(each["ID"]) for each in found.get("leases", ())}
 
-    async def changes(self, first_revision: int) -> AsyncIterator[list[EtcdEvent]]:
+    async def changes(self, first_revision: int) -> AsyncGenerator[list[EtcdEvent], None]:
         """Whole revisions from `first_revision` on, as they happen, until the connection ends.
 
         Raises BackupError if that revision is compacted, NoQuorum if etcd is not reached.
