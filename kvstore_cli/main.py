@@ -22,6 +22,7 @@ from kvstore.errors import (
 from kvstore_cli import (
     backup,
     changes,
+    check,
     cluster,
     data,
     leases,
@@ -76,6 +77,7 @@ COMMANDS: tuple[Command, ...] = (
     *backup.COMMANDS,
     *restore.COMMANDS,
     *transfer.COMMANDS,
+    *check.COMMANDS,
 )
 """What there is without any other package."""
 ENTRY_POINTS = "kvstore.commands"
