@@ -22,7 +22,7 @@ def tell(what: str, **facts: object) -> None:
     """One line on stderr for what happened."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     words = " ".join(f"{name}={value}" for name, value in facts.items())
-    print(f"{now} backup {what} {words}".rstrip(), file=sys.stderr, flush=True)
+    print(f"{now} {what} {words}".rstrip(), file=sys.stderr, flush=True)
 
 
 DRILL_MARK = "drill.json"

@@ -53,7 +53,8 @@ _decode = msgspec.json.Decoder(LineRecord).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def _field(name: str, octets: bytes) -> dict[str, str]:
+def named_bytes(name: str, octets: bytes) -> dict[str, str]:
+    """A field `name` if the bytes are UTF-8, otherwise `name_base64`."""
     try:
         return {name: octets.decode()}
     except UnicodeDecodeError:
@@ -62,7 +63,7 @@ def _field(name: str, octets: bytes) -> dict[str, str]:
 
 def key_line(entry: Entry, *, revisions: bool, leases: bool) -> bytes:
     """The line of a key, with its end."""
-    document: dict[str, Any] = _field("key", entry.key) | _field("value", entry.value)
+    document: dict[str, Any] = named_bytes("key", entry.key) | named_bytes("value", entry.value)
     if revisions:
         document["create_revision"] = entry.create_revision
         document["mod_revision"] = entry.mod_revision
