@@ -1,22 +1,25 @@
 """`kvstore changes`: a receiver gets every change, in order, whoever fails on the way."""
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from kvstore.client import BlockingClient
+from kvstore.backup.delivering import Delivery, FileReceiver, HttpReceiver
+from kvstore.client import BlockingClient, Client
+from kvstore.errors import BackupError
 from proof.processes.waiting import eventually
 from tests.support.real_cluster import Cluster
-
-pytestmark = pytest.mark.integration
+from tests.support.thread_node import thread_node
 
 
 class Receiving:
@@ -65,6 +68,8 @@ def deliver(cluster: Cluster, to: str, *words: str) -> "subprocess.Popen[bytes]"
     return subprocess.Popen([sys.executable, "-m", "kvstore_cli.main", *command])
 
 
+@pytest.mark.proof
+@pytest.mark.integration
 def test_every_change_comes_in_order(cluster: Cluster, receiving: Receiving) -> None:
     """Through refusals, and a kill of who delivers."""
     with BlockingClient([node.url for node in cluster.nodes.values()]) as store:
@@ -98,13 +103,45 @@ def test_every_change_comes_in_order(cluster: Cluster, receiving: Receiving) -> 
     assert receiving.received[-1]["events"] == [{"type": "delete", "key": "cdc/1"}]
 
 
-def test_to_a_file(cluster: Cluster, tmp_path: Path) -> None:
+def test_to_a_file_and_then_to_a_receiver(receiving: Receiving, tmp_path: Path) -> None:
+    """Each delivery has a place of its own, and goes on behind it."""
     file = tmp_path / "changes.jsonl"
-    with BlockingClient([node.url for node in cluster.nodes.values()]) as store:
+    with thread_node(tmp_path) as where, BlockingClient(where) as store:
         first = store.put("cdc/file", b"\xff").revision
-        process = deliver(cluster, str(file), "--name", "f", "--since", str(first))
-        eventually(lambda: file.exists() and file.read_bytes().endswith(b"\n"), "it is written")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-    (change,) = map(json.loads, file.read_text().splitlines())
-    assert change["revision"] == first and change["events"][0]["value_base64"] == "/w=="
+        deliver_until(where, FileReceiver(file), "f", first, lambda: file.exists())
+        (change,) = map(json.loads, file.read_text().splitlines())
+        assert change["revision"] == first and change["events"][0]["value_base64"] == "/w=="
+        receiving.fails = 2
+        second = store.put("cdc/web", "1").revision
+        store.put("else", "1")
+        deliver_until(where, receiving.url, "w", first, lambda: len(receiving.received) == 2)
+        deliver_until(where, FileReceiver(file), "f", 0, lambda: file.read_text().count("\n") == 2)
+    assert [each["revision"] for each in receiving.received] == [first, second]
+
+
+def deliver_until(
+    where: str, to: FileReceiver | str, name: str, since: int, done: Callable[[], bool]
+) -> None:
+    """Deliver until `done`, and until that is remembered."""
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        async with Client(where) as client, aiohttp.ClientSession() as http:
+            receiver = HttpReceiver(http, to) if isinstance(to, str) else to
+            delivery = Delivery(client, receiver, name, b"cdc/", lambda *_, **__: None)
+            task = asyncio.create_task(delivery.run(since, stop))
+            async with asyncio.timeout(60):
+                while not task.done() and not (done() and delivery.acknowledged >= since):
+                    await asyncio.sleep(0.02)
+            stop.set()
+            await task
+
+    asyncio.run(run())
+
+
+def test_a_receiver_that_refuses_ends_it(tmp_path: Path) -> None:
+    with thread_node(tmp_path) as where, BlockingClient(where) as store:
+        first = store.put("cdc/a", "1").revision
+        with pytest.raises(BackupError, match="refuses changes: 404"):
+            deliver_until(where, f"{where}/nothing", "r", first, lambda: False)
+        assert store.get("kvstore-changes/r") is None

@@ -1,5 +1,6 @@
 """`kvstore import --from-etcd`: a real etcd that never stops being written to is moved, whole."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,13 +14,12 @@ from kvstore.backup.etcd_reading import EtcdEvent, EtcdKey
 from kvstore.backup.importing import MARK_PREFIX
 from kvstore.client import BlockingClient
 from kvstore.errors import BackupError
-from kvstore_cli.main import main
 from proof.processes.waiting import eventually
 from tests.etcd.servers import Etcd
-from tests.support.busy_etcd import EtcdWriter
+from tests.support.busy_etcd import EtcdWriter, b64, put
+from tests.support.commands import run
 from tests.support.real_cluster import Cluster, running_cluster
-
-pytestmark = pytest.mark.integration
+from tests.support.thread_node import thread_node
 
 
 @pytest.fixture
@@ -78,42 +78,42 @@ def move_with_kills(etcd: Etcd, ours: Cluster, log: Path, keys: int, leases: int
             assert store.lease_status(lease).ttl_s == 60
 
 
+@pytest.mark.proof
+@pytest.mark.integration
 def test_a_busy_etcd_is_moved_whole(etcd: Etcd, ours: Cluster, tmp_path: Path) -> None:
     move_with_kills(etcd, ours, tmp_path / "log", 500, 450)
 
 
 @pytest.mark.proof
+@pytest.mark.integration
 def test_a_busy_etcd_of_a_hundred_thousand_keys_is_moved_whole(
     etcd: Etcd, ours: Cluster, tmp_path: Path
 ) -> None:
     move_with_kills(etcd, ours, tmp_path / "log", 100_000, 500)
 
 
-def test_a_store_that_is_not_empty_is_left_alone(
-    ours: Cluster, etcd: Etcd, capsys: pytest.CaptureFixture[str]
+def test_a_store_that_speaks_the_api_of_etcd_is_moved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    writer = EtcdWriter(etcd.port)
-    writer.fill(3, 0)
-    where = ("--from-etcd", f"http://127.0.0.1:{etcd.port}", "--endpoints", ours.nodes[1].url)
-    with BlockingClient(ours.nodes[1].url) as store:
-        store.put("mine", "1")
-    assert main(["import", *where]) == 7
-    assert "is not empty" in capsys.readouterr().err
-    assert main(["import", *where, "--merge", "--once"]) == 0
-    assert moved(ours).keys() == {b"mine", *writer.everything()}
-
-
-def test_a_difference_at_the_cut_is_told(
-    ours: Cluster, etcd: Etcd, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Somebody wrote to both."""
-    EtcdWriter(etcd.port).fill(3, 0)
-    where = ("--from-etcd", f"http://127.0.0.1:{etcd.port}", "--endpoints", ours.nodes[1].url)
-    assert main(["import", *where, "--once"]) == 0
-    with BlockingClient(ours.nodes[1].url) as store:
-        store.put("key/000001", "otherwise")
-    assert main(["import", *where, "--once"]) == 7
-    assert "b'key/000001' differs" in capsys.readouterr().err
+    """Ours is one. What is not empty is left alone; a difference at the cut is told."""
+    with thread_node(tmp_path / "a") as source, thread_node(tmp_path / "b") as target:
+        writer = EtcdWriter(int(source.rpartition(":")[2]))
+        writer.fill(150, 2)
+        words = ("import", "--from-etcd", source, "--endpoints", target)
+        with BlockingClient(target) as store:
+            store.put("mine", "1")
+            assert "is not empty" in run(capsys, *words, code=7)
+            done = json.loads(run(capsys, *words, "--merge", "--once", "--json"))
+            assert (done["keys"], done["leases"]) == (150, 2)
+            held = {e.key: (e.value, e.lease) for e in store.list(prefix="key/")}
+            assert held == writer.everything()
+            writer.call("kv/deleterange", {"key": b64(b"key/000003")})
+            writer.call("kv/put", put(b"key/000004", b"new"))
+            run(capsys, *words, "--merge", "--once")
+            assert store.get("key/000003") is None and store.get("key/000004").value == b"new"
+            store.put("key/000001", "otherwise")
+            said = run(capsys, *words, "--merge", "--once", code=7)
+            assert "b'key/000001' differs" in said
 
 
 def event(revision: int, key: bytes) -> EtcdEvent:

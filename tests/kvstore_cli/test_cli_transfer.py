@@ -1,9 +1,9 @@
-"""`kvstore export` and `import` against real nodes: out and in again, exactly once."""
+"""`kvstore export` and `import` against a real node: out and in again, exactly once."""
 
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,29 +11,30 @@ import pytest
 from kvstore.backup.importing import MARK_PREFIX, Import, Numbered
 from kvstore.backup.lines import KeyLine
 from kvstore.client import BlockingClient, Client
-from kvstore_cli.main import main
-from tests.support.real_cluster import Cluster
+from tests.support.commands import run as run_command
+from tests.support.thread_node import thread_node
 
-pytestmark = pytest.mark.integration
 Capture = pytest.CaptureFixture[str]
 
 
+@pytest.fixture(scope="module")
+def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with thread_node(tmp_path_factory.mktemp("transfer")) as url:
+        yield url
+
+
 @pytest.fixture
-def store(cluster: Cluster) -> BlockingClient:
+def store(where: str) -> Iterator[BlockingClient]:
     """Empty."""
-    with BlockingClient([node.url for node in cluster.nodes.values()]) as found:
+    with BlockingClient(where) as found:
         for entry in list(found.list(keys_only=True)):
             found.delete(entry.key)
         yield found
 
 
 def run(capsys: Capture, store: BlockingClient, *words: str, code: int = 0) -> str:
-    capsys.readouterr()
     where = ("--endpoints", ",".join(store.endpoints))
-    found = main([words[0], *where, *words[1:]])
-    printed = capsys.readouterr()
-    assert found == code, printed
-    return printed.out if code == 0 else printed.err
+    return run_command(capsys, words[0], *where, *words[1:], code=code)
 
 
 def user_keys(store: BlockingClient) -> list[tuple[bytes, bytes, int]]:
@@ -42,7 +43,7 @@ def user_keys(store: BlockingClient) -> list[tuple[bytes, bytes, int]]:
 
 
 def test_out_and_in_is_the_same(store: BlockingClient, tmp_path: Path, capsys: Capture) -> None:
-    for number in range(250):
+    for number in range(60):
         store.put(f"k/{number:03}", os.urandom(number) if number % 3 else f"text {number}\n")
     store.put(b"\xff\0", "")
     file, again = tmp_path / "all.jsonl", tmp_path / "again.jsonl"
@@ -50,11 +51,11 @@ def test_out_and_in_is_the_same(store: BlockingClient, tmp_path: Path, capsys: C
     before = user_keys(store)
     for key, _, _ in before:
         store.delete(key)
-    assert "251 lines imported" in run(capsys, store, "import", str(file))
+    assert "61 lines imported" in run(capsys, store, "import", str(file))
     assert user_keys(store) == before
     run(capsys, store, "export", "k/", "--to", str(again))
     lines = file.read_bytes().splitlines(keepends=True)
-    assert again.read_bytes() == b"".join(lines[:250]) and len(lines) == 251
+    assert again.read_bytes() == b"".join(lines[:60]) and len(lines) == 61
     # A second time it does nothing, and does not undo what came since.
     store.put("k/000", "newer")
     assert "imported before" in run(capsys, store, "import", str(file))
@@ -110,7 +111,7 @@ def test_a_bad_line_is_told_and_what_was_before_it_counts(
 
 def test_killed_anywhere_and_by_two_at_once_it_is_exactly_once(store: BlockingClient) -> None:
     """Runs end in the middle of a call, or share the work with another; each key is put once."""
-    total = 1000
+    total = 400
 
     async def records(last: int) -> AsyncIterator[Numbered]:
         for number in range(1, last + 1):

@@ -18,7 +18,6 @@ from kvstore.backup.state_files import opened
 from kvstore.backup.targets import open_target
 from kvstore.client import BlockingClient
 from proof.processes.waiting import eventually
-from tests.support.real_cluster import Cluster
 
 KEYS = 40
 
@@ -26,8 +25,7 @@ KEYS = 40
 class FollowProcess:
     """`kvstore backup --follow`; leaving the block ends it in order."""
 
-    def __init__(self, cluster: Cluster, place: str, log: Path, *flags: str) -> None:
-        where = ",".join(node.url for node in cluster.nodes.values())
+    def __init__(self, where: str, place: str, log: Path, *flags: str) -> None:
         words = ("backup", "--follow", place, "--endpoints", where, "--flush-s", "0.1", *flags)
         self._words = [sys.executable, "-m", "kvstore_cli.main", *words]
         self._log = log
@@ -61,8 +59,8 @@ class Writer:
     """Puts and deletes keys by itself until it is stopped; `done` are its acknowledged writes, by
     revision: key, value or None, and when they were begun and acknowledged."""
 
-    def __init__(self, cluster: Cluster, seed: int = 1) -> None:
-        self._where = ",".join(node.url for node in cluster.nodes.values())
+    def __init__(self, where: str, seed: int = 1) -> None:
+        self._where = where
         self._random = random.Random(seed)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
