@@ -52,6 +52,7 @@ EXAMPLES = {
     "GET /v1/cluster/tokens": Example("/v1/cluster/tokens"),
     "DELETE /v1/cluster/tokens/{token}": Example("/v1/cluster/tokens/none"),
     "POST /v1/compact": Example("/v1/compact", b'{"revision":2}'),
+    "GET /v1/snapshot": Example("/v1/snapshot"),
     "GET /healthz": Example("/healthz"),
     "GET /readyz": Example("/readyz"),
     "GET /metrics": Example("/metrics"),
@@ -71,6 +72,7 @@ ADMINISTRATION = {
     "GET /v1/cluster/tokens",
     "DELETE /v1/cluster/tokens/{token}",
     "POST /v1/compact",
+    "GET /v1/snapshot",
 }
 JOIN = "POST /v1/cluster/members/join"
 """Who joins shows a token in the body, and is nobody otherwise."""
