@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import secrets
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
@@ -47,6 +48,12 @@ Ctrl-C, which is the cut, and let them go on here; it compares both before it en
 on when it is run again. --once cuts as soon as it has caught up.
 
   kvstore import --from-etcd http://10.0.0.1:2379
+
+From Consul and Redis keys are read once: run it again, and they are put again. Of Redis strings
+only, those that expire on leases; keys of other types are counted.
+
+  kvstore import --from-consul http://127.0.0.1:8500
+  kvstore import --from-redis redis://127.0.0.1:6379/0
 """
 
 
@@ -112,6 +119,10 @@ def _import_flags(parser: ArgumentParser) -> None:
     add("--name", metavar="NAME", help="of the import; - needs one")
     add("--leases", action="store_true", help="grant leases, and put keys on them")
     add("--from-etcd", metavar="URL,...", help="move a live etcd into this store")
+    add("--from-consul", metavar="URL", help="keys of Consul")
+    add("--from-redis", metavar="URL", help="strings of Redis")
+    add("--prefix", metavar="KEY", default="",
+        help="only keys that begin so (--from-consul, --from-redis)")  # fmt: skip
     add("--once", action="store_true", help="cut as soon as it has caught up (--from-etcd)")
     add("--merge", action="store_true", help="although there are other keys here (--from-etcd)")
     add("--again", action="store_true", help="begin anew, although it was imported before")
@@ -122,6 +133,8 @@ async def _import(client: Client, options: Namespace) -> int:
 
     if options.from_etcd is not None:
         return await _move(client, options)
+    if options.from_consul is not None or options.from_redis is not None:
+        return await _read_once(client, options)
     if options.file is None:
         raise InvalidArgument("file", "give a FILE, or - for stdin")
     with _input(options.file) as (source, size):
@@ -178,6 +191,34 @@ async def _move(client: Client, options: Namespace) -> int:
     else:
         print(f"the same at etcd's revision {done.revision}: {done.keys:,} keys, "
               f"{done.leases:,} leases")  # fmt: skip
+    return OK
+
+
+async def _read_once(client: Client, options: Namespace) -> int:
+    import aiohttp
+
+    from kvstore.backup.importing import Import
+    from kvstore.backup.other_stores import RedisLines, consul_lines
+
+    if options.file is not None or (options.from_consul and options.from_redis):
+        raise InvalidArgument("file", "give one source: a FILE, --from-consul or --from-redis")
+    left_out: dict[str, int] = {}
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(sock_connect=5)) as http:
+        with progress("import", "keys") as advanced:
+            run = Import(client, secrets.token_hex(16), lambda count: advanced(count, 0))
+            if options.from_redis is not None:
+                redis = RedisLines(options.from_redis, os.fsencode(options.prefix))
+                left_out = redis.left_out
+                count = await run.run(redis.numbered())
+            else:
+                count = await run.run(consul_lines(http, options.from_consul, options.prefix))
+            await run.forget()
+    if options.json:
+        print_json({"lines": count, "left_out": left_out})
+    else:
+        print(f"{count:,} keys and leases imported")
+        for kind, number in left_out.items():
+            print(f"{number:,} keys of type {kind} left out")
     return OK
 
 
