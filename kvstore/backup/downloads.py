@@ -28,7 +28,7 @@ from kvstore.backup.frames import (
     header_bytes,
 )
 from kvstore.backup.headers import BackupHeader, decode_header
-from kvstore.backup.parts import PartialBackup, part_of, read_part
+from kvstore.backup.parts import PartialBackup, part_of, private, read_part
 from kvstore.backup.targets import sync_directory
 from kvstore.client.attempts import parse_endpoints
 from kvstore.client.verdict import HttpReply, error_of, error_of_failure
@@ -173,7 +173,8 @@ class Download:
         head = prefix + await _exactly(stream, length + CHECKSUM_BYTES)
         check_head(head, endpoint)
         header = decode_header(head[PREFIX.size : -CHECKSUM_BYTES], endpoint)
-        file: BinaryIO = part_of(self._to).open("w+b")
+        flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR
+        file: BinaryIO = os.fdopen(private(str(part_of(self._to)), flags), "w+b")
         part = PartialBackup(file, header, WholeChecksum(head), 0)
         part.append(head)
         return part

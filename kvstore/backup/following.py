@@ -160,16 +160,16 @@ class Follower:
                         writer_due_s = loop.time() + self._plan.flush_s
                     writer.add(change)
                 if writer.waiting and (writer.full or loop.time() >= writer_due_s):
-                    await self._write(writer)
+                    await self._write(writer, stop)
         finally:
             stopping.cancel()
             coming.cancel()
             await asyncio.gather(coming, stopping, return_exceptions=True)
             await watch.aclose()
 
-    async def _write(self, writer: ChangeLogWriter) -> None:
-        """Try it until it works: what is not durable is not forgotten. Nothing else is read from
-        the cluster meanwhile."""
+    async def _write(self, writer: ChangeLogWriter, stop: asyncio.Event) -> None:
+        """Try it until it works, or until `stop`: what is not durable is not forgotten. Nothing
+        else is read from the cluster meanwhile."""
         pause_s, failed = RETRY_S, False
         while True:
             try:
@@ -177,7 +177,9 @@ class Follower:
             except (OSError, BackupError) as error:
                 self._tell("not written", reason=error, again_in_s=pause_s)
                 failed = True
-                await asyncio.sleep(pause_s)
+                await _wait(stop, pause_s)
+                if stop.is_set():
+                    return  # the end tries once more, and says why it fails
                 pause_s = min(2 * pause_s, RETRY_S_MAX)
             else:
                 if failed:

@@ -1,5 +1,6 @@
 """A backup that has come in part: what of it is sound is kept, and gone on with by a later run."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +23,11 @@ class PartialBackup:
         """At the end of the file. Raises OSError."""
         self.file.write(data)
         self.size += len(data)
+
+
+def private(path: str, flags: int) -> int:
+    """An opener: a backup holds what the store holds, so only its owner reads it."""
+    return os.open(path, flags, 0o600)
 
 
 def part_of(path: Path) -> Path:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from kvstore.backup.building import Built, StateBuilder
 from kvstore.backup.headers import BackupHeader
+from kvstore.backup.parts import private
 from kvstore.backup.sources import RestorePoint, StartingPoint, choose
 from kvstore.backup.state_files import opened
 from kvstore.backup.targets import sync_directory
@@ -104,9 +105,10 @@ def write_directory(path: Path, node: NodeId, nodes: dict[NodeId, Path], state: 
     data_dir = DataDir(path, node, founding_text(Configuration(1, majority(nodes))), token_hex(8))
     try:
         part = data_dir.state_path.with_name("state.mdb.part")
-        shutil.copyfile(state, part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        with state.open("rb") as source, open(part, "wb", opener=private) as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+            out.flush()
+            os.fsync(out.fileno())
         part.rename(data_dir.state_path)
         sync_directory(path)
     finally:

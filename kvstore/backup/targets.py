@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from kvstore.backup.parts import private
 from kvstore.errors import BackupError, InvalidArgument
 
 S3_SCHEME = "s3://"
@@ -60,13 +61,17 @@ class DirectoryTarget:
         shutil.copyfile(self.path / name, to)
 
     def write(self, name: str, data: bytes) -> None:
-        with self._placed(name) as part, part.open("wb") as out:
+        with self._placed(name) as part, open(part, "wb", opener=private) as out:
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
 
     def store(self, name: str, file: Path) -> None:
-        with self._placed(name) as part, part.open("wb") as out, file.open("rb") as source:
+        with (
+            self._placed(name) as part,
+            open(part, "wb", opener=private) as out,
+            file.open("rb") as source,
+        ):
             shutil.copyfileobj(source, out)
             out.flush()
             os.fsync(out.fileno())

@@ -37,6 +37,7 @@ def test_backup_and_inspect(where: str, tmp_path: Path, capsys: pytest.CaptureFi
         ]
     done = json.loads(run(capsys, "backup", f"{tmp_path}/", "--endpoints", where, "--json"))
     file = Path(done["file"])
+    assert file.stat().st_mode & 0o077 == 0, "others could read it"
     assert file.parent == tmp_path and file.name.endswith(f"-r{revision}.kvb")
     seen = json.loads(run(capsys, "backup", "inspect", str(file), "--json"))
     assert seen["revision"] == done["revision"] == revision

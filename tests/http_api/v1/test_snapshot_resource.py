@@ -11,7 +11,7 @@ import aiohttp
 import lmdb
 import pytest
 
-from http_api.core import streams
+from http_api.core import state_copy, streams
 from http_api.v1 import snapshot
 from http_api.v1.snapshot import COPIES_MAX
 from kvstore.backup.frames import BACKUP_MAGIC, CHECKSUM_BYTES, LENGTHS, BackupFileReader
@@ -178,6 +178,21 @@ def test_a_copy_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             for _ in range(2 * COPIES_MAX):
                 reply = await node.connection.call("GET", "/v1/snapshot")
                 assert reply.status == 503 and b"no space" in reply.body
+
+    asyncio.run(run())
+
+
+def test_a_copy_that_would_fill_the_disk_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_copy, "ROOM_BYTES", 1 << 60)
+
+    async def run() -> None:
+        async with etcd_node(tmp_path, checkpoint_interval_s=0.05) as node:
+            reply = await node.connection.call("GET", "/v1/snapshot")
+            assert reply.status == 503 and b"bytes are needed" in reply.body
+            reply = await node.post("maintenance/snapshot", {})
+            assert reply.status == 500 and b"bytes are needed" in reply.body
 
     asyncio.run(run())
 

@@ -164,6 +164,32 @@ def test_what_cannot_be_written_is_tried_again(
     assert target.failures == 0 and told.of("not written") and told.of("written again")
 
 
+def test_a_stop_does_not_wait_for_a_full_disk(where: str, tmp_path: Path) -> None:
+    """It ends, and says that not all is kept."""
+
+    class Full(DirectoryTarget):
+        """There is never room for a piece."""
+
+        tries = 0
+
+        def write(self, name: str, data: bytes) -> None:
+            if name.startswith("changes"):
+                self.tries += 1
+                raise OSError(28, "No space left on device")
+            super().write(name, data)
+
+    target = Full(tmp_path)
+
+    async def meanwhile() -> None:
+        await until(lambda: kept_through(str(tmp_path)) > 1)
+        with BlockingClient(where) as store:
+            await asyncio.to_thread(store.put, "full", "2")
+        await until(lambda: target.tries > 0)
+
+    with pytest.raises(OSError, match="No space"):
+        follow(where, target, meanwhile)
+
+
 def test_a_place_is_of_one_cluster(where: str, tmp_path: Path) -> None:
     (tmp_path / MARK).write_text(json.dumps({"cluster_id": "another"}))
 
