@@ -21,6 +21,8 @@ from tests.support.commands import run
 from tests.support.real_cluster import Cluster, running_cluster
 from tests.support.thread_node import thread_node
 
+LONG_S = 300.0
+
 
 @pytest.fixture
 def etcd() -> Iterator[Etcd]:
@@ -57,17 +59,17 @@ def move_with_kills(etcd: Etcd, ours: Cluster, log: Path, keys: int, leases: int
     writer.start()
     process = moving(etcd, ours, log)
     for _ in range(3):  # while it copies, and while it follows
-        eventually(lambda: b"copying" in log.read_bytes(), "it has begun")
+        eventually(lambda: b"copying" in log.read_bytes(), "it has begun", LONG_S)
         writer.more(60)
         process.kill()
         process.wait()
         writer.more(30)
         process = moving(etcd, ours, log)
-    eventually(lambda: b"caught up" in log.read_bytes(), "it has caught up")
+    eventually(lambda: b"caught up" in log.read_bytes(), "it has caught up", LONG_S)
     writer.more(60)
     writer.stop()  # and goes on here, once the cut is made
     process.send_signal(signal.SIGINT)
-    assert process.wait(120) == 0, log.read_text()
+    assert process.wait(LONG_S) == 0, log.read_text()
     assert "the same at etcd's revision" in log.read_text()
     theirs = writer.everything()
     assert moved(ours) == theirs
