@@ -30,9 +30,9 @@ class EtcdWriter:
         return found
 
     def fill(self, keys: int, leases: int) -> None:
-        """So many keys, a few on leases of 60 s, ids from 1000 on."""
+        """So many keys, a few on leases of 600 s, ids from 1000 on."""
         for number in range(leases):
-            self.call("lease/grant", {"ID": 1000 + number, "TTL": 60})
+            self.call("lease/grant", {"ID": 1000 + number, "TTL": 600})
         for first in range(0, keys, 100):
             puts = [
                 {"request_put": put(b"key/%06d" % n, b"%d" % n, 1000 + n if n < leases else 0)}
