@@ -17,12 +17,15 @@ from http_api.core.calls import Ask, Facilities, NativeCall
 from http_api.core.connections import ConnectionBound, room_for_clients
 from http_api.core.hot import HotPlace
 from http_api.core.hot_requests import HotRequests
+from http_api.core.load import LoadSampler
 from http_api.core.metrics import HttpMetrics
+from http_api.core.node_metrics import NodeMetrics
 from http_api.core.pipelining import ConnectionServer
 from http_api.core.port import ReplicaPort
 from http_api.core.problems import problem, storage_failed
 from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
+from http_api.etcd.metric_names import EtcdNames
 from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
 from http_api.v1 import (
@@ -36,6 +39,9 @@ from http_api.v1 import (
     leases,
     listing,
     members,
+    overview,
+    recording,
+    slots,
     txn,
 )
 from http_api.v1.openapi import Description
@@ -69,6 +75,9 @@ def native_calls() -> list[NativeCall]:
         *members.CALLS,
         *joining.CALLS,
         *SnapshotResource().calls(),
+        *overview.CALLS,
+        *slots.CALLS,
+        *recording.CALLS,
         *health.CALLS,
         *description.calls(),
         *dashboard.CALLS,
@@ -92,6 +101,7 @@ class HttpServer:
         self._metrics = HttpMetrics(self._bound)
         self._metrics.register(replica.metrics.registry)
         self.facilities = Facilities(config)
+        self._register_more(replica, config)
         self._access = Access(replica, config.request_timeout_s)
         self.calls = native_calls()
         self._router = Router(self.calls, self._metrics)
@@ -100,8 +110,38 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._stopping = False
         self._lanes: Lanes | None = None
+        self._sampler = LoadSampler(
+            self.facilities.load,
+            replica.metrics,
+            self._metrics,
+            lambda: len(self.facilities.streams),
+            self._connections,
+            config.data_dir,
+        )
         self._etcd = EtcdApi(self._access, self.facilities, self._metrics)
         self.address: Address = config.listen_client
+
+    def _register_more(self, replica: ReplicaPort, config: Config) -> None:
+        """What is known here and by nobody below, and etcd's names for what they know."""
+        metrics = replica.metrics
+
+        def connected() -> int:
+            return sum(up for up, _ in metrics.peers().values())
+
+        NodeMetrics(
+            health.server_version(),
+            lambda: replica.recorder.round_trips_s,
+            lambda: len(self.facilities.streams),
+        ).register(metrics.registry)
+        state = config.data_dir / "state.mdb"
+        EtcdNames(
+            metrics.counters,
+            metrics.gauges,
+            metrics.stages,
+            connected,
+            state,
+            lambda: replica.recorder.round_trips,
+        ).register(metrics.registry)
 
     async def start(self) -> None:
         """Bind and serve; `address` is then the bound one. Raises OSError."""
@@ -129,6 +169,7 @@ class HttpServer:
         self._listener = await loop.create_server(
             self._protocol, hosts_to_bind(host), port, backlog=1024
         )
+        self._sampler.start()
         bound = self._listener.sockets[0].getsockname()
         self.address = (host, bound[1])
 
@@ -153,9 +194,11 @@ class HttpServer:
         if self._listener is not None:
             self._listener.close()
         self.facilities.streams.stop()
+        await self._sampler.stop()
         if self._server is not None and self._lanes is not None:
             self._server.pre_shutdown()
             await asyncio.gather(self._lanes.stop(STOP_S), self._server.shutdown(STOP_S))
+        await self.facilities.neighbours.close()
 
     def _protocol(self) -> asyncio.Protocol:
         """The protocol of a new connection."""

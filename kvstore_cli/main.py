@@ -28,6 +28,8 @@ from kvstore_cli import (
     check,
     cluster,
     data,
+    incidents,
+    learn,
     leases,
     locks,
     members,
@@ -82,6 +84,7 @@ COMMANDS: tuple[Command, ...] = (
     *cluster.COMMANDS,
     *members.COMMANDS,
     *tokens.COMMANDS,
+    *incidents.COMMANDS,
     *changes.COMMANDS,
     *transactions.COMMANDS,
     *leases.COMMANDS,
@@ -90,6 +93,7 @@ COMMANDS: tuple[Command, ...] = (
     *restore.COMMANDS,
     *transfer.COMMANDS,
     *check.COMMANDS,
+    *learn.COMMANDS,
 )
 """What there is without any other package."""
 ENTRY_POINTS = "kvstore.commands"

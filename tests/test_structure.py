@@ -55,6 +55,8 @@ PROOF: dict[str, set[str]] = {
     "processes": set(),
     "simulation": {"histories"},
     "torture": {"histories", "processes"},
+    "incidents": {"simulation"},
+    "museum": {"simulation"},
 }
 ROOMS = {"kvstore": KVSTORE, "http_api": HTTP_API, "proof": PROOF}
 

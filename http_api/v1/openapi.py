@@ -110,6 +110,8 @@ _PATHS = {
     "key": f"The key: 1 to {KEY_BYTES_MAX} bytes, percent-encoded. Slashes may stand as they are.",
     "slug": "The end of a problem type.",
     "id": "The lease's id.",
+    "slot": "The slot's number.",
+    "file": "The name of a part of the dashboard.",
     "member": "The member's id, or its name.",
     "token": "The token's id, not the token.",
 }

@@ -5,7 +5,7 @@ starts: `Health.start`, `Turns.start` and `PeerTransport.start`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvstore.config import Config
 from kvstore.event_log import EventLog
@@ -31,8 +31,9 @@ from kvstore.replica.metrics import Counters, Metrics
 from kvstore.replica.outbox import Outbox
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock
-from kvstore.replica.probe import Probe
+from kvstore.replica.probe import SILENT, Probe, TwoProbes
 from kvstore.replica.reconfiguring import Reconfiguring
+from kvstore.replica.recorder import Recorder
 from kvstore.replica.replica import Parts, Replica
 from kvstore.replica.restoring import Opened, disagreements, open_directory
 from kvstore.replica.scrubbing import Scrubber
@@ -58,6 +59,10 @@ async def open_replica(
     """
     events = events or EventLog(config.node_id)
     machine = machine or Machine()
+    recorder = Recorder(config.node_id, machine.clock)
+    events.heard = recorder.happened
+    listening = recorder if machine.probe is SILENT else TwoProbes(machine.probe, recorder)
+    machine = replace(machine, probe=listening)
     began_s = machine.clock.monotonic()
     opened = open_directory(config, machine)
     events.node = opened.node.id
@@ -66,7 +71,7 @@ async def open_replica(
     if (torn := opened.log.torn) is not None:
         events.event("log end cut off", file=torn.path, offset=torn.offset, reason=torn.reason)
     machine.probe.opened(opened.node, opened.state, opened.membership.formed)
-    replica = Replica(_connect(config, events, machine, opened))
+    replica = Replica(_connect(config, events, machine, opened), recorder)
     try:
         await replica.start()
     except BaseException:

@@ -37,6 +37,7 @@ from kvstore.replica.metrics import Metrics
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock
 from kvstore.replica.reconfiguring import Reconfiguring
+from kvstore.replica.recorder import Recorder
 from kvstore.replica.scrubbing import Scrubber
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
 from kvstore.replica.status import ReplicaStatus, ReplicaView
@@ -85,8 +86,9 @@ class Parts:
 class Replica:
     """One running member. Made by `kvstore.replica.open.open_replica`."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, recorder: Recorder) -> None:
         self._parts = parts
+        self.recorder = recorder
         self._health = parts.health
         self._admission = parts.admission
         self.config = parts.config

@@ -60,6 +60,17 @@ EXAMPLES = {
     "GET /openapi.json": Example("/openapi.json"),
     "GET /problems/{slug}": Example("/problems/no-quorum"),
     "GET /": Example("/"),
+    "GET /learn": Example("/learn"),
+    "GET /learn/code.json": Example("/learn/code.json"),
+    "GET /ui/{file}": Example("/ui/main.js"),
+    "GET /v1/node": Example("/v1/node"),
+    "GET /v1/node/load": Example("/v1/node/load"),
+    "GET /v1/load": Example("/v1/load"),
+    "GET /v1/overview": Example("/v1/overview"),
+    "GET /v1/overview/live": Example("/v1/overview/live"),
+    "GET /v1/node/slots/{slot}": Example("/v1/node/slots/3"),
+    "GET /v1/slots/{slot}": Example("/v1/slots/3"),
+    "GET /v1/node/recording": Example("/v1/node/recording"),
 }
 CALLS = {f"{call.method} {call.path}": call for call in native_calls()}
 ADMINISTRATION = {
@@ -73,6 +84,9 @@ ADMINISTRATION = {
     "DELETE /v1/cluster/tokens/{token}",
     "POST /v1/compact",
     "GET /v1/snapshot",
+    "GET /v1/node/slots/{slot}",
+    "GET /v1/slots/{slot}",
+    "GET /v1/node/recording",
 }
 JOIN = "POST /v1/cluster/members/join"
 """Who joins shows a token in the body, and is nobody otherwise."""
