@@ -45,6 +45,7 @@ from http_api.v1 import (
     txn,
 )
 from http_api.v1.openapi import Description
+from http_api.v1.snapshot import SnapshotResource
 from http_api.v1.watch import WatchResource
 from kvstore.config import Address, Config, hosts_to_bind
 from kvstore.errors import NOT_APPLIED, KvError, Malformed, StorageError, Unexpected
@@ -73,6 +74,7 @@ def native_calls() -> list[NativeCall]:
         *cluster.CALLS,
         *members.CALLS,
         *joining.CALLS,
+        *SnapshotResource().calls(),
         *overview.CALLS,
         *slots.CALLS,
         *recording.CALLS,

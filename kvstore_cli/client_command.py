@@ -67,13 +67,18 @@ def _tell_what_takes_long() -> None:
     log.propagate = False
 
 
-def _client_flags(parser: ArgumentParser) -> None:
+def endpoint_flags(parser: ArgumentParser) -> None:
+    """Which cluster is asked."""
     parser.add_argument(
         "--endpoints",
         metavar="URL,...",
         default=os.environ.get("KVSTORE_ENDPOINTS") or DEFAULT_ENDPOINTS,
         help="nodes to ask, tried in turn (KVSTORE_ENDPOINTS; default: %(default)s)",
     )
+
+
+def _client_flags(parser: ArgumentParser) -> None:
+    endpoint_flags(parser)
     parser.add_argument(
         "--timeout", metavar="S", type=seconds, default=5.0, help="in all (default: %(default)s)"
     )

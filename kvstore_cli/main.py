@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from kvstore import __version__
 from kvstore.errors import (
+    BackupError,
     ConditionFailed,
     InvalidArgument,
     KvError,
@@ -22,7 +23,9 @@ from kvstore.errors import (
     Unavailable,
 )
 from kvstore_cli import (
+    backup,
     changes,
+    check,
     cluster,
     data,
     incidents,
@@ -32,10 +35,12 @@ from kvstore_cli import (
     members,
     nodes,
     recover,
+    restore,
     tokens,
     transactions,
+    transfer,
 )
-from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
+from kvstore_cli.command import EXIT_CODES_TEXT, NOT_SOUND, Command, add_command
 from kvstore_cli.descriptors import open_standard
 
 _TEXT = f"""\
@@ -84,6 +89,10 @@ COMMANDS: tuple[Command, ...] = (
     *transactions.COMMANDS,
     *leases.COMMANDS,
     *locks.COMMANDS,
+    *backup.COMMANDS,
+    *restore.COMMANDS,
+    *transfer.COMMANDS,
+    *check.COMMANDS,
     *learn.COMMANDS,
 )
 """What there is without any other package."""
@@ -109,6 +118,9 @@ def main(argv: list[str] | None = None) -> int:
     except KvError as error:
         print(f"kvstore: {error}{_hint(error, options)}", file=sys.stderr)
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+    except BackupError as error:
+        print(f"kvstore: {error}", file=sys.stderr)
+        return NOT_SOUND
     except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except BrokenPipeError:

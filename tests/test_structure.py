@@ -37,6 +37,7 @@ KVSTORE: dict[str, set[str]] = {
     "peers": {"commands", "config", "errors", "event_log"},
     "replica": {"peers", "storage", "state", "commands", "config", "errors", "event_log"},
     "client": {"errors"},
+    "backup": {"client", "replica", "peers", "storage", "state", "commands", "config", "errors"},
 }
 """Rooms of `kvstore/`, and those that each may import besides itself and `paxos`."""
 

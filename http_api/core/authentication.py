@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
+from http_api.core.caller_sessions import CallerSessions
 from http_api.core.calls import Need
 from http_api.core.passwords import SALT_BYTES, password_hash, password_matches
 from http_api.core.port import ReplicaPort
-from http_api.core.session import CallerSessions, Session
+from http_api.core.session import Session
 from http_api.core.tokens import Tokens
 from kvstore.errors import Overloaded, Reason, Unauthenticated, auth_error
 from kvstore.state.rights import Caller

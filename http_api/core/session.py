@@ -480,17 +480,3 @@ def _pass_on(source: "asyncio.Future[Result]", to: "asyncio.Future[Result]") -> 
             to.set_exception(error)
 
     source.add_done_callback(done)
-
-
-class CallerSessions:
-    """Makes the sessions of one replica."""
-
-    def __init__(self, store: ReplicaPort) -> None:
-        self._store = store
-        self._turns = ReadTurns()
-        self.anonymous = Session(store, None, self._turns)
-        """Shared by all who are served without a caller."""
-
-    def of(self, caller: Caller | None) -> Session:
-        """The session of a caller."""
-        return self.anonymous if caller is None else Session(self._store, caller, self._turns)

@@ -276,6 +276,12 @@ class MembersChange:
         if not all(member.incarnation for member in members[: len(change.voters)]):
             raise NotMade(MembershipRefusal.NOT_THERE_YET)
         leaving = tuple(one.id for one in self._record.members if one.id not in wanted)
+        # Who is to be a learner stays one, though it was to become a voter once.
+        kept = tuple(
+            one if one.id in change.voters else msgspec.structs.replace(one, promote=False)
+            for one in self._record.members
+        )
+        self._record = msgspec.structs.replace(self._record, members=kept)
         return self._lead_to(set(change.voters), leaving, change.phase1, change.phase2)
 
     def _lead_to(

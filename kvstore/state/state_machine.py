@@ -135,6 +135,14 @@ class StateMachine:
         self.members.restore(meta.members)
         self._frozen_through = self.applied_through
 
+    def found(self, slot: Slot, revision: int, clock_ms: int, digest: bytes) -> None:
+        """Begin a new cluster with what the tables hold: as of `slot`, at `revision`, before which
+        nothing is readable. To be followed by a checkpoint."""
+        self.applied_through = slot
+        self._mvcc.revision = self._mvcc.compacted_revision = revision
+        self.clock_ms = clock_ms
+        self.digest = digest
+
     # -- reading ----------------------------------------------------------------------------
 
     @property

@@ -57,6 +57,15 @@ _decode_user = msgspec.msgpack.Decoder(User).decode
 _decode_role = msgspec.msgpack.Decoder(tuple[Permission, ...]).decode
 
 
+def with_secret(key: bytes, data: bytes, secret: bytes) -> bytes:
+    """A row of the table as another cluster may have it: what was signed with the secret before is
+    void there."""
+    if key != _META:
+        return data
+    meta = _decode_meta(data)
+    return _encode(msgspec.structs.replace(meta, secret=secret if meta.enabled else b""))
+
+
 class ChangeRefused(Exception):
     """Inside this module: why a change is not made."""
 

@@ -108,6 +108,11 @@ class StateStore:
         """Applied and not yet checkpointed."""
         return self._backing.overlay_bytes + self._frozen_bytes
 
+    def records(self, table: str) -> int:
+        """How many the last checkpoint holds; of a packed table its blocks."""
+        database = self.tables[table].database
+        return int(self._backing.reader.stat(database)["entries"])
+
     def write_frozen(self, housekeeping: Callable[[WriteTransaction], None]) -> None:
         """Write the frozen changes, and then what `housekeeping` does, in one durable transaction.
 
