@@ -120,6 +120,9 @@ def test_a_hole_is_told_and_a_new_base_follows_it(where: str, tmp_path: Path) ->
 
     async def two_bases() -> None:
         await until(lambda: len(Catalogue(target.names()).bases) == 2)
+        with BlockingClient(where) as store:
+            after = (await asyncio.to_thread(store.put, "hole", "3")).revision
+        await until(lambda: reached(target) >= after)
 
     told = follow(where, target, two_bases)
     assert told.of("hole") and Catalogue(target.names()).newest.revision >= last
@@ -128,6 +131,12 @@ def test_a_hole_is_told_and_a_new_base_follows_it(where: str, tmp_path: Path) ->
     assert restored(place, RestorePoint(last))[0] == last
     with pytest.raises(BackupError, match="holds revisions"):
         restored(place, RestorePoint(first + 1))
+
+
+def reached(target: DirectoryTarget) -> int:
+    """From the newest base on."""
+    catalogue = Catalogue(target.names())
+    return catalogue.reaches(catalogue.newest)
 
 
 def test_what_cannot_be_written_is_tried_again(
