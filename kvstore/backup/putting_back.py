@@ -132,9 +132,9 @@ async def put_back(
                 done[found.sign] += 1
                 batch.append(found)
                 if len(batch) >= KEYS_MAX or _bytes(batch) >= BYTES_MAX:
-                    await _apply(client, batch, dry_run)
+                    await _apply(client, batch, dry_run, show)
                     batch = []
-            await _apply(client, batch, dry_run)
+            await _apply(client, batch, dry_run, show)
     return PutBack(*done.values())
 
 
@@ -142,7 +142,9 @@ def _bytes(batch: list[Difference]) -> int:
     return sum(len(each.key) + len(each.wanted.value if each.wanted else b"") for each in batch)
 
 
-async def _apply(client: Client, batch: list[Difference], dry_run: bool) -> None:
+async def _apply(
+    client: Client, batch: list[Difference], dry_run: bool, show: Callable[[Difference], None]
+) -> None:
     """All of them, or nothing. Raises BackupError if others keep changing them."""
     if dry_run or not batch:
         return
@@ -159,8 +161,24 @@ async def _apply(client: Client, batch: list[Difference], dry_run: bool) -> None
         ]
         if await client.txn(*compares, then=then):
             return
-        batch = [Difference(key, item, await client.get(key)) for key, item, _ in batch]
+        batch = [found async for found in _seen_anew(client, batch, show)]
+        if not batch:
+            return
     raise BackupError(
         f"keys from {batch[0].key!r} to {batch[-1].key!r} keep being changed by others: they were "
         "not put back"
     )
+
+
+async def _seen_anew(
+    client: Client, batch: list[Difference], show: Callable[[Difference], None]
+) -> AsyncIterator[Difference]:
+    """Those that still differ; what somebody has written meanwhile is shown, too."""
+    for key, wanted, before in batch:
+        now = await client.get(key)
+        if (now and now.value) == (wanted and wanted.value):
+            continue
+        found = Difference(key, wanted, now)
+        if (now and now.mod_revision) != (before and before.mod_revision):
+            show(found)
+        yield found
