@@ -71,10 +71,9 @@ def test_of_the_command_line(
     assert capsys.readouterr().out.endswith("sound\n")
     broken = tmp_path / "broken"
     shutil.copytree(made, broken)
-    data = bytearray((broken / "state.mdb").read_bytes())
-    at = data.index(b"leased")
-    data[at] ^= 1
-    (broken / "state.mdb").write_bytes(data)
+    data = (broken / "state.mdb").read_bytes()
+    # Wherever it is: some of these pages are free, and what is in them harms nobody.
+    (broken / "state.mdb").write_bytes(data.replace(b"leased", b"leaked"))
     assert main(["check", str(broken), "--json"]) == 7
     problems = json.loads(capsys.readouterr().out)["problems"]
     assert problems and all(str(broken / "state.mdb") in problem for problem in problems)
