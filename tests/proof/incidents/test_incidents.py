@@ -182,10 +182,22 @@ def test_it_is_shown_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"no gzip", gzip.compress(b"{"), gzip.compress(b"[]"), gzip.compress(b'{"format": 2}'),
-     gzip.compress(b'{"format": 1, "nodes": [{"id": 1, "recording": ""}]}'),
-     gzip.compress(b'{"format": 1, "nodes": [{"id": 1, "recording": "{}\\n[1]"}]}')],
-)  # fmt: skip
+    [
+        b"",
+        b"no gzip",
+        *(
+            gzip.compress(text, mtime=0)
+            for text in (
+                b"{",
+                b"[]",
+                b'{"format": 2}',
+                b'{"format": 1, "nodes": [{"id": 1, "recording": ""}]}',
+                b'{"format": 1, "nodes": [{"id": 1, "recording": "{}\\n[1]"}]}',
+            )
+        ),
+    ],
+    ids=range(7),
+)
 def test_what_is_no_incident_is_refused(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "broken"
     file.write_bytes(data)
