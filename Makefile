@@ -12,7 +12,7 @@ endif
 # Some images set it. Every process would then compile all sources again: a third of a node's start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test proof sim mutants check lint types client bench bench-full clean
+.PHONY: help demo test proof sim mutants check lint types client lessons docs bench bench-full clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -69,6 +69,12 @@ types: $(VENV)/.dev ## static types
 
 client: $(VENV)/.dev ## write the blocking client anew from the async one
 	$(BIN)/python scripts/generate_blocking_client.py
+
+lessons: $(VENV)/.dev ## write the lessons of /learn anew from their scripts
+	$(BIN)/python scripts/generate_lessons.py
+
+docs: $(VENV)/.dev ## the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.bench ## side by side with etcd and others, six minutes: the README's table
 	$(BIN)/python -m benchmarks

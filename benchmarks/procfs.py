@@ -14,11 +14,17 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """User and system time that these processes have used so far, all threads together."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / _TICKS_PER_S
+    return sum(_cpu_seconds(Path(f"/proc/{pid}/stat")) for pid in pids)
+
+
+def loop_cpu_seconds(pid: int) -> float:
+    """The same of the first thread alone: in a node of ours that is the loop's."""
+    return _cpu_seconds(Path(f"/proc/{pid}/task/{pid}/stat"))
+
+
+def _cpu_seconds(stat: Path) -> float:
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
 def resident_mb(pid: int) -> tuple[float, float]:

@@ -18,10 +18,12 @@ from http_api.core.hot import WRITES, HotRead, HotWrite, WantedKey
 from http_api.core.hot_requests import PART_BYTES_MAX, HotRequest, HotRequests, Unready
 from http_api.core.metrics import HttpStages
 from http_api.core.outgoing import Outgoing
+from http_api.core.quotas import Quotas
 from http_api.core.responses import Answer
 from http_api.core.senders import certificate_name
 from http_api.core.session import Session
 from kvstore.commands.results import Outcome
+from kvstore.errors import Overloaded
 
 WAITING_BYTES_MAX = 1 << 16
 """Pipelined bytes kept while a request is in work; then the socket is not read any further."""
@@ -36,7 +38,7 @@ WRITE_BYTES = 64 << 10
 class Lanes:
     """What all connections of a server share.
 
-    `session` is nobody's: a request that names its sender is handed over to aiohttp.
+    `session` is nobody's; requests bring their own where they name their sender.
     `hand_over()` makes aiohttp's protocol for a connection. `requests_max`: with half as many in
     work, no connection gets more than one into work. `parts_bytes_max`: what may be kept of
     requests that have not come whole.
@@ -52,9 +54,11 @@ class Lanes:
         outgoing: Outgoing,
         stages: HttpStages,
         hand_over: Callable[[], asyncio.Protocol],
+        quotas: Quotas,
         guarded_elsewhere: bool = False,
     ) -> None:
         self.session = session
+        self.quotas = quotas
         self.guarded_elsewhere = guarded_elsewhere
         """Whether requests go elsewhere while authentication is on: what is denied is recorded."""
         self.idle_s = idle_s
@@ -66,8 +70,7 @@ class Lanes:
         self.stopping = False
         self.in_work = 0
         self.in_work_max = requests_max // 2
-        self.parts = 0
-        self.parts_max = parts_bytes_max // PART_BYTES_MAX
+        self.parts, self.parts_max = 0, parts_bytes_max // PART_BYTES_MAX
         self.requests = requests
         self.gatherings = {
             timeout_s: Gathering(session, timeout_s, stages) for timeout_s in requests.timeouts_s
@@ -219,10 +222,14 @@ class FastLane(asyncio.Protocol):
         """Begin the next run; False if what waits is not for this lane."""
         lanes, data = self._lanes, self._waiting
         if (self._proved or lanes.guarded_elsewhere) and lanes.session.auth_enabled:
-            return False  # this lane serves nobody in particular
+            return False  # this lane reads no certificates and writes no audit log
         first = lanes.requests.find(data, 0)
         if not isinstance(first, HotRequest):
             return first is Unready.UNFINISHED and self._wait_for_rest()
+        try:
+            self._count(first)
+        except Overloaded as error:
+            first = first.refused(error)
         run, end = [first], first.end
         if end < len(data):
             end = self._extend(run)
@@ -247,6 +254,10 @@ class FastLane(asyncio.Protocol):
                 break
             if kind[0] is WRITES and _key(more) in keys:
                 break
+            try:
+                self._count(more)
+            except Overloaded:
+                break  # it may have room when this run is done
             keys.add(_key(more))
             run.append(more)
             last = more
@@ -286,9 +297,11 @@ class FastLane(asyncio.Protocol):
             else:
                 gathering.read(self, len(run))
         elif isinstance(what, WRITES):
-            gathering.write(self, [each.what for each in run if isinstance(each.what, WRITES)])
+            gathering.write(
+                self, first.session, [each.what for each in run if isinstance(each.what, WRITES)]
+            )
         elif what is not None:
-            gathering.transact(self, what)
+            gathering.transact(self, first.session, what)
         elif first.answer is not None:
             self._finish(first.answer)
 
@@ -338,10 +351,9 @@ class FastLane(asyncio.Protocol):
     def _read(self, request: HotRequest) -> Answer:
         call, what = request.call, request.what
         assert isinstance(call, HotRead) and isinstance(what, WantedKey)
-        lanes = self._lanes
         try:
-            answer = call.answer(lanes.session, what.key)
-            lanes.outgoing.check(answer.size)
+            answer = call.answer(request.session, what.key)
+            self._lanes.outgoing.check(answer.size)
         except Exception as error:
             return call.problem(error)
         return answer
@@ -356,8 +368,7 @@ class FastLane(asyncio.Protocol):
             self._answer_last(answer)
         else:
             transport.write(answer.keeping())
-        self._lanes.in_work -= 1
-        self._run = []
+        self._end_run()
 
     def _answer_last(self, answer: Answer) -> None:
         """To a connection that is to close after it, or is closing already."""
@@ -386,8 +397,16 @@ class FastLane(asyncio.Protocol):
         if last:
             self._end_run()
 
+    def _count(self, request: HotRequest) -> None:
+        """The request is in work. Raises Overloaded if its sender has enough there."""
+        if request.what is not None:
+            self._lanes.quotas.begin(request.session.caller, request.size)
+
     def _end_run(self) -> None:
         self._lanes.in_work -= len(self._run)
+        for request in self._run:
+            if request.what is not None:
+                self._lanes.quotas.end(request.session.caller)
         self._run, self._ready = [], False
         if self._transport.is_closing():
             self._waiting = b""
@@ -408,7 +427,7 @@ def _kind(request: HotRequest) -> tuple[object, ...] | None:
     """What is in one run must have this in common; None is alone in its own."""
     what, timeout_s = request.what, request.call.timeout_s
     if isinstance(what, WRITES):
-        return WRITES, timeout_s
+        return WRITES, timeout_s, request.session.caller
     return (WantedKey, timeout_s, what.serializable) if isinstance(what, WantedKey) else None
 
 

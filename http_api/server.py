@@ -22,7 +22,9 @@ from http_api.core.calls import Ask, Facilities, NativeCall
 from http_api.core.connections import ConnectionBound, room_for_clients
 from http_api.core.hot import HotPlace
 from http_api.core.hot_requests import HotRequests
+from http_api.core.load import LoadSampler
 from http_api.core.metrics import HttpMetrics
+from http_api.core.node_metrics import NodeMetrics
 from http_api.core.pipelining import ConnectionServer
 from http_api.core.port import ReplicaPort
 from http_api.core.problems import problem, storage_failed
@@ -30,6 +32,7 @@ from http_api.core.quotas import Quotas
 from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
 from http_api.core.session import Session
+from http_api.etcd.metric_names import EtcdNames
 from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
 from http_api.v1 import (
@@ -44,11 +47,16 @@ from http_api.v1 import (
     leases,
     listing,
     members,
+    overview,
+    recording,
     roles,
+    slots,
     txn,
     users,
 )
 from http_api.v1.openapi import Description
+from http_api.v1.overview import LIVE_PATH
+from http_api.v1.snapshot import SnapshotResource
 from http_api.v1.watch import WATCH_PATH, WatchResource
 from kvstore.audit_log import AuditLog
 from kvstore.config import Address, Config, hosts_to_bind, is_loopback
@@ -78,6 +86,8 @@ STOP_S = 5.0
 """How long a stop waits for requests in flight, and once more for those it has cancelled."""
 
 _READS = SAFE_METHODS
+_STREAMS = frozenset((WATCH_PATH, LIVE_PATH))
+"""Calls of the native API that last until somebody ends them."""
 _log = logging.getLogger("http_api")
 
 
@@ -97,6 +107,10 @@ def native_calls() -> list[NativeCall]:
         *roles.CALLS,
         *members.CALLS,
         *joining.CALLS,
+        *SnapshotResource().calls(),
+        *overview.CALLS,
+        *slots.CALLS,
+        *recording.CALLS,
         *health.CALLS,
         *description.calls(),
         *dashboard.CALLS,
@@ -129,6 +143,7 @@ class HttpServer:
             self._bound, self.tls, _is_exposed(config), audit_log, self._quotas
         )
         self._metrics.register(replica.metrics.registry)
+        self._register_more(replica, config)
         self._access = Access(replica, config.request_timeout_s)
         self.facilities = Facilities(config, self._access)
         self.calls = native_calls()
@@ -144,10 +159,40 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._stopping = False
         self._lanes: Lanes | None = None
+        self._sampler = LoadSampler(
+            self.facilities.load,
+            replica.metrics,
+            self._metrics,
+            lambda: len(self.facilities.streams),
+            self._connections,
+            config.data_dir,
+        )
         self._etcd = EtcdApi(
             self._access, self.facilities, self._metrics, self._audit, self._quotas
         )
         self.address: Address = config.listen_client
+
+    def _register_more(self, replica: ReplicaPort, config: Config) -> None:
+        """What is known here and by nobody below, and etcd's names for what they know."""
+        metrics = replica.metrics
+
+        def connected() -> int:
+            return sum(up for up, _ in metrics.peers().values())
+
+        NodeMetrics(
+            health.server_version(),
+            lambda: replica.recorder.round_trips_s,
+            lambda: len(self.facilities.streams),
+        ).register(metrics.registry)
+        state = config.data_dir / "state.mdb"
+        EtcdNames(
+            metrics.counters,
+            metrics.gauges,
+            metrics.stages,
+            connected,
+            state,
+            lambda: replica.recorder.round_trips,
+        ).register(metrics.registry)
 
     async def start(self) -> None:
         """Bind and serve; `address` is then the bound one. Raises OSError."""
@@ -165,13 +210,19 @@ class HttpServer:
             calls = calls[:0]  # the fast lane knows nothing of who does what
         self._lanes = Lanes(
             self._access.sessions.anonymous,
-            HotRequests(calls, lambda: self._access.enabled, self._browsers.knows_host),
+            HotRequests(
+                calls,
+                self._access.sessions.anonymous,
+                lambda: self._access.enabled,
+                self._browsers.knows_host,
+            ),
             KEEPALIVE_S,
             self._config.pending_requests_max,
             self._config.pending_bytes_max,
             self.facilities.outgoing,
             self._metrics.stages,
             hand_over=self._server,
+            quotas=self._quotas,
             guarded_elsewhere=self._audit.log is not None,
         )
         host, port = self._config.listen_client
@@ -185,6 +236,7 @@ class HttpServer:
         )
         if self.tls is not None:
             self._looking = asyncio.create_task(_look(self.tls))
+        self._sampler.start()
         bound = self._listener.sockets[0].getsockname()
         self.address = (host, bound[1])
 
@@ -198,6 +250,7 @@ class HttpServer:
             timeout_s=self._config.request_timeout_s,
             body_bytes_max=call.body_bytes_max or None,
             unproved_bytes_max=call.body_bytes_max,
+            session=self._access.known_header,
             problem=problem,
             unexpected=self._unexpected,
         )
@@ -210,9 +263,11 @@ class HttpServer:
         if self._listener is not None:
             self._listener.close()
         self.facilities.streams.stop()
+        await self._sampler.stop()
         if self._server is not None and self._lanes is not None:
             self._server.pre_shutdown()
             await asyncio.gather(self._lanes.stop(STOP_S), self._server.shutdown(STOP_S))
+        await self.facilities.neighbours.close()
         if self._audit.log is not None:
             await asyncio.to_thread(self._audit.log.close)
 
@@ -297,7 +352,7 @@ class HttpServer:
     def _quota(
         self, request: web.BaseRequest, call: NativeCall, session: Session
     ) -> AbstractContextManager[None]:
-        if call.path == WATCH_PATH:
+        if call.path in _STREAMS:
             return self._quotas.stream(session.caller)
         return self._quotas.request(session.caller, request.content_length or 0)
 

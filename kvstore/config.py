@@ -171,6 +171,9 @@ class Config:
     """Names besides its addresses by which clients reach it; "*" is any."""
     cors_origins: tuple[str, ...] = ()
     """Sites whose pages may use it; "*" is any."""
+    scrub_interval_s: float = 3600.0
+    """The checksums of all records on disk are looked at once in so long, or in as long as that
+    takes at a small share of a core."""
     digest_slots: int = 256
     """Replicas compare their state digests at every slot divisible by this."""
 

@@ -7,13 +7,14 @@ troubles of the log alone: lines are dropped then, counted, and a line says how 
 import json
 import logging
 import os
+import re
 import select
 import sys
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, TextIO
 
 Format = Literal["human", "json"]
@@ -42,6 +43,8 @@ class EventLog:
         self._form = form
         self._out = sys.stderr if out is None else out
         self._queue = None if queue_to is None else LineQueue(queue_to, self._told)
+        self.heard: Callable[[str, Mapping[str, object]], None] = _nobody_hears
+        """Is told the name and the facts of each event, too."""
 
     @property
     def dropped(self) -> int:
@@ -55,13 +58,15 @@ class EventLog:
 
     def event(self, name: str, **fields: object) -> None:
         """One line: when, which node, what happened, and the facts of it."""
+        self.heard(name, fields)
         self.text(self._line(name, **fields))
 
     def _line(self, name: str, **fields: object) -> str:
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z"
         if self._form == "json":
-            facts = {"time": stamp, "node": self.node, "event": name, **fields}
+            facts = {"time": stamp, "level": level_of(name), "node": self.node, "event": name}
+            facts |= {key: _fact(key, value) for key, value in fields.items()}
             return json.dumps(facts, default=_text) + "\n"
         facts_text = " ".join(f"{key}={_plain(value)}" for key, value in fields.items())
         return f"{stamp} node {self.node} {name} {facts_text}".rstrip() + "\n"
@@ -173,6 +178,35 @@ class ForwardedLog(logging.Handler):
         self._events.event(record.levelname.lower(), logger=record.name, message=message)
         if record.exc_info and record.exc_info[1] is not None:
             self._events.defect(record.exc_info[1])
+
+
+ERRORS = {"failed", "state differs", "damage found", "error", "critical"}
+WARNINGS = {
+    "warning", "leader lost", "peer down", "disk slow", "disk queue full", "checkpoint failed",
+    "clocks differ", "log lines dropped", "log end cut off", "link refused", "link dropped",
+    "link refused again", "snapshot not received", "snapshot not installed", "snapshot overtaken",
+    "stopping without a successor", "settings disagree", "members not changed",
+    "snapshot not built",
+    "no leader for long, streams and waiters are sent elsewhere",
+}  # fmt: skip
+_NUMBER = re.compile(r"[+-]?\d+\.\d+|[+-]?\d+")
+_MEASURED = ("seconds", "_s", "_ms", "_bytes", "count")
+
+
+def level_of(name: str) -> str:
+    """Of an event, by its name: "error", "warning" or "info"."""
+    return "error" if name in ERRORS else "warning" if name in WARNINGS else "info"
+
+
+def _fact(key: str, value: object) -> object:
+    """As JSON has it: what was measured is a number, and what is no plain value is text."""
+    if isinstance(value, str) and key.endswith(_MEASURED) and _NUMBER.fullmatch(value):
+        return float(value)
+    return value if isinstance(value, str | int | float | bool | None) else _text(value)
+
+
+def _nobody_hears(_: str, __: Mapping[str, object]) -> None:
+    """Nobody listens."""
 
 
 def _text(value: object) -> str:

@@ -29,7 +29,7 @@ class Shown(Protocol):
         """No more comes."""
 
 
-class _Lines:
+class _ProgressLines:
     """One line for each new state, and for lags that have halved."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class _Lines:
         """Nothing is left open."""
 
 
-class _Bar:
+class _ProgressBar:
     def __init__(self) -> None:
         # Imported here: it is large, and only for people who look on.
         from rich.console import Console
@@ -67,7 +67,7 @@ class _Bar:
 async def wait_until(view: View, member: int, wanted: str, limit_s: float) -> int:
     """Until `member` is of the kind `wanted`, or even a voter; the exit code. A learner is there
     once it is close behind. Raises Unavailable if nobody answers for long."""
-    shown: Shown = _Bar() if sys.stderr.isatty() else _Lines()
+    shown: Shown = _ProgressBar() if sys.stderr.isatty() else _ProgressLines()
     try:
         async with asyncio.timeout(limit_s):
             return await _follow(view, member, wanted, shown)

@@ -1,7 +1,10 @@
-"""`kvstore watch` and `history`."""
+"""`kvstore watch`, `history` and `changes`."""
 
+import asyncio
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import Any
 
 from kvstore.client import Client, Event
@@ -92,9 +95,54 @@ def _print_event(event: Event, json: bool, key: bool = True) -> None:
     sys.stdout.flush()
 
 
+_CHANGES = """\
+Hands every change on, in order and at least once, in batches of JSON lines: {"revision":…,
+"events":[{"type":"put" or "delete","key":…,…}]}. To an address by POST, with the headers
+X-First-Revision, X-Last-Revision and X-Cluster-Id: an answer of 2xx acknowledges the batch, and
+what was not acknowledged comes again. Or to the end of a file. It runs until it is interrupted, and
+goes on behind what was acknowledged last, which is a key of the store: kvstore-changes/NAME.
+
+examples:
+  kvstore changes --to http://127.0.0.1:8080/changes --name search-index
+  kvstore changes orders/ --since 1200 --to orders.jsonl --name orders
+"""
+
+
+def _changes_flags(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("prefix", metavar="PREFIX", nargs="?", help="only keys that begin so")
+    add("--to", metavar="URL|FILE", required=True, help="who gets them")
+    add("--name", metavar="NAME", required=True, help="of this delivery")
+    add("--since", metavar="N", type=positive, default=0,
+        help="the first revision, for a new delivery (default: what comes next)")  # fmt: skip
+
+
+async def _hand_on(client: Client, options: Namespace) -> int:
+    import aiohttp
+
+    from kvstore.backup.delivering import ANSWER_S, Delivery, FileReceiver, HttpReceiver
+    from kvstore_cli.follow import tell
+
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    prefix = octets(options, options.prefix or "")
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as http:
+        to = options.to
+        web = to.startswith(("http://", "https://"))
+        receiver = HttpReceiver(http, to) if web else FileReceiver(Path(to))
+        delivery = Delivery(client, receiver, options.name, prefix, tell)
+        await delivery.run(options.since, stop)
+    print(f"acknowledged through revision {delivery.acknowledged}")
+    return OK
+
+
 COMMANDS = (
     client_command("watch", "show changes as they happen", _WATCH, _watch, key_flags, _watch_flags),
     client_command(
         "history", "show the changes of a key", _HISTORY, _history, key_flags, _history_flags
+    ),
+    client_command(
+        "changes", "hand every change on", _CHANGES, _hand_on, key_flags, _changes_flags
     ),
 )

@@ -12,20 +12,23 @@ from typing import Any
 EXIT_CODES_TEXT = """\
 exit codes:
   0   done
-  1   the key, lease, member or token does not exist
+  1   the key, lease, member or token does not exist; doctor, incident show: something is wrong
   2   the command line, a setting or the request is wrong; nothing was changed
   3   the condition did not hold, the lock was not free, or the members cannot be changed so;
       nothing was changed, but by txn --else
   4   unavailable (no node reachable, or no quorum); nothing was changed, try again
   5   outcome unknown: no answer in time; the write may have been applied
   6   lock, elect: the lease was lost; the command was stopped
-  77  serve: this node was removed from its cluster
+  7   a backup or a change log is damaged, or not what it says
   74  serve: the disk, the state or an address failed; the message says what to do. Others: what
       they print cannot be written
+  77  serve: this node was removed from its cluster
   130 interrupted
 
 lock and elect end with the exit code of the command that they run.
 """
+
+NOT_SOUND = 7
 
 Flags = Callable[[ArgumentParser], None]
 """Adds flags and arguments to a parser."""

@@ -8,12 +8,17 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from kvstore.client import Client, ClusterStatus
 from kvstore.errors import InvalidArgument, KvError
+from kvstore_cli.demo_load import DemoLoad, installed_judge
+from kvstore_cli.demo_page import DemoPage
 from kvstore_cli.node_cluster import HOST, LoopbackPlaces, NodeCluster
 from kvstore_cli.node_process import ServerProcess
 
+PAGE_OFFSET = 2
+"""The dashboard with controls is so many ports above that of node 1 for clients."""
 _RESTART_S = 2.0
 _RESTART_S_MAX = 30.0
 _READY_S_MAX = 60.0
@@ -39,8 +44,10 @@ def demo(nodes: int, client_port: int, data_dir: Path) -> int:
         for port in ports:
             _check_free(port)
     _remember_size(data_dir, nodes)
+    page_port = client_port + PAGE_OFFSET
+    _check_free(page_port)
     cluster = NodeCluster(list(places.ports), places, data_dir, environment=os.environ)
-    return asyncio.run(Demo(cluster, data_dir).run())
+    return asyncio.run(Demo(cluster, data_dir, page_port=page_port).run())
 
 
 def _check_free(port: int) -> None:
@@ -76,13 +83,24 @@ def _remember_size(data_dir: Path, nodes: int) -> None:
 class Demo:
     """Starts the nodes, tells what happens to them, restarts those that die, stops them all."""
 
-    def __init__(self, cluster: NodeCluster, data_dir: Path, restart_s: float = _RESTART_S) -> None:
-        """`restart_s`: how long a node stays dead."""
+    def __init__(
+        self,
+        cluster: NodeCluster,
+        data_dir: Path,
+        restart_s: float = _RESTART_S,
+        page_port: int | None = None,
+    ) -> None:
+        """`restart_s`: how long a node stays dead. `page_port`: of the page with controls."""
         self._cluster = cluster
         self._nodes = list(cluster.nodes.values())
         self._data_dir = data_dir
         self._restart_s = restart_s
         self._stopping = asyncio.Event()
+        self._page_port = page_port
+        self._load = DemoLoad([node.url for node in self._nodes], installed_judge())
+        self._held: dict[int, asyncio.Event] = {}
+        """Nodes that the page has stopped, until it starts them again."""
+        self._frozen: set[int] = set()
         self._ready: set[int] = set()
         """Nodes that have served since their last start."""
         self._code = 0
@@ -97,6 +115,10 @@ class Demo:
         self._say(f"Starting {len(self._nodes)} nodes; data and logs in {self._data_dir}/", "dim")
         tasks = [asyncio.create_task(self._supervise(node)) for node in self._nodes]
         tasks.append(asyncio.create_task(self._watch()))
+        page = DemoPage(self, self._nodes, self._load)
+        if self._page_port is not None:
+            await page.start(HOST, self._page_port)
+            tasks.append(asyncio.create_task(self._load.run()))
         stopped = asyncio.create_task(self._stopping.wait())
         try:
             done, _ = await asyncio.wait((*tasks, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -106,6 +128,7 @@ class Demo:
             for task in (*tasks, stopped):
                 task.cancel()
             await asyncio.gather(*tasks, stopped, return_exceptions=True)
+            await page.stop()
             await self._stop_nodes()
         return self._code
 
@@ -114,10 +137,16 @@ class Demo:
         delay_s = self._restart_s
         while True:
             self._ready.discard(node.number)
+            if (again := self._held.get(node.number)) is not None:
+                await again.wait()
             node.start()
             code = await node.ended()
             if self._stopping.is_set():
                 return
+            self._frozen.discard(node.number)
+            if node.number in self._held:
+                self._event(f"node {node.number} was stopped on the page", "yellow")
+                continue
             how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with {code}"
             self._event(f"node {node.number} {how}", "red")
             if code > 0 or not self._announced:
@@ -132,6 +161,44 @@ class Demo:
                 f"node {node.number} restarts in {delay_s:g} s; its log: {node.log_file}", "dim"
             )
             await asyncio.sleep(delay_s)
+
+    # -- what the page does -----------------------------------------------------------------
+
+    def stop_node(self, number: int) -> None:
+        """Kill it; it stays away until it is started. Raises KeyError."""
+        node = self._cluster.nodes[number]
+        self._held.setdefault(number, asyncio.Event())
+        node.signal(signal.SIGKILL)
+
+    def start_node(self, number: int) -> None:
+        """Start it again, or let one that stands still go on. Raises KeyError."""
+        node = self._cluster.nodes[number]
+        if number in self._frozen:
+            self._frozen.discard(number)
+            node.signal(signal.SIGCONT)
+        if (again := self._held.pop(number, None)) is not None:
+            again.set()
+
+    def freeze_node(self, number: int) -> None:
+        """Let it stand still, its connections open. Raises KeyError."""
+        node = self._cluster.nodes[number]
+        if node.running and number not in self._held:
+            self._frozen.add(number)
+            node.signal(signal.SIGSTOP)
+
+    def node_states(self) -> list[dict[str, Any]]:
+        """`id`, `pid` and `state` of each."""
+        return [
+            {"id": node.number, "pid": node.pid, "state": self._state_of(node)}
+            for node in self._nodes
+        ]
+
+    def _state_of(self, node: ServerProcess) -> str:
+        if node.number in self._frozen:
+            return "frozen"
+        return "runs" if node.running and node.number not in self._held else "stopped"
+
+    # -- what is told -----------------------------------------------------------------------
 
     async def _watch(self) -> None:
         """Announce the cluster once it is ready; then tell of leaders and of nodes come back."""
@@ -193,9 +260,13 @@ class Demo:
         self._say(f"  curl {first.url}/v1/cluster")
         victim = self._cluster.nodes[leader].pid
         self._say(f"  kill -9 {victim}    # the leader; watch here what happens")
-        self._say(f"\nDashboard: {first.url}/\nCtrl-C stops all nodes; the data stays.\n", "bold")
+        page = first.url if self._page_port is None else f"http://{HOST}:{self._page_port}"
+        self._say(f"\nDashboard: {page}/\nCtrl-C stops all nodes; the data stays.\n", "bold")
 
     async def _stop_nodes(self) -> None:
+        for number in self._frozen:
+            # One that stands still would not hear that it is to stop.
+            self._cluster.resume(number)
         running = [node.number for node in self._nodes if node.running]
         if running:
             self._say("\nStopping ...", "dim")

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from kvstore import __version__
 from kvstore.errors import (
+    BackupError,
     ConditionFailed,
     InvalidArgument,
     KvError,
@@ -25,20 +26,26 @@ from kvstore.errors import (
 from kvstore_cli import (
     accounts,
     audit,
+    backup,
     certs,
     changes,
+    check,
     cluster,
     data,
     help,
+    incidents,
+    learn,
     leases,
     locks,
     members,
     nodes,
     recover,
+    restore,
     tokens,
     transactions,
+    transfer,
 )
-from kvstore_cli.command import EXIT_CODES_TEXT, Command, add_command
+from kvstore_cli.command import EXIT_CODES_TEXT, NOT_SOUND, Command, add_command
 from kvstore_cli.descriptors import open_standard
 from kvstore_cli.parsing import SuggestingParser, verb_first
 
@@ -83,10 +90,16 @@ COMMANDS: tuple[Command, ...] = (
     *cluster.COMMANDS,
     *members.COMMANDS,
     *tokens.COMMANDS,
+    *incidents.COMMANDS,
     *changes.COMMANDS,
     *transactions.COMMANDS,
     *leases.COMMANDS,
     *locks.COMMANDS,
+    *backup.COMMANDS,
+    *restore.COMMANDS,
+    *transfer.COMMANDS,
+    *check.COMMANDS,
+    *learn.COMMANDS,
     *accounts.COMMANDS,
     *certs.COMMANDS,
     *audit.COMMANDS,
@@ -117,6 +130,9 @@ def main(argv: list[str] | None = None) -> int:
     except KvError as error:
         print(f"kvstore: {error}{_hint(error, options)}", file=sys.stderr)
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+    except BackupError as error:
+        print(f"kvstore: {error}", file=sys.stderr)
+        return NOT_SOUND
     except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except BrokenPipeError:

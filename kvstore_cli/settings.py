@@ -222,6 +222,10 @@ SETTINGS = (
         "idempotency-ttl-s", "idempotency_ttl_s", _seconds, "S",
         "how long an Idempotency-Key is remembered",
     ),
+    Setting(
+        "scrub-interval-s", "scrub_interval_s", _seconds, "S",
+        "how often all checksums on disk are looked at",
+    ),
     Setting("digest-slots", "digest_slots", _at_least(1), "N", "between comparisons of replicas"),
     Setting("cert-file", "cert_file", _path, "FILE", "serve clients by TLS with this certificate"),
     Setting("key-file", "key_file", _path, "FILE", "the private key of cert-file"),

@@ -39,6 +39,7 @@ KVSTORE: dict[str, set[str]] = {
     "peers": {"commands", "config", "errors", "event_log"},
     "replica": {"peers", "storage", "state", "commands", "config", "errors", "event_log"},
     "client": {"errors"},
+    "backup": {"client", "replica", "peers", "storage", "state", "commands", "config", "errors"},
 }
 """Rooms of `kvstore/`, and those that each may import besides itself and `paxos`."""
 
@@ -56,6 +57,8 @@ PROOF: dict[str, set[str]] = {
     "processes": set(),
     "simulation": {"histories"},
     "torture": {"histories", "processes"},
+    "incidents": {"simulation"},
+    "museum": {"simulation"},
 }
 ROOMS = {"kvstore": KVSTORE, "http_api": HTTP_API, "proof": PROOF}
 

@@ -13,12 +13,13 @@ from contextlib import asynccontextmanager
 
 from aiohttp import hdrs, web
 
+from http_api.core.caller_sessions import CallerSessions
 from http_api.core.calls import SCOPES, Need
 from http_api.core.login_queue import LoginQueue
 from http_api.core.passwords import SALT_BYTES, password_hash, password_matches
 from http_api.core.port import ReplicaPort
 from http_api.core.senders import address_of, certificate_name
-from http_api.core.session import CallerSessions, Session
+from http_api.core.session import Session
 from http_api.core.tokens import TTL_S, Tokens
 from kvstore.commands.accounts import RotateSecret
 from kvstore.commands.commands import Administer, AsUser
@@ -133,6 +134,25 @@ class Access:
         if by is None:
             raise Unauthenticated(Reason.BAD_TOKEN)
         return by
+
+    def known(self, token: str) -> Session | None:
+        """The session of whom `token` names, if this node knows that without asking others. Raises
+        Stopping."""
+        by = self._known(token)
+        return None if by is None else self.sessions.of(by)
+
+    def known_header(self, value: str) -> Session | None:
+        """The same for an Authorization header of the native API: of a token, bare or as a Bearer.
+        While authentication is off that header means nothing."""
+        if not self.enabled:
+            return self.sessions.anonymous
+        scheme, _, rest = value.strip().partition(" ")
+        match scheme.lower():
+            case "bearer":
+                return self.known(rest.strip())
+            case "basic":
+                return None
+        return self.known(value.strip())
 
     def _known(self, token: str) -> Caller | None:
         auth = self._replica.state.auth

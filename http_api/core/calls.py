@@ -9,12 +9,15 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiohttp import web
 
 from http_api.core import params
 from http_api.core.bodies import Bodies, check_elements, parse_json
+from http_api.core.load import LoadHistory
+from http_api.core.neighbours import Neighbours
 from http_api.core.outgoing import Outgoing
 from http_api.core.senders import address_of
 from http_api.core.session import Session
@@ -119,7 +122,15 @@ class Facilities:
         self.bodies = Bodies(config.pending_bytes_max)
         self.streams = Streams()
         self.outgoing = Outgoing(config.pending_bytes_max)
+        self.load = LoadHistory()
+        self._began_s = monotonic()
+        self.neighbours = Neighbours()
         self.idempotency_ttl_ms = int(config.idempotency_ttl_s * 1000)
+
+    @property
+    def uptime_s(self) -> float:
+        """Since the server was made."""
+        return monotonic() - self._began_s
 
 
 class Ask(Generic[M]):

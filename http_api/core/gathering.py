@@ -5,9 +5,9 @@ a request costs its own parsing and its own answer, and little else.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from http_api.core.hot import KeyWrite
 from http_api.core.metrics import HttpStages
@@ -15,6 +15,12 @@ from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX, Session
 from kvstore.commands.commands import Put
 from kvstore.commands.operations import Transaction
 from kvstore.commands.results import Outcome, Result
+from kvstore.replica.prompt import PromptFuture
+from kvstore.state.rights import Caller
+
+PROMPT_MAX = 4
+"""So many requests are answered before their turn of the loop ends."""
+T = TypeVar("T")
 
 
 class Asker(Protocol):
@@ -30,34 +36,38 @@ class Asker(Protocol):
 
 
 class Gathering:
-    """Shared by all connections of a server; all that are in it have the same time-out."""
+    """Shared by all connections of a server; all that are in it have the same time-out. `session`
+    waits for reads; the writes of each caller make a group of their own."""
 
     def __init__(self, session: Session, timeout_s: float, stages: HttpStages) -> None:
         self._session = session
         self._timeout_s = timeout_s
         self._stages = stages
-        self._group = _Group(stages)
+        self._groups: dict[Caller | None, _Group] = {}
         self._readers: list[Asker] = []
         self._reads = 0
         self._scheduled = False
 
-    def write(self, asker: Asker, writes: Sequence[KeyWrite]) -> None:
-        """Writes of different keys, fewer than make a group."""
+    def write(self, asker: Asker, session: Session, writes: Sequence[KeyWrite]) -> None:
+        """Writes of different keys, fewer than make a group, in `session`."""
         size = 0
         for write in writes:
             size += len(write.key)
             if isinstance(write, Put):
                 size += len(write.value)
-        if not self._group.has_room(len(writes), size):
-            self._submit()
-        self._group.add(asker, writes, size)
+        group = self._groups.get(session.caller)
+        if group is None or not group.has_room(len(writes), size):
+            if group is not None:
+                self._submit(group)
+            group = self._groups[session.caller] = _Group(session, self._stages)
+        group.add(asker, writes, size)
         if not self._scheduled:
             self._schedule()
 
-    def transact(self, asker: Asker, transaction: Transaction) -> None:
+    def transact(self, asker: Asker, session: Session, transaction: Transaction) -> None:
         """A write that may cost more than that of a key: it is submitted by itself."""
         try:
-            future = self._session.submit(transaction, self._timeout_s)
+            future = session.submit(transaction, self._timeout_s)
         except Exception as error:
             asker.written((error,))
             return
@@ -81,22 +91,20 @@ class Gathering:
     def _ask(self) -> None:
         """The turn has delivered all its requests."""
         self._scheduled = False
-        self._submit()
+        groups, self._groups = self._groups, {}
+        for group in groups.values():
+            self._submit(group)
         if self._readers:
             self._read()
 
-    def _submit(self) -> None:
-        group = self._group
-        if not group.writes:
-            return
-        self._group = _Group(self._stages)
+    def _submit(self, group: "_Group") -> None:
         group.asked()
         try:
-            future = self._session.submit_group(group.writes, self._timeout_s)
+            future = group.session.submit_group(group.writes, self._timeout_s)
         except Exception as error:
             group.failed(error)
         else:
-            future.add_done_callback(group.done)
+            _when_done(future, group.done, len(group.writes))
 
     def _read(self) -> None:
         readers, self._readers = self._readers, []
@@ -110,15 +118,16 @@ class Gathering:
         def done(barrier: "asyncio.Future[None]") -> None:
             _tell_readable(readers, barrier.exception())
 
-        barrier.add_done_callback(done)
+        _when_done(barrier, done, reads)
 
 
 class _Group:
-    """Writes that go together, and whose they are."""
+    """Writes that go together, in one session, and who asks for them."""
 
-    __slots__ = ("_askers", "_since", "_size", "_stages", "writes")
+    __slots__ = ("_askers", "_since", "_size", "_stages", "session", "writes")
 
-    def __init__(self, stages: HttpStages) -> None:
+    def __init__(self, session: Session, stages: HttpStages) -> None:
+        self.session = session
         self.writes: list[KeyWrite] = []
         self._askers: list[tuple[Asker, int]] = []
         self._size = 0
@@ -127,9 +136,7 @@ class _Group:
 
     def has_room(self, count: int, size: int) -> bool:
         """Whether so many more, of so many bytes, may join."""
-        return not self.writes or (
-            len(self.writes) + count <= GROUP_MAX and self._size + size <= GROUP_BYTES_MAX
-        )
+        return len(self.writes) + count <= GROUP_MAX and self._size + size <= GROUP_BYTES_MAX
 
     def add(self, asker: Asker, writes: Sequence[KeyWrite], size: int) -> None:
         if not self.writes:
@@ -174,6 +181,17 @@ def _tell_readable(readers: Sequence[Asker], error: BaseException | None) -> Non
             reader.readable(error)
         except Exception as fault:
             _report(fault)
+
+
+def _when_done(
+    future: "asyncio.Future[T]", call: "Callable[[asyncio.Future[T]], None]", answers: int
+) -> None:
+    """Few are told in the turn in which `future` is done. Many are told in the next one: to make so
+    many answers takes longer than what the others wait for, which this turn still has to send."""
+    if answers <= PROMPT_MAX and isinstance(future, PromptFuture):
+        future.tell(call)
+    else:
+        future.add_done_callback(call)
 
 
 def _report(fault: Exception) -> None:

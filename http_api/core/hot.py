@@ -38,7 +38,9 @@ class HotPlace:
     """Where a call is and what of it does not depend on what it does.
 
     A path that ends in a slash goes on with a key. A body longer than `body_bytes_max` is declined
-    (None: any body), and while authentication is on one longer than `unproved_bytes_max`.
+    (None: any body), and from nobody, while authentication is on, one longer than
+    `unproved_bytes_max`. `session` serves who sends this Authorization header; None declines.
+    It raises KvError.
     `problem` answers an error of ours; `unexpected(method, target)` answers, and logs, an exception
     that is being handled and is none of ours.
     """
@@ -48,6 +50,7 @@ class HotPlace:
     timeout_s: float
     body_bytes_max: int | None
     unproved_bytes_max: int
+    session: Callable[[str], Session | None]
     problem: Callable[[KvError], Answer]
     unexpected: Callable[[str, str], Answer]
 

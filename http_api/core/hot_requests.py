@@ -4,11 +4,14 @@ harmless headers. This is no second reader of HTTP: whatever looks unusual is de
 import re
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
+from typing import NamedTuple
 
 import msgspec
 
-from http_api.core.hot import HotCall, HotCommand, WantedKey
+from http_api.core.hot import HotCall, HotCommand, HotPlace, WantedKey
 from http_api.core.responses import Answer
+from http_api.core.session import Session
+from kvstore.errors import KvError
 
 HEAD_BYTES_MAX = 8190
 """A longer head is aiohttp's to refuse."""
@@ -23,40 +26,64 @@ _NOT_OURS = -2
 _NO_BODY = -1
 
 
-def body_length(headers: bytes, knows_host: Callable[[str], bool]) -> int:
-    """Content-Length of a header block; _NO_BODY without one, _NOT_OURS if anything in it asks
-    for more than the plain answer (conditions, idempotency, Expect, chunks, closing, ...), or if
-    it does not name one host, as every request must (RFC 9112, 3.2), or one that is not known."""
-    length, hosts = _NO_BODY, 0
-    for line in headers.split(b"\r\n"):
+class Headers(NamedTuple):
+    """A header block: Content-Length, and what it holds of Authorization, "" if nothing.
+
+    The length is _NO_BODY without one, and _NOT_OURS if anything asks for more than the plain
+    answer (conditions, idempotency, Expect, chunks, closing, ...), or if the block does not name
+    one host, as every request must (RFC 9112, 3.2), or one that is not known.
+    """
+
+    length: int
+    authorization: str = ""
+
+
+_DECLINED = Headers(_NOT_OURS)
+
+
+def read_headers(block: bytes, knows_host: Callable[[str], bool]) -> Headers:
+    """What a header block says."""
+    length, hosts, authorization = _NO_BODY, 0, ""
+    for line in block.split(b"\r\n"):
         matched = _HEADER.fullmatch(line)
         if matched is None:
-            return _NOT_OURS
+            return _DECLINED
         name, value = matched[1].lower(), matched[2].rstrip(b" ")
         if name == b"content-length":
             if length != _NO_BODY or not value.isdigit() or len(value) > 8:
-                return _NOT_OURS
+                return _DECLINED
             length = int(value)
         elif name == b"connection":
             if value.lower() != b"keep-alive":
-                return _NOT_OURS
+                return _DECLINED
         elif name == b"host":
             if not knows_host(value.decode()):
-                return _NOT_OURS
+                return _DECLINED
             hosts += 1
+        elif name == b"authorization":
+            if authorization or not value:
+                return _DECLINED
+            authorization = value.decode()
         elif name not in _HARMLESS:
-            return _NOT_OURS
-    return length if hosts == 1 else _NOT_OURS
+            return _DECLINED
+    return Headers(length, authorization) if hosts == 1 else _DECLINED
 
 
 class HotRequest(msgspec.Struct, frozen=True, gc=False):
-    """A request for a hot call. `what` is asked of the store; where nothing is, `answer` is
-    there. It ends at `end` of what waits."""
+    """A request for a hot call, to be served in `session`. `what` is asked of the store; where
+    nothing is, `answer` is there. It ends at `end` of what waits; its body has `size` bytes."""
 
     call: HotCall
+    session: Session
     what: HotCommand | WantedKey | None
     answer: Answer | None
     end: int
+    size: int
+
+    def refused(self, error: KvError) -> "HotRequest":
+        """The same, to be answered with an error and without the store."""
+        answer = self.call.problem(error)
+        return HotRequest(self.call, self.session, None, answer, self.end, self.size)
 
 
 class Unready(Enum):
@@ -69,17 +96,19 @@ class Unready(Enum):
 
 
 class HotRequests:
-    """Finds them. `guarded()`: whether authentication is on; `knows_host(host)`: whether a Host
-    header can be meant for this node."""
+    """Finds them. `session` serves who names nobody; `guarded()`: whether authentication is on;
+    `knows_host(host)`: whether a Host header can be meant for this node."""
 
     def __init__(
         self,
         calls: Iterable[HotCall],
+        session: Session,
         guarded: Callable[[], bool],
         knows_host: Callable[[str], bool],
     ) -> None:
         self._knows_host = knows_host
         self.timeouts_s: set[float] = set()
+        self._session = session
         self._guarded = guarded
         self._exact: dict[bytes, HotCall] = {}
         self._before_key: dict[bytes, HotCall] = {}
@@ -88,7 +117,7 @@ class HotRequests:
         before = b"|".join(map(re.escape, self._before_key))
         self._keyed = re.compile(rb"(%b)%b HTTP/1\.1" % (before, _KEY))
         self._beginnings = (*self._before_key, *self._exact)
-        self._lengths: dict[bytes, int] = {}
+        self._headers: dict[bytes, Headers] = {}
 
     def _add(self, call: HotCall) -> None:
         for path in call.place.paths:
@@ -114,18 +143,21 @@ class HotRequests:
             if matched is None:
                 return Unready.DECLINED
             call, key = self._before_key[matched[1]], matched[2]
-        headers = data[line_end + 2 : head_end]
-        length = self._lengths.get(headers)
-        if length is None:
-            length = self._remember(headers)
-        place = call.place
+        block = data[line_end + 2 : head_end]
+        length, authorization = self._headers.get(block) or self._remember(block)
+        place, session = call.place, self._session
+        if authorization:
+            proved = self._proved(place, authorization)
+            if proved is None:
+                return Unready.DECLINED
+            session = proved
         most = place.body_bytes_max
         if most is None and length == _NO_BODY:
             length = 0
         elif (
             most is None
             or not 0 <= length <= most
-            or (length > place.unproved_bytes_max and self._guarded())
+            or (length > place.unproved_bytes_max and session.caller is None and self._guarded())
         ):
             return Unready.DECLINED
         start = head_end + 4
@@ -137,8 +169,19 @@ class HotRequests:
         except Exception as error:
             if self._guarded():
                 return Unready.DECLINED  # who sends it is asked first
-            return HotRequest(call, None, call.problem(error), end)
-        return Unready.DECLINED if what is None else HotRequest(call, what, None, end)
+            return HotRequest(call, session, None, call.problem(error), end, length)
+        if what is None:
+            return Unready.DECLINED
+        return HotRequest(call, session, what, None, end, length)
+
+    @staticmethod
+    def _proved(place: HotPlace, authorization: str) -> Session | None:
+        """Whose request it is, if that is known at once. The other lane asks the others, and says
+        what is wrong."""
+        try:
+            return place.session(authorization)
+        except KvError:
+            return None
 
     def _head_so_far(self, head: bytes) -> Unready:
         """Whether the rest of a head is worth waiting for."""
@@ -149,9 +192,9 @@ class HotRequests:
                 return Unready.UNFINISHED
         return Unready.DECLINED
 
-    def _remember(self, headers: bytes) -> int:
-        """Its `body_length`."""
-        if len(self._lengths) >= HEADS_MAX:
-            self._lengths.clear()
-        length = self._lengths[headers] = body_length(headers, self._knows_host)
-        return length
+    def _remember(self, block: bytes) -> Headers:
+        """What it says."""
+        if len(self._headers) >= HEADS_MAX:
+            self._headers.clear()
+        headers = self._headers[block] = read_headers(block, self._knows_host)
+        return headers

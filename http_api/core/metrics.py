@@ -1,6 +1,6 @@
 """HTTP metrics. A request costs a few additions; Prometheus's types are built at scrape time."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -87,6 +87,10 @@ class HttpMetrics(Collector):
         meter = Meter(route, method)
         self._meters.append(meter)
         return meter
+
+    def durations_of(self, routes: Container[tuple[str, str]]) -> list[Durations]:
+        """How long requests for these (route, method) took."""
+        return [m.durations for m in self._meters if (m.route, m.method) in routes]
 
     def collect(self) -> Iterator[Metric]:
         """The families; routes that were never called are left out."""

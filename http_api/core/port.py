@@ -14,8 +14,9 @@ from kvstore.replica.feed import Feed
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
 from kvstore.replica.metrics import Metrics
+from kvstore.replica.recorder import Recorder
 from kvstore.replica.status import ReplicaStatus
-from kvstore.state.members import Governs
+from kvstore.state.members_record import Governs
 from kvstore.state.state_machine import StateMachine
 
 
@@ -55,6 +56,11 @@ class ReplicaPort(Protocol):
 
     @property
     def metrics(self) -> Metrics: ...
+
+    @property
+    def recorder(self) -> Recorder:
+        """What this node's consensus did lately."""
+        ...
 
     @property
     def failure(self) -> str:

@@ -49,18 +49,26 @@ class Quotas:
     def request(self, caller: Caller | None, size: int) -> Iterator[None]:
         """A block that is a request of the caller's, whose body has so many bytes. Raises
         Overloaded."""
-        if caller is None:
+        self.begin(caller, size)
+        try:
             yield
+        finally:
+            self.end(caller)
+
+    def begin(self, caller: Caller | None, size: int) -> None:
+        """A request of the caller's is in work from now on, until `end`. Raises Overloaded."""
+        if caller is None:
             return
         use = self._use(caller.user)
         if self._requests_max and use.requests >= self._requests_max:
             self._refuse(f"this user has {use.requests} requests in work already")
         self._take(use, size)
         use.requests += 1
-        try:
-            yield
-        finally:
-            use.requests -= 1
+
+    def end(self, caller: Caller | None) -> None:
+        """A request for which `begin` was called is done."""
+        if caller is not None:
+            self._users[caller.user].requests -= 1
 
     @contextmanager
     def stream(self, caller: Caller | None) -> Iterator[None]:

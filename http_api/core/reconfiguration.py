@@ -15,7 +15,7 @@ from kvstore.commands.members import (
 )
 from kvstore.commands.results import MembershipRefused, Reconfigured, Result
 from kvstore.errors import KvError, Stopping
-from kvstore.state.members import Governs, JoinToken
+from kvstore.state.members_record import Governs, JoinToken
 
 LOOK_S = 0.02
 """How often those look who wait."""

@@ -16,9 +16,8 @@ from prometheus_client import CollectorRegistry
 
 from http_api.core import reconfiguration
 from http_api.core.account_session import AccountSession, SessionCommand
-from http_api.core.port import ReplicaPort
 from http_api.core.reconfiguration import MembersChanged
-from http_api.core.slices import ReadTurns, SlicedSelection
+from http_api.core.slices import SlicedSelection
 from kvstore.commands.accounts import Right, Scope
 from kvstore.commands.commands import AsUser, Command, Once
 from kvstore.commands.members import AddMember, MemberChange
@@ -32,12 +31,14 @@ from kvstore.replica.handed_out import strip_secret
 from kvstore.replica.interest import Interest
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.leasing import LeaseTime
+from kvstore.replica.recorder import Recorder
 from kvstore.replica.status import ReplicaStatus
 from kvstore.state.lease_table import LeaseTtl
-from kvstore.state.members import JoinToken
+from kvstore.state.members_record import JoinToken
 from kvstore.state.mvcc import KeyHistory
 from kvstore.state.reading import reads_only
-from kvstore.state.rights import Auth, Caller, Demand
+from kvstore.state.rights import Auth, Demand
+from paxos.ballot import Slot
 
 LEASES_PER_SLICE = 1000
 GROUP_MAX = 256
@@ -347,6 +348,24 @@ class Session(AccountSession):
         return self._store.leader_absence
 
     @property
+    def recent(self) -> Recorder:
+        """What this node's consensus did lately. Needs no right: it holds no keys and no values;
+        `slot_value` has those."""
+        return self._store.recorder
+
+    def slot_value(self, slot: Slot) -> bytes | None:
+        """What the log of this node holds in a slot, None if nothing; for administrators."""
+        self._check_root()
+        node = self._store.recorder.node
+        entry = None if node is None else node.acceptor.log.get(slot)
+        return None if entry is None else entry.value
+
+    @property
+    def log_lines_dropped(self) -> int:
+        """Of this process's log. Needs no right."""
+        return int(self._store.metrics.gauges().get("log_lines_dropped", 0))
+
+    @property
     def metrics(self) -> CollectorRegistry:
         """What Prometheus sees of this process. Needs no right."""
         return self._store.metrics.registry
@@ -440,17 +459,3 @@ def _pass_on(source: "asyncio.Future[Result]", to: "asyncio.Future[Result]") -> 
             to.set_exception(error)
 
     source.add_done_callback(done)
-
-
-class CallerSessions:
-    """Makes the sessions of one replica."""
-
-    def __init__(self, store: ReplicaPort) -> None:
-        self._store = store
-        self._turns = ReadTurns()
-        self.anonymous = Session(store, None, self._turns)
-        """Shared by all who are served without a caller."""
-
-    def of(self, caller: Caller | None) -> Session:
-        """The session of a caller."""
-        return self.anonymous if caller is None else Session(self._store, caller, self._turns)

@@ -118,6 +118,7 @@ class EtcdApi:
         self._audit = audit
         self._quotas = quotas
         self.calls = etcd_calls(access)
+        self._access = access
         self._node = access.sessions.anonymous
         self._gateway = Gateway(self._node, facilities.config, facilities.bodies)
         self._admission = CallAdmission(access)
@@ -164,6 +165,7 @@ class EtcdApi:
                 timeout_s=self._gateway.timeout_s,
                 body_bytes_max=HOT_BODY_BYTES_MAX,
                 unproved_bytes_max=UNPROVED_BYTES_MAX,
+                session=self._access.known,
                 problem=self._gateway.error,
                 unexpected=self._unexpected,
             )

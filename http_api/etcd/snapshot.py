@@ -13,13 +13,13 @@ from aiohttp import web
 
 from http_api.core.browsers import stream_headers
 from http_api.core.calls import Need
-from http_api.core.session import Session
+from http_api.core.state_copy import fresh_copy
 from http_api.core.streams import StreamLink
 from http_api.etcd.calls import DownloadCall, EtcdAsk, download, without_code
 from http_api.etcd.encode import document
 from http_api.etcd.errors import UNKNOWN, EtcdError, status_of
 from http_api.etcd.messages import Empty
-from kvstore.errors import NoQuorum, Overloaded
+from kvstore.errors import Overloaded
 from kvstore.storage.data_dir import backup_name
 
 BLOB_BYTES = 32 << 10
@@ -84,12 +84,10 @@ async def _copy(ask: EtcdAsk[Empty], number: int) -> AsyncIterator[BinaryIO]:
     Its name goes before the first byte is sent: however this process ends, the file goes with it.
     """
     session, config = ask.session, ask.gateway.config
-    await ask.barrier()
-    await _checkpointed(session, ask.gateway.timeout_s, config.tick_s)
     path = config.data_dir / backup_name(number)
     try:
         try:
-            await session.copy_state(path)
+            await fresh_copy(session, path, ask.gateway.timeout_s, config.tick_s)
             file = path.open("rb")
         finally:
             path.unlink(missing_ok=True)
@@ -97,18 +95,6 @@ async def _copy(ask: EtcdAsk[Empty], number: int) -> AsyncIterator[BinaryIO]:
         raise EtcdError(UNKNOWN, f"the copy failed: {error}") from error
     with file:
         yield file
-
-
-async def _checkpointed(session: Session, timeout_s: float, tick_s: float) -> None:
-    """Wait until what is applied now is in the file that is copied."""
-    through = session.status().applied_through
-    try:
-        async with asyncio.timeout(timeout_s):
-            while session.status().checkpointed_through < through:
-                session.check_running()
-                await asyncio.sleep(tick_s)
-    except TimeoutError:
-        raise NoQuorum("the state was not written to the disk in time") from None
 
 
 async def _send(file: BinaryIO, link: StreamLink) -> None:

@@ -40,7 +40,7 @@ from kvstore.errors import (
     TokenNotFound,
 )
 from kvstore.peers.roster import Roster
-from kvstore.state.members import JoinToken
+from kvstore.state.members_record import JoinToken
 
 TOKEN_BYTES = 32
 TOKEN_CHARACTERS_MAX = 256

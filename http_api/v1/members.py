@@ -48,7 +48,7 @@ from kvstore.errors import (
     Stopping,
 )
 from kvstore.replica.status import MemberStatus
-from kvstore.state.members import Governs
+from kvstore.state.members_record import Governs
 
 BODY_BYTES_MAX = 65_536
 NAME_PATTERN = "^(?=.*[^0-9])[^\\x00-\\x1f\\x7f]+$"

@@ -14,6 +14,7 @@ from http_api.v1.batch_steps import BatchOperation
 from http_api.v1.documents import LEASE_PATTERN, request_schemas
 from http_api.v1.health import server_version
 from http_api.v1.listing import LIMIT_DEFAULT, LIMIT_MAX
+from http_api.v1.snapshot import RATE_MIB_S, RATE_MIB_S_MAX
 from http_api.v1.txn import TXN_DONE
 from kvstore.commands.commands import IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX
 from kvstore.errors import (
@@ -77,6 +78,12 @@ _QUERY: dict[str, tuple[str, dict[str, Any]]] = {
         {"type": "integer", "minimum": 0},
     ),
     "dry_run": ("Say what the change would lead over; do nothing", {"type": "boolean"}),
+    "snapshot": ("The copy to go on with, as the backup's header names it", {"type": "string"}),
+    "from_block": ("The first block that is missing", {"type": "integer", "minimum": 0}),
+    "rate_mib_s": (
+        "MiB of the state's file that are read a second",
+        {"type": "integer", "minimum": 1, "maximum": RATE_MIB_S_MAX, "default": RATE_MIB_S},
+    ),
 }
 _HEADERS = {
     "If-Match": 'A revision in double quotes, as in "42", or * for any: the key must be there',
@@ -104,6 +111,8 @@ _PATHS = {
     "slug": "The end of a problem type.",
     "id": "The lease's id.",
     "name": "The user's or role's name, percent-encoded.",
+    "slot": "The slot's number.",
+    "file": "The name of a part of the dashboard.",
     "member": "The member's id, or its name.",
     "token": "The token's id, not the token.",
 }

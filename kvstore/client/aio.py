@@ -167,6 +167,14 @@ class Client(UserCalls):
         self._learning.told(asked, status)
         return status
 
+    async def fetch(self, path: str, endpoint: str | None = None) -> bytes:
+        """The body that a GET of the API answers, for calls that have no method here, such as
+        `/v1/overview`: of `endpoint`, asked once, or of any that answers."""
+        request = Request("GET", path)
+        if endpoint is None:
+            return (await self._attempts.send(request)).body
+        return (await self._attempts.send_once(endpoint, request, self._timeout_s)).body
+
     async def compact(self, revision: int) -> CompactResult:
         """Give up history below `revision`, on all nodes."""
         answer = await self._post(

@@ -713,6 +713,12 @@ class BlockingClient:
         """The cluster as a node sees it: that of `endpoint`, asked once, or any that answers."""
         return self._loop.run(self._async.status(endpoint))
 
+    def fetch(self, path: str, endpoint: str | None = None) -> bytes:
+        """The body that a GET of the API answers, for calls that have no method here, such as
+        `/v1/overview`: of `endpoint`, asked once, or of any that answers.
+        """
+        return self._loop.run(self._async.fetch(path, endpoint))
+
     def compact(self, revision: int) -> CompactResult:
         """Give up history below `revision`, on all nodes."""
         return self._loop.run(self._async.compact(revision))

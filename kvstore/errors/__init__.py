@@ -66,7 +66,13 @@ from kvstore.errors.base import (
     RequestError,
     WireField,
 )
-from kvstore.errors.local import DataDamaged, DivergedState, StorageError, StorageFailed
+from kvstore.errors.local import (
+    BackupError,
+    DataDamaged,
+    DivergedState,
+    StorageError,
+    StorageFailed,
+)
 from kvstore.errors.members import (
     JoinDenied,
     MemberLost,
@@ -85,6 +91,7 @@ __all__ = [
     "AnswerNotKept",
     "AuthChangeRefused",
     "AuthError",
+    "BackupError",
     "BadRequest",
     "BodyTimeout",
     "ConditionFailed",

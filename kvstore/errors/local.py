@@ -16,3 +16,8 @@ class StorageFailed(StorageError):
 
 class DivergedState(RuntimeError):
     """This node's state differs from that of the majority at the same slot; it must stop (D5)."""
+
+
+class BackupError(Exception):
+    """A backup, a change log or an import cannot be read, written or trusted; the text says what is
+    wrong with which file. Not for clients: whoever runs the command reads it."""

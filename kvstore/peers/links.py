@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from kvstore.config import Config, hosts_to_bind, parse_address
+from kvstore.errors import InvalidArgument
 from kvstore.event_log import EventLog
 from kvstore.peers.desk import Desk, Ended
 from kvstore.peers.frames import PeerMessage, encode_frame
@@ -65,7 +66,11 @@ class PeerTransport:
         else."""
         peers = self._desk.membership.peers
         for peer, address in sorted(peers.items()):
-            place = parse_address(address, "peer address")
+            try:
+                place = parse_address(address, "peer address")
+            except InvalidArgument as error:
+                self._log.event("peer address unusable", peer=peer, reason=error)
+                continue
             if (link := self._links.get(peer)) is not None:
                 link.move(place)
                 continue

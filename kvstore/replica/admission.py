@@ -13,6 +13,7 @@ from kvstore.replica.health import Health
 from kvstore.replica.metrics import Counters
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, LeaderView, Wake
+from kvstore.replica.prompt import PromptFuture
 from kvstore.state.rights import ITSELF
 from kvstore.state.state_machine import StateMachine
 
@@ -52,7 +53,7 @@ class Admission:
         another process in between, and answered together; an error is that of all of them."""
         self._check()
         work = sum(map(self.state.work_of, commands))
-        future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Outcome]] = PromptFuture(loop=asyncio.get_running_loop())
         self.writes.add_group(commands, future, self.clock.monotonic() + timeout_s, work)
         self.wake()
         return future
@@ -69,7 +70,7 @@ class Admission:
         """Done once local reads show every write acknowledged before this call, or NoQuorum or
         Stopping; so many `reads` wait for it. Raises Overloaded or Stopping at once."""
         self.health.check()
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = PromptFuture(loop=asyncio.get_running_loop())
         self.reads.add(future, self.clock.monotonic() + timeout_s, reads)
         self.counters.linearizable_reads += reads
         self.wake()

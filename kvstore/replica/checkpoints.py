@@ -23,6 +23,7 @@ from kvstore.replica.metrics import Counters
 from kvstore.replica.probe import Probe
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
+from kvstore.storage.sealed import DamagedRecord
 from kvstore.storage.state import StateStore
 from paxos.ballot import Slot
 from paxos.node import Node
@@ -176,6 +177,10 @@ class Checkpoints:
             failed = error
             self._counters.checkpoint_failures += 1
             self._store.fail(grow=isinstance(error, lmdb.MapFullError))
+            return False
+        except DamagedRecord as error:
+            failed = error
+            self._health.storage_failed(error)
             return False
         finally:
             self._watch.checkpoint_ends(failed)

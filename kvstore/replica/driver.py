@@ -125,6 +125,7 @@ class Driver:
         """A message of a member. Raises PeerError if no correct member sends it."""
         if self._health.failure:
             return
+        self._probe.received(sender, message)
         try:
             self._dispatch(sender, message)
         except PeerError:
@@ -157,6 +158,7 @@ class Driver:
 
     def on_link(self, peer: NodeId, up: bool) -> None:
         """The link from `peer` came or went."""
+        self._probe.linked(peer, up)
         if not up and self._membership.formed and not self._health.stopping:
             self._health.guard(partial(self._node.suspect, peer))
         self._turns.wake()

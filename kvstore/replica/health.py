@@ -33,15 +33,18 @@ class Health:
             raise Stopping("this node is shutting down")
 
     def _stopping(self) -> Stopping:
-        what = "has failed" if self.ending is Ending.FAILED else "has ended"
-        return Stopping(f"this node {what}: {self.failure}")
+        return Stopping(f"this node has {'failed' if self._failed else 'ended'}: {self.failure}")
+
+    @property
+    def _failed(self) -> bool:
+        return self.ending in (Ending.FAILED, Ending.DAMAGED)
 
     def fail(self, reason: str, ending: Ending = Ending.FAILED) -> None:
         """Stop serving at once, and say why. Nothing is acknowledged from here on."""
         if self.failure:
             return
         self.failure, self.ending = reason, ending
-        self._events.event(ending.value, reason=reason)
+        self._events.event("failed" if self._failed else ending.value, reason=reason)
         self._fail_waiting(self._stopping())
         if not self.failed.done():
             self.failed.set_result(reason)

@@ -12,6 +12,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from kvstore.replica.metric_texts import COUNTERS, GAUGES, text_of
 from kvstore.replica.stages import Durations
 
 
@@ -30,6 +31,8 @@ class Counters:
     linearizable_reads: int = 0
     bundles_relayed: int = 0
     snapshots_installed: int = 0
+    scrub_passes: int = 0
+    scrub_records: int = 0
 
 
 def stage_family(name: str, text: str, stages: Iterable[tuple[str, Durations]]) -> Metric:
@@ -52,9 +55,9 @@ class Metrics(Collector):
         kinds: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self.counters = counters
-        self._stages = stages
-        self._gauges = gauges
-        self._peers = peers
+        self.stages = stages
+        self.gauges = gauges
+        self.peers = peers
         self._kinds = kinds
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -62,27 +65,40 @@ class Metrics(Collector):
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
+    @property
+    def commands_applied(self) -> int:
+        """Since the start of the process."""
+        return self.counters.commands_applied
+
     def collect(self) -> Iterator[Metric]:
         """One family for each counter and gauge."""
         for field in fields(Counters):
             name = f"kvstore_{field.name}"
-            text = field.name.replace("_", " ")
+            text = text_of(field.name, COUNTERS)
             yield CounterMetricFamily(name, text, value=getattr(self.counters, field.name))
         yield stage_family(
             "kvstore_write_stage_seconds",
-            "Time of a batch in each stage of a write",
-            self._stages(),
+            "Time of a batch in each stage of a write: batch, commit, quorum, apply",
+            self.stages(),
         )
-        for name, value in self._gauges().items():
-            yield GaugeMetricFamily(f"kvstore_{name}", name.replace("_", " "), value=value)
-        up = GaugeMetricFamily("kvstore_peer_up", "1: there is a link to it", labels=["peer"])
+        for name, value in self.gauges().items():
+            yield GaugeMetricFamily(f"kvstore_{name}", text_of(name, GAUGES), value=value)
+        up = GaugeMetricFamily(
+            "kvstore_peer_up", "1 if there is a link to this member that works", labels=["peer"]
+        )
         silent = GaugeMetricFamily(
-            "kvstore_peer_silent_seconds", "since it was heard last", labels=["peer"]
+            "kvstore_peer_silent_seconds",
+            "Seconds since this member was heard last; infinite if it never was",
+            labels=["peer"],
         )
-        for peer, (connected, silent_s) in self._peers().items():
+        for peer, (connected, silent_s) in self.peers().items():
             up.add_metric([str(peer)], float(connected))
             silent.add_metric([str(peer)], silent_s)
-        members = GaugeMetricFamily("kvstore_members", "members by kind", labels=["kind"])
+        members = GaugeMetricFamily(
+            "kvstore_members",
+            "Members of the cluster by kind: voter, learner, expected",
+            labels=["kind"],
+        )
         for kind, count in self._kinds().items():
             members.add_metric([kind], float(count))
         yield from (up, silent, members)

@@ -5,7 +5,7 @@ starts: `Health.start`, `Turns.start` and `PeerTransport.start`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvstore.config import Config
 from kvstore.event_log import EventLog
@@ -31,16 +31,19 @@ from kvstore.replica.metrics import Counters, Metrics
 from kvstore.replica.outbox import Outbox
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock
-from kvstore.replica.probe import Probe
+from kvstore.replica.probe import SILENT, Probe, TwoProbes
 from kvstore.replica.reconfiguring import Reconfiguring
+from kvstore.replica.recorder import Recorder
 from kvstore.replica.replica import Parts, Replica
 from kvstore.replica.restoring import Opened, disagreements, open_directory
+from kvstore.replica.scrubbing import Scrubber
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
 from kvstore.replica.stages import Stages
 from kvstore.replica.status import ReplicaView
 from kvstore.replica.steward import Steward
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
+from kvstore.storage.data_dir import DataDir
 from kvstore.storage.disk import Disk
 from kvstore.storage.state import StateStore
 from paxos.ballot import NodeId
@@ -56,6 +59,10 @@ async def open_replica(
     """
     events = events or EventLog(config.node_id)
     machine = machine or Machine()
+    recorder = Recorder(config.node_id, machine.clock)
+    events.heard = recorder.happened
+    listening = recorder if machine.probe is SILENT else TwoProbes(machine.probe, recorder)
+    machine = replace(machine, probe=listening)
     began_s = machine.clock.monotonic()
     opened = open_directory(config, machine)
     events.node = opened.node.id
@@ -64,7 +71,7 @@ async def open_replica(
     if (torn := opened.log.torn) is not None:
         events.event("log end cut off", file=torn.path, offset=torn.offset, reason=torn.reason)
     machine.probe.opened(opened.node, opened.state, opened.membership.formed)
-    replica = Replica(_connect(config, events, machine, opened))
+    replica = Replica(_connect(config, events, machine, opened), recorder)
     try:
         await replica.start()
     except BaseException:
@@ -190,7 +197,8 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
     checkpoints = _checkpoints(ground, copies, source, admission, applier)
     sink = _sink(ground, checkpoints)
     steward = _steward(ground, admission)
-    view = _view(ground, sink)
+    scrubber = _scrubber(ground, opened.data_dir)
+    view = _view(ground, sink, scrubber)
     return Parts(
         config=config,
         data_dir=opened.data_dir,
@@ -211,6 +219,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         transport=ground.transport,
         copies=copies,
         checkpoints=checkpoints,
+        scrubber=scrubber,
         source=source,
         sink=sink,
         driver=_driver(ground, applier, leasing, source, sink, steward),
@@ -387,7 +396,20 @@ def _driver(
     )
 
 
-def _view(ground: _Ground, sink: SnapshotSink) -> ReplicaView:
+def _scrubber(ground: _Ground, data_dir: DataDir) -> Scrubber:
+    return Scrubber(
+        ground.store,
+        data_dir.log_path,
+        ground.disk,
+        ground.clock,
+        ground.health,
+        ground.events,
+        ground.counters,
+        interval_s=ground.config.scrub_interval_s,
+    )
+
+
+def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber) -> ReplicaView:
     return ReplicaView(
         node=ground.node,
         state=ground.state,
@@ -401,5 +423,6 @@ def _view(ground: _Ground, sink: SnapshotSink) -> ReplicaView:
         reads=ground.reads,
         walls=ground.walls,
         log_clock=LogClock(ground.state, ground.clock),
+        scrubber=scrubber,
         why_behind=lambda: sink.why_behind,
     )

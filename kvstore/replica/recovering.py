@@ -16,7 +16,7 @@ from kvstore.peers.membership import founding_of, founding_text
 from kvstore.peers.roster import Roster, founding_roster
 from kvstore.replica.layouts import bring_state_up_to_date
 from kvstore.replica.restoring import reconcile
-from kvstore.state.members import Governs, MembersRecord
+from kvstore.state.members_record import Governs, MembersRecord
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir, Identity
 from kvstore.storage.disk import SYSTEM_DISK
@@ -56,7 +56,7 @@ class Recovered:
 
 def look(path: Path) -> Survivor:
     """Raises StorageError if there is no member's directory at `path`, or it is in use."""
-    with _Opened(path) as opened:
+    with _Directory(path) as opened:
         record, roster = opened.state.members.record, opened.roster
         if record.configurations:
             newest = record.configurations[-1]
@@ -77,7 +77,7 @@ def recover(path: Path) -> Recovered:
 
     Nothing that it holds is lost. Interrupted, it is to be run again. Raises StorageError, OSError.
     """
-    with _Opened(path) as opened:
+    with _Directory(path) as opened:
         opened.data_dir.recovery_begins()
         state, restored = opened.state, opened.restored
         sure_through = max(state.applied_through, restored.chosen_through)
@@ -98,7 +98,7 @@ def recover(path: Path) -> Recovered:
         return Recovered(own.id, record.cluster_id, was, sure_through, through, state.revision)
 
 
-def _alone(opened: "_Opened", through: Slot) -> tuple[MemberRecord, MembersRecord]:
+def _alone(opened: "_Directory", through: Slot) -> tuple[MemberRecord, MembersRecord]:
     """The one member of the new cluster: another than it was, so that nobody takes it for that."""
     old, roster = opened.state.members.record, opened.roster
     was = roster.find(opened.data_dir.identity.node_id)
@@ -136,7 +136,7 @@ def _identity(held: Identity, own: MemberRecord, cluster_id: str) -> Identity:
     )
 
 
-class _Opened:
+class _Directory:
     """A member's directory, opened by nobody else."""
 
     data_dir: DataDir
@@ -149,7 +149,7 @@ class _Opened:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __enter__(self) -> "_Opened":
+    def __enter__(self) -> "_Directory":
         """Raises StorageError, OSError."""
         path = self._path
         if not (path / "identity.json").exists():

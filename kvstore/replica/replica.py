@@ -37,11 +37,13 @@ from kvstore.replica.metrics import Metrics
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock
 from kvstore.replica.reconfiguring import Reconfiguring
+from kvstore.replica.recorder import Recorder
+from kvstore.replica.scrubbing import Scrubber
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
 from kvstore.replica.status import ReplicaStatus, ReplicaView
 from kvstore.replica.steward import Steward
 from kvstore.replica.turns import Turns
-from kvstore.state.members import Governs
+from kvstore.state.members_record import Governs
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.data_dir import DataDir
 from paxos.ballot import Ballot, NodeId, Slot
@@ -71,6 +73,7 @@ class Parts:
     transport: PeerTransport
     copies: StateCopies
     checkpoints: Checkpoints
+    scrubber: Scrubber
     source: SnapshotSource
     sink: SnapshotSink
     driver: Driver
@@ -83,8 +86,9 @@ class Parts:
 class Replica:
     """One running member. Made by `kvstore.replica.open.open_replica`."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, recorder: Recorder) -> None:
         self._parts = parts
+        self.recorder = recorder
         self._health = parts.health
         self._admission = parts.admission
         self.config = parts.config
@@ -291,6 +295,7 @@ class Replica:
         await parts.transport.start(parts.driver, parts.health.watch)
         parts.driver.start()
         parts.checkpoints.start()
+        parts.scrubber.start()
 
     async def stop(self) -> None:
         """Hand leadership over if need be, answer who waits, and release everything."""
@@ -306,6 +311,7 @@ class Replica:
         await parts.transport.stop()
         await parts.source.close()
         await parts.sink.close()
+        await parts.scrubber.stop()
         await parts.checkpoints.stop()
         parts.commits.close()
         parts.data_dir.close()

@@ -3,7 +3,7 @@
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from paxos.ballot import Slot
 
@@ -26,6 +26,21 @@ class Durations:
         """One more that took so long."""
         self._buckets[bisect_left(self._bounds_s, seconds)] += 1
         self._total_s += seconds
+
+    @property
+    def bounds_s(self) -> tuple[float, ...]:
+        """Upper bounds of all buckets but the last."""
+        return self._bounds_s
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Of each bucket by itself."""
+        return self._buckets
+
+    @property
+    def total_s(self) -> float:
+        """The sum."""
+        return self._total_s
 
     def histogram(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative buckets by upper bound, and the sum."""

@@ -13,6 +13,7 @@ from kvstore.replica.health import Health
 from kvstore.replica.log_clock import LogClock, WallClocks
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, LinkView
+from kvstore.replica.scrubbing import Scrubber
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
 from paxos.node import Node
@@ -110,6 +111,7 @@ class ReplicaView:
     reads: PendingReads
     walls: WallClocks
     log_clock: LogClock
+    scrubber: Scrubber
     why_behind: Callable[[], str]
 
     def status(self) -> ReplicaStatus:
@@ -137,8 +139,10 @@ class ReplicaView:
             name=self._name(node.id),
             configuration=self._configuration(),
             stalled=self.why_stalled(),
-            warnings=tuple(filter(None, (self.watch.warning, self.walls.warning))),
             clock_ms=self.log_clock.now_ms(),
+            warnings=tuple(
+                filter(None, (self.watch.warning, self.walls.warning, self.scrubber.warning))
+            ),
         )
 
     def why_not_ready(self) -> str:
@@ -301,6 +305,8 @@ class ReplicaView:
             "log_waiting_bytes": float(self.watch.waiting_bytes),
             "checkpoint_age_seconds": self.watch.checkpoint_age_s,
             "checkpoints_failing_seconds": self.watch.checkpoints_failing_s,
+            "scrub_age_seconds": self.scrubber.age_s,
+            "scrub_damage": float(bool(self.scrubber.warning)),
             "clock_difference_seconds": self.walls.difference_s,
             "log_lines_dropped": float(self.events.dropped),
             "snapshot_needed": float(bool(self.why_behind())),

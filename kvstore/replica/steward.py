@@ -28,7 +28,7 @@ from kvstore.event_log import EventLog
 from kvstore.peers.membership import Claim, Membership
 from kvstore.replica.ports import LinkView
 from kvstore.replica.reconfiguring import Reconfiguring
-from kvstore.state.members import Governs
+from kvstore.state.members_record import Governs
 from kvstore.state.rights import ITSELF
 from kvstore.state.state_machine import StateMachine
 from paxos.node import Node

@@ -66,6 +66,11 @@ class LeaseTable:
         prefix = _ID.pack(lease)
         return [key[8:] for key, _ in self._keys.scan(prefix, prefix + _PAST_ALL_KEYS)]
 
+    def holding(self) -> Iterator[int]:
+        """The ids that hold keys, once for each key, whether or not there are such leases."""
+        for key, _ in self._keys.scan(b"", None):
+            yield _ID.unpack_from(key)[0]
+
     def count(self, lease: int) -> int:
         """How many keys it holds."""
         found = self._counts.get(lease)

@@ -99,6 +99,17 @@ def key_value(key: bytes, record: bytes) -> KeyValue:
     return KeyValue(key, record[32:], create, mod, version, lease)
 
 
+def stored_alone(item: KeyValue) -> bytes:
+    """What `keys` holds of a key of whose history nothing is kept."""
+    record = _RECORD.pack(item.create_revision, item.mod_revision, item.version, item.lease)
+    return with_head(0, 0, b"", record + item.value)
+
+
+def lease_of_stored(stored: bytes) -> int:
+    """The lease that holds a key, of what `keys` holds of it; or 0."""
+    return lease_of(record_of(stored))
+
+
 def field_of(record: bytes, field: Field) -> int | bytes:
     """One field of a record."""
     at = _AT.get(field)

@@ -48,7 +48,8 @@ from kvstore.state.budget import WRITE_WORK, OverBudget
 from kvstore.state.changes import Changes
 from kvstore.state.kept_answers import KeptAnswers
 from kvstore.state.key_space import Keyspace
-from kvstore.state.members import Members, MembersRecord
+from kvstore.state.members import Members
+from kvstore.state.members_record import MembersRecord
 from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage, Mvcc
 from kvstore.state.reading import Reading
 from kvstore.state.rights import Auth
@@ -133,6 +134,14 @@ class StateMachine:
             self._sessions.restore(meta.sessions)
         self.members.restore(meta.members)
         self._frozen_through = self.applied_through
+
+    def found(self, slot: Slot, revision: int, clock_ms: int, digest: bytes) -> None:
+        """Begin a new cluster with what the tables hold: as of `slot`, at `revision`, before which
+        nothing is readable. To be followed by a checkpoint."""
+        self.applied_through = slot
+        self._mvcc.revision = self._mvcc.compacted_revision = revision
+        self.clock_ms = clock_ms
+        self.digest = digest
 
     # -- reading ----------------------------------------------------------------------------
 

@@ -81,6 +81,15 @@ def without_secret(meta: bytes) -> bytes:
     return _encode(AuthMeta(found.enabled, found.revision))
 
 
+def with_secret(key: bytes, data: bytes, secret: bytes) -> bytes:
+    """A row of the table as another cluster may have it: what was signed with the secret before is
+    void there."""
+    if key != _META:
+        return data
+    meta = _decode_meta(data)
+    return _encode(msgspec.structs.replace(meta, secret=secret if meta.enabled else b""))
+
+
 class ChangeRefused(Exception):
     """Inside this module: why a change is not made."""
 

@@ -107,18 +107,19 @@ def _begun(offset: int) -> int:
     return offset // SECTOR_BYTES & 0xFFFFFFFF
 
 
-def decode_head(data: bytes, offset: int, generation: bytes) -> Head:
-    """The head at `offset` of a segment of this `generation`. Raises NotWhole."""
-    if offset + _HEAD.size > len(data):
+def decode_head(data: bytes, at: int, generation: bytes, begins: int = 0) -> Head:
+    """The head at `at` of `data`, which are those of a segment of this `generation` from the
+    offset `begins` on. Raises NotWhole."""
+    if at + _HEAD.size > len(data):
         raise NotWhole("the end of the file")
-    crc, held, number, kind, rows, size = _HEAD.unpack_from(data, offset)
-    table = offset + _HEAD.size
+    crc, held, number, kind, rows, size = _HEAD.unpack_from(data, at)
+    offset, table = begins + at, at + _HEAD.size
     values = table + rows * _ROW.size
     if held != generation:
         raise NotWhole("no group of this segment")
     if values > len(data):
         raise NotWhole("a table longer than the segment")
-    if zlib.crc32(memoryview(data)[offset + _CRC_BYTES : values], _begun(offset)) != crc:
+    if zlib.crc32(memoryview(data)[at + _CRC_BYTES : values], _begun(offset)) != crc:
         raise NotWhole("a head that fails its checksum")
     return Head(number, kind == _SEAL, table, values, sectors(values + size))
 

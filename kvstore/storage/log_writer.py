@@ -40,6 +40,7 @@ class ThreadedLogWriter:
         self._queue: queue.SimpleQueue[tuple[list[Record], Callable[[], None]] | None] = (
             queue.SimpleQueue()
         )
+        self._ahead: threading.Thread | None = None
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -48,7 +49,10 @@ class ThreadedLogWriter:
 
     def close(self) -> None:
         self._queue.put(None)
+        self._store.give_up_ahead()
         self._thread.join()
+        if self._ahead is not None:
+            self._ahead.join()
         self._store.close()
 
     def _run(self) -> None:
@@ -72,3 +76,11 @@ class ThreadedLogWriter:
                     return
             for _, then in work:
                 self._post(then)
+            self._make_ahead()
+
+    def _make_ahead(self) -> None:
+        """The next segment, by a thread that lives as long as that takes."""
+        make = self._store.make_ahead()
+        if make is not None:
+            self._ahead = threading.Thread(target=make, name="ahead", daemon=True)
+            self._ahead.start()

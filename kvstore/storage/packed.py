@@ -13,7 +13,7 @@ from struct import Struct
 
 import lmdb
 
-from kvstore.storage.sealed import SEAL_BYTES, seal
+from kvstore.storage.sealed import SEAL_BYTES, DamagedRecord, is_sound, seal
 from kvstore.storage.tables import Backing, StoredTable
 
 BLOCK_BYTES = 4_072
@@ -99,6 +99,20 @@ class PackedTable(StoredTable):
         end = _END.unpack_from(block, ends + index * _END.size)[0]
         start = _END.unpack_from(block, ends + (index - 1) * _END.size)[0] if index else 0
         return block[entries + start : entries + end]
+
+    def _check_pair(self, key: bytes, stored: bytes) -> int:
+        """A block: all its entries, and that it lies under the key of the first."""
+        count: int = _COUNT.unpack_from(stored.ljust(_COUNT.size, b"\0"))[0]
+        width = self._key_bytes
+        past = _COUNT.size + count * width
+        if not _COUNT.size < past < len(stored) or stored[_COUNT.size :][:width] != key:
+            raise DamagedRecord(self._backing.path, self.name, key)
+        for index in range(count):
+            at = _COUNT.size + index * width
+            each = stored[at : at + width]
+            if not is_sound(each, self._entry(stored, count, index)):
+                raise DamagedRecord(self._backing.path, self.name, each)
+        return count
 
     # -- writing ----------------------------------------------------------------------------
 

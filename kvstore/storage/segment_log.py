@@ -6,15 +6,17 @@ were before it, so all segments before one are needed for their entries only, an
 are truncated. `docs/decisions/0019-segment-log.md` has the reasons.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from kvstore.errors import StorageFailed
+from kvstore.storage.ahead import AheadFile
 from kvstore.storage.disk import SYSTEM_DISK, Disk
 from kvstore.storage.environment import damaged, unusable
 from kvstore.storage.groups import SECTOR_BYTES, encode_group, encode_seal, group_bytes, sectors
 from kvstore.storage.segments import (
+    AHEAD,
     NEW,
     SPARE,
     Segment,
@@ -33,6 +35,8 @@ FIRST_SEGMENT_BYTES = 1 << 20
 """The first segment of a log is so small, and each that is made is twice the one before, up to
 `segment_bytes`: a log that is hardly used takes little room."""
 GENERATION_BYTES = 8
+AHEAD_FROM = 0.5
+"""The next segment is made once so much of the present one is written."""
 
 
 class SegmentLog:
@@ -51,6 +55,7 @@ class SegmentLog:
         self._segment_bytes = sectors(segment_bytes)
         self._segments: list[Segment] = []
         self._spare = False  # whether there is one
+        self._ahead = AheadFile(disk, path / AHEAD)
         self._number = 0  # of the last group
         self._marks = _Marks()
         self._failed = False
@@ -205,6 +210,8 @@ class SegmentLog:
         if self._spare and needed <= self._segment_bytes:
             self._spare, size, old = False, self._segment_bytes, self._path / SPARE
             file = self._disk.open_to_write(old)
+        elif (made := self._ahead.take(needed)) is not None:
+            (file, size), old = made, self._ahead.path
         else:
             size, old = max(min(self._segment_bytes, grown), needed), self._path / NEW
             file = zeroed_file(self._disk, old, size)
@@ -213,6 +220,23 @@ class SegmentLog:
         if last is not None:
             last.file.close()
         self._segments.append(begun)
+
+    # -- segments to be -----------------------------------------------------------------------
+
+    def make_ahead(self) -> Callable[[], None] | None:
+        """What another thread is to run now, so that the next segment is there when it is needed;
+        None if there is nothing to do. `give_up_ahead` ends it early; it must end before `close`.
+        """
+        if self._failed or self._spare or self._ahead.begun or not self._segments:
+            return None
+        last = self._segments[-1]
+        if last.end < AHEAD_FROM * last.size:
+            return None
+        return self._ahead.begin(min(self._segment_bytes, 2 * last.size))
+
+    def give_up_ahead(self) -> None:
+        """What `make_ahead` gave need not be finished. For any thread."""
+        self._ahead.give_up()
 
     # -- segments that are done with ---------------------------------------------------------
 
@@ -236,6 +260,7 @@ class SegmentLog:
         """What an earlier start left to be used again, if it has the right size."""
         path = self._path / SPARE
         self._disk.remove(self._path / NEW)
+        self._ahead.clear()
         self._spare = self._disk.size(path) == self._segment_bytes
         if not self._spare:
             self._disk.remove(path)
@@ -246,6 +271,8 @@ class SegmentLog:
             with suppress(OSError):  # nothing depends on the seal
                 self._segments[-1].file.sync_data()
         self._close_files()
+        with suppress(OSError):  # the next start removes it
+            self._ahead.clear()
 
     def _close_files(self) -> None:
         """Only the last segment's is open."""

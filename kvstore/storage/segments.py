@@ -12,7 +12,7 @@ taken for a group, and nobody who chooses a value can make it look like one.
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,9 +37,11 @@ _ZEROS = bytes(1 << 20)
 
 SPARE = "spare"
 """What a file is called that was a segment, and is to be one again."""
+AHEAD = "ahead"
+"""And one that never was, made before it is needed (`kvstore.storage.ahead`)."""
 NEW = "new"
-"""And one that never was. After a crash it is worth nothing: the sync of its zeros may have failed,
-and then its size is what the system remembers, and not what the disk has."""
+"""The same, made when it is needed. After a crash both are worth nothing: the sync of their zeros
+may have failed, and then a file's size is what the system remembers, and not what the disk has."""
 
 
 class Segment:
@@ -81,16 +83,19 @@ def segment_numbers(disk: Disk, directory: Path) -> list[int]:
 # -- making ---------------------------------------------------------------------------------
 
 
-def zeroed_file(disk: Disk, path: Path, size: int) -> File:
+def zeroed_file(
+    disk: Disk, path: Path, size: int, each: Callable[[File], None] = lambda _: None
+) -> File:
     """A new file of so many zeros. Raises OSError, and then leaves nothing.
 
-    Zeroed and not only allocated: a sync then writes the group and no metadata. Not synced: the
-    header's sync does that.
+    Zeroed and not only allocated: a sync then writes the group and no metadata. Not synced, unless
+    `each`, called after each piece, does it: the header's sync does that.
     """
     file = disk.create(path)
     try:
         for at in range(0, size, len(_ZEROS)):
             file.write_at(at, _ZEROS[: size - at])
+            each(file)
     except BaseException:
         file.close()
         disk.remove(path)
@@ -143,7 +148,9 @@ class SegmentReader:
         file = disk.open_to_write(path)
         try:
             self._data = file.read_at(0, file.size())
-            size, self.after, generation = _parse_header(path, number, self._data)
+            size, self.after, generation = parse_header(
+                path, number, self._data[:SECTOR_BYTES], len(self._data)
+            )
         except BaseException:
             file.close()
             raise
@@ -209,8 +216,9 @@ class SegmentReader:
         return self._data[self.last_offset : self.segment.end]
 
 
-def _parse_header(path: Path, number: int, data: bytes) -> tuple[int, int, bytes]:
-    """Size, number of the last group before it, and generation."""
+def parse_header(path: Path, number: int, data: bytes, held_bytes: int) -> tuple[int, int, bytes]:
+    """Size, number of the last group before it, and generation, by the first sector of the file of
+    `held_bytes` that should be the segment `number`. Raises StorageError."""
     header = data[: _HEADER.size]
     crc = data[_HEADER.size : _HEADER.size + _CRC.size]
     if len(crc) < _CRC.size or zlib.crc32(header) != _CRC.unpack(crc)[0]:
@@ -222,6 +230,6 @@ def _parse_header(path: Path, number: int, data: bytes) -> tuple[int, int, bytes
         )
     if held != number:
         raise damaged(path, f"it is segment {held} under another name")
-    if size != len(data):
-        raise damaged(path, f"{len(data)} bytes where {size} were written")
+    if size != held_bytes:
+        raise damaged(path, f"{held_bytes} bytes where {size} were written")
     return size, after, generation

@@ -85,8 +85,9 @@ class StateStore:
         self._backing.reader = self._env.begin()
 
     def watch_damage(self, on_damage: Callable[[DamagedRecord], None]) -> None:
-        """`on_damage` hears of each record that is not what was written, before who reads it."""
-        self._backing.on_damage = on_damage
+        """`on_damage` hears of each record that is not what was written, before who reads it. What
+        another thread than this one reads is told by its error alone."""
+        self._backing.listen(on_damage)
 
     def freeze(self) -> bool:
         """Set the active changes aside for a checkpoint; whether there is anything to write."""
@@ -107,10 +108,16 @@ class StateStore:
         """Applied and not yet checkpointed."""
         return self._backing.overlay_bytes + self._frozen_bytes
 
+    def records(self, table: str) -> int:
+        """How many the last checkpoint holds; of a packed table its blocks."""
+        database = self.tables[table].database
+        return int(self._backing.reader.stat(database)["entries"])
+
     def write_frozen(self, housekeeping: Callable[[WriteTransaction], None]) -> None:
         """Write the frozen changes, and then what `housekeeping` does, in one durable transaction.
 
-        Raises lmdb.Error or OSError; then nothing was written, and nothing is lost.
+        Raises lmdb.Error or OSError; then nothing was written, and nothing is lost. Raises
+        DamagedRecord if what it reads is not what was written.
         """
         self._free_written()
         with self._env.begin(write=True) as txn:
@@ -156,6 +163,31 @@ class StateStore:
         The caller raises `copying` before and lowers it after, on the loop's thread.
         """
         self._disk.copy(self._env, path)
+
+    def check_piece(
+        self, place: tuple[str, bytes], pairs_max: int, bytes_max: int
+    ) -> tuple[int, tuple[str, bytes] | None]:
+        """Look at the checksums of some records of the last checkpoint, from `place` on (a table,
+        and the key behind which to go on): how many, and the next place, None at the end.
+
+        A transaction of its own, so that no page is kept for longer than a piece takes. Runs on
+        any thread, like `copy_to`. Raises StorageError if what is found is not what was written.
+        """
+        name, after = place
+        names = list(self.tables)
+        try:
+            transaction = self._env.begin()
+            try:
+                table = self.tables[name]
+                records, last = table.check(transaction, after, pairs_max, bytes_max)
+            finally:
+                transaction.abort()
+        except lmdb.Error as error:
+            raise unusable(self.path, error) from error
+        if last is not None:
+            return records, (name, last)
+        following = names.index(name) + 1
+        return records, (names[following], b"") if following < len(names) else None
 
     def install(self, path: Path) -> None:
         """Replace the whole state by the file at `path`, atomically, and forget the overlay.

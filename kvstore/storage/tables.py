@@ -1,5 +1,6 @@
 """Sorted tables with an overlay: what is applied and not yet checkpointed lies in front of LMDB."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ _WRITTEN_TOGETHER = 500
 class Backing:
     """What the tables of one file share: the last checkpoint, and the size of what is in front."""
 
-    __slots__ = ("on_damage", "overlay_bytes", "path", "reader", "written")
+    __slots__ = ("_listens_on", "_on_damage", "overlay_bytes", "path", "reader", "written")
 
     reader: "lmdb.Transaction[bytes]"
     """At the last checkpoint; there is one while the file is open."""
@@ -32,14 +33,21 @@ class Backing:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.overlay_bytes = 0
-        self.on_damage: Callable[[DamagedRecord], None] = _nobody_listens
+        self._on_damage: Callable[[DamagedRecord], None] = _nobody_listens
+        self._listens_on = 0
         self.written: list[tuple[Changed, SortedKeys]] = []
         """What a checkpoint has written, to be freed by the thread of the next one."""
 
+    def listen(self, on_damage: Callable[[DamagedRecord], None]) -> None:
+        """`on_damage` hears what is damaged from now on, on the thread that calls this."""
+        self._on_damage, self._listens_on = on_damage, threading.get_ident()
+
     def damaged(self, table: str, key: bytes) -> DamagedRecord:
-        """The error for a record that is not what was written; who listens hears it first."""
+        """The error for a record that is not what was written; who listens hears it first. On
+        another thread than the listener's (a checkpoint) only the caller hears it."""
         error = DamagedRecord(self.path, table, key)
-        self.on_damage(error)
+        if threading.get_ident() == self._listens_on:
+            self._on_damage(error)
         return error
 
 
@@ -221,6 +229,36 @@ class StoredTable:
                 puts.clear()
         if puts:
             cursor.putmulti(puts)
+
+    def check(
+        self, transaction: "lmdb.Transaction[bytes]", after: bytes, pairs_max: int, bytes_max: int
+    ) -> tuple[int, bytes | None]:
+        """Look at the checksums of the records behind the key `after` (b"": from the first), until
+        they are `pairs_max` pairs of LMDB or `bytes_max` bytes: how many records, and behind which
+        key to go on, None at the end.
+
+        Runs on any thread, so nobody hears of what it finds but by the error. Raises DamagedRecord.
+        """
+        cursor = transaction.cursor(db=self.database)
+        found = cursor.set_range(after) if after else cursor.first()
+        if found and after and cursor.key() == after:
+            found = cursor.next()
+        records = pairs = size = 0
+        while found:
+            key, stored = cursor.key(), cursor.value()
+            records += self._check_pair(key, stored)
+            pairs += 1
+            size += len(stored)
+            if pairs >= pairs_max or size >= bytes_max:
+                return records, key
+            found = cursor.next()
+        return records, None
+
+    def _check_pair(self, key: bytes, stored: bytes) -> int:
+        """How many records are in it. Raises DamagedRecord."""
+        if not is_sound(key, stored):
+            raise DamagedRecord(self._backing.path, self.name, key)
+        return 1
 
     def written_value(self, transaction: "lmdb.Transaction[bytes]", key: bytes) -> bytes | None:
         """What `transaction`, which writes a checkpoint, has under `key`."""

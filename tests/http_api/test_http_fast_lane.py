@@ -6,13 +6,17 @@ from contextlib import AsyncExitStack
 import pytest
 
 from http_api import fast_lane
-from http_api.core.hot_requests import _NO_BODY, _NOT_OURS, body_length
+from http_api.core.hot_requests import _NO_BODY, _NOT_OURS, read_headers
 from http_api.fast_lane import WAITING_BYTES_MAX
 from kvstore.commands.commands import Grant, Put
 from kvstore.errors import NoQuorum
 from tests.support.raw_http import WAIT_S, connect, request
 
 PLAIN = b"Host: a:1\r\nUser-Agent: x\r\nAccept: */*"
+
+
+def any_host(host: str) -> bool:
+    return True
 
 
 async def until(condition):
@@ -45,7 +49,21 @@ async def until(condition):
     ],
 )
 def test_only_harmless_headers_are_taken(headers, length):
-    assert body_length(headers, lambda host: True) == length
+    assert read_headers(headers, any_host) == (length, "")
+
+
+@pytest.mark.parametrize(
+    ("header", "read"),
+    [
+        (b"authorization: Bearer x.y ", (_NO_BODY, "Bearer x.y")),
+        (b"Authorization:x.y\r\nContent-Length: 3", (3, "x.y")),
+        (b"Authorization: ", (_NOT_OURS, "")),
+        (b"Authorization: a\r\nAuthorization: a", (_NOT_OURS, "")),
+        (b"Grpc-Metadata-Token: x.y", (_NOT_OURS, "")),
+    ],
+)
+def test_who_sends_a_request_is_read_from_one_header(header, read):
+    assert read_headers(PLAIN + b"\r\n" + header, any_host) == read
 
 
 @pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: a\r\n", b"Host: a\r\nHost: b\r\n"])

@@ -14,6 +14,7 @@ from typing import Literal
 import pytest
 
 from kvstore.event_log import WAITING_BYTES_MAX, EventLog, ForwardedLog
+from paxos.ballot import Ballot
 
 
 @pytest.fixture
@@ -101,3 +102,23 @@ def test_a_closed_output_raises_nothing() -> None:
     out.close()
     log.event("something")
     log.defect(ValueError("x"))
+
+
+def test_json_lines_have_a_level_and_numbers_as_numbers() -> None:
+    out = io.StringIO()
+    log = EventLog(3, "json", out)
+    log.event("disk well again", seconds="1.5", ballot=Ballot(3, 1), slot=7, reason=ValueError("x"))
+    log.event("disk slow", reason="12")
+    log.event("failed", reason="bad")
+    first, second, third = map(json.loads, out.getvalue().splitlines())
+    assert (first["level"], second["level"], third["level"]) == ("info", "warning", "error")
+    assert (first["seconds"], first["slot"], first["ballot"]) == (1.5, 7, "3.1")
+    assert (first["reason"], second["reason"]) == ("x", "12"), "only what was measured is a number"
+
+
+def test_a_listener_hears_every_event() -> None:
+    heard: list[tuple[str, dict[str, object]]] = []
+    log = EventLog(3, out=io.StringIO())
+    log.heard = lambda name, fields: heard.append((name, dict(fields)))
+    log.event("peer down", peer=2)
+    assert heard == [("peer down", {"peer": 2})]

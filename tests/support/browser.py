@@ -35,7 +35,7 @@ FLAGS = (
     "--force-color-profile=srgb",
     "--remote-debugging-port=0",
 )
-DEADLINE_S = 30.0
+DEADLINE_S = float(os.environ.get("W14D", "30"))
 MESSAGE_BYTES_MAX = 1 << 28
 
 _T = TypeVar("_T")
@@ -100,11 +100,15 @@ class Browser:
 
     def open(self, file: Path) -> None:
         """Load a file and wait for its load event. What was collected before is forgotten."""
-        self._run(self._open(file.as_uri()))
+        self.visit(file.as_uri())
 
     def visit(self, url: str) -> None:
         """The same for an address."""
         self._run(self._open(url))
+
+    def type_text(self, text: str) -> None:
+        """Into what has the focus, as a keyboard would."""
+        self.call("Input.insertText", text=text)
 
     def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression. Raises AssertionError if it throws."""
@@ -174,6 +178,8 @@ class Browser:
         """Press and release a key, named as in KeyboardEvent.key."""
         text = {"text": key} if len(key) == 1 else {}
         code = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9}
+        code |= {"Enter": 13, "Escape": 27}
+        text = {"text": "\r"} if key == "Enter" else text
         named = {"key": key, "windowsVirtualKeyCode": code.get(key, 0)}
         self.call("Input.dispatchKeyEvent", type="keyDown", **named, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", **named)

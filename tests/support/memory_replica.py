@@ -22,9 +22,11 @@ from kvstore.replica.feed import Feed
 from kvstore.replica.leader_absence import LeaderAbsence
 from kvstore.replica.lease_timers import LeaseTimers
 from kvstore.replica.leasing import LeaseTime
+from kvstore.replica.machine import SystemClock
 from kvstore.replica.metrics import Counters, Metrics
+from kvstore.replica.recorder import Recorder
 from kvstore.replica.status import ConfigurationStatus, MemberStatus, ReplicaStatus
-from kvstore.state.members import Governs
+from kvstore.state.members_record import Governs
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.state import StateStore
 
@@ -107,6 +109,7 @@ class MemoryReplica:
             LeaderOf(self), EventLog(1, out=io.StringIO()), election_ticks=4, tick_s=0.01
         )
         self.metrics = Metrics(Counters(), tuple, dict, dict)
+        self.recorder = Recorder(1, SystemClock())
         self.failure = ""
         self.clock_ms = 0
         self.fails_with: Exception | None = None

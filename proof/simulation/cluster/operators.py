@@ -15,7 +15,7 @@ from kvstore.commands.members import (
 from kvstore.commands.results import MembershipRefused, Reconfigured, Result
 from kvstore.errors import NoQuorum
 from kvstore.replica.replica import Replica
-from kvstore.state.members import MembersRecord
+from kvstore.state.members_record import MembersRecord
 from proof.simulation.cluster.clients import ANYTHING, SimulatedClient
 
 CHANGES = 8

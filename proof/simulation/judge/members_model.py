@@ -289,6 +289,8 @@ class MembersModel:
         if any(not self._find(id).incarnation for id in change.voters):
             raise Refused("NOT_THERE_YET")
         leaving = self._book.members.keys() - wanted
+        for id, one in self._book.members.items():
+            one.promote = one.promote and id in change.voters
         self._aim(frozenset(change.voters), leaving, slot, change.phase1, change.phase2)
 
     # -- configurations ---------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from kvstore.peers.membership import Membership
 from kvstore.replica.steward import Steward
-from kvstore.state.members import _Changing
+from kvstore.state.member_changes import MembersChange
 from kvstore.state.state_machine import StateMachine
 from paxos.configuration import Governance
 from paxos.learner import Learner
@@ -28,7 +28,7 @@ _GOVERNANCE = (
         "take effect at once",
         "A change governs from a distance after its own slot on: slots in between may be proposed "
         "already, under the configuration before.",
-        edit(_Changing, "_next_step", ("self._slot + newest.distance", "self._slot + 1")),
+        edit(MembersChange, "_next_step", ("self._slot + newest.distance", "self._slot + 1")),
     ),
     mutation(
         "forget the old configuration in phase 1",
@@ -60,7 +60,7 @@ _GOVERNANCE = (
         "Where quorums of the old and the new configuration need not meet, one lies between them "
         "that meets both.",
         edit(
-            _Changing,
+            MembersChange,
             "_next_step",
             ("if not always_meet(newest.quorums, step):", "if False:"),
         ),
@@ -72,7 +72,7 @@ _IDENTITIES = (
         "reuse an id",
         "An id is given once: of two members with one id none would know the other's promises.",
         edit(
-            _Changing,
+            MembersChange,
             "_add",
             ("record.last_id + 1", "max(one.id for one in record.members) + 1"),
         ),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from http_api.core import tokens
 from http_api.core.authentication import Access
 from http_api.core.tokens import SEEN_MAX, TTL_S, Tokens
 from http_api.server import HttpServer
@@ -35,6 +36,25 @@ from tests.support.memory_replica import MemoryReplica
 from tests.support.raw_http import connect
 
 # -- tokens ---------------------------------------------------------------------------------
+
+
+def test_a_signature_is_computed_once_for_each_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[bytes] = []
+    signature = tokens._signature
+
+    def counted(body: bytes, secret: bytes) -> bytes:
+        computed.append(secret)
+        return signature(body, secret)
+
+    known, caller = Tokens(), Caller("u", 1)
+    token = Tokens().issue(caller, b"secret")
+    monkeypatch.setattr(tokens, "_signature", counted)
+    for _ in range(3):
+        assert known.recognise(token, b"secret") == caller
+    assert computed == [b"secret"]
+    assert known.recognise(token, b"other") is None and known.recognise(token, b"") is None
+    assert known.recognise(token, b"secret") == caller
+    assert computed == [b"secret", b"other"]
 
 
 def test_wrong_passwords(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.support.guarded_node import (
     Guarded,
     guarded,
 )
-from tests.support.raw_http import connect, request
+from tests.support.raw_http import Connection, connect, request
 
 
 def test_the_caller_of_one_request_is_not_that_of_the_next(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def batch(on: Guarded) -> list[int]:
 
 
 def test_the_fast_lane_is_no_back_door(tmp_path: Path) -> None:
-    """A connection that has asked for nothing else yet; with a token it changes lanes."""
+    """A connection that has asked for nothing else yet; with a token and without."""
 
     async def test(on: Guarded) -> None:
         async with connect(on.node.address) as connection:
@@ -121,6 +121,35 @@ def test_the_fast_lane_is_no_back_door(tmp_path: Path) -> None:
             headers = {"Authorization": on.user}
             assert (await connection.call("GET", "/v1/kv/a", headers)).body == b"1"
             assert (await connection.call("GET", "/v1/kv/a")).status == 401
+
+    guarded(tmp_path, test)
+
+
+async def one_status(connection: Connection) -> int:
+    """Of the next answer, which is read to its end."""
+    head = await connection.until(b"\r\n\r\n")
+    length = re.search(rb"Content-Length: (\d+)", head)
+    await connection._reader.readexactly(int(length[1]) if length else 0)
+    return int(head.split(b" ", 2)[1])
+
+
+def test_pipelined_requests_are_each_their_senders(tmp_path: Path) -> None:
+    async def test(on: Guarded) -> None:
+        senders = [on.root, on.user, "", on.user, on.root, on.root]
+        async with connect(on.node.address) as connection:
+            for method, statuses in (
+                ("PUT", [200, 403, 401, 403, 200, 200]),
+                ("GET", [200, 403, 401, 403, 200, 200]),
+            ):
+                pieces = []
+                for number, sender in enumerate(senders):
+                    headers = {"Authorization": f"Bearer {sender}"} if sender else {}
+                    body = b"v" if method == "PUT" else b""
+                    pieces.append(request(method, f"/v1/kv/z{number}", headers, body))
+                await connection.send(b"".join(pieces))
+                assert [await one_status(connection) for _ in senders] == statuses
+            assert on.node.http._lanes is not None
+            assert len(on.node.http._lanes.open) == 1, "it stayed in the fast lane"
 
     guarded(tmp_path, test)
 

@@ -31,7 +31,8 @@ from tests.support.examples import TIMES
 EXAMPLES = 4 * TIMES
 """Of each operation, in each mode."""
 WAIT_S = 60.0
-WATCH = "/v1/watch"
+STREAMS = {"/v1/watch": b"id: ", "/v1/overview/live": b"event: overview"}
+"""What has no end, and how the first event of each begins."""
 LEASE = "7"
 
 
@@ -109,10 +110,11 @@ ACCOUNTS = ("/v1/users", "/v1/roles", "/v1/auth")
 def known_names(operation: APIOperation) -> list[dict[str, str]]:
     """Path parameters that exist here; {} lets them be made up."""
     names = {"{key}": {"key": "a"}, "{id}": {"id": LEASE}, "{slug}": {"slug": "no-quorum"}}
+    names |= {"{slot}": {"slot": "1"}, "{file}": {"file": "main.js"}}
     return [{}] + [known for name, known in names.items() if name in operation.path]
 
 
-def run_watch(case: Case, session: requests.Session, base_url: str) -> int:
+def run_stream(case: Case, session: requests.Session, base_url: str, first: bytes) -> int:
     """A stream has no end to wait for: its head and its first event are looked at."""
     arguments = case.as_transport_kwargs(base_url=base_url)
     with session.request(**arguments, stream=True, timeout=WAIT_S) as got:
@@ -120,7 +122,7 @@ def run_watch(case: Case, session: requests.Session, base_url: str) -> int:
             case.validate_response(got, checks=CHECKS[:-1])
         else:
             assert got.headers["content-type"] == "text/event-stream"
-            assert next(got.iter_lines()).startswith(b"id: ")
+            assert next(got.iter_lines()).startswith(first)
         return got.status_code
 
 
@@ -144,8 +146,8 @@ def exercise(operation: APIOperation, mode: GenerationMode, base_url: str) -> di
         nonlocal last
         if last in (0, 404):
             prepare(session, base_url)
-        if operation.path == WATCH:
-            status = run_watch(case, session, base_url)
+        if (first := STREAMS.get(operation.path)) is not None:
+            status = run_stream(case, session, base_url, first)
         else:
             answer = case.call(base_url=base_url, session=session, timeout=WAIT_S)
             case.validate_response(answer, checks=CHECKS)

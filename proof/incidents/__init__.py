@@ -1,0 +1,1 @@
+"""Incidents: recordings of real nodes told, drawn, and judged like simulated runs."""

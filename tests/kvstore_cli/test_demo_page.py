@@ -1,0 +1,157 @@
+"""The page of the demo: its buttons act on real nodes, its load is judged, and nobody else may."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from kvstore_cli.demo import Demo
+from kvstore_cli.demo_load import DemoLoad
+from kvstore_cli.node_cluster import HOST, NodeCluster
+from proof.histories.live import LiveJudge
+from proof.processes.network import HeldPlaces, HeldPort
+from tests.support.browser import Browser
+
+pytestmark = [pytest.mark.integration, pytest.mark.proof]
+CONTROL = {"X-Kvstore-Demo": "1"}
+WAIT_S = 60.0
+
+
+class Driven:
+    """A demo in this process, and its page."""
+
+    def __init__(self, demo: Demo, port: int) -> None:
+        self.demo = demo
+        self.url = f"http://{HOST}:{port}"
+        self.session = aiohttp.ClientSession()
+
+    async def state(self) -> dict[str, Any]:
+        async with self.session.get(f"{self.url}/demo/state") as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
+
+    async def post(self, path: str, document: Any = None, headers: Any = CONTROL) -> int:
+        async with self.session.post(self.url + path, json=document, headers=headers) as answer:
+            return answer.status
+
+    async def until(self, holds: Any) -> dict[str, Any]:
+        end = time.monotonic() + WAIT_S
+        while not holds(state := await self.state()):
+            assert time.monotonic() < end, state
+            await asyncio.sleep(0.05)
+        return state
+
+    async def leader(self) -> int:
+        end = time.monotonic() + WAIT_S
+        while time.monotonic() < end:
+            async with self.session.get(f"{self.url}/v1/cluster") as answer:
+                if answer.status == 200 and (leader := (await answer.json())["leader"]):
+                    return int(leader["id"])
+            await asyncio.sleep(0.05)
+        raise AssertionError("no leader")
+
+
+def driven(directory: Path, test: Any) -> None:
+    async def run() -> None:
+        places, page = HeldPlaces([1, 2, 3]), HeldPort()
+        demo = Demo(NodeCluster([1, 2, 3], places, directory), directory, 0.1, page.number)
+        demo._load = DemoLoad([node.url for node in demo._nodes], LiveJudge())
+        page.close()
+        running = asyncio.create_task(demo.run())
+        on = Driven(demo, page.number)
+        try:
+            async with asyncio.timeout(2 * WAIT_S):
+                while not demo._announced:
+                    assert not running.done(), running
+                    await asyncio.sleep(0.05)
+                await test(on)
+        finally:
+            await on.session.close()
+            demo._stopping.set()
+            await running
+            places.close()
+
+    asyncio.run(run())
+
+
+def test_a_person_stops_the_leader_and_sees_writes_go_on(tmp_path: Path) -> None:
+    def look(url: str) -> None:
+        with Browser() as browser:
+            browser.resize(1300, 900)
+            browser.visit(url)
+            browser.wait_for("document.querySelectorAll('#demo [data-node]').length === 3")
+            browser.evaluate(
+                "(s => { s.value = 200; s.dispatchEvent(new Event('change')) })"
+                "(document.getElementById('demo-load'))"
+            )
+            linear = "document.getElementById('verdict').innerText.includes('✓ linearizable')"
+            browser.wait_for(linear)
+            leads = (
+                "[...document.querySelectorAll('.node')]"
+                ".find(n => n.innerText.includes('★ leader'))?.dataset.node || ''"
+            )
+            before = browser.wait_for(leads)
+            browser.evaluate("document.getElementById('stop-leader').click()")
+            browser.wait_for(f"(n => n && n !== '{before}' && n)({leads})")
+            stopped = f"document.querySelector('.node[data-node=\"{before}\"]').innerText"
+            browser.wait_for(f"{stopped}.includes('away')")
+            button = f"document.querySelector('#demo [data-node=\"{before}\"] button')"
+            browser.wait_for(f"{button}.innerText === 'Start'")
+            browser.evaluate(f"{button}.click()")
+            browser.wait_for("document.querySelector('.verdict').innerText.includes('All 3 nodes')")
+            browser.wait_for(linear)
+            assert browser.exceptions == []
+
+    async def test(on: Driven) -> None:
+        await asyncio.to_thread(look, on.url)
+        state = await on.until(lambda s: s["load"]["verdict"]["operations"] > 300)
+        assert state["load"]["verdict"]["linearizable"]
+        assert state["load"]["verdict"]["failures"] == []
+
+    driven(tmp_path, test)
+
+
+def test_nodes_freeze_thaw_stop_and_start(tmp_path: Path) -> None:
+    async def test(on: Driven) -> None:
+        leader = await on.leader()
+        assert await on.post(f"/demo/nodes/{leader}/freeze") == 200
+        await on.until(lambda s: s["nodes"][leader - 1]["state"] == "frozen")
+        deadline = time.monotonic() + WAIT_S
+        while await on.leader() == leader:
+            assert time.monotonic() < deadline
+        assert await on.post(f"/demo/nodes/{leader}/start") == 200
+        await on.until(lambda s: s["nodes"][leader - 1]["state"] == "runs")
+        for node in (1, 2, 3):
+            assert await on.post(f"/demo/nodes/{node}/stop") == 200
+        async with on.session.get(f"{on.url}/v1/cluster") as answer:
+            assert answer.status == 503 and "no node" in await answer.text()
+        async with on.session.get(on.url) as answer:
+            assert answer.status == 200, "the page is there without any node"
+        for node in (1, 2, 3):
+            assert await on.post(f"/demo/nodes/{node}/start") == 200
+        await on.leader()
+
+    driven(tmp_path, test)
+
+
+def test_only_the_page_itself_controls(tmp_path: Path) -> None:
+    async def test(on: Driven) -> None:
+        assert await on.post("/demo/nodes/1/stop", headers={}) == 403
+        assert await on.post("/demo/load", {"rate_per_s": 10}, headers={}) == 403
+        rebound = {**CONTROL, "Host": "evil.example:80"}
+        assert await on.post("/demo/nodes/1/stop", headers=rebound) == 403
+        assert await on.post("/demo/nodes/9/stop") == 404
+        assert await on.post("/demo/nodes/1/explode") in (404, 405)
+        for bad in ({"rate_per_s": -1}, {"rate_per_s": "many"}, {}, [], 10**9):
+            assert await on.post("/demo/load", bad) == 400
+        assert [one["state"] for one in (await on.state())["nodes"]] == ["runs"] * 3
+        target = f"{on.demo._nodes[0].url}/demo/state"
+        async with on.session.get(target) as answer:
+            assert answer.status == 404, "a node itself has no controls"
+            assert json.loads(await answer.text())["status"] == 404
+
+    driven(tmp_path, test)
