@@ -254,10 +254,9 @@ class FastLane(asyncio.Protocol):
                 break
             if kind[0] is WRITES and _key(more) in keys:
                 break
-            try:
-                self._count(more)
-            except Overloaded:
-                break  # it may have room when this run is done
+            if not lanes.quotas.has_room(more.session.caller, more.size):
+                break  # it may have some when this run is done
+            self._count(more)
             keys.add(_key(more))
             run.append(more)
             last = more

@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from http_api.core.auditing import Auditing
 from http_api.core.authentication import Access
-from http_api.core.browsers import SAFE_METHODS, Browsers, cors_lines
+from http_api.core.browsers import SAFE_METHODS, Browsers, cors_lines, member_hosts
 from http_api.core.calls import Ask, Facilities, NativeCall
 from http_api.core.connections import ConnectionBound, room_for_clients
 from http_api.core.hot import HotPlace
@@ -153,6 +153,7 @@ class HttpServer:
             config.members.values(),
             (*config.allowed_hosts, *_advertised(config)),
             config.cors_origins,
+            lambda: member_hosts(replica.roster),
         )
         self._unmatched = self._metrics.meter("unmatched", "any")
         self._server: web.Server | None = None

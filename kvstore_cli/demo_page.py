@@ -20,9 +20,8 @@ CONTROL_HEADER = "X-Kvstore-Demo"
 BODY_BYTES_MAX = 2 << 20
 PASSED_ON_AT_ONCE_MAX = 200
 CONNECT_S_MAX = 1.0
-HOP_BY_HOP = {
-    "connection", "keep-alive", "transfer-encoding", "upgrade", "host", "content-length",
-}  # fmt: skip
+HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "content-length"}
+"""The host is not among them: a node sees by it that the page that sends a write is its own."""
 HOSTS = {"127.0.0.1", "localhost", "[::1]"}
 
 

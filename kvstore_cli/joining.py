@@ -7,11 +7,13 @@ leader takes it in once the one that it was has been silent for a while.
 
 import asyncio
 import itertools
+import ssl
 from typing import Any
 
 import aiohttp
 import msgspec
 
+from kvstore.certificates.trust import node_trust
 from kvstore.client.attempts import parse_endpoints
 from kvstore.config import format_address
 from kvstore.event_log import EventLog
@@ -36,8 +38,14 @@ async def join(replica: Replica, settings: ServeSettings, events: EventLog) -> N
     """
     told = ""
     timeout = aiohttp.ClientTimeout(ATTEMPT_S)
-    async with aiohttp.ClientSession(timeout=timeout) as http:
-        for endpoint in itertools.cycle(parse_endpoints(settings.join)):
+    config = settings.config
+    endpoints = parse_endpoints(settings.join, secure=config.cert_file is not None)
+    trust: ssl.SSLContext | bool = True
+    if config.client_ca is not None:
+        trust = await asyncio.to_thread(node_trust, config.client_ca)
+    connector = aiohttp.TCPConnector(ssl=trust)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
+        for endpoint in itertools.cycle(endpoints):
             if replica.membership.formed:
                 return
             reason = ""

@@ -120,6 +120,11 @@ class Access:
                 raise auth_error(result.reason)
         return self._replica.state.auth.secret
 
+    async def lend(self, by: Caller) -> str:
+        """A token with which this node asks other nodes in the caller's name: who shows a
+        certificate proves itself to this node only. Raises AuthError, Unavailable."""
+        return self._tokens.lend(by, await self._secret())
+
     async def check(self, name: str, password: str, address: str) -> None:
         """Raise AuthError unless that is the user's password. Raises Unavailable."""
         await self.of_password(name, password, address)

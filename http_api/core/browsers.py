@@ -9,7 +9,7 @@ refused unless it is a name of this node. Programs send none of this and are not
 """
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from aiohttp import hdrs, web
 from http_api.core.responses import Answer, answer
 from kvstore.config import Address, is_loopback
 from kvstore.errors import CrossSite, UnknownHost
+from kvstore.peers.roster import Roster
 
 ANY = "*"
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -39,12 +40,14 @@ _BROWSER_AGENT = "Mozilla/"
 class Browsers:
     """The rules of one server. `names`: hosts that it goes by besides addresses and names without
     a dot, which nobody can register; `listening` is the host that it is bound to. `origins` may
-    use it from their pages; "*" in either is all of them."""
+    use it from their pages; "*" in either is all of them. `members()` are the hosts at which the
+    members are now: they come and go."""
 
     def __init__(
         self, listening: str, peers: Iterable[Address], names: tuple[str, ...],
-        origins: tuple[str, ...],
+        origins: tuple[str, ...], members: Callable[[], Collection[str]] = tuple,
     ) -> None:  # fmt: skip
+        self._members = members
         self._any_name = ANY in names
         known = {listening, *(host for host, _ in peers), *names, socket.gethostname()}
         self._names = {name.lower().rstrip(".") for name in known}
@@ -61,7 +64,7 @@ class Browsers:
             return host == ""  # HTTP/1.0, or an empty one, names nothing
         if "." not in name or name in self._names or name.endswith(".localhost"):
             return True
-        return _is_address(name)
+        return _is_address(name) or name in self._members()
 
     def check(self, request: web.BaseRequest) -> None:
         """Raise UnknownHost or CrossSite for what a page of another site may not do; and remember
@@ -130,6 +133,13 @@ def _from_browser(request: web.BaseRequest) -> bool:
         or "Sec-Fetch-Site" in headers
         or headers.get(hdrs.USER_AGENT, "").startswith(_BROWSER_AGENT)
     )
+
+
+def member_hosts(roster: Roster | None) -> set[str]:
+    """The hosts by which the members are reached, in lower case."""
+    members = () if roster is None else roster.members
+    addresses = [text for one in members for text in (one.peer_address, one.client_address)]
+    return {_hostname(text.rpartition("://")[2]) for text in addresses} - {""}
 
 
 def _hostname(host: str) -> str:

@@ -27,6 +27,7 @@ from kvstore.commands.commands import Once, StoreCommand
 from kvstore.commands.results import Result
 from kvstore.config import Config
 from kvstore.errors import KvError
+from kvstore.state.rights import Caller
 
 M = TypeVar("M")
 H = TypeVar("H")
@@ -112,6 +113,10 @@ class Logins(Protocol):
         """Raise AuthError unless that is the user's password."""
         ...
 
+    async def lend(self, by: Caller) -> str:
+        """A token with which this node asks other nodes in the caller's name."""
+        ...
+
 
 class Facilities:
     """What all requests to a server have besides their sessions."""
@@ -124,7 +129,7 @@ class Facilities:
         self.outgoing = Outgoing(config.pending_bytes_max)
         self.load = LoadHistory()
         self._began_s = monotonic()
-        self.neighbours = Neighbours()
+        self.neighbours = Neighbours(config.client_ca)
         self.idempotency_ttl_ms = int(config.idempotency_ttl_s * 1000)
 
     @property

@@ -60,10 +60,15 @@ class Quotas:
         if caller is None:
             return
         use = self._use(caller.user)
-        if self._requests_max and use.requests >= self._requests_max:
-            self._refuse(f"this user has {use.requests} requests in work already")
-        self._take(use, size)
+        if excess := self._excess(use, size):
+            self._refuse(excess)
+        if self._bytes_per_s:
+            use.bytes -= size
         use.requests += 1
+
+    def has_room(self, caller: Caller | None, size: int) -> bool:
+        """Whether `begin` would take such a request."""
+        return caller is None or not self._excess(self._use(caller.user), size)
 
     def end(self, caller: Caller | None) -> None:
         """A request for which `begin` was called is done."""
@@ -100,18 +105,20 @@ class Quotas:
                 del self._users[user]
                 return
 
-    def _take(self, use: Use, size: int) -> None:
-        """Bytes of a body; one that is larger than a second's may begin once all of that is there,
-        and is paid for afterwards."""
+    def _excess(self, use: Use, size: int) -> str:
+        """Why a request with such a body is too much; "" if it is not. A body that is larger than
+        a second's may begin once all of that is there, and is paid for afterwards."""
+        if self._requests_max and use.requests >= self._requests_max:
+            return f"this user has {use.requests} requests in work already"
         if not self._bytes_per_s:
-            return
+            return ""
         now_s = self._clock()
         most = self._bytes_per_s * BURST_S
         use.bytes = min(most, use.bytes + (now_s - use.at_s) * self._bytes_per_s)
         use.at_s = now_s
         if use.bytes < min(size, most):
-            self._refuse(f"this user sends more than {self._bytes_per_s} bytes a second")
-        use.bytes -= size
+            return f"this user sends more than {self._bytes_per_s} bytes a second"
+        return ""
 
     def _refuse(self, text: str) -> None:
         self.refused += 1

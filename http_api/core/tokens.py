@@ -63,9 +63,13 @@ class Tokens:
     def issue(self, by: Caller, secret: bytes, ttl_s: int = TTL_S) -> str:
         """A token that is different from all others and good for `ttl_s`."""
         nonce = secrets.token_bytes(9)
-        claims = _Claims(by.user, by.auth_revision, int(self._wall()), nonce, ttl_s)
-        body = _encode(claims)
-        return f"{_text(body)}.{_text(_signature(body, secret))}"
+        return _signed(_Claims(by.user, by.auth_revision, int(self._wall()), nonce, ttl_s), secret)
+
+    def lend(self, by: Caller, secret: bytes) -> str:
+        """A token by which nodes know in whose name another node asks: the same one for a minute,
+        since each of them is remembered."""
+        minute_s = int(self._wall()) // 60 * 60
+        return _signed(_Claims(by.user, by.auth_revision, minute_s, b""), secret)
 
     def recognise(self, token: str, secret: bytes) -> Caller | None:
         """Whom it names, unless it is not ours or too old. It counts as seen."""
@@ -89,6 +93,11 @@ class Tokens:
         if len(self._seen) > SEEN_MAX:
             self._seen.popitem(last=False)
         return Caller(claims.user, claims.auth_revision)
+
+
+def _signed(claims: _Claims, secret: bytes) -> str:
+    body = _encode(claims)
+    return f"{_text(body)}.{_text(_signature(body, secret))}"
 
 
 def _verified(token: str, secret: bytes) -> _Claims | None:

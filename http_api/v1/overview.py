@@ -75,6 +75,9 @@ def _urls(ask: Ask[None]) -> dict[int, str | None]:
 async def gather(ask: Ask[None], target: str, own: Mapping[str, Any]) -> list[Heard]:
     """What each node answers to `GET target`; this one's answer is `own`."""
     authorization = ask.request.headers.get(hdrs.AUTHORIZATION)
+    caller = ask.session.caller
+    if authorization is None and caller is not None:  # its certificate said who it is
+        authorization = f"Bearer {await ask.facilities.logins.lend(caller)}"
     others = await ask.facilities.neighbours.ask(_urls(ask), target, authorization)
     return sorted([Heard(ask.session.status().id, dict(own)), *others], key=lambda one: one.id)
 

@@ -122,3 +122,53 @@ def test_requests_of_both_apis_count(tmp_path: Path) -> None:
         await test(await guard(node))
 
     on_node(tmp_path, run, user_requests_max=1)
+
+
+def test_the_fast_lane_counts_what_is_in_work_in_it(tmp_path: Path) -> None:
+    async def test(on: Guarded) -> None:
+        lanes, quotas = on.node.http._lanes, on.node.http._quotas
+        assert lanes is not None
+        headers = {"Authorization": on.user}
+        async with connect(on.node.address) as connection:
+            before = len(lanes.open)
+            await connection.send(request("GET", "/v1/kv/a", headers) * 3)
+            assert [(await connection.reply()).status for _ in range(3)] == [200] * 3
+            writes = [request("PUT", f"/v1/kv/a{n}", headers, b"1") for n in range(3)]
+            await connection.send(b"".join(writes))
+            assert [(await connection.reply()).status for _ in range(3)] == [200] * 3
+            assert quotas._users["u"].requests == 0 and quotas.refused == 0
+            held = Caller("u", 0)
+            quotas.begin(held, 0)
+            replies = [await connection.call("GET", "/v1/kv/a", headers)]
+            replies += [await connection.call("PUT", "/v1/kv/a", headers, b"1")]
+            assert len(lanes.open) == before, "it stays in the fast lane"
+            replies += [await connection.call("GET", "/v1/kv/a", headers | {"X-Other": "lane"})]
+            assert len(lanes.open) == before - 1
+            quotas.end(held)
+        assert {reply.status for reply in replies} == {503}
+        assert len({reply.body for reply in replies}) == 1
+        assert quotas._users["u"].requests == 0 and quotas.refused == 3
+
+    async def run(node: EtcdNode) -> None:
+        await test(await guard(node))
+
+    on_node(tmp_path, run, user_requests_max=1)
+
+
+def test_what_is_in_work_ends_with_its_connection(tmp_path: Path) -> None:
+    async def test(on: Guarded) -> None:
+        quotas = on.node.http._quotas
+        headers = {"Authorization": on.user}
+        async with connect(on.node.address) as connection:
+            await connection.send(request("PUT", "/v1/kv/a", headers, b"1") * 5)
+        async with connect(on.node.address) as connection:
+            await connection.send(request("GET", "/v1/kv/a", headers) * 5)
+        async with asyncio.timeout(20):
+            while quotas._users["u"].requests:
+                await asyncio.sleep(0.005)
+        assert (await on.native("GET", "/v1/kv/a", on.user)).status == 200
+
+    async def run(node: EtcdNode) -> None:
+        await test(await guard(node))
+
+    on_node(tmp_path, run, user_requests_max=2)
