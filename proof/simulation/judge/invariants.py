@@ -86,7 +86,7 @@ class Monitor:
     ) -> None:
         self.members = members
         self._close_slots = close_slots
-        self._applied_by: dict[NodeId, Slot] = {}
+        self._holds: dict[NodeId, Slot] = {}
         self.reached = reached
         self.violations: list[Violation] = []
         self.model = StoreModel(members)
@@ -230,8 +230,13 @@ class Monitor:
                     slot,
                 )
 
+    def on_stepped(self, node: Node) -> None:
+        """`node` has taken a step."""
+        self._holds[node.id] = node.chosen_through
+
     def on_restart(self, node: NodeId, restored: Node) -> None:
         """`restored` is what a new start of `node` begins with."""
+        self._holds[node] = restored.chosen_through
         answered, acceptor = self._acceptors[node], restored.acceptor
         if acceptor.promised < answered.promised:
             self.violated(
@@ -297,8 +302,9 @@ class Monitor:
             self._check_promoted(id, slot)
 
     def _check_promoted(self, id: NodeId, slot: Slot) -> None:
-        """It was close when the leader looked: what was chosen since then is little."""
-        behind = slot - self._applied_by.get(id, 0)
+        """It was close when the leader looked: what was chosen since then is little. What it holds
+        counts: a voter whose apply is behind takes part in every slot as soon as any other."""
+        behind = slot - self._holds.get(id, 0)
         if behind > self._close_slots + 2 * self.members.distance + PROMOTED_SLOTS:
             self.violated("voters are close", f"node {id} is promoted {behind} slots behind", slot)
 
@@ -362,7 +368,6 @@ class Monitor:
 
     def check_digest(self, node: NodeId, slot: Slot, digest: bytes) -> None:
         """`node` holds the state as of `slot`."""
-        self._applied_by[node] = slot
         if self.digests.setdefault(slot, digest) != digest:
             self.violated("equal digests", f"node {node} differs after slot {slot}", slot)
 
