@@ -5,8 +5,10 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from kvstore.config import Config
 from kvstore.peers.frames import decode_message
 from paxos.ballot import NodeId
+from paxos.configuration import DISTANCE
 from proof.histories.history import CallHistory
 from proof.simulation.cluster.scenario import Scenario
 from proof.simulation.judge.coverage import Coverage
@@ -33,10 +35,9 @@ class Surroundings:
         self.reached = self.coverage.reached
         leases = LeaseBook(max(scenario.clock_rates), lambda: self.scheduler.now_s)
         log_clock = LogClockCheck(scenario.clock_rates, lambda: self.scheduler.spent_s)
-        members = MembersModel(
-            scenario.nodes, scenario.phase1, scenario.phase2, scenario.settings["distance"]
-        )
-        close_slots = scenario.settings["close_slots"]
+        distance = scenario.settings.get("distance", DISTANCE)
+        members = MembersModel(scenario.nodes, scenario.phase1, scenario.phase2, distance)
+        close_slots = scenario.settings.get("close_slots", Config.close_slots)
         self.monitor = Monitor(members, close_slots, leases, log_clock, self.reached)
         self.network = SimulatedNetwork(scenario.conditions, self.randomness, self.trace)
         self.network.on_frame = self._on_frame
