@@ -5,10 +5,6 @@ from proof.simulation.cluster.member import SimulatedMember
 from proof.simulation.cluster.scenario import Scenario
 from proof.simulation.cluster.surroundings import Surroundings
 
-CHANGE_S = 3.0
-"""So long after an operator asked for a change of the members no disk is lost: it might be one that
-only the change makes dear."""
-
 
 class SimulatedCluster(Surroundings):
     """All machines, up or down: those of the founders, and spare ones. A machine's number is the
@@ -49,14 +45,15 @@ class SimulatedCluster(Surroundings):
         return next(held, None)
 
     def may_lose(self, member: SimulatedMember) -> bool:
-        """Whether the members can do without the disk of `member`: no change is under way, all
-        other voters have theirs, and are a quorum of both kinds."""
+        """Whether the members can do without the disk of `member`: no change is under way or asked
+        for, which might make it dear, and the other voters have theirs, and are a quorum of both
+        kinds."""
         members = self.monitor.members
         voters, lost = members.newest.voters, [one for one in self.members.values() if one.lost]
         there = [v for v in voters - {member.node_id} if self.holder(v) is not None]
         return (
             self.formed_once
-            and self.scheduler.now_s > self.change_asked_s + CHANGE_S
+            and not self.changes_asked
             and member.config.replace_lost == "automatic"
             and (members.quiet or (not members.changing and len(lost) == 1))
             and member.node_id in voters

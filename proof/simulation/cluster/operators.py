@@ -16,6 +16,7 @@ from kvstore.commands.results import MembershipRefused, Reconfigured, Result
 from kvstore.errors import NoQuorum
 from kvstore.replica.replica import Replica
 from kvstore.state.members_record import MembersRecord
+from proof.simulation.cluster.calls import Broken
 from proof.simulation.cluster.clients import ANYTHING, SimulatedClient
 
 CHANGES = 8
@@ -30,7 +31,10 @@ class SimulatedOperator(SimulatedClient):
     async def _run(self) -> None:
         for _ in range(CHANGES):
             await asyncio.sleep(self.rng.uniform(0, 1.0))
+            self.world.changes_asked += 1
             result = await self.attempt(self.node, "change the members", "", self._change)
+            if not isinstance(result, Broken):
+                self.world.changes_asked -= 1
             if isinstance(result, MembershipRefused):
                 self.world.reached("change of the members refused")
                 if result.reason is MembershipRefusal.UNDER_WAY:
@@ -44,7 +48,6 @@ class SimulatedOperator(SimulatedClient):
         await replica.barrier(timeout_s)
         if any(one.lost for one in self.world.members.values()):
             raise NoQuorum("an operator does not change the members while a disk is lost")
-        self.world.change_asked_s = self.world.scheduler.now_s
         record = replica.state.members.record
         change = self._draw(replica, record)
         expected = record.number if self.rng.random() < 0.7 else -1

@@ -1,6 +1,5 @@
 """What surrounds the members of a simulated cluster: time, chance, network, judge and trace."""
 
-import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -46,8 +45,8 @@ class Surroundings:
         self.history = CallHistory()
         self.processes: list[Process] = []
         self.asked = self.answered = 0
-        self.change_asked_s = -math.inf
-        """When an operator last asked for a change of the members, answered or not."""
+        self.changes_asked = 0
+        """By operators, of the members; those whose outcome nobody knows count for ever."""
 
     @property
     def machines(self) -> range:
