@@ -49,12 +49,19 @@ class SimulatedOperator(SimulatedClient):
         change = self._draw(replica, record)
         expected = record.number if self.rng.random() < 0.7 else -1
         command = replica.reconfiguration(change, expected)
-        if self.rng.random() < 0.7:
+        if self.rng.random() < 0.7 or self._voter_without_disk(replica):
             await replica.make_way(command, timeout_s)
         sent: Command = command
         if self.world.scenario.administrators:
             sent = AsUser(*ANYTHING, command)
         return await replica.submit(sent, timeout_s)
+
+    def _voter_without_disk(self, replica: Replica) -> bool:
+        """Whether a voter has lost its disk and is not replaced yet. Then the check of who is there
+        is not passed over: with it in every quorum nothing could be chosen any more."""
+        newest = replica.node.governance.last
+        voters = newest.quorums.members if newest is not None else ()
+        return any(self.world.holder(voter) is None for voter in voters)
 
     def _draw(self, replica: Replica, record: MembersRecord) -> MemberChange:
         newest = replica.node.governance.last
