@@ -101,7 +101,7 @@ class Monitor:
         self._promised: dict[Ballot, set[NodeId]] = defaultdict(set)
         self._acceptors: dict[NodeId, _Acceptor] = defaultdict(_Acceptor)
         self._denied: set[Command] = set()
-        self._lost_disks: set[NodeId] = set()
+        self._lost_disks: dict[NodeId, _Acceptor] = {}
         self._recorded: dict[NodeId, Slot] = defaultdict(int)
         self._idempotency_keys: set[bytes] = set()
         self._written: set[Command] = set()
@@ -255,8 +255,13 @@ class Monitor:
 
     def on_disk_lost(self, node: NodeId) -> None:
         """It has nothing to remember any more; the others must refuse it."""
-        self._acceptors.pop(node, None)
-        self._lost_disks.add(node)
+        self._lost_disks[node] = self._acceptors.pop(node, _Acceptor())
+
+    def on_disk_back(self, node: NodeId) -> None:
+        """The disk that it had lost is in it again. As long as nobody has replaced it, it votes
+        with all that it remembers; it may forget nothing of what it answered before."""
+        if node in self.members.ids:
+            self._acceptors[node] = self._lost_disks.pop(node, _Acceptor())
 
     # -- the state machine ------------------------------------------------------------------
 
