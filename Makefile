@@ -38,6 +38,7 @@ test: $(VENV)/.dev ## the tests, in minutes; `make proof` runs those that take l
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 PROOF_SEEDS ?= 500
+PROOF_FIRST_SEED ?= $$(date +%s)
 PROOF_MINUTES ?= 2
 proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 minutes at most
 	$(BIN)/python -m pytest -m proof -n auto --dist worksteal
@@ -48,7 +49,7 @@ proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 min
 	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -n auto tests/http_api/v1/test_schemathesis.py \
 		tests/paxos/test_random_schedules.py
 	$(BIN)/python -m proof.simulation.exhaustive
-	$(BIN)/python -m kvstore_cli.main simulate --seeds $(PROOF_SEEDS) --first-seed $$(date +%s)
+	$(BIN)/python -m kvstore_cli.main simulate --seeds $(PROOF_SEEDS) --first-seed $(PROOF_FIRST_SEED)
 	$(BIN)/python -m kvstore_cli.main torture --minutes $(PROOF_MINUTES)
 
 SEEDS ?= 5000

@@ -86,7 +86,8 @@ class Health:
 
     def storage_failed(self, error: StorageError) -> None:
         """D2: never carry on past a failed write."""
-        self.fail(str(error), Ending.DAMAGED if isinstance(error, DataDamaged) else Ending.FAILED)
+        ending = Ending.DAMAGED if isinstance(error, DataDamaged) else Ending.FAILED
+        self.fail(str(error), ending)
 
 
 def _nobody_waits(_: KvError) -> None:

@@ -47,8 +47,6 @@ BAD = {
     "not a handshake": (5).to_bytes(4, "big") + b"\xc1\xc1\xc1\xc1\xc1",
     "empty frame": (0).to_bytes(4, "big"),
     "wrong protocol": hello(protocol=PROTOCOL_VERSION + 98),
-    "wrong cluster": hello(configuration="1,2,3,4,5/3/3"),
-    "wrong address": hello(to=3),
     "stranger": hello(node=9),
     "own identity": hello(node=1),
     "unknown incarnation": hello(),

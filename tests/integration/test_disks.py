@@ -28,15 +28,16 @@ def test_second_process_on_a_directory(new_cluster):
 
 
 def test_wiped_directory(new_cluster):
-    """Under its old identity a node without its memory is refused, and never votes."""
-    cluster = new_cluster()
+    """Under its old identity a node without its memory is refused, and never votes; taking it in as
+    another member is left to people here."""
+    cluster = new_cluster(replace_lost="manual")
     leader = cluster.leader()
     wiped, other = cluster.followers()
     cluster.must_put(leader, "key", b"1")
     cluster.kill9(wiped)
     shutil.rmtree(cluster.nodes[wiped].data_dir)
     cluster.start(wiped, wait=False)
-    reason = f"node {wiped} has an incarnation this"
+    reason = f"node{wiped} has an empty data directory"
     for peer in (leader, other):
         eventually(lambda peer=peer: reason in cluster.log(peer), f"node {peer} refuses it")
     answer = eventually(lambda: _when(cluster.call(wiped, "GET", "/readyz"), 503), "503")

@@ -154,6 +154,7 @@ class MemberProbe(CountingProbe):
     def stepped(self, node: Node) -> None:
         if self._opened is not None and node.chosen_through > self._opened[1].applied_through:
             self._reached("several slots wait")
+        self._monitor.on_stepped(node)
         self._stepped(node)
 
     def snapshot_installed(self, before: Slot, state: StateMachine) -> None:

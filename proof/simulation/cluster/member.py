@@ -324,6 +324,7 @@ class SimulatedMember:
         self.kill(power=True)
         node_id, names = self._old_disks[-1]
         self._new_disk = (self.node_id, self.lost, self.disk.exchange(names))
+        self.world.monitor.on_disk_back(node_id)
         self.node_id, self._log = node_id, None
         self.start()
         return True
@@ -334,6 +335,7 @@ class SimulatedMember:
             return
         self.kill(power=True)
         (self.node_id, self.lost, names), self._new_disk = self._new_disk, None
+        self.world.monitor.on_disk_lost(self._old_disks[-1][0])
         self._old_disks[-1] = (self._old_disks[-1][0], self.disk.exchange(names))
         self._log = None
         self.start()

@@ -5,10 +5,6 @@ from proof.simulation.cluster.member import SimulatedMember
 from proof.simulation.cluster.scenario import Scenario
 from proof.simulation.cluster.surroundings import Surroundings
 
-CHANGE_S = 3.0
-"""So long after an operator asked for a change of the members no disk is lost: it might be one that
-only the change makes dear."""
-
 
 class SimulatedCluster(Surroundings):
     """All machines, up or down: those of the founders, and spare ones. A machine's number is the
@@ -49,20 +45,35 @@ class SimulatedCluster(Surroundings):
         return next(held, None)
 
     def may_lose(self, member: SimulatedMember) -> bool:
-        """Whether the members can do without the disk of `member`: no change is under way, all
-        other voters have theirs, and are a quorum of both kinds."""
+        """Whether the members can do without the disk of `member` until it is replaced: no change
+        is under way or asked for, or the only one is that another one is replaced."""
         members = self.monitor.members
-        voters, lost = members.newest.voters, [one for one in self.members.values() if one.lost]
-        there = [v for v in voters - {member.node_id} if self.holder(v) is not None]
+        lost = [one for one in self.members.values() if one.lost]
         return (
             self.formed_once
-            and self.scheduler.now_s > self.change_asked_s + CHANGE_S
+            and not self.changes_asked
             and member.config.replace_lost == "automatic"
             and (members.quiet or (not members.changing and len(lost) == 1))
-            and member.node_id in voters
+            and member.node_id in members.newest.voters
             and not any(one.away for one in self.members.values())
-            and len(there) >= max(members.newest.phase1, members.newest.phase2)
+            and self.enough_without(member)
         )
+
+    def may_lose_for_good(self, member: SimulatedMember) -> bool:
+        """Whether the members can do without the disk of `member` for ever: none is lost so, and no
+        change is under way that might make it dear."""
+        return (
+            not any(one.disk_lost for one in self.members.values())
+            and not self.changes_asked
+            and self.monitor.members.quiet
+            and self.enough_without(member)
+        )
+
+    def enough_without(self, member: SimulatedMember) -> bool:
+        """Whether the other voters that have their disks are a quorum of both kinds."""
+        newest = self.monitor.members.newest
+        there = [v for v in newest.voters - {member.node_id} if self.holder(v) is not None]
+        return len(there) >= max(newest.phase1, newest.phase2)
 
     @property
     def formed_once(self) -> bool:

@@ -384,10 +384,11 @@ class Nemesis:
         return undo
 
     def _lost_disk(self, nodes: tuple[NodeId, ...], fault: Fault) -> Undo | None:
-        """Once in a run, and only in a cluster that has formed: before, it could never form. Else
-        the machine only loses power."""
-        member = self.world.members[nodes[0]]
-        if not self.world.formed or any(m.disk_lost for m in self.world.members.values()):
+        """Once in a run, and only if the others can do without it: a cluster that has not formed
+        never could, and of two voters both are needed. Else the machine only loses power."""
+        world = self.world
+        member = world.members[nodes[0]]
+        if not world.formed or not world.may_lose_for_good(member):
             return self._power(nodes, fault)
         member.lose_disk(for_good=True)
         return member.start

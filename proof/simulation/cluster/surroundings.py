@@ -1,12 +1,13 @@
 """What surrounds the members of a simulated cluster: time, chance, network, judge and trace."""
 
-import math
 import random
 from collections.abc import Callable
 from pathlib import Path
 
+from kvstore.config import Config
 from kvstore.peers.frames import decode_message
 from paxos.ballot import NodeId
+from paxos.configuration import DISTANCE
 from proof.histories.history import CallHistory
 from proof.simulation.cluster.scenario import Scenario
 from proof.simulation.judge.coverage import Coverage
@@ -33,10 +34,9 @@ class Surroundings:
         self.reached = self.coverage.reached
         leases = LeaseBook(max(scenario.clock_rates), lambda: self.scheduler.now_s)
         log_clock = LogClockCheck(scenario.clock_rates, lambda: self.scheduler.spent_s)
-        members = MembersModel(
-            scenario.nodes, scenario.phase1, scenario.phase2, scenario.settings["distance"]
-        )
-        close_slots = scenario.settings["close_slots"]
+        distance = scenario.settings.get("distance", DISTANCE)
+        members = MembersModel(scenario.nodes, scenario.phase1, scenario.phase2, distance)
+        close_slots = scenario.settings.get("close_slots", Config.close_slots)
         self.monitor = Monitor(members, close_slots, leases, log_clock, self.reached)
         self.network = SimulatedNetwork(scenario.conditions, self.randomness, self.trace)
         self.network.on_frame = self._on_frame
@@ -45,8 +45,8 @@ class Surroundings:
         self.history = CallHistory()
         self.processes: list[Process] = []
         self.asked = self.answered = 0
-        self.change_asked_s = -math.inf
-        """When an operator last asked for a change of the members, answered or not."""
+        self.changes_asked = 0
+        """By operators, of the members; those whose outcome nobody knows count for ever."""
 
     @property
     def machines(self) -> range:

@@ -86,7 +86,7 @@ class Monitor:
     ) -> None:
         self.members = members
         self._close_slots = close_slots
-        self._applied_by: dict[NodeId, Slot] = {}
+        self._holds: dict[NodeId, Slot] = {}
         self.reached = reached
         self.violations: list[Violation] = []
         self.model = StoreModel(members)
@@ -101,7 +101,7 @@ class Monitor:
         self._promised: dict[Ballot, set[NodeId]] = defaultdict(set)
         self._acceptors: dict[NodeId, _Acceptor] = defaultdict(_Acceptor)
         self._denied: set[Command] = set()
-        self._lost_disks: set[NodeId] = set()
+        self._lost_disks: dict[NodeId, _Acceptor] = {}
         self._recorded: dict[NodeId, Slot] = defaultdict(int)
         self._idempotency_keys: set[bytes] = set()
         self._written: set[Command] = set()
@@ -230,8 +230,13 @@ class Monitor:
                     slot,
                 )
 
+    def on_stepped(self, node: Node) -> None:
+        """`node` has taken a step."""
+        self._holds[node.id] = node.chosen_through
+
     def on_restart(self, node: NodeId, restored: Node) -> None:
         """`restored` is what a new start of `node` begins with."""
+        self._holds[node] = restored.chosen_through
         answered, acceptor = self._acceptors[node], restored.acceptor
         if acceptor.promised < answered.promised:
             self.violated(
@@ -250,8 +255,13 @@ class Monitor:
 
     def on_disk_lost(self, node: NodeId) -> None:
         """It has nothing to remember any more; the others must refuse it."""
-        self._acceptors.pop(node, None)
-        self._lost_disks.add(node)
+        self._lost_disks[node] = self._acceptors.pop(node, _Acceptor())
+
+    def on_disk_back(self, node: NodeId) -> None:
+        """The disk that it had lost is in it again. As long as nobody has replaced it, it votes
+        with all that it remembers; it may forget nothing of what it answered before."""
+        if node in self.members.ids:
+            self._acceptors[node] = self._lost_disks.pop(node, _Acceptor())
 
     # -- the state machine ------------------------------------------------------------------
 
@@ -297,8 +307,9 @@ class Monitor:
             self._check_promoted(id, slot)
 
     def _check_promoted(self, id: NodeId, slot: Slot) -> None:
-        """It was close when the leader looked: what was chosen since then is little."""
-        behind = slot - self._applied_by.get(id, 0)
+        """It was close when the leader looked: what was chosen since then is little. What it holds
+        counts: a voter whose apply is behind takes part in every slot as soon as any other."""
+        behind = slot - self._holds.get(id, 0)
         if behind > self._close_slots + 2 * self.members.distance + PROMOTED_SLOTS:
             self.violated("voters are close", f"node {id} is promoted {behind} slots behind", slot)
 
@@ -362,7 +373,6 @@ class Monitor:
 
     def check_digest(self, node: NodeId, slot: Slot, digest: bytes) -> None:
         """`node` holds the state as of `slot`."""
-        self._applied_by[node] = slot
         if self.digests.setdefault(slot, digest) != digest:
             self.violated("equal digests", f"node {node} differs after slot {slot}", slot)
 

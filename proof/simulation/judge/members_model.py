@@ -114,9 +114,12 @@ class MembersModel:
 
     @property
     def quiet(self) -> bool:
-        """Whether no change is under way, and nobody waits to become a voter."""
+        """Whether no change is under way, and nobody waits to become a voter, or to go because a
+        voter has replaced it."""
         waiting = any(
-            one.promote and one.incarnation and id not in self.newest.voters
+            one.replaces in self.members
+            if id in self.newest.voters
+            else one.promote and one.incarnation
             for id, one in self.members.items()
         )
         return not self.changing and not waiting

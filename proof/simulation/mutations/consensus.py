@@ -73,11 +73,11 @@ _PROPOSERS = (
             Proposer,
             "pump",
             (
-                "    value = self._recovered.pop(self.next_slot, NOOP)",
-                "    value = self._recovered.pop(self.next_slot, NOOP)\n"
-                "    if not value and self.next_slot < self.barrier:\n"
-                "        self.next_slot += 1\n"
-                "        continue",
+                "value = self._recovered.pop(self.next_slot, NOOP)",
+                "value = self._recovered.pop(self.next_slot, NOOP)\n"
+                "        if not value and self.next_slot < self.barrier:\n"
+                "            self.next_slot += 1\n"
+                "            continue",
             ),
         ),
     ),
@@ -90,7 +90,7 @@ _PROPOSERS = (
             (
                 "return self._accept_next(value, chosen_through)",
                 "self.next_slot -= self.next_slot == self.barrier + 1\n"
-                "return self._accept_next(value, chosen_through)",
+                "    return self._accept_next(value, chosen_through)",
             ),
         ),
     ),

@@ -27,6 +27,8 @@ WAIT_S = 60.0
 @pytest.fixture(scope="module")
 def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with thread_node(tmp_path_factory.mktemp("followed")) as url:
+        with BlockingClient(url) as store:
+            store.put("first", "1")  # whichever test comes first: there is something to keep
         yield url
 
 

@@ -253,3 +253,28 @@ def test_a_node_that_nobody_added_is_no_member_and_disturbs_nobody(tmp_path: Pat
             assert made.replicas[1].leader_ballot == ballot
 
     run(body(), 60)
+
+
+def test_who_was_replaced_goes_however_the_new_one_came_to_vote(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with town(tmp_path, spares=1) as made:
+            leader = made.leader()
+            lost = leader % 3 + 1
+            await made.stop(lost)
+            spare = made.configs[4]
+            address = format_address(spare.listen_peer)
+            added = AddMember(NewMember(spare.name, address, promote=False, replaces=lost))
+            await made.change(leader, added)
+            await made.start(4)
+            made.replicas[4].ask_at({leader: format_address(made.configs[leader].listen_peer)})
+            await made.until(lambda: made.replicas[4].node.id == 4)
+            # An operator names all of them, the lost one and its replacement, as voters.
+            await made.change(leader, SetConfiguration((1, 2, 3, 4), ()))
+            await made.until(lambda: made.voters(leader) == {1, 2, 3, 4} - {lost})
+            members = made.replicas[leader].state.members.record.members
+            assert {one.id: one.replaces for one in members}.items() == {
+                (id, 0) for id in {1, 2, 3, 4} - {lost}
+            }
+            await made.put(4, b"k")
+
+    run(body(), 60)

@@ -1,5 +1,7 @@
 """The judges of the simulation: each complains of what it is there for, and only then."""
 
+from pathlib import Path
+
 import pytest
 
 from kvstore.commands.accounts import (
@@ -16,13 +18,27 @@ from kvstore.commands.accounts import (
 )
 from kvstore.commands.batches import Batch, Bundle
 from kvstore.commands.commands import Administer, AsUser, Command, Compact, Once, Put
+from kvstore.commands.members import (
+    AddMember,
+    Founding,
+    MemberRecord,
+    NewMember,
+    Reconfigure,
+    RemoveMember,
+    SetConfiguration,
+)
 from kvstore.commands.operations import Select, Transaction, TransactionDone, TxnPut
 from kvstore.commands.results import AnswerDropped, Limit, OverLimit, Result, Written
 from kvstore.errors import Reason
-from paxos.ballot import Ballot
+from paxos.ballot import ZERO, Ballot
+from paxos.messages import Promise
 from proof.simulation.judge.accounts_model import AccountsModel
+from proof.simulation.judge.durable import DurableLog
 from proof.simulation.judge.hang_check import HangCheck
+from proof.simulation.judge.invariants import Monitor
+from proof.simulation.judge.lease_book import LeaseBook
 from proof.simulation.judge.log_clock_check import LogClockCheck
+from proof.simulation.judge.members_model import MembersModel
 from proof.simulation.judge.model import StoreModel
 
 BALLOT = Ballot(1, 1)
@@ -133,3 +149,56 @@ def test_the_model_keeps_no_large_answers() -> None:
     read = Once(b"k", Transaction((), (Select(b"h", b"i"), TxnPut(b"j", b""))), 100)
     assert isinstance(answers(model, 2, 0, read)[0], TransactionDone)
     assert answers(model, 3, 0, read) == [AnswerDropped(3)]
+
+
+def reconfigured(model: MembersModel, slot: int, *changes: Reconfigure) -> None:
+    """The changes are applied one after the other, and each governs before the next."""
+    for change in changes:
+        model.apply(change, slot)
+        slot += 10
+        model.reach(slot)
+
+
+def founders() -> Founding:
+    members = tuple(MemberRecord(n, f"i{n}", f"n{n}", f"h{n}:1", "") for n in (1, 2, 3))
+    return Founding("c", members, 2, 2, 4)
+
+
+def test_a_change_is_not_over_while_a_voter_and_whom_it_replaced_are_there() -> None:
+    model = MembersModel(3, 2, 2, 4)
+    new = NewMember("n1", "h1:1", "", "i4", False, 1)
+    reconfigured(model, 1, Reconfigure(AddMember(new), -1, founders()))
+    assert model.quiet
+    reconfigured(model, 20, Reconfigure(SetConfiguration((1, 2, 3, 4), ())))
+    assert not model.changing and not model.quiet
+    reconfigured(model, 40, Reconfigure(RemoveMember(1)))
+    assert model.quiet and model.ids == {2, 3, 4}
+
+
+def monitor() -> Monitor:
+    leases, clock = LeaseBook(1.0, lambda: 0.0), LogClockCheck((1.0, 1.0), lambda: 0.0)
+    return Monitor(MembersModel(3, 2, 2, 4), 1, leases, clock, lambda _: None)
+
+
+def promised(judge: Monitor) -> list[str]:
+    """What is said when node 1, with nothing on its disk, promises the lowest ballot."""
+    judge.on_send(1, DurableLog({}, Path("log")), Promise(ZERO, 1, (), None))
+    return [str(violation) for violation in judge.violations]
+
+
+def test_a_node_with_an_empty_disk_must_not_vote_and_one_with_its_old_disk_may() -> None:
+    judge = monitor()
+    judge.on_disk_lost(1)
+    judge.on_disk_back(1)
+    assert promised(judge) == []
+    judge.on_disk_lost(1)
+    assert promised(judge) == ["durable promise: node 1 votes again, with an empty disk"]
+
+
+def test_an_old_disk_of_a_member_that_is_none_any_more_must_not_vote() -> None:
+    judge = monitor()
+    judge.on_disk_lost(1)
+    leave = Reconfigure(RemoveMember(1), -1, founders())
+    reconfigured(judge.members, 1, leave)
+    judge.on_disk_back(1)
+    assert promised(judge) != []
