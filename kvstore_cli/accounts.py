@@ -9,12 +9,12 @@ import msgspec
 
 from kvstore.client import AuthStatus, Client, PermissionStatus, RoleStatus, UserStatus
 from kvstore.client.attempts import parse_endpoints
+from kvstore.client.credentials import Login
 from kvstore.errors import InvalidArgument
 from kvstore_cli.client_command import client_command, endpoint_flags
 from kvstore_cli.command import Command, positive
 from kvstore_cli.credentials import (
     KeptLogin,
-    Login,
     ask,
     forget_login,
     keep_login,

@@ -10,6 +10,7 @@ from typing import Any
 from kvstore.errors import InvalidArgument
 from kvstore_cli.client_command import endpoint_flags
 from kvstore_cli.command import Command, positive, seconds
+from kvstore_cli.credentials import credential_flags, login_of
 from kvstore_cli.output import OK, print_json
 from kvstore_cli.progress import amount, progress
 
@@ -22,6 +23,8 @@ kvstore backup --follow PLACE     a base, and from then on every change as it ha
                                   where it stopped, however it ended
 kvstore backup drill SOURCE       restores FILE or PLACE into a temporary cluster on this machine,
                                   compares every key that each node serves, says how long it took
+
+With authentication on it takes the scope backup; with --follow also the right to watch every key.
 
 A backup that was interrupted goes on where it stopped when the same command is run again within a
 minute, and begins anew later. 7 if a backup is damaged, or is not what it says.
@@ -87,7 +90,8 @@ def _fetch(word: str, options: Namespace) -> int:
         def watch(so_far: DownloadProgress) -> None:
             advanced(so_far.raw_bytes, so_far.of_bytes)
 
-        header = asyncio.run(Download(options.endpoints, file, watch, options.rate_mib_s).run())
+        download = Download(options.endpoints, file, watch, options.rate_mib_s, login_of(options))
+        header = asyncio.run(download.run())
     if into:
         file = file.rename(target / backup_file_name(header.created_ms, header.revision))
     if options.json:
@@ -111,6 +115,7 @@ def _follow(place: str, options: Namespace) -> int:
         flush_s=options.flush_s,
         base_every_s=options.base_every or policy.pace_s,
         rate_mib_s=options.rate_mib_s,
+        login=login_of(options),
     )
     drills = None if options.drill is None else DRILL_PACES_S[options.drill]
     return asyncio.run(follow(plan, open_target(place), place, drills, options.nodes))
@@ -192,7 +197,7 @@ COMMANDS = (
         "backup",
         "copy the whole store, verify copies",
         _TEXT,
-        (endpoint_flags, _flags),
+        (endpoint_flags, credential_flags, _flags),
         _run,
         usage="kvstore backup [options] FILE|DIR, or: kvstore backup inspect|drill SOURCE",
     ),

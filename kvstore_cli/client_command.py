@@ -9,8 +9,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
 
 from kvstore.client import Client
+from kvstore.client.credentials import Login
 from kvstore_cli.command import Command, Flags, positive, seconds
-from kvstore_cli.credentials import Login, credential_flags, login_of
+from kvstore_cli.credentials import credential_flags, login_of
 
 DEFAULT_ENDPOINTS = "127.0.0.1:2379,127.0.0.1:2389,127.0.0.1:2399"
 

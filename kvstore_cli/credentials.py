@@ -11,26 +11,17 @@ import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import msgspec
 
 from kvstore.client.attempts import parse_endpoints
+from kvstore.client.credentials import Login
 from kvstore.errors import InvalidArgument
 
 TERMINAL = "/dev/tty"
 OURS_ONLY = 0o077
 """Permission bits that a file with a secret must not have."""
-
-
-class Login(TypedDict, total=False):
-    """What `Client` takes."""
-
-    user: str
-    password: str
-    token: str
-    ca: str
-    cert: str | tuple[str, str]
 
 
 class KeptLogin(msgspec.Struct):

@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from http_api.core.state_copy import STATE_NAME
+from http_api.core.tokens import TTL_S_MAX, Tokens
 from kvstore.backup.headers import BackupHeader
 from kvstore.backup.inspecting import ContentDigest, Contents, contents_of
 from kvstore.backup.putting_back import items_at
@@ -14,8 +16,11 @@ from kvstore.backup.restoring import restore
 from kvstore.backup.sources import RestorePoint, choose
 from kvstore.backup.state_files import opened
 from kvstore.client import Client, ClusterStatus
+from kvstore.client.credentials import Login
+from kvstore.commands.accounts import ROOT
 from kvstore.commands.operations import KeyValue
 from kvstore.errors import BackupError, KvError
+from kvstore.state.rights import Caller
 from kvstore_cli.held_ports import HeldPlaces
 from kvstore_cli.node_cluster import NodeCluster
 
@@ -56,6 +61,7 @@ def drill(source: str, nodes: int, wanted: RestorePoint, say: Callable[[str], No
         built = restore(source, paths, wanted).built
         if built.keys != expected.keys:
             raise BackupError(f"{expected.keys} keys are in the backup, {built.keys} came of it")
+        login = _login(paths[0] / STATE_NAME)
         restored_s = time.monotonic()
         say("starting the cluster")
         places = HeldPlaces(range(1, nodes + 1))
@@ -63,7 +69,7 @@ def drill(source: str, nodes: int, wanted: RestorePoint, say: Callable[[str], No
         try:
             with cluster:
                 cluster.start()
-                served_s, compared_s = asyncio.run(_compare(cluster, expected, say))
+                served_s, compared_s = asyncio.run(_compare(cluster, expected, login, say))
         finally:
             places.close()
     return DrillReport(
@@ -94,15 +100,26 @@ def _held(source: str, wanted: RestorePoint, work: Path) -> tuple[BackupHeader, 
         return chosen.header, contents, sum(1 for _ in state.leases.all())
 
 
+def _login(state_file: Path) -> Login:
+    """Root's, of a cluster that has not begun: users and the switch are as they were in the backup,
+    and the secret that signs tokens was made by this restore."""
+    with opened(state_file) as (_, state):
+        auth = state.auth
+        if not auth.enabled:
+            return {}
+        by = Caller(ROOT, auth.revision)
+        return {"token": Tokens().issue(by, auth.secret, TTL_S_MAX)}
+
+
 async def _compare(
-    cluster: NodeCluster, expected: Contents, say: Callable[[str], None]
+    cluster: NodeCluster, expected: Contents, login: Login, say: Callable[[str], None]
 ) -> tuple[float, float]:
     """When the cluster served, and when all was compared. Raises BackupError."""
-    await _ready(cluster)
+    await _ready(cluster, login)
     served_s = time.monotonic()
     say("comparing what each node serves")
     for node in cluster.nodes.values():
-        async with Client(node.url, timeout_s=60) as client:
+        async with Client(node.url, timeout_s=60, **login) as client:
             found = await _served(client)
             if found != expected:
                 raise BackupError(
@@ -111,17 +128,18 @@ async def _compare(
                     f"{expected.digest}"
                 )
     compared_s = time.monotonic()
-    async with Client([node.url for node in cluster.nodes.values()], timeout_s=60) as client:
+    urls = [node.url for node in cluster.nodes.values()]
+    async with Client(urls, timeout_s=60, **login) as client:
         written = await client.put(_PROBE, b"1")
         await client.delete(_PROBE, if_revision=written.revision)
     return served_s, compared_s
 
 
-async def _ready(cluster: NodeCluster) -> None:
+async def _ready(cluster: NodeCluster, login: Login) -> None:
     """Wait until every node serves. Raises BackupError if one ends, or does not in time."""
     deadline_s = time.monotonic() + READY_S
     for node in cluster.nodes.values():
-        async with Client(node.url, timeout_s=5) as client:
+        async with Client(node.url, timeout_s=5, **login) as client:
             while not await _serves(client):
                 cluster.look()
                 if cluster.ended or time.monotonic() > deadline_s:

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kvstore.client.credentials import Login
 from kvstore.errors import InvalidArgument
 from kvstore_cli.command import Command, positive
+from kvstore_cli.credentials import credential_flags, login_of
 from kvstore_cli.output import OK, print_json, printable
 from kvstore_cli.progress import progress
 
@@ -73,7 +75,8 @@ def _run(options: Namespace) -> int:
         raise InvalidArgument(
             "into", "--into needs --prefix, and no --data-dir; --prefix '' is every key"
         )
-    return asyncio.run(_into(options))
+    options.endpoints = options.into
+    return asyncio.run(_into(options, login_of(options)))
 
 
 def _moment(options: Namespace) -> "RestorePoint":
@@ -83,7 +86,7 @@ def _moment(options: Namespace) -> "RestorePoint":
     return RestorePoint(options.to_revision, at)
 
 
-async def _into(options: Namespace) -> int:
+async def _into(options: Namespace, login: Login) -> int:
     from kvstore.backup.putting_back import Difference, put_back
     from kvstore.client import Client
 
@@ -91,7 +94,7 @@ async def _into(options: Namespace) -> int:
         if not options.json:
             print(f"{found.sign} {printable(found.key)}")
 
-    async with Client(options.into) as client:
+    async with Client(options.into, **login) as client:
         done = await put_back(
             options.source,
             _moment(options),
@@ -145,5 +148,13 @@ def _directories(options: Namespace) -> int:
     return OK
 
 
-COMMANDS = (Command("restore", "make a new cluster out of a backup", _TEXT, (_flags,), _run),)
+COMMANDS = (
+    Command(
+        "restore",
+        "make a new cluster out of a backup",
+        _TEXT,
+        (_flags, credential_flags),
+        _run,
+    ),
+)
 """Those of this file."""

@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 import aiohttp
 
+from kvstore.backup.asking import Asker
 from kvstore.backup.frames import (
     BACKUP_MAGIC,
     CHECKSUM_BYTES,
@@ -31,6 +32,7 @@ from kvstore.backup.headers import BackupHeader, decode_header
 from kvstore.backup.parts import PartialBackup, part_of, private, read_part
 from kvstore.backup.targets import sync_directory
 from kvstore.client.attempts import parse_endpoints
+from kvstore.client.credentials import NOBODY, Login
 from kvstore.client.verdict import HttpReply, error_of, error_of_failure
 from kvstore.errors import InvalidArgument, KvError, NoQuorum, Unavailable
 
@@ -40,6 +42,7 @@ SILENCE_S = 60.0
 PATIENCE_S = 60.0
 """Without a new block for so long, from whichever node, the download fails."""
 PAUSE_S = 0.5
+PATH = "/v1/snapshot"
 
 
 class DownloadProgress(NamedTuple):
@@ -58,13 +61,20 @@ class Gone(Exception):
 
 
 class Download:
-    """One backup into the file `to`, which is replaced once the backup is whole."""
+    """One backup into the file `to`, which is replaced once the backup is whole. `login`: who asks
+    for it, and which nodes are trusted."""
 
     def __init__(
-        self, endpoints: str, to: Path, watch: Watch, rate_mib_s: int | None = None
+        self,
+        endpoints: str,
+        to: Path,
+        watch: Watch,
+        rate_mib_s: int | None = None,
+        login: Login = NOBODY,
     ) -> None:
         """Raises InvalidArgument."""
-        self._endpoints = parse_endpoints(endpoints)
+        self._asker = Asker(login)
+        self._endpoints = parse_endpoints(endpoints, secure=self._asker.secure)
         self._to = to
         self._watch = watch
         self._query = {} if rate_mib_s is None else {"rate_mib_s": str(rate_mib_s)}
@@ -77,7 +87,7 @@ class Download:
         self._part = read_part(self._to)
         self.resumed_at = 0 if self._part is None else self._part.total.blocks
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
-        async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as http:
+        async with self._asker.opened(timeout) as http:
             try:
                 return await self._until_whole(http)
             finally:
@@ -122,7 +132,7 @@ class Download:
         part = self._part
         if part is not None:
             query |= {"snapshot": part.header.snapshot, "from_block": str(part.total.blocks)}
-        async with http.get(f"{endpoint}/v1/snapshot", params=query) as response:
+        async with self._asker.get(http, endpoint, PATH, query) as response:
             if response.status != 200:
                 reply = HttpReply(response.status, response.headers, await response.read())
                 error = error_of(reply)
@@ -139,8 +149,8 @@ class Download:
         for endpoint in self._endpoints:
             if endpoint == refused:
                 continue
-            with suppress(aiohttp.ClientError, TimeoutError):
-                async with http.get(f"{endpoint}/v1/snapshot", params=query) as response:
+            with suppress(aiohttp.ClientError, TimeoutError, Unavailable):
+                async with self._asker.get(http, endpoint, PATH, query) as response:
                     if response.status in (200, 503):
                         raise NoQuorum(f"{refused} has no copy, and {endpoint} may have one")
         raise Gone
@@ -211,7 +221,11 @@ def finish(part: PartialBackup, to: Path) -> None:
 
 
 async def download(
-    endpoints: str, to: Path, watch: Watch = lambda _: None, rate_mib_s: int | None = None
+    endpoints: str,
+    to: Path,
+    watch: Watch = lambda _: None,
+    rate_mib_s: int | None = None,
+    login: Login = NOBODY,
 ) -> BackupHeader:
     """Fetch a backup of the cluster into the file `to`. Raises KvError, BackupError, OSError."""
-    return await Download(endpoints, to, watch, rate_mib_s).run()
+    return await Download(endpoints, to, watch, rate_mib_s, login).run()

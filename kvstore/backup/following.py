@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +21,7 @@ from kvstore.backup.log_writing import ChangeLogWriter
 from kvstore.backup.policies import KeepPolicy
 from kvstore.backup.targets import BackupTarget
 from kvstore.client import Change, Client, Watch
+from kvstore.client.credentials import Login
 from kvstore.errors import BackupError, KvError, OutcomeUnknown, RevisionCompacted, Unavailable
 
 MARK = "continuous.json"
@@ -37,13 +38,15 @@ Tell = Callable[..., None]
 @dataclass(frozen=True, kw_only=True)
 class FollowPlan:
     """How a continuous backup is kept. `flush_s`: a change is durable in the target at most so long
-    after it was heard of; `base_every_s`: how often there is a new base, if anything changed."""
+    after it was heard of; `base_every_s`: how often there is a new base, if anything changed;
+    `login`: who follows, and which nodes are trusted."""
 
     endpoints: str
     policy: KeepPolicy
     flush_s: float
     base_every_s: float
     rate_mib_s: int | None = None
+    login: Login = field(default_factory=Login)
 
 
 class Follower:
@@ -62,7 +65,7 @@ class Follower:
 
         Raises BackupError if the target is of another cluster, or cannot be written or read.
         """
-        async with Client(self._plan.endpoints, timeout_s=10.0) as client:
+        async with Client(self._plan.endpoints, timeout_s=10.0, **self._plan.login) as client:
             writer = await self._begin(client, stop)
             if writer is None:
                 return
@@ -233,7 +236,10 @@ class Follower:
         """A new base in the target, and no more of the old ones than the policy keeps."""
         with TemporaryDirectory(prefix="kvstore-base-") as work:
             file = Path(work) / "base.kvb"
-            header = await download(self._plan.endpoints, file, rate_mib_s=self._plan.rate_mib_s)
+            plan = self._plan
+            header = await download(
+                plan.endpoints, file, rate_mib_s=plan.rate_mib_s, login=plan.login
+            )
             if header.cluster_id != self._cluster_id:
                 raise BackupError(f"a backup of cluster {header.cluster_id} came")
             base = Base(header.revision, header.created_ms)

@@ -6,7 +6,7 @@ notices. Calls that need one at the same time wait for the same login.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -19,6 +19,18 @@ from kvstore.errors import (
     Unavailable,
 )
 
+
+class Login(TypedDict, total=False):
+    """What `Client` takes of who it is and whom it trusts."""
+
+    user: str
+    password: str
+    token: str
+    ca: str
+    cert: str | tuple[str, str]
+
+
+NOBODY: Login = {}
 LogIn = Callable[[str, str], Awaitable[str]]
 """Name and password to a token. Raises KvError."""
 

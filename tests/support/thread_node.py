@@ -37,7 +37,8 @@ def thread_node(directory: Path, **settings: Any) -> Iterator[str]:
         async with asyncio.timeout(START_S):
             while not replica.status().ready:
                 await asyncio.sleep(0.01)
-        found.append(f"http://127.0.0.1:{http.address[1]}")
+        scheme = "http" if config.cert_file is None else "https"
+        found.append(f"{scheme}://127.0.0.1:{http.address[1]}")
         started.set()
         await stop.wait()
         await http.stop()

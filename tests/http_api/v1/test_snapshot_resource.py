@@ -18,6 +18,7 @@ from kvstore.backup.frames import BACKUP_MAGIC, CHECKSUM_BYTES, LENGTHS, BackupF
 from kvstore.backup.headers import decode_header
 from kvstore.backup.state_files import opened
 from tests.support.etcd_node import EtcdNode, etcd_node
+from tests.support.guarded_node import Guarded, guarded
 from tests.support.raw_http import connect, request
 
 Test = Callable[[EtcdNode, aiohttp.ClientSession, str], Awaitable[None]]
@@ -61,6 +62,28 @@ def test_it_holds_every_acknowledged_write(tmp_path: Path) -> None:
             assert len(state.range(b"", None, limit=100, keys_only=True).items) == 20
 
     on_node(tmp_path, test)
+
+
+def test_it_does_not_hold_what_signs_tokens(tmp_path: Path) -> None:
+    async def test(on: Guarded) -> None:
+        url = "http://{}:{}/v1/snapshot".format(*on.node.address)
+        secret = on.node.replica.state.auth.secret
+        headers = {"Authorization": on.root}
+        async with (
+            aiohttp.ClientSession(headers=headers) as http,
+            aiohttp.ClientSession(headers={"Authorization": on.user}) as nobody,
+        ):
+            data = await whole(http, url)
+            async with nobody.get(url) as response:
+                assert response.status == 403
+        reader = BackupFileReader(io.BytesIO(data), BACKUP_MAGIC, "answer")
+        state_file = tmp_path / "state.mdb"
+        state_file.write_bytes(b"".join(reader.blocks()))
+        assert len(secret) == 32 and secret not in state_file.read_bytes()
+        with opened(state_file) as (_, state):
+            assert state.auth.enabled and not state.auth.secret and "u" in state.auth.users
+
+    guarded(tmp_path, test)
 
 
 def test_a_broken_one_is_gone_on_with(tmp_path: Path) -> None:
