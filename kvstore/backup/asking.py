@@ -12,7 +12,7 @@ from kvstore.client.tls import client_tls
 from kvstore.client.verdict import HttpReply, error_of
 
 
-class Asker:
+class DownloadHttp:
     """The HTTP of one download. Raises InvalidArgument if what the login says contradicts
     itself, or names a file that cannot be used."""
 

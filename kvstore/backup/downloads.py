@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 import aiohttp
 
-from kvstore.backup.asking import Asker
+from kvstore.backup.asking import DownloadHttp
 from kvstore.backup.frames import (
     BACKUP_MAGIC,
     CHECKSUM_BYTES,
@@ -73,8 +73,8 @@ class Download:
         login: Login = NOBODY,
     ) -> None:
         """Raises InvalidArgument."""
-        self._asker = Asker(login)
-        self._endpoints = parse_endpoints(endpoints, secure=self._asker.secure)
+        self._http = DownloadHttp(login)
+        self._endpoints = parse_endpoints(endpoints, secure=self._http.secure)
         self._to = to
         self._watch = watch
         self._query = {} if rate_mib_s is None else {"rate_mib_s": str(rate_mib_s)}
@@ -87,7 +87,7 @@ class Download:
         self._part = read_part(self._to)
         self.resumed_at = 0 if self._part is None else self._part.total.blocks
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
-        async with self._asker.opened(timeout) as http:
+        async with self._http.opened(timeout) as http:
             try:
                 return await self._until_whole(http)
             finally:
@@ -132,7 +132,7 @@ class Download:
         part = self._part
         if part is not None:
             query |= {"snapshot": part.header.snapshot, "from_block": str(part.total.blocks)}
-        async with self._asker.get(http, endpoint, PATH, query) as response:
+        async with self._http.get(http, endpoint, PATH, query) as response:
             if response.status != 200:
                 reply = HttpReply(response.status, response.headers, await response.read())
                 error = error_of(reply)
@@ -150,7 +150,7 @@ class Download:
             if endpoint == refused:
                 continue
             with suppress(aiohttp.ClientError, TimeoutError, Unavailable):
-                async with self._asker.get(http, endpoint, PATH, query) as response:
+                async with self._http.get(http, endpoint, PATH, query) as response:
                     if response.status in (200, 503):
                         raise NoQuorum(f"{refused} has no copy, and {endpoint} may have one")
         raise Gone

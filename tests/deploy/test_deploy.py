@@ -94,13 +94,14 @@ def test_files_name_settings_that_there_are() -> None:
     for service in compose["services"].values():
         for name in service["environment"]:
             assert name.removeprefix("KVSTORE_").lower().replace("_", "-") in names
+        assert load({}, service["environment"]).config.insecure
     kubernetes = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "kvstore.yaml").read_text()))
     assert [one["kind"] for one in kubernetes] == [
         "Service", "Service", "PodDisruptionBudget", "StatefulSet",
     ]  # fmt: skip
     container = kubernetes[-1]["spec"]["template"]["spec"]["containers"][0]
     flags = set(re.findall(r"--([a-z-]+)", container["args"][0]))
-    assert flags <= names and "initial-cluster" in flags
+    assert flags <= names and {"initial-cluster", "insecure"} <= flags
     probes = {container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("liveness", "readiness")}
     assert probes == {"/healthz", "/readyz"}
 

@@ -155,3 +155,21 @@ def test_only_the_page_itself_controls(tmp_path: Path) -> None:
             assert json.loads(await answer.text())["status"] == 404
 
     driven(tmp_path, test)
+
+
+def test_its_page_writes_and_other_pages_do_not(tmp_path: Path) -> None:
+    """Keys are edited on the page of the demo, which passes them on to a node."""
+
+    async def test(on: Driven) -> None:
+        async def put(origin: str, site: str) -> int:
+            headers = {"Origin": origin, "Sec-Fetch-Site": site, "Referer": f"{origin}/"}
+            target = f"{on.url}/v1/kv/k"
+            async with on.session.put(target, data=b"1", headers=headers) as answer:
+                return answer.status
+
+        await on.leader()
+        assert await put(on.url, "same-origin") == 200
+        assert await put(on.url.replace("127.0.0.1", "localhost"), "same-site") == 403
+        assert await put("http://evil.example", "cross-site") == 403
+
+    driven(tmp_path, test)
