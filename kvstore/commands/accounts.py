@@ -25,7 +25,7 @@ class Scope(StrEnum):
     """What a role may allow besides keys."""
 
     CLUSTER = "cluster"
-    """See and change who the members are, hand leadership over, compact."""
+    """See and change who the members are, hand leadership over, compact, see flight recorders."""
     BACKUP = "backup"
     """Take copies of the whole state."""
     USERS = "users"
