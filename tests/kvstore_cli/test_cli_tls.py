@@ -1,5 +1,6 @@
 """A node's process that speaks TLS, and commands that speak to it, as docs/tls.md has them."""
 
+import json
 import re
 import shlex
 import signal
@@ -9,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from kvstore.client import BlockingClient
 from kvstore_cli.main import main
+from tests.support.certificates import authority, settings
+from tests.support.commands import run
+from tests.support.growing_cluster import GrowingCluster
 from tests.support.paths import ROOT
 from tests.support.real_cluster import eventually, running_cluster
 
@@ -41,8 +46,8 @@ def test_the_page_runs(
         assert main(words) == 0, words
     ca = "certs/ca.crt"
     files = {"cert_file": "n1.crt", "key_file": "n1.key", "client_ca": "ca.crt"}
-    settings = {name: str(tmp_path / "certs" / file) for name, file in files.items()}
-    with running_cluster(1, start=False, **settings) as cluster:
+    tls = {name: str(tmp_path / "certs" / file) for name, file in files.items()}
+    with running_cluster(1, start=False, **tls) as cluster:
         cluster.start(1, wait=False)
         node = cluster.nodes[1]
 
@@ -65,3 +70,30 @@ def test_the_page_runs(
         eventually(lambda: "holds no private key" in cluster.log(1), "the log says why")
         assert command(get) == 0
         assert cluster.stop(1) == [0]
+
+
+@pytest.mark.proof
+def test_a_node_joins_by_tls_and_each_hears_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certs = tmp_path / "certs"
+    authority(certs)
+    ca = str(certs / "ca.crt")
+    made = GrowingCluster(2, tmp_path, **settings(certs))
+    try:
+        made.start(1)
+        place = f"https://127.0.0.1:{made.nodes[1].client_port}"
+        with BlockingClient(place, ca=ca, timeout_s=60) as client:
+            client.put("k", "v")
+            words = ("--endpoints", place, "--ca", ca, "--json")
+            token = json.loads(run(capsys, "token", "create", *words))["token"]
+            made.join(2, place, token)
+
+            def voting() -> bool:
+                return {m.id for m in client.status().members if m.kind == "voter"} == {1, 2}
+
+            eventually(voting, "the node that joined votes")
+            overview = json.loads(client.fetch("/v1/overview"))
+        assert [one["trouble"] for one in overview["nodes"]] == ["", ""]
+    finally:
+        made.close()
