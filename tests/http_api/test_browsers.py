@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from http_api.core.browsers import Browsers
+from http_api.core.browsers import Browsers, member_hosts
 from http_api.server import native_calls
+from kvstore.peers.roster import Roster, RosterMember
 from tests.http_api.conftest import Server
 from tests.support.raw_http import Connection, connect
 
@@ -213,3 +214,22 @@ def test_streams_say_so_too(server: Server) -> None:
                 assert b"nosniff" in await c.until(b"\r\n\r\n"), path
 
     run(server, test)
+
+
+def test_members_that_came_later_are_known_by_their_names() -> None:
+    roster = Roster(
+        "c",
+        2,
+        2,
+        (
+            RosterMember(1, "i", "n1", "a.internal:2380", "https://Store.example:2379", True),
+            RosterMember(2, "j", "n2", "", "[::1]:2379", False),
+        ),
+    )
+    now: list[Roster | None] = [None]
+    browsers = Browsers("0.0.0.0", [], (), (), lambda: member_hosts(now[0]))
+    assert not browsers.knows_host("store.example:2379")
+    now[0] = roster
+    assert browsers.knows_host("store.example:2379") and browsers.knows_host("A.internal")
+    assert not browsers.knows_host("evil.example:2379")
+    assert member_hosts(roster) == {"a.internal", "store.example", "::1"}
