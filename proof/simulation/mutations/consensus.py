@@ -75,9 +75,9 @@ _PROPOSERS = (
             (
                 "    value = self._recovered.pop(self.next_slot, NOOP)",
                 "    value = self._recovered.pop(self.next_slot, NOOP)\n"
-                "    if not value and self.next_slot < self.barrier:\n"
-                "        self.next_slot += 1\n"
-                "        continue",
+                "        if not value and self.next_slot < self.barrier:\n"
+                "            self.next_slot += 1\n"
+                "            continue",
             ),
         ),
     ),
@@ -90,7 +90,7 @@ _PROPOSERS = (
             (
                 "return self._accept_next(value, chosen_through)",
                 "self.next_slot -= self.next_slot == self.barrier + 1\n"
-                "return self._accept_next(value, chosen_through)",
+                "    return self._accept_next(value, chosen_through)",
             ),
         ),
     ),

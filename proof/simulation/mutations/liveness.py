@@ -14,7 +14,7 @@ MUTATIONS = (
         edit(
             Proposer,
             "tick",
-            ("if waiting.ticks % self._resend_ticks == 0:", "if False:"),
+            ("if in_flight.ticks % self._resend_ticks == 0:", "if False:"),
         ),
     ),
     mutation(

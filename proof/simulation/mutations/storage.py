@@ -69,7 +69,7 @@ _LOG = (
     mutation(
         "carry on past a failed sync",
         "After a failed sync nobody knows what the disk holds: the node must stop.",
-        edit(Health, "storage_failed", ("self.fail(str(error))", "pass")),
+        edit(Health, "storage_failed", ("self.fail(str(error), ", "str(")),
     ),
     mutation(
         "take a failed sync for a good one",
