@@ -48,6 +48,7 @@ class Desk:
         self._more_to_show = more_to_show
         self._instances: dict[NodeId, str] = {}
         self._twin_since_s: dict[NodeId, float] = {}
+        self._told_by: set[NodeId] = set()
 
     def hello(self, to: NodeId) -> Hello:
         """What this node shows now."""
@@ -97,7 +98,7 @@ class Desk:
         membership = self.membership
         membership.refused_by[peer] = refusal.reason
         if refusal.kind == RefusalKind.REMOVED:
-            self._removed(refusal)
+            self._removed(peer, refusal)
         elif refusal.present is not None:
             try:
                 membership.told(refusal.present)
@@ -118,13 +119,19 @@ class Desk:
                 Ending.FAILED,
             )
 
-    def _removed(self, refusal: Refusal) -> None:
-        """A member of a later configuration says that this node is none any more."""
+    def _removed(self, peer: NodeId, refusal: Refusal) -> None:
+        """A voter says that this node is no member any more. It goes once as many have said so as
+        have, together, all that was chosen with its vote: among them is one of each quorum by which
+        anybody may come to lead."""
         own, theirs = self.membership.roster, refusal.present
         if own is None or theirs is None or own.cluster_id != theirs.cluster_id:
             return
         gone = theirs.of_incarnation(self.membership.incarnation) is None
-        if gone and theirs.number >= own.number:
+        voter = theirs.find(peer)
+        if not gone or theirs.number < own.number or voter is None or not voter.voter:
+            return
+        self._told_by.add(peer)
+        if len(self._told_by) >= theirs.tellers_needed:
             self._ended(removed_text(self.membership.node, theirs), Ending.REMOVED)
 
 

@@ -125,7 +125,7 @@ class PeerTransport:
             await asyncio.gather(self._watching, return_exceptions=True)
         self._watch = None
         await asyncio.gather(*self._leaving)
-        for link in self._links.values():
+        for link in list(self._links.values()):  # others may come meanwhile, and are not started
             await link.stop()
         if self._server is not None:
             self._server.close()

@@ -119,8 +119,7 @@ class Membership:
     are then. `save` makes these durable before it returns, or raises OSError. So do the
     constructor, `check` and `adopt`.
 
-    `on_roster` is called with each newer roster, `on_removed` with one by which a peer says that
-    this node is no member any more.
+    `on_roster` is called with each newer roster.
     `on_taken_in` is called when this node turns out to be a member under another id; it is saved.
     """
 
@@ -136,7 +135,6 @@ class Membership:
     addresses: Mapping[NodeId, str] = field(default_factory=dict)
     roster: Roster | None = None
     on_roster: Callable[[Roster], None] = lambda _: None
-    on_removed: Callable[[Roster], None] = lambda _: None
     on_taken_in: Callable[[NodeId], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -147,6 +145,8 @@ class Membership:
         self.names: dict[NodeId, str] = {self.node: self.name}
         self.of_release_before: set[NodeId] = set()
         """Members that cannot follow a change of the members."""
+        self._own: Roster | None = None
+        """The last roster that this node's own log led to; all that did is durable here."""
         self._shown: dict[NodeId, dict[NodeId, str]] = {}
         if self.first is not None and not self.formed:
             if self.node not in self.pinned:
@@ -244,11 +244,14 @@ class Membership:
     def adopt(self, roster: Roster, by_peer: bool = True) -> None:
         """These are the members now; an older roster changes nothing.
 
-        A node that is no member any more hears so from a peer (`by_peer`), and then ends. That it
-        has applied its own removal does not count. Failing schedule otherwise: the voters that a
-        change removes apply it and go, and those that stay, who have not heard that the last slots
-        before it are chosen, wait for a quorum of them for ever.
+        `by_peer`: a peer says so; else this node's own log does, and is durable by now. A node that
+        is no member any more ends by what peers tell it when it dials them, not by this. Failing
+        schedule otherwise: the voters that a change removes apply it and go, and those that stay,
+        who have not heard that the last slots before it are chosen, wait for a quorum of them for
+        ever.
         """
+        if not by_peer:
+            self._own = roster
         if self.roster is not None and roster.number <= self.roster.number:
             return
         self.roster = roster
@@ -258,10 +261,7 @@ class Membership:
             if roster.of_incarnation(claim.incarnation) is None
         }
         self._save()
-        if by_peer and not _is_in(roster, self.node, self.incarnation):
-            self.on_removed(roster)
-        else:
-            self.on_roster(roster)
+        self.on_roster(roster)
 
     def taken_in(self, roster: Roster, member: RosterMember) -> None:
         """This node is `member`; if it had another id so far, it must begin again under that."""
@@ -310,7 +310,7 @@ class Membership:
 
     def _refuse_unknown(self, hello: Hello, roster: Roster, ahead: bool) -> None:
         """`ahead`: it knows of members that this node has not heard of."""
-        if not ahead and hello.node <= roster.last_id:
+        if not ahead and hello.node <= roster.last_id and self._may_tell(hello.node):
             raise HandshakeRefused(
                 f"node {hello.node} with incarnation {hello.incarnation} was removed from cluster "
                 f"{roster.cluster_id}, whose members are {roster.places}: its data directory is "
@@ -322,6 +322,16 @@ class Membership:
             f"node {hello.node} with incarnation {hello.incarnation} is not a member of cluster "
             f"{roster.cluster_id} as far as node {self.node} knows"
         )
+
+    def _may_tell(self, node: NodeId) -> bool:
+        """Whether this node may tell `node` that it was removed: a voter may, that has all that was
+        chosen with the votes of `node`. Failing schedule otherwise: a learner tells it, it goes,
+        and the one voter that stays waits for its vote on slots that it has not heard of."""
+        own = self._own
+        if own is None or own.find(node) is not None:
+            return False
+        here = own.find(self.node)
+        return here is not None and here.voter
 
     def _check_stranger(self, hello: Hello, roster: Roster) -> None:
         """It shows no cluster: a founder of the release before, or somebody without a disk."""

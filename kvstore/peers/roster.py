@@ -24,12 +24,23 @@ class RosterMember(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Roster(msgspec.Struct, frozen=True, array_like=True):
-    """As of change `number` of the members; every id up to `last_id` was given to somebody."""
+    """As of change `number` of the members; every id up to `last_id` was given to somebody.
+
+    A member that was removed goes once `tellers` voters have told it so: among as many is one of
+    each phase 1 quorum. 0: a release before did not say; then a majority.
+    """
 
     cluster_id: str
     number: int
     last_id: NodeId
     members: tuple[RosterMember, ...]
+    tellers: int = 0
+
+    @property
+    def tellers_needed(self) -> int:
+        """See above; at least one."""
+        voters = sum(one.voter for one in self.members)
+        return self.tellers or max(1, voters // 2 + 1)
 
     def find(self, id: NodeId) -> RosterMember | None:
         return next((one for one in self.members if one.id == id), None)

@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 
 from kvstore.config import Config
 from kvstore.event_log import EventLog
-from kvstore.peers.desk import removed_text
 from kvstore.peers.frames import PeerMessage
 from kvstore.peers.links import PeerTransport
 from kvstore.peers.membership import Ending, Membership
-from kvstore.peers.roster import Roster
 from kvstore.replica.admission import Admission
 from kvstore.replica.applying import Applier
 from kvstore.replica.checkpoints import Checkpoints, StateCopies
@@ -176,14 +174,11 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
 def _follow_members(membership: Membership, transport: PeerTransport, health: Health) -> None:
     """Whatever says who the members are, links follow it, and a node that is none any more ends."""
 
-    def removed(roster: Roster) -> None:
-        health.fail(removed_text(membership.node, roster), Ending.REMOVED)
-
     def taken_in(node: NodeId) -> None:
         health.fail(f"this node is node {node} of the cluster now", Ending.AGAIN)
 
     membership.on_roster = lambda _: transport.follow()
-    membership.on_removed, membership.on_taken_in = removed, taken_in
+    membership.on_taken_in = taken_in
 
 
 def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened) -> Parts:

@@ -59,6 +59,7 @@ class Reconfiguring:
     def roster(self) -> Roster:
         """The members as of what is applied here."""
         record, voters = self._state.members.record, self._state.members.voters
+        newest = record.configurations[-1] if record.configurations else None
         return Roster(
             record.cluster_id,
             record.number,
@@ -74,6 +75,7 @@ class Reconfiguring:
                 )
                 for one in record.members
             ),
+            0 if newest is None else len(newest.voters) + 1 - newest.phase1,
         )
 
     def command(self, change: MemberChange, expected: int = -1) -> Reconfigure:

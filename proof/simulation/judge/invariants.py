@@ -258,8 +258,8 @@ class Monitor:
         self._lost_disks[node] = self._acceptors.pop(node, _Acceptor())
 
     def on_disk_back(self, node: NodeId) -> None:
-        """The disk that it had lost is in it again. As long as nobody has replaced it, it votes
-        with all that it remembers; it may forget nothing of what it answered before."""
+        """The disk that it had lost is in it again. As long as nobody has replaced it, it votes,
+        and remembers all that it answered before."""
         if node in self.members.ids:
             self._acceptors[node] = self._lost_disks.pop(node, _Acceptor())
 

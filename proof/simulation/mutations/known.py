@@ -44,7 +44,7 @@ KNOWN: dict[str, Known] = {
     "believe an entry of another ballot": Known(4, ("agreement",)),
     "announce before it is chosen": Known(1, ("validity",)),
     "serve the log from before a snapshot": Known(
-        25,
+        26,
         (
             "stability",
             "sound nodes",
@@ -133,7 +133,7 @@ KNOWN: dict[str, Known] = {
             "every change once",
         ),
     ),
-    "apply a transaction that cannot be": Known(2, ("true results",)),
+    "apply a transaction that cannot be": Known(3, ("true results",)),
     "run the branch whose compares fail": Known(2, ("true results",)),
     "let a lease end halfway": Known(2, ("no lease ends early",)),
     "keep a lease alive without looking": Known(2, ("no lease ends early",)),
@@ -145,7 +145,7 @@ KNOWN: dict[str, Known] = {
     "never send a proposal again": Known(3, ("liveness",)),
     "never fetch": Known(1, ("liveness",)),
     "never fetch again": Known(3, ("liveness",)),
-    "lead without heartbeats": Known(2, ("liveness",)),
+    "lead without heartbeats": Known(3, ("liveness",)),
     "never give up a link": Known(11, ("liveness",)),
     "let the log's clock follow the wall": Known(57, ("elapsed time",)),
     "do not notice that the disk hangs": Known(92, ("sound nodes",)),

@@ -268,6 +268,11 @@ def test_who_was_replaced_goes_however_the_new_one_came_to_vote(tmp_path: Path) 
             await made.start(4)
             made.replicas[4].ask_at({leader: format_address(made.configs[leader].listen_peer)})
             await made.until(lambda: made.replicas[4].node.id == 4)
+            await made.until(
+                lambda: any(
+                    one.id == 4 and one.connected for one in made.replicas[leader].status().members
+                )
+            )
             # An operator names all of them, the lost one and its replacement, as voters.
             await made.change(leader, SetConfiguration((1, 2, 3, 4), ()))
             await made.until(lambda: made.voters(leader) == {1, 2, 3, 4} - {lost})
