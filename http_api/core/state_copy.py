@@ -14,7 +14,7 @@ STATE_NAME = "state.mdb"
 
 async def fresh_copy(session: Session, path: Path, timeout_s: float, tick_s: float) -> None:
     """Write a consistent copy of the state to `path`. It shows at least every write acknowledged
-    before this call. For administrators.
+    before this call, and not the secret that signs tokens. Takes the scope backup.
 
     Raises Unavailable, OSError, lmdb.Error.
     """
