@@ -36,6 +36,7 @@ from kvstore.replica.replica import Parts, Replica
 from kvstore.replica.restoring import Opened, disagreements, open_directory
 from kvstore.replica.scrubbing import Scrubber
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
+from kvstore.replica.space import SpaceWatch
 from kvstore.replica.stages import Stages
 from kvstore.replica.status import ReplicaView
 from kvstore.replica.steward import Steward
@@ -106,6 +107,7 @@ class _Ground:
     transport: PeerTransport
     commits: Commits
     watch: DiskWatch
+    space: SpaceWatch
     walls: WallClocks
     feed: Feed
     leader_absence: LeaderAbsence
@@ -135,6 +137,14 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         stages,
     )
     watch = DiskWatch(config, opened.node, opened.state, commits, machine.clock, events)
+    space = SpaceWatch(
+        config,
+        opened.store,
+        lambda: opened.state.unwritten_bytes,
+        lambda: machine.disk.free_bytes(opened.data_dir.path),
+        health,
+        events,
+    )
     writes = PendingWrites(
         origin=opened.node.id,
         start=opened.node.config.start,
@@ -161,6 +171,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         transport=transport,
         commits=commits,
         watch=watch,
+        space=space,
         walls=WallClocks(machine.clock, events),
         feed=Feed(opened.state),
         leader_absence=LeaderAbsence(
@@ -215,6 +226,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         copies=copies,
         checkpoints=checkpoints,
         scrubber=scrubber,
+        space=ground.space,
         source=source,
         sink=sink,
         driver=_driver(ground, applier, leasing, source, sink, steward),
@@ -234,6 +246,7 @@ def _admission(ground: _Ground) -> Admission:
         reads=ground.reads,
         health=ground.health,
         watch=ground.watch,
+        space=ground.space,
         clock=ground.clock,
         counters=ground.counters,
         wake=ground.turns.wake,
@@ -324,6 +337,7 @@ def _checkpoints(
         copies,
         source,
         ground.watch,
+        ground.space,
         ground.commits,
         ground.turns,
         ground.health,
@@ -419,5 +433,6 @@ def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber) -> ReplicaVie
         walls=ground.walls,
         log_clock=LogClock(ground.state, ground.clock),
         scrubber=scrubber,
+        space=ground.space,
         why_behind=lambda: sink.why_behind,
     )

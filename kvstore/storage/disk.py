@@ -88,6 +88,9 @@ class Disk(Protocol):
     def open_to_write(self, path: Path) -> File:
         """The file as it is, for writing and reading."""
 
+    def free_bytes(self, path: Path) -> int | None:
+        """What the file system of `path` has left for us; None if nobody knows."""
+
     def random_bytes(self, count: int) -> bytes:
         """That nobody can guess."""
 
@@ -219,6 +222,10 @@ class SystemDisk:
 
     def open_to_write(self, path: Path) -> File:
         return _SystemFile(path, os.O_RDWR)
+
+    def free_bytes(self, path: Path) -> int | None:
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
 
     def random_bytes(self, count: int) -> bytes:
         return os.urandom(count)
