@@ -153,7 +153,8 @@ class DiskWatch:
         now_s = self._clock.monotonic()
         if self.trouble and self._slow_since_s is None:
             self._slow_since_s = now_s
-            self._events.event("disk slow", reason=self.trouble)
+            name = "disk full" if self.waits_for_room else "disk slow"
+            self._events.event(name, reason=self.trouble)
         elif not self.trouble and self._slow_since_s is not None:
             self._events.event("disk well again", seconds=f"{now_s - self._slow_since_s:.1f}")
             self._slow_since_s = None

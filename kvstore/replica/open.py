@@ -137,14 +137,6 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         stages,
     )
     watch = DiskWatch(config, opened.node, opened.state, commits, machine.clock, events)
-    space = SpaceWatch(
-        config,
-        opened.store,
-        lambda: opened.state.unwritten_bytes,
-        lambda: machine.disk.free_bytes(opened.data_dir.path),
-        health,
-        events,
-    )
     writes = PendingWrites(
         origin=opened.node.id,
         start=opened.node.config.start,
@@ -171,7 +163,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         transport=transport,
         commits=commits,
         watch=watch,
-        space=space,
+        space=_space(config, events, machine.disk, opened, health),
         walls=WallClocks(machine.clock, events),
         feed=Feed(opened.state),
         leader_absence=LeaderAbsence(
@@ -179,6 +171,19 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         ),
         writes=writes,
         reads=PendingReads(config.pending_requests_max),
+    )
+
+
+def _space(
+    config: Config, events: EventLog, disk: Disk, opened: Opened, health: Health
+) -> SpaceWatch:
+    return SpaceWatch(
+        config,
+        opened.store,
+        lambda: opened.state.unwritten_bytes,
+        lambda: disk.free_bytes(opened.data_dir.path),
+        health,
+        events,
     )
 
 
@@ -317,6 +322,7 @@ def _sink(ground: _Ground, checkpoints: Checkpoints) -> SnapshotSink:
         checkpoints.install,
         _send_now(ground.transport),
         ground.events,
+        reserve_bytes=ground.config.disk_reserve_bytes,
         prepare=lambda path: bring_state_up_to_date(path, ground.disk),
         disk=ground.disk,
     )

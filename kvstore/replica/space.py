@@ -86,7 +86,9 @@ class SpaceWatch:
         self._health = health
         self._quota = Filling("space-quota-bytes", events)
         self._disk = Filling("disk", events)
-        self._free: int | None = None
+        self.room_bytes: int | None = None
+        """What more the state could take, when it was last asked: free in the file system, or in
+        the state's own file. None where nobody knows."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="space")
         self._task: asyncio.Task[None] | None = None
         self.refusal = ""
@@ -99,12 +101,6 @@ class SpaceWatch:
         """What the state takes: live pages of its file, and what is not written there yet. Not the
         file, which never shrinks: what is free in it is used again."""
         return self._stored.live_bytes + self._unwritten_bytes()
-
-    @property
-    def room_bytes(self) -> int | None:
-        """What more the state could take: free in the file system, or in the state's own file. None
-        where nobody knows."""
-        return None if self._free is None else self._free + self._stored.reusable_bytes
 
     @property
     def warning(self) -> str:
@@ -124,8 +120,8 @@ class SpaceWatch:
     def start(self) -> None:
         """Begin to look, if there is anything to look at."""
         with suppress(OSError):
-            self._free = self._free_bytes()
-        if self.quota_bytes or (self._reserve_bytes and self._free is not None):
+            self._found(self._free_bytes())
+        if self.quota_bytes or (self._reserve_bytes and self.room_bytes is not None):
             self.look()
             self._task = asyncio.get_running_loop().create_task(self._run())
             self._health.watch(self._task)
@@ -145,9 +141,13 @@ class SpaceWatch:
                 await asyncio.wait([asked], timeout=LOOK_S)
                 self.look()
             with suppress(OSError):
-                self._free = asked.result()
+                self._found(asked.result())
             self.look()
             await asyncio.sleep(LOOK_S)
+
+    def _found(self, free: int | None) -> None:
+        """Both parts are taken at once: a checkpoint moves room from one to the other."""
+        self.room_bytes = None if free is None else free + self._stored.reusable_bytes
 
     def look(self) -> None:
         """Judge by what is known now."""
