@@ -14,6 +14,7 @@ import pytest
 
 from kvstore.client import BlockingClient
 from kvstore.storage.data_dir import FORMAT
+from kvstore_cli.main import main
 from kvstore_cli.node_process import clean_environment
 from proof.processes.waiting import eventually
 from tests.support.real_cluster import Cluster, check_all
@@ -147,6 +148,8 @@ def test_a_rolling_restart_from_the_release_before(
     with Seen(endpoints) as seen:
         with IdempotentLoad(endpoints) as load:
             load.more()
+            asked = ["upgrade", "--check", "--endpoints", ",".join(endpoints)]
+            eventually(lambda: main(asked) == 0, "it can be upgraded")
             for number in leader_first(cluster):
                 assert cluster.stop(number) == [0]
                 load.more(MORE // 3)
@@ -163,23 +166,22 @@ def test_killed_nodes_and_snapshots_between_the_releases(
     """Directories that a crash left are converted too. A node that lacks more than the log holds
     gets a snapshot of the other release: the new from the old, and the old from the new."""
     cluster, endpoints = old_cluster(
-        tmp_path, new_cluster, log_tail_slots=20, checkpoint_interval_s=0.2
+        tmp_path, new_cluster, log_tail_slots=20, log_tail_bytes=4096, checkpoint_interval_s=0.2
     )
     with Seen(endpoints) as seen:
         with IdempotentLoad(endpoints) as load:
             load.more()
             first, second, last = leader_first(cluster)
             for number in (first, second):
-                cluster.kill9(number)
-                load.more()
+                killed_until_it_needs_a_snapshot(cluster, number)
                 cluster.nodes[number].environment = clean_environment()
                 cluster.start(number)
                 eventually(
                     lambda number=number: "snapshot installed" in cluster.log(number),
                     f"node {number} takes a snapshot",
                 )
-            cluster.kill9(last)  # the others are of this release, and it comes back as it was
-            load.more()
+            # The others are of this release, and it comes back as it was.
+            killed_until_it_needs_a_snapshot(cluster, last)
             cluster.start(last)
             eventually(lambda: "snapshot installed" in cluster.log(last), "and so does the last")
             assert held_format(cluster, last) == FORMAT - 1
@@ -188,6 +190,19 @@ def test_killed_nodes_and_snapshots_between_the_releases(
             cluster.start(last)
             load.more()
         check_whole(cluster, load, seen)
+
+
+def killed_until_it_needs_a_snapshot(cluster: Cluster, number: int) -> None:
+    """Until the others have given up all that it knows of the log: after a snapshot that takes a
+    while, as they hold what its receiver needs next."""
+    cluster.kill9(number)
+    others = [other for other in cluster.numbers if other != number]
+    known = max(cluster.status(other)["chosen_through"] for other in others)
+
+    def given_up() -> bool:
+        return all(cluster.status(n)["node"]["log_first_slot"] > known + 1 for n in others)
+
+    eventually(given_up, f"the others have given up what node {number} knows", 60)
 
 
 def held_format(cluster: Cluster, number: int) -> int:
