@@ -30,7 +30,7 @@ example, with the new release, before the first node is restarted:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedMember:
     """What one member said; `trouble` if it did not."""
 
     id: int
@@ -52,7 +52,7 @@ class Release:
     protocol: int
 
 
-def problems(cluster: ClusterStatus, asked: list[Asked], release: Release) -> Iterator[str]:
+def problems(cluster: ClusterStatus, asked: list[AskedMember], release: Release) -> Iterator[str]:
     """Why the members, all of whom were `asked`, cannot be restarted with `release` one by one."""
     if cluster.leader is None:
         yield "no leader is known"
@@ -63,7 +63,7 @@ def problems(cluster: ClusterStatus, asked: list[Asked], release: Release) -> It
     yield from _quorum(cluster, asked)
 
 
-def _about(one: Asked, cluster: ClusterStatus, release: Release) -> Iterator[str]:
+def _about(one: AskedMember, cluster: ClusterStatus, release: Release) -> Iterator[str]:
     if one.status is None:
         yield f"does not answer: {one.trouble}"
         return
@@ -95,7 +95,7 @@ def _about(one: Asked, cluster: ClusterStatus, release: Release) -> Iterator[str
         )
 
 
-def _quorum(cluster: ClusterStatus, asked: list[Asked]) -> Iterator[str]:
+def _quorum(cluster: ClusterStatus, asked: list[AskedMember]) -> Iterator[str]:
     found = cluster.configuration
     if found is not None and found.voters:
         voters, needed = set(found.voters), max(found.phase1, found.phase2)
@@ -110,7 +110,7 @@ def _quorum(cluster: ClusterStatus, asked: list[Asked]) -> Iterator[str]:
         )
 
 
-def notes(asked: list[Asked], release: Release) -> Iterator[str]:
+def notes(asked: list[AskedMember], release: Release) -> Iterator[str]:
     """What is good to know before the first restart."""
     versions = sorted({one.version for one in asked if one.version})
     if len(versions) > 1:
@@ -124,7 +124,7 @@ def notes(asked: list[Asked], release: Release) -> Iterator[str]:
         )
 
 
-def _is_old(one: Asked, release: Release) -> bool:
+def _is_old(one: AskedMember, release: Release) -> bool:
     if one.status is None:
         return False
     return (one.formats or FORMATS_BEFORE)["data"] < release.newest_data
@@ -148,23 +148,23 @@ def _flags(parser: ArgumentParser) -> None:
     )
 
 
-async def _ask(client: Client, id: int, name: str, url: str | None) -> Asked:
+async def _ask(client: Client, id: int, name: str, url: str | None) -> AskedMember:
     if url is None:
-        return Asked(id, name, trouble="the others have not met it")
+        return AskedMember(id, name, trouble="the others have not met it")
     base = url if "://" in url else f"http://{url}"
     try:
         status, told = await asyncio.gather(client.status(base), client.fetch("/v1/version", base))
     except KvError as error:
-        return Asked(id, name, trouble=str(error))
+        return AskedMember(id, name, trouble=str(error))
     try:
         version: dict[str, Any] = msgspec.json.decode(told, type=dict[str, Any])
         formats = msgspec.convert(version.get("formats", {}), dict[str, int])
         told_version = str(version["version"])
     except (msgspec.MsgspecError, KeyError) as error:
-        return Asked(id, name, trouble=f"its answer cannot be understood: {error}")
+        return AskedMember(id, name, trouble=f"its answer cannot be understood: {error}")
     if status.node.id != id:
-        return Asked(id, name, trouble=f"node {status.node.id} answers at {base}")
-    return Asked(id, name, told_version, formats, status)
+        return AskedMember(id, name, trouble=f"node {status.node.id} answers at {base}")
+    return AskedMember(id, name, told_version, formats, status)
 
 
 async def _check(client: Client, options: Namespace) -> int:
@@ -187,7 +187,7 @@ async def _check(client: Client, options: Namespace) -> int:
     return NOT_NOW if wrong else OK
 
 
-def _print(asked: list[Asked], release: Release, wrong: list[str], known: list[str]) -> None:
+def _print(asked: list[AskedMember], release: Release, wrong: list[str], known: list[str]) -> None:
     rows = [("NODE", "NAME", "VERSION", "DATA", "PROTOCOL")]
     for one in asked:
         formats = [str(one.formats.get(name, "-")) for name in ("data", "protocol")]

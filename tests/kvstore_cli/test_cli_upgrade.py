@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from kvstore.client import ClusterConfiguration, ClusterStatus, Leader, Member, NodeStatus
-from kvstore_cli.upgrade import Asked, Release, notes, problems
+from kvstore_cli.upgrade import AskedMember, Release, notes, problems
 
 RELEASE = Release("9.0", oldest_data=2, newest_data=4, protocol=2)
 FORMATS = {"data": 4, "protocol": 2}
@@ -27,14 +27,14 @@ def status(id: int, *, voters: int = 3, phase2: int = 2, lag: int = 0) -> Cluste
     )
 
 
-def all_well(voters: int = 3, phase2: int = 2) -> list[Asked]:
+def all_well(voters: int = 3, phase2: int = 2) -> list[AskedMember]:
     return [
-        Asked(n, f"n{n}", "8.0", FORMATS, status(n, voters=voters, phase2=phase2))
+        AskedMember(n, f"n{n}", "8.0", FORMATS, status(n, voters=voters, phase2=phase2))
         for n in range(1, voters + 1)
     ]
 
 
-def found(asked: list[Asked], cluster: ClusterStatus | None = None) -> list[str]:
+def found(asked: list[AskedMember], cluster: ClusterStatus | None = None) -> list[str]:
     first = asked[0].status
     assert first is not None
     return list(problems(cluster or first, asked, RELEASE))
@@ -80,7 +80,7 @@ def test_an_older_directory_is_converted(formats: dict[str, int]) -> None:
 def test_a_member_that_is_away_counts_twice() -> None:
     """It cannot be asked, and no other one can be spared."""
     one, other, _ = all_well()
-    away, too_few = found([one, other, Asked(3, "n3", trouble="connection refused")])
+    away, too_few = found([one, other, AskedMember(3, "n3", trouble="connection refused")])
     assert away == "node 3 does not answer: connection refused" and "1 of 3 voters" in too_few
 
 
@@ -115,4 +115,4 @@ def test_a_release_that_tells_no_configuration() -> None:
     base = msgspec.structs.replace(status(1), configuration=None)
     asked = all_well()
     assert found(asked, base) == []
-    assert len(found([*asked[:2], Asked(3, trouble="away")], base)) == 2
+    assert len(found([*asked[:2], AskedMember(3, trouble="away")], base)) == 2
