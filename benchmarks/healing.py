@@ -28,7 +28,7 @@ from benchmarks.session import say, workspace
 from benchmarks.traffic import OursDialect, key_of, request, value_of, write_requests
 from kvstore.client import BlockingClient
 from kvstore.errors import KvError
-from kvstore_cli.node_process import PROGRAM, ServerProcess, clean_environment
+from kvstore_cli.node_process import PROGRAM, ServerProcess, clean_environment, join_command
 from proof.processes.network import HeldPlaces
 from proof.processes.waiting import eventually
 
@@ -153,10 +153,8 @@ def joining(nodes: list[ServerProcess], directory: Path, places: HeldPlaces) -> 
     number = len(nodes) + 1
     listen = places.listen_client(number), places.listen_peer(number)
     path = directory / f"node-{number}"
-    flags = {"join": nodes[0].url.removeprefix("http://"), "token": token, "name": "joined"}
-    flags |= {"listen-client": listen[0], "listen-peer": listen[1], "data-dir": str(path)}
-    words = [word for name, value in flags.items() for word in (f"--{name}", value)]
-    command = [*PROGRAM, "serve", "--exit-with-parent", *words]
+    endpoint = nodes[0].url.removeprefix("http://")
+    command = join_command(PROGRAM, endpoint, token, "joined", listen, path, {})
     return ServerProcess(number, listen, path, command, clean_environment())
 
 

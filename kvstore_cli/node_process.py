@@ -45,6 +45,32 @@ def serve_command(
     }
     if not is_loopback(listen[0].rpartition(":")[0].strip("[]")) and "cert-file" not in settings:
         flags["insecure"] = "true"  # such places are networks of their own
+    return _serve(program, flags)
+
+
+def join_command(
+    program: Sequence[str],
+    endpoint: str,
+    token: str,
+    name: str,
+    listen: tuple[str, str],
+    data_dir: Path,
+    settings: Mapping[str, object],
+) -> list[str]:
+    """The command line of a node that joins the cluster at `endpoint`, and ends likewise."""
+    flags = {
+        "join": endpoint,
+        "token": token,
+        "name": name,
+        "listen-client": listen[0],
+        "listen-peer": listen[1],
+        "data-dir": data_dir,
+        **settings,
+    }
+    return _serve(program, flags)
+
+
+def _serve(program: Sequence[str], flags: Mapping[str, object]) -> list[str]:
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     return [*program, "serve", "--exit-with-parent", *words]
 

@@ -25,6 +25,7 @@ def test_one_seed_tells_its_scenario_first(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == out
 
 
+@pytest.mark.proof
 def test_many_seeds_show_what_they_reached(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
