@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from signal import SIGKILL
 from statistics import median
 
 from benchmarks.clusters import ClusterFailed, OurBenchCluster
@@ -91,7 +92,9 @@ def leader_of(nodes: list[ServerProcess]) -> ServerProcess:
             return next((n for n in nodes if address and n.url.endswith(address)), None)
         return None
 
-    return eventually(ask, "a leader", DEADLINE_S, POLL_S)
+    found = eventually(ask, "a leader", DEADLINE_S, POLL_S)
+    assert found is not None
+    return found
 
 
 def voters_of(nodes: list[ServerProcess]) -> set[int]:
@@ -117,7 +120,7 @@ def whole(nodes: list[ServerProcess], before: set[int]) -> bool:
 def wipe(nodes: list[ServerProcess], victim: ServerProcess) -> float:
     """Seconds from the start of a node whose disk is empty until all vote and are ready."""
     before = voters_of(nodes)
-    victim.signal(9)
+    victim.signal(SIGKILL)
     victim.wait(20)
     shutil.rmtree(victim.data_dir)
     begun = time.monotonic()
@@ -199,7 +202,7 @@ def join(nodes: list[ServerProcess], directory: Path, options: argparse.Namespac
                 told(f"during (a voter after {joined_s:.1f} s)", pressing.result())
             told("after, with four voters", press(SECONDS, 3))
         finally:
-            joined.signal(9)
+            joined.signal(SIGKILL)
             joined.wait(20)
 
 
