@@ -113,14 +113,15 @@ def founding_of(text: str) -> Configuration | None:
 class Membership:
     """This node's side of every handshake.
 
-    `first` is what the cluster is founded with, None if this node founds none; `addresses` are
-    those of the founders, or of whom else a node that is to join may ask. `pinned` holds the
-    incarnations met so far, `formed` whether the cluster has formed, and `roster` who its members
-    are then. `save` makes these durable before it returns, or raises OSError. So do the
-    constructor, `check` and `adopt`.
+    `first` is what the cluster is founded with, None if this node founds none, or was taken in by
+    one that others founded, whatever its settings say; `addresses` are those of the founders, or of
+    whom else a node that is to join may ask. `pinned` holds the incarnations met so far, `formed`
+    whether the cluster has formed, and `roster` who its members are then. `save` makes these
+    durable before it returns, or raises OSError. So do the constructor, `check` and `adopt`.
 
     `on_roster` is called with each newer roster.
-    `on_taken_in` is called when this node turns out to be a member under another id; it is saved.
+    `on_taken_in` is called when this node turns out to be another member than it began as: by its
+    id, or because others founded the cluster. It is saved then.
     """
 
     node: NodeId
@@ -138,6 +139,8 @@ class Membership:
     on_taken_in: Callable[[NodeId], None] = lambda _: None
 
     def __post_init__(self) -> None:
+        if self.formed and not self.complete:
+            self.first = None
         self.founding = founding_text(self.first)
         self.client_addresses: dict[NodeId, str] = {self.node: self.client_address}
         self.refused_by: dict[NodeId, str] = {}
@@ -264,11 +267,18 @@ class Membership:
         self.on_roster(roster)
 
     def taken_in(self, roster: Roster, member: RosterMember) -> None:
-        """This node is `member`; if it had another id so far, it must begin again under that."""
+        """This node is `member`. It must begin again if it had another id so far, or if its settings
+        say that it founds a cluster, and this one was founded by others.
+
+        Failing schedule otherwise: a cluster of three is to grow to five, and nodes 4 and 5 are
+        started with all five as founders. Once they are taken in they count votes as three of five
+        until they have applied the first change. With node 1, which has not heard of it either,
+        they choose values for slots in which 2 and 3 have chosen others.
+        """
         known_as, self.node = self.node, member.id
         self.formed, self.roster = True, roster
         self._save()
-        if member.id != known_as:
+        if member.id != known_as or (self.first is not None and not self.complete):
             self.on_taken_in(member.id)
         else:
             self.on_roster(roster)
