@@ -158,6 +158,8 @@ class Membership:
         if self.formed and (self.roster is None or self.roster.number == 0):
             # Until the members were changed for the first time the settings say where they are.
             self.roster = self._founding_roster()
+        if self.formed and self.complete:
+            self._own = self._founding_roster()
 
     @property
     def founders(self) -> frozenset[NodeId]:
@@ -187,10 +189,24 @@ class Membership:
         """Whom to have links to, and where they are: the other members, or before the cluster has
         formed the other founders, or whom this node was told of when it was to join."""
         if self.roster is not None:
-            found = {one.id: one.peer_address for one in self.roster.members}
+            found = {one.id: one.peer_address for one in self._linked}
         else:
             found = dict(self.addresses)
         return {peer: address for peer, address in found.items() if peer != self.node and address}
+
+    @property
+    def _linked(self) -> tuple[RosterMember, ...]:
+        """Whom to have links with: the members, and those who still are by this node's own log.
+
+        Failing schedule otherwise: the voters 1 and 2 have accepted the last slots before 1 goes,
+        and only learner 3 hears that they are chosen. 3 shows 2 the members without 1, 2 refuses 1,
+        and waits for ever for the promise of 1 that it needs for those slots.
+        """
+        roster, own = self.roster, self._own
+        assert roster is not None
+        if own is None or own.number >= roster.number:
+            return roster.members
+        return roster.members + tuple(one for one in own.members if roster.find(one.id) is None)
 
     def _founding_roster(self) -> Roster:
         """Drawn from what each founder drew, so that all of them have the same cluster id."""
@@ -256,6 +272,8 @@ class Membership:
         if not by_peer:
             self._own = roster
         if self.roster is not None and roster.number <= self.roster.number:
+            if not by_peer:
+                self.on_roster(self.roster)
             return
         self.roster = roster
         self.claims = {
@@ -267,8 +285,8 @@ class Membership:
         self.on_roster(roster)
 
     def taken_in(self, roster: Roster, member: RosterMember) -> None:
-        """This node is `member`. It must begin again if it had another id so far, or if its settings
-        say that it founds a cluster, and this one was founded by others.
+        """This node is `member`. It must begin again if it had another id so far, or if its
+        settings say that it founds a cluster, and this one was founded by others.
 
         Failing schedule otherwise: a cluster of three is to grow to five, and nodes 4 and 5 are
         started with all five as founders. Once they are taken in they count votes as three of five
@@ -295,7 +313,7 @@ class Membership:
                 f"{roster.cluster_id}"
             )
         newer = theirs.number > roster.number
-        if not _is_in(roster, hello.node, hello.incarnation):
+        if not any(_is(one, hello.node, hello.incarnation) for one in self._linked):
             both = _is_in(theirs, hello.node, hello.incarnation) and _is_in(
                 theirs, self.node, self.incarnation
             )
@@ -338,7 +356,7 @@ class Membership:
         chosen with the votes of `node`. Failing schedule otherwise: a learner tells it, it goes,
         and the one voter that stays waits for its vote on slots that it has not heard of."""
         own = self._own
-        if own is None or own.find(node) is not None:
+        if own is None or node > own.last_id or own.find(node) is not None:
             return False
         here = own.find(self.node)
         return here is not None and here.voter
@@ -438,7 +456,7 @@ class Membership:
         agreed = peer_formed or self.agreed == self.founders
         if self.complete and agreed and not self.formed:
             self.formed = True
-            self.roster = self._founding_roster()
+            self.roster = self._own = self._founding_roster()
             self._save()
 
     def _save(self) -> None:
@@ -446,5 +464,8 @@ class Membership:
 
 
 def _is_in(roster: Roster, node: NodeId, incarnation: str) -> bool:
-    member = roster.find(node)
-    return member is not None and member.incarnation == incarnation
+    return any(_is(member, node, incarnation) for member in roster.members)
+
+
+def _is(member: RosterMember, node: NodeId, incarnation: str) -> bool:
+    return (member.id, member.incarnation) == (node, incarnation)
