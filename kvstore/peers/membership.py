@@ -119,6 +119,9 @@ class Membership:
     whether the cluster has formed, and `roster` who its members are then. `save` makes these
     durable before it returns, or raises OSError. So do the constructor, `check` and `adopt`.
 
+    `begins` names the state that this node has before the cluster forms: "" if it is empty, and
+    the same on all founders if it was restored from a backup.
+
     `on_roster` is called with each newer roster.
     `on_taken_in` is called when this node turns out to be another member than it began as: by its
     id, or because others founded the cluster. It is saved then.
@@ -135,6 +138,7 @@ class Membership:
     peer_address: str = ""
     addresses: Mapping[NodeId, str] = field(default_factory=dict)
     roster: Roster | None = None
+    begins: str = ""
     on_roster: Callable[[Roster], None] = lambda _: None
     on_taken_in: Callable[[NodeId], None] = lambda _: None
 
@@ -231,6 +235,7 @@ class Membership:
             self.name,
             self.peer_address,
             self.roster if self.formed else None,
+            self.begins,
         )
 
     def check(self, hello: Hello) -> bool:
@@ -422,6 +427,13 @@ class Membership:
             raise HandshakeRefused(
                 f"node {peer} is configured with members/phase1/phase2 {hello.configuration}, "
                 f"node {self.node} with {self.founding}"
+            )
+        if not hello.formed and hello.begins not in (None, self.begins):
+            # Failing schedule otherwise: of three nodes only one has its restored directory. The
+            # others get values chosen for slots that its state covers, and nothing is restored.
+            raise HandshakeRefused(
+                f"node {peer} begins with another state than node {self.node}: the same restored "
+                "backup must be in the directory of each node, or in none"
             )
         self._check_incarnations(hello)
 

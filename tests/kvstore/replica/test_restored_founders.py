@@ -1,0 +1,44 @@
+"""Founders of a cluster from a backup: all of them have it, or there is no cluster."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kvstore.backup.restoring import restore
+from kvstore.backup.sources import RestorePoint
+from kvstore.commands.commands import Put
+from tests.support.backup_files import write_backup
+from tests.support.driven_state import Driven
+from tests.support.replicas import configs_of, opened, run, settled
+
+
+@pytest.mark.parametrize("lost", [(), (2, 3)])
+def test_those_with_empty_directories_do_not_outvote_the_restored_one(
+    tmp_path: Path, lost: tuple[int, ...]
+) -> None:
+    one = Driven(tmp_path / "one.mdb")
+    one.apply(Put(b"k", b"v"))
+    write_backup(one.store, one.state, tmp_path / "b.kvb")
+    one.store.close()
+    configs = configs_of(3, tmp_path)
+    restore(str(tmp_path / "b.kvb"), [config.data_dir for config in configs], RestorePoint())
+    for number in lost:
+        shutil.rmtree(configs[number - 1].data_dir)
+
+    async def body() -> None:
+        async with opened(configs) as replicas:
+            if lost:
+                restored, *empty = (replica.membership for replica in replicas)
+                while not all("another state" in one.refused_by.get(1, "") for one in empty):
+                    await asyncio.sleep(0.01)
+                assert restored.pinned.keys() == {1}
+                assert "another state" in replicas[1].status().reason
+                assert not any(one.formed for one in (restored, *empty))
+                return
+            await settled(replicas)
+            held = replicas[2].state.get(b"k")
+            assert held is not None and held.value == b"v"
+
+    run(body())
