@@ -222,8 +222,10 @@ class Replica:
         if not self.node.leading:
             return
         if self.node.id not in steps[-1].voters:
+            progress = self.node.progress
             stays = [node for node in self.node.successors if node in steps[-1].voters]
-            await self.hand_over(stays[0] if stays else None, timeout_s)
+            furthest = max(stays, key=lambda node: progress.get(node, 0), default=None)
+            await self.hand_over(furthest, timeout_s)
 
     async def members_settled(self, timeout_s: float) -> bool:
         """Wait until no change of the members is under way; whether that came in time."""

@@ -58,3 +58,32 @@ def test_a_learner_that_is_ahead_does_not_part_the_voters_of_the_last_slots(
             assert stays.membership.peers.keys() == {3}
 
     run(body(), 20)
+
+
+def test_a_leader_that_goes_hands_over_to_one_that_can_take_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of those that stay lacks slots that the leader has truncated."""
+
+    async def body() -> None:
+        async with town(tmp_path) as made:
+            if made.leader() != 1:
+                await made.replicas[made.leader()].hand_over(1, 5)
+            goes, behind = made.replicas[1], made.replicas[2]
+            transport = goes._parts.transport
+            send = transport.send
+            monkeypatch.setattr(
+                transport, "send", lambda to, message: None if to == 2 else send(to, message)
+            )
+            for n in range(5):
+                await made.put(1, b"k%d" % n)
+            await goes._parts.checkpoints.checkpoint()
+            goes.node.truncate(goes.state.checkpointed_through + 1)
+            first_slot = goes.node.acceptor.first_slot
+            await made.until(lambda: goes.node.progress[3] + 1 >= first_slot)
+            assert goes.node.progress[2] + 1 < first_slot
+            await made.change(1, RemoveMember(1))
+            await made.until(lambda: made.voters(2) == {2, 3} and 1 in made.ended)
+            assert behind.state.get(b"k4") is not None
+
+    run(body(), 20)
