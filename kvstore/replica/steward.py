@@ -186,13 +186,16 @@ class Steward:
         return None
 
     def _member_named(self, name: str) -> MemberRecord | None:
-        """The newest of that name. Before the first change the state knows none."""
+        """The newest whom links know by that name. Before the first change the state knows none,
+        and a founder that has a name of its own is called by its number there."""
         if self._state.members.founded:
             members = self._state.members.record.members
-        else:
-            founding = self._reconfiguring.command(NextStep()).founding
-            members = () if founding is None else founding.members
-        return next((one for one in reversed(members) if one.name == name), None)
+            return next((one for one in reversed(members) if one.name == name), None)
+        roster, founding = self._membership.roster, self._reconfiguring.command(NextStep()).founding
+        known = None if roster is None else roster.named(name)
+        if founding is None or known is None:
+            return None
+        return next((one for one in founding.members if one.id == known.id), None)
 
     def _is_lost(self, member: MemberRecord) -> bool:
         """Whether its old incarnation may be given up: it is silent, and those who are there are

@@ -93,3 +93,28 @@ def test_nothing_is_changed_by_which_what_is_left_would_be_too_few(tmp_path: Pat
             await made.close()
 
     run(body(), 30)
+
+
+def test_a_founder_with_a_name_of_its_own_is_taken_in_again(tmp_path: Path) -> None:
+    """Before the first change only the links know that name."""
+
+    async def body() -> None:
+        configs = [
+            replace(one, name=f"town-{one.node_id}", replace_lost_after_s=0.3)
+            for one in configs_of(3, tmp_path)
+        ]
+        made = Town(configs)
+        try:
+            await made.start(1, 2, 3)
+            await settled(list(made.replicas.values()))
+            leader = made.leader()
+            wiped = leader % 3 + 1
+            await made.wipe(wiped)
+            await made.start(wiped)
+            await made.until(lambda: made.voters(leader) == {1, 2, 3, 4} - {wiped})
+            names = {one.id: one.name for one in made.replicas[leader].status().members}
+            assert names[4] == f"town-{wiped}"
+        finally:
+            await made.close()
+
+    run(body(), 15)
