@@ -30,6 +30,10 @@ from paxos.configuration import DISTANCE, Configuration
 from paxos.quorum import QuorumSystem
 
 CLAIMS_MAX = 16
+RESTORED = (
+    "this directory holds a restored state, which is that of another cluster than the one to join: "
+    "begin with an empty directory"
+)
 
 
 class RefusalKind(StrEnum):
@@ -297,7 +301,11 @@ class Membership:
         started with all five as founders. Once they are taken in they count votes as three of five
         until they have applied the first change. With node 1, which has not heard of it either,
         they choose values for slots in which 2 and 3 have chosen others.
+
+        Raises HandshakeRefused if this node begins with a restored state, OSError from `save`.
         """
+        if self.begins:
+            raise HandshakeRefused(RESTORED)
         known_as, self.node = self.node, member.id
         self.formed, self.roster = True, roster
         self._save()
@@ -381,6 +389,12 @@ class Membership:
                 f"node {hello.node} is node {member.id} of this cluster now",
                 RefusalKind.TAKEN_IN,
                 roster,
+            )
+        if hello.begins:
+            # Failing schedule otherwise: a backup is restored where a member was lost, and the node
+            # is taken in as that. It applies this cluster's log to the state of another one.
+            raise HandshakeRefused(
+                f"node {hello.node} begins with a restored state, which is that of another cluster"
             )
         known = (
             roster.named(hello.name)

@@ -23,7 +23,7 @@ from kvstore.config import Config
 from kvstore.errors import KvError, NoQuorum, NotReady, OutcomeUnknown, Stopping
 from kvstore.event_log import EventLog
 from kvstore.peers.links import PeerTransport
-from kvstore.peers.membership import Ending, Membership
+from kvstore.peers.membership import Ending, HandshakeRefused, Membership
 from kvstore.peers.roster import Roster
 from kvstore.replica.admission import Admission
 from kvstore.replica.checkpoints import Checkpoints, StateCopies
@@ -241,12 +241,16 @@ class Replica:
     def take_in(self, roster: Roster) -> None:
         """This node asked to join, and `roster` names it: it begins again as that member.
 
-        Raises NotReady if it does not, OSError if it cannot be kept.
+        Raises NotReady if it does not, or if this node holds a restored state; OSError if that
+        cannot be kept.
         """
         member = roster.of_incarnation(self.membership.incarnation)
         if member is None:
             raise NotReady("the cluster does not name this node")
-        self.membership.taken_in(roster, member)
+        try:
+            self.membership.taken_in(roster, member)
+        except HandshakeRefused as refused:
+            raise NotReady(str(refused)) from None
 
     def ask_at(self, addresses: Mapping[NodeId, str]) -> None:
         """Ask the nodes at these peer addresses to take this one in, whose disk was lost."""

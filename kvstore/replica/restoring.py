@@ -89,8 +89,14 @@ def _membership(config: Config, data_dir: DataDir, state: StateMachine) -> Membe
         peer_address=format_address(config.peer_address),
         addresses={id: format_address(address) for id, address in config.members.items()},
         roster=None if held is None else msgspec.convert(held, Roster),
-        begins=f"{state.applied_through}/{state.digest.hex()}" if state.applied_through else "",
+        begins="" if identity.formed else _named(state),
     )
+
+
+def _named(state: StateMachine) -> str:
+    """What tells it from all others; "" if it is empty."""
+    through = state.applied_through
+    return f"{through}/{state.digest.hex()}" if through else ""
 
 
 def disagreements(config: Config, membership: Membership) -> list[str]:
