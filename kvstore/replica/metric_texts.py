@@ -36,6 +36,7 @@ GAUGES = {
     "log_lines_dropped": "Lines of the process's log that nobody took in time",
     "snapshot_needed": "1 if this node is too far behind for the log and waits for a snapshot",
     "scrub_age_seconds": "Since the last search for damage went through all records",
+    "member_change_held_back": "1 if the leader waits with a change until more voters are there",
     "scrub_damage": "1 if damage was found on the disk that nobody has read yet",
     "revision": "The state machine's version: one more with each write",
     "compacted_revision": "Revisions below this one are no longer readable",

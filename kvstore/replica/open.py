@@ -193,7 +193,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
     sink = _sink(ground, checkpoints)
     steward = _steward(ground, admission)
     scrubber = _scrubber(ground, opened.data_dir)
-    view = _view(ground, sink, scrubber)
+    view = _view(ground, sink, scrubber, steward)
     return Parts(
         config=config,
         data_dir=opened.data_dir,
@@ -404,7 +404,7 @@ def _scrubber(ground: _Ground, data_dir: DataDir) -> Scrubber:
     )
 
 
-def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber) -> ReplicaView:
+def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber, steward: Steward) -> ReplicaView:
     return ReplicaView(
         node=ground.node,
         state=ground.state,
@@ -419,5 +419,6 @@ def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber) -> ReplicaVie
         walls=ground.walls,
         log_clock=LogClock(ground.state, ground.clock),
         scrubber=scrubber,
+        steward=steward,
         why_behind=lambda: sink.why_behind,
     )

@@ -14,6 +14,7 @@ from kvstore.replica.log_clock import LogClock, WallClocks
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, LinkView
 from kvstore.replica.scrubbing import Scrubber
+from kvstore.replica.steward import Steward
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
 from paxos.node import Node
@@ -112,6 +113,7 @@ class ReplicaView:
     walls: WallClocks
     log_clock: LogClock
     scrubber: Scrubber
+    steward: Steward
     why_behind: Callable[[], str]
 
     def status(self) -> ReplicaStatus:
@@ -141,7 +143,15 @@ class ReplicaView:
             stalled=self.why_stalled(),
             clock_ms=self.log_clock.now_ms(),
             warnings=tuple(
-                filter(None, (self.watch.warning, self.walls.warning, self.scrubber.warning))
+                filter(
+                    None,
+                    (
+                        self.watch.warning,
+                        self.walls.warning,
+                        self.scrubber.warning,
+                        self.steward.warning,
+                    ),
+                )
             ),
         )
 
@@ -307,6 +317,7 @@ class ReplicaView:
             "checkpoints_failing_seconds": self.watch.checkpoints_failing_s,
             "scrub_age_seconds": self.scrubber.age_s,
             "scrub_damage": float(bool(self.scrubber.warning)),
+            "member_change_held_back": float(bool(self.steward.warning)),
             "clock_difference_seconds": self.walls.difference_s,
             "log_lines_dropped": float(self.events.dropped),
             "snapshot_needed": float(bool(self.why_behind())),
