@@ -145,6 +145,10 @@ class Config:
     """Promises and fetched entries travel in pieces of about this size."""
     snapshot_piece_bytes: int = 512 << 10
     """A snapshot travels in pieces of this size, each asked for by the laggard."""
+    space_quota_bytes: int = 0
+    """What the state may take; beyond, writes that grow are refused. 0: what the disk has."""
+    disk_reserve_bytes: int = 64 << 20
+    """Room that is kept on the disk: with less, writes that grow are refused. 0: none."""
     history_revisions: int = 100_000
     """Automatic compaction keeps about this many revisions readable; 0 keeps all."""
     idempotency_ttl_s: float = 600.0

@@ -118,7 +118,8 @@ class ServerProcess:
         self.command = list(command)
         self.wanted = False
         """Whether it should be running; one that is wanted and gone has ended by itself."""
-        self._environment = dict(environment)
+        self.environment = dict(environment)
+        """What the next start has; another one may be another release."""
         self._preexec = end_with_parent() if kill_with_parent else None
         self._popen: subprocess.Popen[bytes] | None = None
         self._log_begin = 0
@@ -169,7 +170,7 @@ class ServerProcess:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=self.environment,
                 process_group=0,
                 preexec_fn=self._preexec,
             )

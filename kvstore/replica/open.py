@@ -36,6 +36,7 @@ from kvstore.replica.replica import Parts, Replica
 from kvstore.replica.restoring import Opened, disagreements, open_directory
 from kvstore.replica.scrubbing import Scrubber
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
+from kvstore.replica.space import SpaceWatch
 from kvstore.replica.stages import Stages
 from kvstore.replica.status import ReplicaView
 from kvstore.replica.steward import Steward
@@ -106,6 +107,7 @@ class _Ground:
     transport: PeerTransport
     commits: Commits
     watch: DiskWatch
+    space: SpaceWatch
     walls: WallClocks
     feed: Feed
     leader_absence: LeaderAbsence
@@ -161,6 +163,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         transport=transport,
         commits=commits,
         watch=watch,
+        space=_space(config, events, machine.disk, opened, health),
         walls=WallClocks(machine.clock, events),
         feed=Feed(opened.state),
         leader_absence=LeaderAbsence(
@@ -168,6 +171,19 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         ),
         writes=writes,
         reads=PendingReads(config.pending_requests_max),
+    )
+
+
+def _space(
+    config: Config, events: EventLog, disk: Disk, opened: Opened, health: Health
+) -> SpaceWatch:
+    return SpaceWatch(
+        config,
+        opened.store,
+        lambda: opened.state.unwritten_bytes,
+        lambda: disk.free_bytes(opened.data_dir.path),
+        health,
+        events,
     )
 
 
@@ -215,6 +231,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         copies=copies,
         checkpoints=checkpoints,
         scrubber=scrubber,
+        space=ground.space,
         source=source,
         sink=sink,
         driver=_driver(ground, applier, leasing, source, sink, steward),
@@ -234,6 +251,7 @@ def _admission(ground: _Ground) -> Admission:
         reads=ground.reads,
         health=ground.health,
         watch=ground.watch,
+        space=ground.space,
         clock=ground.clock,
         counters=ground.counters,
         wake=ground.turns.wake,
@@ -304,6 +322,7 @@ def _sink(ground: _Ground, checkpoints: Checkpoints) -> SnapshotSink:
         checkpoints.install,
         _send_now(ground.transport),
         ground.events,
+        reserve_bytes=ground.config.disk_reserve_bytes,
         prepare=lambda path: bring_state_up_to_date(path, ground.disk),
         disk=ground.disk,
     )
@@ -324,6 +343,7 @@ def _checkpoints(
         copies,
         source,
         ground.watch,
+        ground.space,
         ground.commits,
         ground.turns,
         ground.health,
@@ -420,5 +440,6 @@ def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber, steward: Stew
         log_clock=LogClock(ground.state, ground.clock),
         scrubber=scrubber,
         steward=steward,
+        space=ground.space,
         why_behind=lambda: sink.why_behind,
     )

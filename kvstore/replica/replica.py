@@ -40,6 +40,7 @@ from kvstore.replica.reconfiguring import Reconfiguring
 from kvstore.replica.recorder import Recorder
 from kvstore.replica.scrubbing import Scrubber
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
+from kvstore.replica.space import SpaceWatch
 from kvstore.replica.status import ReplicaStatus, ReplicaView
 from kvstore.replica.steward import Steward
 from kvstore.replica.turns import Turns
@@ -74,6 +75,7 @@ class Parts:
     copies: StateCopies
     checkpoints: Checkpoints
     scrubber: Scrubber
+    space: SpaceWatch
     source: SnapshotSource
     sink: SnapshotSink
     driver: Driver
@@ -112,7 +114,8 @@ class Replica:
     async def execute(self, command: Command, timeout_s: float) -> Result:
         """Replicate `command`; its result, once it is durable on a quorum and applied here.
 
-        Raises NoQuorum, Overloaded or Stopping (certainly not applied), or OutcomeUnknown.
+        Raises NoQuorum, Overloaded, OutOfSpace or Stopping (certainly not applied), or
+        OutcomeUnknown.
         """
         return await self._admission.submit(command, timeout_s)
 
@@ -300,6 +303,7 @@ class Replica:
         parts.reconfiguring.start()
         await parts.transport.start(parts.driver, parts.health.watch)
         parts.driver.start()
+        parts.space.start()
         parts.checkpoints.start()
         parts.scrubber.start()
 
@@ -312,12 +316,14 @@ class Replica:
             except NoQuorum:
                 parts.events.event("stopping without a successor")
         health.stopping = True
+        parts.commits.stop_waiting()
         await parts.driver.stop()
         self._fail_waiting(Stopping("this node is shutting down; nothing was written"))
         await parts.transport.stop()
         await parts.source.close()
         await parts.sink.close()
         await parts.scrubber.stop()
+        await parts.space.stop()
         await parts.checkpoints.stop()
         parts.commits.close()
         parts.data_dir.close()

@@ -110,6 +110,18 @@ class StateStore:
         """Applied and not yet checkpointed."""
         return self._backing.overlay_bytes + self._frozen_bytes
 
+    @property
+    def live_bytes(self) -> int:
+        """Of the pages of the last checkpoint that hold anything, free ones of the file not."""
+        stats = [self._backing.reader.stat(table.database) for table in self.tables.values()]
+        pages = sum(s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"] for s in stats)
+        return int(pages * stats[0]["psize"])
+
+    @property
+    def reusable_bytes(self) -> int:
+        """Of the file's pages that later checkpoints use before it grows."""
+        return max(0, used_bytes(self._env) - self.live_bytes)
+
     def records(self, table: str) -> int:
         """How many the last checkpoint holds; of a packed table its blocks."""
         database = self.tables[table].database
