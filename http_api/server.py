@@ -59,7 +59,7 @@ from http_api.v1.overview import LIVE_PATH
 from http_api.v1.snapshot import SnapshotResource
 from http_api.v1.watch import WATCH_PATH, WatchResource
 from kvstore.audit_log import AuditLog
-from kvstore.config import Address, Config, hosts_to_bind, is_loopback
+from kvstore.config import Address, Config, exposures, hosts_to_bind
 from kvstore.errors import (
     NOT_APPLIED,
     AuthError,
@@ -403,7 +403,7 @@ def _advertised(config: Config) -> tuple[str, ...]:
 
 def _is_exposed(config: Config) -> bool:
     """Whether other machines are served without TLS."""
-    return config.cert_file is None and not is_loopback(config.listen_client[0])
+    return bool(exposures(config))
 
 
 async def _look(tls: "ServerTls") -> None:

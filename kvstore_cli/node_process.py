@@ -43,7 +43,8 @@ def serve_command(
         "data-dir": data_dir,
         **settings,
     }
-    if not is_loopback(listen[0].rpartition(":")[0].strip("[]")) and "cert-file" not in settings:
+    hosts = [place.rpartition(":")[0].strip("[]") for place in listen]
+    if not all(map(is_loopback, hosts)) and not {"cert-file", "peer-cert-file"} <= settings.keys():
         flags["insecure"] = "true"  # such places are networks of their own
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     return [*program, "serve", "--exit-with-parent", *words]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import uvloop
 
 from http_api.server import HttpServer
-from kvstore.config import Config, is_loopback
+from kvstore.config import Config, exposures
 from kvstore.errors import DataDamaged, StorageError
 from kvstore.event_log import EventLog, ForwardedLog
 from kvstore.peers.membership import Ending
@@ -91,11 +91,8 @@ def _watch_threads(fail: Callable[[BaseException], None]) -> None:
 
 async def _serve(settings: ServeSettings, events: EventLog, exit_with_parent: bool) -> int:
     stopping = _stop_on_signals()
-    if settings.config.insecure and not is_loopback(settings.config.listen_client[0]):
-        events.text(
-            "kvstore: insecure: clients of other machines are served without TLS; passwords and "
-            "data cross the network as they are\n"
-        )
+    for text in exposures(settings.config):
+        events.text(f"kvstore: insecure: {text}\n")
     if exit_with_parent:
         _stop_with_parent(stopping)
     make_private(settings.config.data_dir)

@@ -234,8 +234,18 @@ SETTINGS = (
         "authorities of clients' certificates, whose common name is a user",
     ),
     Setting(
+        "peer-cert-file", "peer_cert_file", _path, "FILE",
+        "show peers this certificate, which names this node",
+    ),
+    Setting("peer-key-file", "peer_key_file", _path, "FILE", "the private key of peer-cert-file"),
+    Setting("peer-ca", "peer_ca", _path, "FILE", "authorities of the peers' certificates"),
+    Setting(
+        "peer-tls", "peer_tls", _choice("off", "prefer", "require"), "off|prefer|require",
+        "prefer: plain as well, while a cluster moves; require with peer-cert-file",
+    ),
+    Setting(
         "insecure", "insecure", _flag, "true",
-        "serve clients of other machines without TLS: passwords cross the network as they are",
+        "serve other machines without TLS: passwords cross the network as they are",
     ),
     Setting(
         "user-requests-max", "user_requests_max", _at_least(0), "N",
@@ -370,8 +380,8 @@ def _config(values: dict[str, Any]) -> Config:
 
 
 def _check_exposure(config: Config) -> None:
-    """Raise InvalidArgument for a client port that other machines reach and that is not asked to
-    be open: who listens on the way reads passwords and data."""
+    """Raise InvalidArgument for a port that other machines reach and that is not asked to be open:
+    who listens on the way reads passwords and data."""
     host = config.listen_client[0]
     if config.cert_file is None and not config.insecure and not is_loopback(host):
         raise InvalidArgument(
@@ -379,6 +389,14 @@ def _check_exposure(config: Config) -> None:
             f"listen-client: other machines reach {host}, and without TLS passwords and data cross "
             "the network as they are: give --cert-file and --key-file (kvstore certs makes them), "
             "or --insecure",
+        )
+    host = config.listen_peer[0]
+    if config.peer_tls_spoken != "require" and not config.insecure and not is_loopback(host):
+        raise InvalidArgument(
+            "listen-peer",
+            f"listen-peer: other machines reach {host}, and without TLS whoever does so can pass "
+            "for a node: give --peer-cert-file, --peer-key-file and --peer-ca (kvstore certs makes "
+            "them), or --insecure",
         )
 
 

@@ -289,7 +289,10 @@ class Membership:
             both = _is_in(theirs, hello.node, hello.incarnation) and _is_in(
                 theirs, self.node, self.incarnation
             )
-            if not (newer and both):
+            # Ids are never used again: no newer roster brings back one that has gone. Else who has
+            # the certificate of a removed node would make up a roster that names it.
+            gone = hello.node <= roster.last_id and roster.find(hello.node) is None
+            if gone or not (newer and both):
                 self._refuse_unknown(hello, roster, ahead=newer)
         if newer:
             self.adopt(theirs)

@@ -141,7 +141,15 @@ class ReplicaView:
             stalled=self.why_stalled(),
             clock_ms=self.log_clock.now_ms(),
             warnings=tuple(
-                filter(None, (self.watch.warning, self.walls.warning, self.scrubber.warning))
+                filter(
+                    None,
+                    (
+                        self.watch.warning,
+                        self.walls.warning,
+                        self.scrubber.warning,
+                        self.links.warning,
+                    ),
+                )
             ),
         )
 
@@ -306,6 +314,8 @@ class ReplicaView:
             "checkpoint_age_seconds": self.watch.checkpoint_age_s,
             "checkpoints_failing_seconds": self.watch.checkpoints_failing_s,
             "scrub_age_seconds": self.scrubber.age_s,
+            "peer_links_plain": float(self.links.plain()),
+            "peer_certificate_ends_timestamp_seconds": self.links.certificate_ends_s,
             "scrub_damage": float(bool(self.scrubber.warning)),
             "clock_difference_seconds": self.walls.difference_s,
             "log_lines_dropped": float(self.events.dropped),

@@ -59,3 +59,28 @@ def test_other_machines_are_served_by_tls_only() -> None:
 def test_settings_of_tls_that_contradict(flags: dict[str, str]) -> None:
     with pytest.raises(InvalidArgument):
         load({**CLUSTER, **flags}, {})
+
+
+def test_a_peer_port_that_others_reach_needs_tls(tmp_path: Path) -> None:
+    files = {"peer-cert-file": "c", "peer-key-file": "k", "peer-ca": "a"}
+    listen = {**CLUSTER, "listen-peer": "0.0.0.0:2380"}
+    for flags in (listen, {**listen, **files, "peer-tls": "prefer"}):
+        with pytest.raises(InvalidArgument, match="listen-peer.*--insecure"):
+            load(flags, {})
+        assert load({**flags, "insecure": "true"}, {}).config.insecure
+    assert load({**listen, **files}, {}).config.peer_tls_spoken == "require"
+    assert load({**CLUSTER, **files, "peer-tls": "off"}, {}).config.peer_tls_spoken == "off"
+    for wrong in ({"peer-ca": "a"}, {"peer-tls": "require"}, {"peer-tls": "prefer"}):
+        with pytest.raises(InvalidArgument, match="peer-"):
+            load({**CLUSTER, **wrong}, {})
+
+
+def test_a_certificate_for_peers_names_its_node(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--dir", str(tmp_path / "certs"))
+    assert main(["certs", "init", *where]) == 0
+    assert main(["certs", "issue", "n2", "--node", "2", "--cluster", "c1", *where]) == 0
+    assert main(["certs", "renew", "n2", *where, "--json"]) == 0
+    renewed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert renewed["uris"] == ["kvstore://c1/2"]
