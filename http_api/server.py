@@ -38,6 +38,7 @@ from http_api.fast_lane import FastLane, Lanes
 from http_api.v1 import (
     auth,
     batch,
+    certificates,
     cluster,
     dashboard,
     health,
@@ -107,6 +108,7 @@ def native_calls() -> list[NativeCall]:
         *roles.CALLS,
         *members.CALLS,
         *joining.CALLS,
+        *certificates.CALLS,
         *SnapshotResource().calls(),
         *overview.CALLS,
         *slots.CALLS,

@@ -169,6 +169,11 @@ class Config:
     key_file: Path | None = None
     client_ca: Path | None = None
     """Authorities of clients' certificates, whose common name is a user."""
+    ca_dir: Path | None = None
+    """This node makes its certificates by itself, and the authority's key is there, if it has
+    it."""
+    cert_days: float = 90.0
+    """How long the certificates last that it signs."""
     peer_cert_file: Path | None = None
     """Peers are shown this certificate, which names this node; its key is in `peer_key_file`."""
     peer_key_file: Path | None = None

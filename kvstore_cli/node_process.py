@@ -44,7 +44,8 @@ def serve_command(
         **settings,
     }
     hosts = [place.rpartition(":")[0].strip("[]") for place in listen]
-    if not all(map(is_loopback, hosts)) and not {"cert-file", "peer-cert-file"} <= settings.keys():
+    secure = "tls" in settings or {"cert-file", "peer-cert-file"} <= settings.keys()
+    if not all(map(is_loopback, hosts)) and not secure:
         flags["insecure"] = "true"  # such places are networks of their own
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     return [*program, "serve", "--exit-with-parent", *words]

@@ -12,11 +12,14 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from kvstore.certificates.join_tokens import split_token
 from kvstore.commands.members import MEMBER_NAME_BYTES_MAX
 from kvstore.config import Config, format_address, is_loopback, parse_address, parse_cluster
 from kvstore.errors import InvalidArgument
 from paxos.quorum import QuorumError
 
+DEFAULT_CA_DIR = "authority"
+"""In the data directory."""
 _UNITS = {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
@@ -227,6 +230,18 @@ SETTINGS = (
         "how often all checksums on disk are looked at",
     ),
     Setting("digest-slots", "digest_slots", _at_least(1), "N", "between comparisons of replicas"),
+    Setting(
+        "tls", None, lambda text, name: _choice("auto", "files")(text, name) if text else "",
+        "auto|files", "auto: certificates that the cluster makes for itself", "",
+    ),
+    Setting(
+        "ca-dir", "ca_dir", _path, "DIR",
+        "with tls auto: the authority's files; authority in data-dir",
+    ),
+    Setting(
+        "cert-days", "cert_days", _seconds, "N",
+        "with tls auto: how long the certificates last that this node signs",
+    ),
     Setting("cert-file", "cert_file", _path, "FILE", "serve clients by TLS with this certificate"),
     Setting("key-file", "key_file", _path, "FILE", "the private key of cert-file"),
     Setting(
@@ -313,6 +328,7 @@ def load(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Ser
             raise InvalidArgument(setting.name, f"{error} (from {source})") from None
     own = {setting.name: values.pop(setting.name) for setting in SETTINGS if setting.field is None}
     _default_founding(values, own["join"])
+    _own_certificates(values, own["tls"], own["token"])
     return ServeSettings(_config(values), own["log-format"], own["join"], own["token"])
 
 
@@ -328,6 +344,24 @@ def _default_founding(values: dict[str, Any], join: str) -> None:
         own = values.setdefault("node_id", 1)
         peer = values.get("advertise_peer") or values.get("listen_peer") or Config.listen_peer
         values["members"] = {own: peer}
+
+
+def _own_certificates(values: dict[str, Any], tls: str, token: str) -> None:
+    """Where the files are that a node makes, or is given, by itself. It goes on so once it has
+    them, also without the flag; files that the settings name come first."""
+    place = values.get("data_dir", Config.data_dir) / "tls"
+    if tls == "files":
+        if "ca_dir" in values:
+            raise InvalidArgument("ca-dir", "ca-dir: is of no use with tls files")
+        return
+    if not (tls or "ca_dir" in values or split_token(token)[1] or (place / "node.crt").exists()):
+        return
+    values.setdefault("ca_dir", place.with_name(DEFAULT_CA_DIR))
+    cert_file, key_file, authority = place / "node.crt", place / "node.key", place / "ca.crt"
+    if not {"cert_file", "key_file", "client_ca"} & values.keys():
+        values.update(cert_file=cert_file, key_file=key_file, client_ca=authority)
+    if not {"peer_cert_file", "peer_key_file", "peer_ca"} & values.keys():
+        values.update(peer_cert_file=cert_file, peer_key_file=key_file, peer_ca=authority)
 
 
 def default_text(setting: Setting) -> str:

@@ -49,12 +49,17 @@ class Authority:
         self.certificate_file = directory / "ca.crt"
         self._key_file = directory / "ca.key"
 
+    @property
+    def has_key(self) -> bool:
+        """Whether it can sign here."""
+        return self._key_file.exists() and self.certificate_file.exists()
+
     def create(self, name: str) -> CertificateFacts:
         """Make it. Raises InvalidArgument if it is there already."""
         if self._key_file.exists() or self.certificate_file.exists():
             raise InvalidArgument("dir", f"dir: there is an authority in {self.directory} already")
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = _name(name)
+        subject = make_name(name)
         builder = _begun(subject, subject, key.public_key(), AUTHORITY_DAYS)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         usage = _usage(signs_certificates=True)
@@ -64,7 +69,7 @@ class Authority:
         except OSError as error:
             raise InvalidArgument("dir", f"dir: {self.directory}: {error.strerror}") from None
         write_key(self._key_file, key)
-        _write(self.certificate_file, _pem(certificate), 0o644)
+        write_file(self.certificate_file, _pem(certificate), 0o644)
         return facts_of(certificate)
 
     def issue_server(
@@ -91,7 +96,7 @@ class Authority:
         ):
             raise InvalidArgument("request", "request: it is not signed by its own EC or RSA key")
         extensions = [x509.ExtendedKeyUsage(_SERVER), _alternative(hosts, node)]
-        certificate = self._signed(_name(name), key, extensions, days)
+        certificate = self._signed(make_name(name), key, extensions, days)
         check_strength(certificate, Path("request"), "request")
         return _pem(certificate) + self.certificate_file.read_bytes()
 
@@ -110,7 +115,7 @@ class Authority:
             if isinstance(each.value, x509.SubjectAlternativeName | x509.ExtendedKeyUsage)
         ]
         certificate = self._signed(old.subject, key.public_key(), extensions, days)
-        _write(file, _pem(certificate), 0o644)
+        write_file(file, _pem(certificate), 0o644)
         return facts_of(certificate)
 
     def issued(self) -> list[tuple[Path, CertificateFacts]]:
@@ -131,9 +136,9 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         extensions: list[x509.ExtensionType] = [x509.ExtendedKeyUsage(uses)]
         extensions += [] if alternative is None else [alternative]
-        certificate = self._signed(_name(name), key.public_key(), extensions, days)
+        certificate = self._signed(make_name(name), key.public_key(), extensions, days)
         write_key(key_file, key)
-        _write(file, _pem(certificate), 0o644)
+        write_file(file, _pem(certificate), 0o644)
         return facts_of(certificate)
 
     def _signed(
@@ -168,11 +173,12 @@ def write_key(file: Path, key: _Key) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    _write(file, encoded, 0o600)
+    write_file(file, encoded, 0o600)
 
 
-def _write(file: Path, data: bytes, mode: int) -> None:
-    """A file that is there as a whole or not at all, so that a node reads no half of one."""
+def write_file(file: Path, data: bytes, mode: int) -> None:
+    """A file that is there as a whole or not at all, so that a node reads no half of one. Raises
+    InvalidArgument."""
     new = file.with_name(f"{file.name}.new")
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -221,7 +227,8 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _name(text: str) -> x509.Name:
+def make_name(text: str) -> x509.Name:
+    """With this common name. Raises InvalidArgument for a length that none has."""
     if not 0 < len(text) <= NAME_CHARACTERS_MAX:
         text = f"name: {len(text)} characters; a certificate's has 1 to {NAME_CHARACTERS_MAX}"
         raise InvalidArgument("name", text)

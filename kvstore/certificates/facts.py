@@ -71,6 +71,13 @@ def read_file(file: Path, name: str) -> bytes:
         raise InvalidArgument(name, f"{name}: cannot read {file}: {error.strerror}") from None
 
 
+def first_of(pem: bytes) -> tuple[str, bytes]:
+    """Fingerprint (SHA-256 in hexadecimal) of the first certificate in it, and that alone in PEM:
+    what follows it was vouched for by nobody. Raises ValueError."""
+    first = x509.load_pem_x509_certificate(pem)
+    return first.fingerprint(hashes.SHA256()).hex(), first.public_bytes(serialization.Encoding.PEM)
+
+
 def facts_of(certificate: x509.Certificate) -> CertificateFacts:
     """What it says."""
     return CertificateFacts(

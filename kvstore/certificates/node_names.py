@@ -3,7 +3,8 @@
 `kvstore://CLUSTER/NODE/INCARNATION`. A founder's certificate is made before its cluster has an id,
 and an operator's before the data directory has drawn an incarnation, so either may be left out:
 `kvstore:///1` is node 1 of the cluster that its authority makes certificates for. An incarnation is
-drawn once and never again, so who is named by it is named in one cluster only.
+drawn once and never again, so who is named by it is named in one cluster only: a node that waits to
+be taken in has no number yet, and is `kvstore://CLUSTER/0/INCARNATION`.
 """
 
 from collections.abc import Iterable
@@ -26,6 +27,17 @@ class NodeName:
         """As it stands in a certificate."""
         end = f"/{self.incarnation}" if self.incarnation else ""
         return f"{SCHEME}{self.cluster}/{self.node}{end}"
+
+    def covers(self, said: "NodeName") -> bool:
+        """Whether a certificate with this name is good for who says this of itself. What is left
+        out is not compared: the authority vouches for that. 0 is a number that is not known yet."""
+        if not (self.node or self.incarnation):
+            return False
+        return (
+            (self.node == said.node or 0 in (self.node, said.node))
+            and self.cluster in ("", said.cluster)
+            and self.incarnation in ("", said.incarnation)
+        )
 
 
 def node_names(uris: Iterable[str]) -> tuple[NodeName, ...]:

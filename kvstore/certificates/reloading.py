@@ -36,23 +36,27 @@ class ReloadedFiles(ABC):
             self._log.error("the certificate is not changed: %s", error)
             return False
         self._stamps = stamps
-        left = self.facts.left()
         self._log.warning(
             "certificate of %s in use, until %s", self.facts.subject, f"{self.facts.ends:%Y-%m-%d}"
         )
-        if left < SOON:
-            self._log.warning("it ends in %d days: kvstore certs renew", left.days)
+        if self._ends_soon:
+            self._log.warning("it ends in %d days: renew it", self.facts.left().days)
         return True
 
     @property
     def warning(self) -> str:
         """That the certificate ends soon although it should have been renewed by now; or ""."""
-        left, life = self.facts.left(), self.facts.ends - self.facts.begins
-        if left >= min(SOON, life / 4):
+        if not self._ends_soon:
             return ""
+        left = self.facts.left()
         when = f"{self.facts.ends:%Y-%m-%d %H:%M} UTC"
         verb = "ends" if left.total_seconds() > 0 else "ended"
         return f"the certificate of {self.facts.subject} for peers {verb} at {when}: renew it"
+
+    @property
+    def _ends_soon(self) -> bool:
+        """Short ones are judged by their own life."""
+        return self.facts.left() < min(SOON, (self.facts.ends - self.facts.begins) / 4)
 
     def look(self) -> None:
         """`reload` if a file has changed since it was last looked at."""

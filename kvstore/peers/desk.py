@@ -78,18 +78,18 @@ class Desk:
         return hello.node
 
     def _check_names(self, hello: Hello, names: tuple[NodeName, ...]) -> None:
-        """What is left out of a certificate is not compared: its authority vouches for that."""
         present = hello.present
         cluster = self.membership.cluster_id if present is None else present.cluster_id
         shown = NodeName(hello.node, cluster, hello.incarnation)
-        for name in names:
-            wanted = NodeName(
-                shown.node,
-                name.cluster and shown.cluster,
-                name.incarnation and shown.incarnation,
-            )
-            if name == wanted:
-                return
+        covering = [name for name in names if name.covers(shown)]
+        if covering and present is None and (roster := self.membership.roster) is not None:
+            # Who comes without a disk may be given the place of a member that is silent, and who
+            # was removed must not come back like that.
+            covering = [one for one in covering if not roster.has_gone(one.node)]
+            if not covering:
+                raise HandshakeRefused("its certificate is of a node that is no member any more")
+        if covering:
+            return
         told = " and ".join(name.uri for name in names) or "of no node"
         raise HandshakeRefused(f"its certificate is {told}, and it says that it is {shown.uri}")
 

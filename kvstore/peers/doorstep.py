@@ -129,7 +129,8 @@ class Doorstep:
         except ssl.SSLError as error:
             self._refused(f"no TLS: {cause_of(error)}")
         except OSError as error:
-            self._refused(f"the connection ended in the handshake of TLS: {error}")
+            cause = str(error) or type(error).__name__
+            self._refused(f"the connection ended in the handshake of TLS: {cause}")
         finally:
             if not given:
                 taken.close()

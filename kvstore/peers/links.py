@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kvstore.certificates.node_names import NodeName
 from kvstore.config import Config, hosts_to_bind, parse_address
 from kvstore.errors import InvalidArgument
 from kvstore.event_log import EventLog
@@ -245,10 +246,11 @@ class PeerTransport:
     def _check_own_name(self, tls: "PeerTls") -> None:
         """Peers will refuse this node: its operator need not look for it there. Another file may
         come at any time."""
-        own = self._desk.membership.node
-        if own and all(name.node != own for name in tls.names):
+        member = self._desk.membership
+        own = NodeName(member.node, member.cluster_id, member.incarnation)
+        if own.node and not any(name.covers(own) for name in tls.names):
             named = ", ".join(name.uri for name in tls.names)
-            self._log.event("peer certificate of another node", names=named, node=own)
+            self._log.event("peer certificate of another node", names=named, node=own.node)
 
     def _heard_anew(self, peer: NodeId) -> None:
         if (link := self._links.get(peer)) is not None:

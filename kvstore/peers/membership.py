@@ -291,8 +291,7 @@ class Membership:
             )
             # Ids are never used again: no newer roster brings back one that has gone. Else who has
             # the certificate of a removed node would make up a roster that names it.
-            gone = hello.node <= roster.last_id and roster.find(hello.node) is None
-            if gone or not (newer and both):
+            if roster.has_gone(hello.node) or not (newer and both):
                 self._refuse_unknown(hello, roster, ahead=newer)
         if newer:
             self.adopt(theirs)

@@ -14,11 +14,13 @@ from kvstore.errors import InvalidArgument
 from kvstore.peers.doorstep import PLAIN_REFUSED
 from kvstore.peers.frames import Refusal, Relay, decode_hello, encode_frame
 from kvstore.peers.incoming import STRANGERS_PER_ADDRESS
+from kvstore.peers.membership import Membership
 from kvstore.peers.roster import Roster, RosterMember
 from tests.support.certificates import odd_certificate
 from tests.support.town import INCARNATIONS, Events, Town, closed, come, frame, town
 
 HOSTS = ["localhost"]
+GONE = "its certificate is of a node that is no member any more"
 CLUSTER = "c53c44caef93273a"
 """As these members found it."""
 
@@ -44,6 +46,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     authority.issue_server("exact", HOSTS, 30, NodeName(2, CLUSTER, "two"))
     authority.issue_server("other-cluster", HOSTS, 30, NodeName(2, "elsewhere", "two"))
     authority.issue_server("other-disk", HOSTS, 30, NodeName(2, "", "another"))
+    authority.issue_server("no-number", HOSTS, 30, NodeName(0, "c", "fresh"))
+    authority.issue_server("other-no-number", HOSTS, 30, NodeName(0, "c", "another"))
     authority.issue_server("no-node", HOSTS, 30)
     authority.issue_client("alice", 30)
     odd_certificate(place, "ended", ends_days=-0.5, node=NodeName(2))
@@ -199,6 +203,33 @@ def test_a_removed_node_cannot_make_up_a_roster(certificates: Path) -> None:
             writer.close()
             assert isinstance(answer, Refusal) and "is not a member" in answer.reason
             assert one.membership.roster == present
+
+    on_uvloop(run)
+
+
+def test_who_comes_without_a_disk_shows_that_it_is_no_removed_one(certificates: Path) -> None:
+    members = tuple(RosterMember(n, i, f"n{n}", "", "", True) for n, i in INCARNATIONS.items())
+    present = Roster("c", 5, 3, (members[0], members[2]))
+    claim = Membership(0, "fresh", None, "", {}, False, lambda *_: None, name="n3")
+
+    async def answer(here: Town, name: str) -> str:
+        reader, writer = await dialled(here, shown(certificates, name))
+        writer.write(encode_frame(claim.hello(1, "x", 500)))
+        told = decode_hello(await frame(reader))
+        writer.close()
+        assert isinstance(told, Refusal)
+        return told.reason
+
+    async def run() -> None:
+        async with town(certificates) as here:
+            one = await here.member(1, certificate="n1")
+            one.membership.adopt(present)
+            assert await answer(here, "n2") == GONE and "n3" not in one.membership.claims
+            assert "must be replaced" in await answer(here, "n3")
+            assert one.membership.claims.pop("n3").incarnation == "fresh"
+            assert "must be replaced" in await answer(here, "no-number")
+            assert await answer(here, "other-no-number") != GONE
+            assert list(one.membership.claims) == ["n3"]
 
     on_uvloop(run)
 
