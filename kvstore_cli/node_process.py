@@ -89,6 +89,8 @@ class ServerProcess:
         """
         self.number = number
         self.client_address, self.peer_address = listen
+        self.secure = False
+        """Whether clients are served by TLS."""
         self.data_dir = data_dir
         self.log_file = data_dir.with_name(f"{data_dir.name}.log")
         self.command = list(command)
@@ -112,7 +114,7 @@ class ServerProcess:
     @property
     def url(self) -> str:
         """Where it serves HTTP."""
-        return f"http://{self.client_address}"
+        return f"{'https' if self.secure else 'http'}://{self.client_address}"
 
     @property
     def running(self) -> bool:
