@@ -2,6 +2,7 @@
 
 The third is for the time in which a cluster moves from one to the other by a rolling restart. It
 keeps nobody from cutting the TLS off on the way, and says so by a gauge; `require` ends that.
+A peer that is busy, or just ending, looks as if it spoke no TLS, so a plain link asks now and then.
 """
 
 import asyncio
@@ -61,6 +62,26 @@ class Dialling:
         async with limited():
             host, port = await resolve()
             return await loop.create_connection(made, host, port)
+
+    @property
+    def both(self) -> bool:
+        """Whether a plain link is one that could be better."""
+        return self._context is not None and self._plain_too
+
+    async def speaks_tls(
+        self,
+        resolve: Callable[[], Awaitable[Address]],
+        limited: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> bool:
+        """Whether the peer takes part in a handshake of TLS, which comes to nothing else."""
+        if self._context is None:
+            return False
+        try:
+            transport, _ = await self._by_tls(self._context(), resolve, asyncio.Protocol, limited)
+        except (OSError, TimeoutError, _SpeaksNoTls):  # ssl's errors are OSErrors
+            return False
+        transport.abort()
+        return True
 
     async def _by_tls(
         self,

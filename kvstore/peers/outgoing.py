@@ -9,7 +9,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any, cast
 
 from kvstore.certificates.causes import cause_of
@@ -34,6 +34,8 @@ from kvstore.peers.told import PeerTold
 from paxos.ballot import NodeId
 
 PING_S_MIN = 0.01
+TLS_AGAIN_S = 10.0
+"""How often a plain link asks whether the peer speaks TLS by now."""
 
 
 class OutgoingLink:
@@ -248,13 +250,28 @@ class OutgoingLink:
             transport.close()
         else:
             self._reached(self._peer)
+        improving = None
+        if self._dialling.both and protocol.names is None:
+            improving = asyncio.get_running_loop().create_task(self._improve())
         try:
             await protocol.closed
         finally:
+            if improving is not None:
+                improving.cancel()
             self.transport = self._protocol = None
             self._outbox.clear()
             transport.abort()
         self.told.broke(asyncio.get_running_loop().time(), protocol.cause)
+
+    async def _improve(self) -> None:
+        """Give the plain link up once the peer speaks TLS."""
+        while True:
+            await asyncio.sleep(TLS_AGAIN_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience.silence_s):
+                    if await self._dialling.speaks_tls(self._resolve, nullcontext):
+                        self.drop("the peer speaks TLS by now")
+                        return
 
 
 def _founding(hello: Hello) -> tuple[object, ...]:
@@ -280,7 +297,8 @@ class _Dialled(asyncio.Protocol):
         self.heard_s = loop.time()
         self.peer_silence_s = 0.0
         self.cause = "the peer closed the link"
-        self._names: tuple[NodeName, ...] | None = None
+        self.names: tuple[NodeName, ...] | None = None
+        """Of the peer's certificate; None without TLS."""
 
     @property
     def ping_s(self) -> float:
@@ -289,7 +307,7 @@ class _Dialled(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         give_up_after(transport, self._patience.silence_s)
-        self._names = names_shown(transport)
+        self.names = names_shown(transport)
         hello = self._desk.hello(self._peer)
         self.founding_shown = _founding(hello)
         cast("asyncio.Transport", transport).write(encode_frame(hello))
@@ -313,7 +331,7 @@ class _Dialled(asyncio.Protocol):
             raise HandshakeRefused(
                 f"node {answer.node} answers at the address of node {self._peer}"
             )
-        self._desk.check(answer, self._names)
+        self._desk.check(answer, self.names)
         if answer.node != self._peer:
             raise HandshakeRefused(
                 f"node {answer.node} answers at the address of node {self._peer}"
@@ -324,7 +342,7 @@ class _Dialled(asyncio.Protocol):
 
     def _believed(self, refusal: Refusal) -> Refusal:
         """What ends a node is believed of nobody but the one that was dialled."""
-        names = self._names
+        names = self.names
         if names is None or any(name.node == self._peer for name in names):
             return refusal
         return Refusal(refusal.reason, "", refusal.present)

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -11,6 +12,7 @@ import uvloop
 from kvstore.certificates.authority import Authority
 from kvstore.certificates.node_names import NodeName
 from kvstore.errors import InvalidArgument
+from kvstore.peers.dialling import Dialling, _SpeaksNoTls
 from kvstore.peers.doorstep import PLAIN_REFUSED
 from kvstore.peers.frames import Refusal, Relay, decode_hello, encode_frame
 from kvstore.peers.incoming import STRANGERS_PER_ADDRESS
@@ -106,7 +108,8 @@ def test_members_meet_by_tls_on_both_loops(certificates: Path) -> None:
             one.transport.send(2, Relay(b"x" * 100_000))
             one.transport.flush()
             await come(lambda: two.heard == [Relay(b"x" * 100_000)], "a message arrives")
-            assert not one.events.named("link refused") and not two.events.named("link refused")
+            told = [*reasons(one.events), *reasons(two.events)]
+            assert not [reason for reason in told if "certificate" in reason]
 
     asyncio.run(run())
     on_uvloop(run)
@@ -249,6 +252,32 @@ def test_while_a_cluster_moves_each_kind_is_met(certificates: Path) -> None:
             await come(lambda: second.transport.connected(1) and moving.transport.plain() == 0,
                        "TLS comes first")  # fmt: skip
             await come(lambda: after.transport.connected(2), "and is enough for all")
+
+    on_uvloop(run)
+
+
+def test_a_plain_link_is_given_up_once_its_peer_speaks_tls(
+    certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is busy, or just ending, looks as if it spoke no TLS: it must not stay plain for that."""
+    busy, honest = [True], Dialling._by_tls
+
+    async def by_tls(self: Dialling, *rest: Any) -> Any:
+        if busy[0]:
+            raise _SpeaksNoTls("busy")
+        return await honest(self, *rest)
+
+    monkeypatch.setattr(Dialling, "_by_tls", by_tls)
+    monkeypatch.setattr("kvstore.peers.outgoing.TLS_AGAIN_S", 0.05)
+
+    async def run() -> None:
+        async with town(certificates) as here:
+            one = await here.member(1, certificate="n1", peer_tls="prefer")
+            two = await here.member(2, certificate="n2", peer_tls="prefer")
+            await come(lambda: one.transport.plain() == two.transport.plain() == 1, "met plainly")
+            busy[0] = False
+            await come(lambda: one.transport.plain() == two.transport.plain() == 0, "by TLS")
+            await come(lambda: one.transport.connected(2) and two.transport.connected(1), "there")
 
     on_uvloop(run)
 
