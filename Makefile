@@ -31,8 +31,9 @@ $(VENV)/.bench: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
 
-demo: $(VENV)/.runtime ## three durable nodes on this machine; Ctrl-C stops them
-	@exec $(BIN)/kvstore demo
+TLS ?=
+demo: $(VENV)/.runtime ## three durable nodes on this machine; Ctrl-C stops them (TLS=1: by TLS)
+	@exec $(BIN)/kvstore demo $(if $(TLS),--tls --data-dir kvstore-data/demo-tls)
 
 test: $(VENV)/.dev ## the tests, in minutes; `make proof` runs those that take longer
 	$(BIN)/python -m pytest -n auto --dist worksteal

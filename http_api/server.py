@@ -38,6 +38,7 @@ from http_api.fast_lane import FastLane, Lanes
 from http_api.v1 import (
     auth,
     batch,
+    certificates,
     cluster,
     dashboard,
     health,
@@ -59,7 +60,7 @@ from http_api.v1.overview import LIVE_PATH
 from http_api.v1.snapshot import SnapshotResource
 from http_api.v1.watch import WATCH_PATH, WatchResource
 from kvstore.audit_log import AuditLog
-from kvstore.config import Address, Config, hosts_to_bind, is_loopback
+from kvstore.config import Address, Config, exposures, hosts_to_bind
 from kvstore.errors import (
     NOT_APPLIED,
     AuthError,
@@ -107,6 +108,7 @@ def native_calls() -> list[NativeCall]:
         *roles.CALLS,
         *members.CALLS,
         *joining.CALLS,
+        *certificates.CALLS,
         *SnapshotResource().calls(),
         *overview.CALLS,
         *slots.CALLS,
@@ -403,7 +405,7 @@ def _advertised(config: Config) -> tuple[str, ...]:
 
 def _is_exposed(config: Config) -> bool:
     """Whether other machines are served without TLS."""
-    return config.cert_file is None and not is_loopback(config.listen_client[0])
+    return bool(exposures(config))
 
 
 async def _look(tls: "ServerTls") -> None:

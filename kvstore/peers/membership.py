@@ -330,7 +330,9 @@ class Membership:
             both = _is_in(theirs, hello.node, hello.incarnation) and _is_in(
                 theirs, self.node, self.incarnation
             )
-            if not (newer and both):
+            # Ids are never used again: no newer roster brings back one that has gone. Else who has
+            # the certificate of a removed node would make up a roster that names it.
+            if roster.has_gone(hello.node) or not (newer and both):
                 self._refuse_unknown(hello, roster, ahead=newer)
         if newer:
             self.adopt(theirs)

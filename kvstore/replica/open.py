@@ -6,6 +6,7 @@ starts: `Health.start`, `Turns.start` and `PeerTransport.start`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from kvstore.config import Config
 from kvstore.event_log import EventLog
@@ -47,6 +48,9 @@ from kvstore.storage.disk import Disk
 from kvstore.storage.state import StateStore
 from paxos.ballot import NodeId
 from paxos.node import Node
+
+if TYPE_CHECKING:
+    from kvstore.certificates.peer_contexts import PeerTls
 
 
 async def open_replica(
@@ -125,6 +129,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         f"{machine.randomness.getrandbits(64):016x}",
         sent=machine.probe.sent,
         ended=health.fail,
+        tls=peer_tls_of(config),
     )
     _follow_members(opened.membership, transport, health)
     # A damaged record that is read stops the node: it is never an answer (D3).
@@ -185,6 +190,18 @@ def _space(
         health,
         events,
     )
+
+
+def peer_tls_of(config: Config) -> "PeerTls | None":
+    """What is spoken with peers; None is plain. Raises InvalidArgument for files of no use."""
+    cert_file, key_file, authorities = config.peer_cert_file, config.peer_key_file, config.peer_ca
+    if config.peer_tls_spoken == "off" or None in (cert_file, key_file, authorities):
+        return None
+    # Imported here: it is slow, and most nodes of tests and demos do without.
+    from kvstore.certificates.peer_contexts import PeerTls
+
+    assert cert_file is not None and key_file is not None and authorities is not None
+    return PeerTls(cert_file, key_file, authorities)
 
 
 def _follow_members(membership: Membership, transport: PeerTransport, health: Health) -> None:

@@ -154,7 +154,7 @@ class ReplicaView:
         )
 
     def _warnings(self) -> tuple[str, ...]:
-        told = (self.watch, self.space, self.walls, self.scrubber, self.steward)
+        told = (self.watch, self.space, self.walls, self.scrubber, self.steward, self.links)
         return tuple(filter(None, (part.warning for part in told)))
 
     def why_not_ready(self) -> str:
@@ -323,6 +323,8 @@ class ReplicaView:
             "checkpoint_age_seconds": self.watch.checkpoint_age_s,
             "checkpoints_failing_seconds": self.watch.checkpoints_failing_s,
             "scrub_age_seconds": self.scrubber.age_s,
+            "peer_links_plain": float(self.links.plain()),
+            "peer_certificate_ends_timestamp_seconds": self.links.certificate_ends_s,
             "scrub_damage": float(bool(self.scrubber.warning)),
             "member_change_held_back": float(bool(self.steward.warning)),
             "clock_difference_seconds": self.walls.difference_s,

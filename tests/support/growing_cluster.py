@@ -3,6 +3,7 @@
 import http.client
 import json
 import shutil
+import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -69,8 +70,7 @@ class GrowingCluster:
     def call(self, number: int, method: str, path: str, document: Any = None) -> tuple[int, Any]:
         """Status and document of a call; (0, {}) if no answer comes."""
         body = None if document is None else json.dumps(document).encode()
-        made = http.client.HTTPConnection(HOST, self.nodes[number].client_port, timeout=CALL_S)
-        with closing(made) as connection:
+        with closing(self._connection(self.nodes[number].client_port)) as connection:
             try:
                 connection.request(method, path, body)
                 answer = connection.getresponse()
@@ -78,6 +78,17 @@ class GrowingCluster:
             except (OSError, http.client.HTTPException):
                 return 0, {}
             return answer.status, json.loads(found) if found[:1] in (b"{", b"[") else found
+
+    @property
+    def authority(self) -> Path:
+        """With `tls="auto"`, whom clients believe; it is there once the first node serves."""
+        return self.nodes[1].data_dir / "tls" / "ca.crt"
+
+    def _connection(self, port: int) -> http.client.HTTPConnection:
+        if not self.authority.exists():
+            return http.client.HTTPConnection(HOST, port, timeout=CALL_S)
+        trust = ssl.create_default_context(cafile=self.authority)
+        return http.client.HTTPSConnection(HOST, port, timeout=CALL_S, context=trust)
 
     def status(self, number: int) -> Any:
         """The node's view, {} if it does not answer."""
