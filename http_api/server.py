@@ -37,6 +37,7 @@ from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
 from http_api.v1 import (
     auth,
+    backups,
     batch,
     cluster,
     dashboard,
@@ -59,6 +60,7 @@ from http_api.v1.overview import LIVE_PATH
 from http_api.v1.snapshot import SnapshotResource
 from http_api.v1.watch import WATCH_PATH, WatchResource
 from kvstore.audit_log import AuditLog
+from kvstore.backup.marks import marks_in
 from kvstore.config import Address, Config, hosts_to_bind, is_loopback
 from kvstore.errors import (
     NOT_APPLIED,
@@ -111,6 +113,7 @@ def native_calls() -> list[NativeCall]:
         *overview.CALLS,
         *slots.CALLS,
         *recording.CALLS,
+        *backups.CALLS,
         *health.CALLS,
         *description.calls(),
         *dashboard.CALLS,
@@ -184,6 +187,7 @@ class HttpServer:
             health.server_version(),
             lambda: replica.recorder.round_trips_s,
             lambda: len(self.facilities.streams),
+            lambda: marks_in(replica.state.select),
         ).register(metrics.registry)
         state = config.data_dir / "state.mdb"
         EtcdNames(

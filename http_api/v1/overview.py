@@ -19,6 +19,7 @@ from http_api.core.load import COLUMNS, PERIOD_S
 from http_api.core.neighbours import Heard
 from http_api.core.responses import Answer, json_answer, stream_head
 from http_api.core.streams import StreamLink
+from http_api.v1.backups import summaries
 from http_api.v1.cluster import cluster_document
 from http_api.v1.health import server_version
 from http_api.v1.watch import EVENT_STREAM, sse
@@ -50,6 +51,7 @@ def report(ask: Ask[None]) -> dict[str, Any]:
         },
         "leaders": [change._asdict() for change in recent.changes],
         "slots": recent.slots(),
+        "backups": summaries(session.known_backups()),
     }
 
 
@@ -210,6 +212,11 @@ _REPORT: dict[str, Any] = {
     },
     "leaders": {"type": "array", "items": _CHANGE},
     "slots": {"type": "array", "items": _SLOT},
+    "backups": {
+        "type": "array",
+        "description": "Names and ages of backups; places are told by /v1/backups",
+        "items": {"type": "object"},
+    },
 }
 _OVERVIEW: dict[str, Any] = {
     "asked": {"type": "integer", "description": "The node that answers"},

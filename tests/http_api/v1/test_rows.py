@@ -72,6 +72,11 @@ EXAMPLES = {
     "POST /v1/roles/{name}/grant": Example("/v1/roles/none/grant", b'{"scope":"backup"}'),
     "POST /v1/roles/{name}/revoke": Example("/v1/roles/none/revoke", b'{"key":"a"}'),
     "GET /v1/snapshot": Example("/v1/snapshot"),
+    "GET /v1/backups": Example("/v1/backups"),
+    "PUT /v1/backups/{name}": Example(
+        "/v1/backups/b", b'{"place":"p","continuous":true,"revision":1,"time_ms":1}'
+    ),
+    "DELETE /v1/backups/{name}": Example("/v1/backups/b"),
     "GET /healthz": Example("/healthz"),
     "GET /readyz": Example("/readyz"),
     "GET /metrics": Example("/metrics"),
