@@ -12,7 +12,7 @@ from kvstore.backup.marks import BackupMark
 
 class NodeMetrics(Collector):
     """`round_trips_s()` is by peer; `streams()` counts the open ones; `backups()` are what they
-    said last, by name."""
+    said last, by name; `incidents()` counts those that are kept."""
 
     def __init__(
         self,
@@ -20,11 +20,13 @@ class NodeMetrics(Collector):
         round_trips_s: Callable[[], Mapping[int, float]],
         streams: Callable[[], int],
         backups: Callable[[], Mapping[str, BackupMark]],
+        incidents: Callable[[], int],
     ) -> None:
         self._version = version
         self._round_trips_s = round_trips_s
         self._streams = streams
         self._backups = backups
+        self._incidents = incidents
 
     def collect(self) -> Iterator[Metric]:
         """One family for each."""
@@ -45,6 +47,10 @@ class NodeMetrics(Collector):
         for peer, seconds in self._round_trips_s().items():
             trips.add_metric([str(peer)], seconds)
         yield trips
+        yield GaugeMetricFamily(
+            "kvstore_incidents_kept", "Recordings that this node kept by itself on its disk",
+            value=self._incidents(),
+        )  # fmt: skip
         yield from self._of_backups()
 
     def _of_backups(self) -> Iterator[Metric]:

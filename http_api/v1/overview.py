@@ -52,6 +52,7 @@ def report(ask: Ask[None]) -> dict[str, Any]:
         "leaders": [change._asdict() for change in recent.changes],
         "slots": recent.slots(),
         "backups": summaries(session.known_backups()),
+        "incidents": [one.at_ms for one in ask.facilities.incidents.all()],
     }
 
 
@@ -212,6 +213,11 @@ _REPORT: dict[str, Any] = {
     },
     "leaders": {"type": "array", "items": _CHANGE},
     "slots": {"type": "array", "items": _SLOT},
+    "incidents": {
+        "type": "array",
+        "description": "When it kept something by itself; told by /v1/incidents",
+        "items": _INTEGER,
+    },
     "backups": {
         "type": "array",
         "description": "Names and ages of backups; places are told by /v1/backups",

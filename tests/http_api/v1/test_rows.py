@@ -95,6 +95,10 @@ EXAMPLES = {
     "GET /v1/node/slots/{slot}": Example("/v1/node/slots/3"),
     "GET /v1/slots/{slot}": Example("/v1/slots/3"),
     "GET /v1/node/recording": Example("/v1/node/recording"),
+    "GET /v1/node/incidents": Example("/v1/node/incidents"),
+    "GET /v1/node/incidents/{at_ms}": Example("/v1/node/incidents/1"),
+    "GET /v1/incidents": Example("/v1/incidents"),
+    "GET /v1/incidents/{at_ms}": Example("/v1/incidents/1"),
     "POST /v1/auth/rotate": Example("/v1/auth/rotate"),
     "POST /v1/auth/disable": Example("/v1/auth/disable"),
 }
