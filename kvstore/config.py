@@ -206,6 +206,8 @@ class Config:
     scrub_interval_s: float = 3600.0
     """The checksums of all records on disk are looked at once in so long, or in as long as that
     takes at a small share of a core."""
+    incidents_max: int = 16
+    """So many recordings of incidents are kept by the node itself; 0: none."""
     digest_slots: int = 256
     """Replicas compare their state digests at every slot divisible by this."""
 

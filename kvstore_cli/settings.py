@@ -252,6 +252,10 @@ SETTINGS = (
         "scrub-interval-s", "scrub_interval_s", _seconds, "S",
         "how often all checksums on disk are looked at",
     ),
+    Setting(
+        "incidents-max", "incidents_max", _at_least(0), "N",
+        "so many incidents are kept by the node itself; 0: none",
+    ),
     Setting("digest-slots", "digest_slots", _at_least(1), "N", "between comparisons of replicas"),
     Setting(
         "tls", None, lambda text, name: _choice("auto", "files")(text, name) if text else "",

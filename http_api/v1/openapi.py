@@ -108,6 +108,7 @@ _HEADER_SCHEMAS: dict[str, dict[str, Any]] = {
     },
 }
 _PATHS = {
+    "at_ms": "A moment in ms since 1970; ten seconds off are near enough",
     "key": f"The key: 1 to {KEY_BYTES_MAX} bytes, percent-encoded. Slashes may stand as they are.",
     "slug": "The end of a problem type.",
     "id": "The lease's id.",
