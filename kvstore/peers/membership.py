@@ -326,14 +326,17 @@ class Membership:
                 f"{roster.cluster_id}"
             )
         newer = theirs.number > roster.number
+        # Ids are never used again: no newer roster brings back one that has gone. Else who has the
+        # certificate of a removed node would make up a roster that names it.
+        made_up = newer and any(roster.has_gone(one.id) for one in theirs.members)
         if not any(_is(one, hello.node, hello.incarnation) for one in self._linked):
             both = _is_in(theirs, hello.node, hello.incarnation) and _is_in(
                 theirs, self.node, self.incarnation
             )
-            # Ids are never used again: no newer roster brings back one that has gone. Else who has
-            # the certificate of a removed node would make up a roster that names it.
-            if roster.has_gone(hello.node) or not (newer and both):
-                self._refuse_unknown(hello, roster, ahead=newer)
+            if made_up or not (newer and both):
+                self._refuse_unknown(hello, roster, ahead=newer and not made_up)
+        elif made_up:
+            self._refuse_unknown(hello, roster, ahead=False)
         if newer:
             self.adopt(theirs)
 
