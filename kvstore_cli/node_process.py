@@ -43,8 +43,36 @@ def serve_command(
         "data-dir": data_dir,
         **settings,
     }
-    if not is_loopback(listen[0].rpartition(":")[0].strip("[]")) and "cert-file" not in settings:
+    hosts = [place.rpartition(":")[0].strip("[]") for place in listen]
+    secure = "tls" in settings or {"cert-file", "peer-cert-file"} <= settings.keys()
+    if not all(map(is_loopback, hosts)) and not secure:
         flags["insecure"] = "true"  # such places are networks of their own
+    return _serve(program, flags)
+
+
+def join_command(
+    program: Sequence[str],
+    endpoint: str,
+    token: str,
+    name: str,
+    listen: tuple[str, str],
+    data_dir: Path,
+    settings: Mapping[str, object],
+) -> list[str]:
+    """The command line of a node that joins the cluster at `endpoint`, and ends likewise."""
+    flags = {
+        "join": endpoint,
+        "token": token,
+        "name": name,
+        "listen-client": listen[0],
+        "listen-peer": listen[1],
+        "data-dir": data_dir,
+        **settings,
+    }
+    return _serve(program, flags)
+
+
+def _serve(program: Sequence[str], flags: Mapping[str, object]) -> list[str]:
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     return [*program, "serve", "--exit-with-parent", *words]
 
@@ -87,6 +115,8 @@ class ServerProcess:
         """
         self.number = number
         self.client_address, self.peer_address = listen
+        self.secure = False
+        """Whether clients are served by TLS."""
         self.data_dir = data_dir
         self.log_file = data_dir.with_name(f"{data_dir.name}.log")
         self.command = list(command)
@@ -111,7 +141,7 @@ class ServerProcess:
     @property
     def url(self) -> str:
         """Where it serves HTTP."""
-        return f"http://{self.client_address}"
+        return f"{'https' if self.secure else 'http'}://{self.client_address}"
 
     @property
     def running(self) -> bool:

@@ -39,7 +39,12 @@ GAUGES = {
     "clock_difference_seconds": "The largest difference of a peer's wall clock to this node's",
     "log_lines_dropped": "Lines of the process's log that nobody took in time",
     "snapshot_needed": "1 if this node is too far behind for the log and waits for a snapshot",
+    "peer_links_plain": "Links of peers to this node without TLS",
+    "peer_certificate_ends_timestamp_seconds": (
+        "When the certificate for peers ends, in seconds since 1970; 0 without TLS"
+    ),
     "scrub_age_seconds": "Since the last search for damage went through all records",
+    "member_change_held_back": "1 if the leader waits with a change until more voters are there",
     "scrub_damage": "1 if damage was found on the disk that nobody has read yet",
     "revision": "The state machine's version: one more with each write",
     "compacted_revision": "Revisions below this one are no longer readable",

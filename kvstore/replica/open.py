@@ -6,6 +6,7 @@ starts: `Health.start`, `Turns.start` and `PeerTransport.start`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from kvstore.config import Config
 from kvstore.event_log import EventLog
@@ -47,6 +48,9 @@ from kvstore.storage.disk import Disk
 from kvstore.storage.state import StateStore
 from paxos.ballot import NodeId
 from paxos.node import Node
+
+if TYPE_CHECKING:
+    from kvstore.certificates.peer_contexts import PeerTls
 
 
 async def open_replica(
@@ -125,6 +129,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         f"{machine.randomness.getrandbits(64):016x}",
         sent=machine.probe.sent,
         ended=health.fail,
+        tls=peer_tls_of(config),
     )
     _follow_members(opened.membership, transport, health)
     # A damaged record that is read stops the node: it is never an answer (D3).
@@ -187,6 +192,18 @@ def _space(
     )
 
 
+def peer_tls_of(config: Config) -> "PeerTls | None":
+    """What is spoken with peers; None is plain. Raises InvalidArgument for files of no use."""
+    cert_file, key_file, authorities = config.peer_cert_file, config.peer_key_file, config.peer_ca
+    if config.peer_tls_spoken == "off" or None in (cert_file, key_file, authorities):
+        return None
+    # Imported here: it is slow, and most nodes of tests and demos do without.
+    from kvstore.certificates.peer_contexts import PeerTls
+
+    assert cert_file is not None and key_file is not None and authorities is not None
+    return PeerTls(cert_file, key_file, authorities)
+
+
 def _follow_members(membership: Membership, transport: PeerTransport, health: Health) -> None:
     """Whatever says who the members are, links follow it, and a node that is none any more ends."""
 
@@ -209,7 +226,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
     sink = _sink(ground, checkpoints)
     steward = _steward(ground, admission)
     scrubber = _scrubber(ground, opened.data_dir)
-    view = _view(ground, sink, scrubber)
+    view = _view(ground, sink, scrubber, steward)
     return Parts(
         config=config,
         data_dir=opened.data_dir,
@@ -424,7 +441,7 @@ def _scrubber(ground: _Ground, data_dir: DataDir) -> Scrubber:
     )
 
 
-def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber) -> ReplicaView:
+def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber, steward: Steward) -> ReplicaView:
     return ReplicaView(
         node=ground.node,
         state=ground.state,
@@ -439,6 +456,7 @@ def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber) -> ReplicaVie
         walls=ground.walls,
         log_clock=LogClock(ground.state, ground.clock),
         scrubber=scrubber,
+        steward=steward,
         space=ground.space,
         why_behind=lambda: sink.why_behind,
     )

@@ -15,6 +15,7 @@ from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, LinkView
 from kvstore.replica.scrubbing import Scrubber
 from kvstore.replica.space import SpaceWatch
+from kvstore.replica.steward import Steward
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
 from paxos.node import Node
@@ -117,6 +118,7 @@ class ReplicaView:
     walls: WallClocks
     log_clock: LogClock
     scrubber: Scrubber
+    steward: Steward
     space: SpaceWatch
     why_behind: Callable[[], str]
 
@@ -152,7 +154,7 @@ class ReplicaView:
         )
 
     def _warnings(self) -> tuple[str, ...]:
-        told = (self.watch, self.space, self.walls, self.scrubber)
+        told = (self.watch, self.space, self.walls, self.scrubber, self.steward, self.links)
         return tuple(filter(None, (part.warning for part in told)))
 
     def why_not_ready(self) -> str:
@@ -321,7 +323,10 @@ class ReplicaView:
             "checkpoint_age_seconds": self.watch.checkpoint_age_s,
             "checkpoints_failing_seconds": self.watch.checkpoints_failing_s,
             "scrub_age_seconds": self.scrubber.age_s,
+            "peer_links_plain": float(self.links.plain()),
+            "peer_certificate_ends_timestamp_seconds": self.links.certificate_ends_s,
             "scrub_damage": float(bool(self.scrubber.warning)),
+            "member_change_held_back": float(bool(self.steward.warning)),
             "clock_difference_seconds": self.walls.difference_s,
             "log_lines_dropped": float(self.events.dropped),
             "snapshot_needed": float(bool(self.why_behind())),

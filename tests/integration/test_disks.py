@@ -180,7 +180,8 @@ def test_full_disk_in_the_log(new_cluster, victim):
     assert cluster.log(full).count("disk full") == cluster.log(full).count("disk well again") == 1
 
 
-@pytest.mark.parametrize("then", ["room again", pytest.param("kill9", marks=pytest.mark.proof)])
+@pytest.mark.parametrize("then", ["room again", "kill9"])
+@pytest.mark.proof
 def test_full_disk_in_the_state(new_cluster, then):
     """Checkpoints fail and say so, writes go on, and nothing is lost when there is room again."""
     cluster = new_cluster(1, log_tail_bytes=100_000, log_segment_bytes=1 << 20)

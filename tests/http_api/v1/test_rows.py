@@ -44,6 +44,8 @@ EXAMPLES = {
         "/v1/cluster/members?dry_run=true", b'{"name":"n","peer_address":"h:1"}'
     ),
     "POST /v1/cluster/members/join": Example("/v1/cluster/members/join", b"{}"),
+    "GET /v1/cluster/authority": Example("/v1/cluster/authority"),
+    "POST /v1/cluster/certificates": Example("/v1/cluster/certificates", b"{}"),
     "DELETE /v1/cluster/members/{member}": Example("/v1/cluster/members/none"),
     "PATCH /v1/cluster/members/{member}": Example("/v1/cluster/members/none", b"{}"),
     "GET /v1/cluster/configuration": Example("/v1/cluster/configuration"),
@@ -72,6 +74,11 @@ EXAMPLES = {
     "POST /v1/roles/{name}/grant": Example("/v1/roles/none/grant", b'{"scope":"backup"}'),
     "POST /v1/roles/{name}/revoke": Example("/v1/roles/none/revoke", b'{"key":"a"}'),
     "GET /v1/snapshot": Example("/v1/snapshot"),
+    "GET /v1/backups": Example("/v1/backups"),
+    "PUT /v1/backups/{name}": Example(
+        "/v1/backups/b", b'{"place":"p","continuous":true,"revision":1,"time_ms":1}'
+    ),
+    "DELETE /v1/backups/{name}": Example("/v1/backups/b"),
     "GET /healthz": Example("/healthz"),
     "GET /readyz": Example("/readyz"),
     "GET /metrics": Example("/metrics"),
@@ -90,15 +97,25 @@ EXAMPLES = {
     "GET /v1/node/slots/{slot}": Example("/v1/node/slots/3"),
     "GET /v1/slots/{slot}": Example("/v1/slots/3"),
     "GET /v1/node/recording": Example("/v1/node/recording"),
+    "GET /v1/node/incidents": Example("/v1/node/incidents"),
+    "GET /v1/node/incidents/{at_ms}": Example("/v1/node/incidents/1"),
+    "GET /v1/incidents": Example("/v1/incidents"),
+    "GET /v1/incidents/{at_ms}": Example("/v1/incidents/1"),
     "POST /v1/auth/rotate": Example("/v1/auth/rotate"),
     "POST /v1/auth/disable": Example("/v1/auth/disable"),
 }
 """In the order in which they are sent: what ends tokens, or authentication, comes last."""
 CALLS = {f"{call.method} {call.path}": call for call in native_calls()}
-JOIN = "POST /v1/cluster/members/join"
-"""Who joins shows a token in the body, and is nobody otherwise."""
+SHOWN_OTHERWISE = {
+    "POST /v1/auth/login",
+    "POST /v1/cluster/members/join",
+    "GET /v1/cluster/authority",
+    "POST /v1/cluster/certificates",
+}
+"""Who calls these shows a password or a token in the body, or the certificate of a node, and is
+nobody otherwise; the authority's certificate is no secret."""
 DATA = {Need.CALLER, *ADMINISTRATIVE}
-"""What calls below /v1/ may need: only a login, and who joins, is served to nobody."""
+"""What calls below /v1/ may need: a few others are served to nobody."""
 
 
 def test_every_row_has_an_example_and_only_one() -> None:
@@ -111,7 +128,7 @@ def test_every_row_is_whole(name: str) -> None:
     call = CALLS[name]
     assert call.doc.summary
     assert call.doc.answers
-    shows_it = call.path == "/v1/auth/login" or name == JOIN
+    shows_it = name in SHOWN_OTHERWISE
     closed = (call.path.startswith("/v1/") and not shows_it) or call.path == "/metrics"
     assert (call.need in DATA) == closed
     takes_a_body = call.message is not None or bool(call.doc.body)

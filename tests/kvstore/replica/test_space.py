@@ -117,7 +117,7 @@ def test_a_quota_that_is_used_up_and_has_room_again(tmp_path: Path) -> None:
                 await replica.execute(Delete(b"%d" % number), 5)
             await until(lambda: not replica.status().out_of_space)
             await replica.execute(Put(b"again", VALUE), 5)
-            assert replica.status().warnings == ()
+            await until(lambda: replica.status().warnings == ())
             gauges = replica.metrics.gauges()
             assert gauges["out_of_space"] == 0 and gauges["space_quota_bytes"] == quota
             assert 0 < gauges["state_bytes"] < quota
