@@ -122,8 +122,9 @@ def test_a_quota_that_is_used_up_and_has_room_again(tmp_path: Path) -> None:
             assert gauges["out_of_space"] == 0 and gauges["space_quota_bytes"] == quota
             assert 0 < gauges["state_bytes"] < quota
         told = out.getvalue()
-        assert told.count("out of space of=space-quota-bytes") == 1
-        assert told.count("space again") + told.count("space well again") >= 1
+        # On a slow machine what is deleted may fill it once more: its history is kept at first.
+        began = told.count("out of space of=space-quota-bytes")
+        assert began >= 1 and told.count("space again of=space-quota-bytes") == began
 
     run(body())
 
