@@ -213,7 +213,7 @@ class Demo:
 
     async def _watch(self) -> None:
         """Announce the cluster once it is ready; then tell of leaders and of nodes come back."""
-        ca = None if self._tls is None else self._tls.authority_file
+        ca = None if self._tls is None else str(self._tls.authority_file)
         urls = [node.url for node in self._nodes]
         async with Client(urls, timeout_s=_PROBE_S, ca=ca) as client:
             leader = await self._until_ready(client)
