@@ -22,6 +22,7 @@ from http_api.core.calls import Ask, Facilities, NativeCall
 from http_api.core.connections import ConnectionBound, room_for_clients
 from http_api.core.hot import HotPlace
 from http_api.core.hot_requests import HotRequests
+from http_api.core.incident_watch import IncidentWatch
 from http_api.core.load import LoadSampler
 from http_api.core.metrics import HttpMetrics
 from http_api.core.node_metrics import NodeMetrics
@@ -37,12 +38,14 @@ from http_api.etcd.routes import EtcdApi, owns
 from http_api.fast_lane import FastLane, Lanes
 from http_api.v1 import (
     auth,
+    backups,
     batch,
     certificates,
     cluster,
     dashboard,
     health,
     hot,
+    incidents,
     joining,
     kv,
     leases,
@@ -60,6 +63,7 @@ from http_api.v1.overview import LIVE_PATH
 from http_api.v1.snapshot import SnapshotResource
 from http_api.v1.watch import WATCH_PATH, WatchResource
 from kvstore.audit_log import AuditLog
+from kvstore.backup.marks import marks_in
 from kvstore.config import Address, Config, exposures, hosts_to_bind
 from kvstore.errors import (
     NOT_APPLIED,
@@ -113,6 +117,8 @@ def native_calls() -> list[NativeCall]:
         *overview.CALLS,
         *slots.CALLS,
         *recording.CALLS,
+        *incidents.CALLS,
+        *backups.CALLS,
         *health.CALLS,
         *description.calls(),
         *dashboard.CALLS,
@@ -170,6 +176,13 @@ class HttpServer:
             self._connections,
             config.data_dir,
         )
+        anonymous = self._access.sessions.anonymous
+        self._incidents = IncidentWatch(
+            self.facilities.incidents,
+            replica.recorder,
+            replica.metrics,
+            lambda: recording.record(anonymous),
+        )
         self._etcd = EtcdApi(
             self._access, self.facilities, self._metrics, self._audit, self._quotas
         )
@@ -186,6 +199,8 @@ class HttpServer:
             health.server_version(),
             lambda: replica.recorder.round_trips_s,
             lambda: len(self.facilities.streams),
+            lambda: marks_in(replica.state.select),
+            lambda: len(self.facilities.incidents.all()),
         ).register(metrics.registry)
         state = config.data_dir / "state.mdb"
         EtcdNames(
@@ -240,6 +255,7 @@ class HttpServer:
         if self.tls is not None:
             self._looking = asyncio.create_task(_look(self.tls))
         self._sampler.start()
+        self._incidents.start()
         bound = self._listener.sockets[0].getsockname()
         self.address = (host, bound[1])
 
@@ -267,6 +283,7 @@ class HttpServer:
             self._listener.close()
         self.facilities.streams.stop()
         await self._sampler.stop()
+        await self._incidents.stop()
         if self._server is not None and self._lanes is not None:
             self._server.pre_shutdown()
             await asyncio.gather(self._lanes.stop(STOP_S), self._server.shutdown(STOP_S))

@@ -161,6 +161,10 @@ class Config:
     """Promises and fetched entries travel in pieces of about this size."""
     snapshot_piece_bytes: int = 512 << 10
     """A snapshot travels in pieces of this size, each asked for by the laggard."""
+    space_quota_bytes: int = 0
+    """What the state may take; beyond, writes that grow are refused. 0: what the disk has."""
+    disk_reserve_bytes: int = 64 << 20
+    """Room that is kept on the disk: with less, writes that grow are refused. 0: none."""
     history_revisions: int = 100_000
     """Automatic compaction keeps about this many revisions readable; 0 keeps all."""
     idempotency_ttl_s: float = 600.0
@@ -202,6 +206,8 @@ class Config:
     scrub_interval_s: float = 3600.0
     """The checksums of all records on disk are looked at once in so long, or in as long as that
     takes at a small share of a core."""
+    incidents_max: int = 16
+    """So many recordings of incidents are kept by the node itself; 0: none."""
     digest_slots: int = 256
     """Replicas compare their state digests at every slot divisible by this."""
 

@@ -23,6 +23,12 @@ kvstore backup --follow PLACE     a base, and from then on every change as it ha
                                   where it stopped, however it ended
 kvstore backup drill SOURCE       restores FILE or PLACE into a temporary cluster on this machine,
                                   compares every key that each node serves, says how long it took
+kvstore backup list               what backups have told this store: age, next one, last drill
+kvstore backup forget NAME        nobody waits for that backup any more; its files stay
+
+A continuous backup tells the store once a minute how far it is, under the --name that it is given
+(the last part of PLACE); a single one does with --name. /metrics, `kvstore doctor` and the
+dashboard then tell how old it is, and with --every whether one is late.
 
 With authentication on it takes the scope backup; with --follow also the right to watch every key.
 
@@ -35,10 +41,11 @@ examples:
   kvstore backup inspect store.kvb --json
   kvstore backup --follow /backups/shop --keep 24h:hourly,30d:daily
   kvstore backup drill /backups/shop
+  kvstore backup /backups/ --name nightly --every daily
   kvstore backup ./inspect                          a file of that name
 """
 
-DRILL_PACES_S = {"hourly": 3600.0, "daily": 86_400.0, "weekly": 604_800.0}
+PACES_S = {"hourly": 3600.0, "daily": 86_400.0, "weekly": 604_800.0}
 
 
 def _flags(parser: ArgumentParser) -> None:
@@ -54,7 +61,10 @@ def _flags(parser: ArgumentParser) -> None:
         help="seconds between bases (default: what the rules can keep)")  # fmt: skip
     add("--flush-s", metavar="S", type=seconds, default=1.0,
         help="a change is durable in PLACE after so long (default: %(default)s)")  # fmt: skip
-    add("--drill", metavar="PACE", choices=sorted(DRILL_PACES_S),
+    add("--name", metavar="NAME", help="of this backup, under which the store knows of it")
+    add("--every", metavar="PACE", choices=sorted(PACES_S),
+        help="with --name: how often one is made, so that it is noticed if none comes")  # fmt: skip
+    add("--drill", metavar="PACE", choices=sorted(PACES_S),
         help="with --follow: prove it by restores; alarm if one fails")  # fmt: skip
     add("--nodes", metavar="N", type=positive, default=3,
         help="of a drill's cluster (default: %(default)s)")  # fmt: skip
@@ -67,9 +77,19 @@ def _run(options: Namespace) -> int:
         return _follow(_one(words, "PLACE"), options)
     if words[0] == "inspect":
         return _inspect(Path(_one(words[1:], "FILE")), options)
+    if words[0] in ("list", "forget"):
+        return _marks(words, options)
     if words[0] == "drill":
         return _drill(_one(words[1:], "SOURCE"), options)
     return _fetch(_one(words, "FILE or DIR"), options)
+
+
+def _marks(words: list[str], options: Namespace) -> int:
+    from kvstore_cli.backup_marks import forget, list_backups
+
+    if words == ["list"]:
+        return list_backups(options)
+    return forget(_one(words[1:], "NAME"), options)
 
 
 def _one(words: list[str], what: str) -> str:
@@ -94,6 +114,10 @@ def _fetch(word: str, options: Namespace) -> int:
         header = asyncio.run(download.run())
     if into:
         file = file.rename(target / backup_file_name(header.created_ms, header.revision))
+    if options.name is not None:
+        from kvstore_cli.backup_marks import mark_file
+
+        mark_file(header, options.name, file, options, _pace_s(options.every))
     if options.json:
         print_json({"file": str(file), **described(header)})
     else:
@@ -102,13 +126,21 @@ def _fetch(word: str, options: Namespace) -> int:
     return OK
 
 
+def _pace_s(word: str | None) -> float | None:
+    return None if word is None else PACES_S[word]
+
+
 def _follow(place: str, options: Namespace) -> int:
     from kvstore.backup.following import FollowPlan
+    from kvstore.backup.marking import Naming
     from kvstore.backup.policies import parse_policy
     from kvstore.backup.targets import open_target
+    from kvstore_cli.backup_marks import name_of
     from kvstore_cli.follow import follow
 
     policy = parse_policy(options.keep)
+    drills_s = _pace_s(options.drill)
+    shown = place if "://" in place else str(Path(place).absolute())
     plan = FollowPlan(
         endpoints=options.endpoints,
         policy=policy,
@@ -116,9 +148,9 @@ def _follow(place: str, options: Namespace) -> int:
         base_every_s=options.base_every or policy.pace_s,
         rate_mib_s=options.rate_mib_s,
         login=login_of(options),
+        naming=Naming(name_of(options.name, place), shown, drills_s),
     )
-    drills = None if options.drill is None else DRILL_PACES_S[options.drill]
-    return asyncio.run(follow(plan, open_target(place), place, drills, options.nodes))
+    return asyncio.run(follow(plan, open_target(place), place, drills_s, options.nodes))
 
 
 def _drill(source: str, options: Namespace) -> int:
@@ -199,6 +231,6 @@ COMMANDS = (
         _TEXT,
         (endpoint_flags, credential_flags, _flags),
         _run,
-        usage="kvstore backup [options] FILE|DIR, or: kvstore backup inspect|drill SOURCE",
+        usage="kvstore backup [options] FILE|DIR, or: kvstore backup inspect|drill|list|forget ...",
     ),
 )

@@ -8,18 +8,21 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from kvstore.client import Client, ClusterStatus
 from kvstore.errors import InvalidArgument, KvError
+from kvstore_cli.demo_hands import NodeHands
 from kvstore_cli.demo_load import DemoLoad, installed_judge
+from kvstore_cli.demo_network import DemoNetwork
 from kvstore_cli.demo_page import DemoPage
 from kvstore_cli.demo_tls import DemoTls
-from kvstore_cli.node_cluster import HOST, LoopbackPlaces, NodeCluster
+from kvstore_cli.node_cluster import HOST, NodeCluster
 from kvstore_cli.node_process import ServerProcess
 
 PAGE_OFFSET = 2
 """The dashboard with controls is so many ports above that of node 1 for clients."""
+BEHIND_OFFSET = 3
+"""A node listens for its peers so many ports above that for clients; they dial one between."""
 _RESTART_S = 2.0
 _RESTART_S_MAX = 30.0
 _READY_S_MAX = 60.0
@@ -31,7 +34,7 @@ _COLOURS = {"green": "32", "yellow": "33", "red": "31", "bold": "1", "dim": "2"}
 
 def ports_of(nodes: int, client_port: int) -> dict[int, tuple[int, int]]:
     """Each node's ports for clients and peers; InvalidArgument if there are not enough ports."""
-    last = client_port + 10 * (nodes - 1) + 1
+    last = client_port + 10 * (nodes - 1) + BEHIND_OFFSET
     if last > 65535:
         raise InvalidArgument("client-port", f"client-port: the last port would be {last}")
     firsts = (client_port + 10 * i for i in range(nodes))
@@ -41,9 +44,11 @@ def ports_of(nodes: int, client_port: int) -> dict[int, tuple[int, int]]:
 def demo(nodes: int, client_port: int, data_dir: Path, *, secure: bool = False) -> int:
     """Run the cluster until Ctrl-C; the exit code. `secure`: by TLS, as ever since it once was.
     Raises InvalidArgument for a taken port."""
-    places = LoopbackPlaces(ports_of(nodes, client_port))
-    for ports in places.ports.values():
-        for port in ports:
+    ports = ports_of(nodes, client_port)
+    behind = {number: first + BEHIND_OFFSET for number, (first, _) in ports.items()}
+    network = DemoNetwork(ports, behind)
+    for number, (first, second) in ports.items():
+        for port in (first, second, behind[number]):
             _check_free(port)
     _remember_size(data_dir, nodes)
     page_port = client_port + PAGE_OFFSET
@@ -51,10 +56,9 @@ def demo(nodes: int, client_port: int, data_dir: Path, *, secure: bool = False) 
     authority = data_dir / "authority"
     tls = DemoTls(authority) if secure or authority.exists() else None
     settings = {} if tls is None else tls.settings
-    cluster = NodeCluster(
-        list(places.ports), places, data_dir, settings=settings, environment=os.environ
-    )
-    return asyncio.run(Demo(cluster, data_dir, page_port=page_port, tls=tls).run())
+    cluster = NodeCluster(list(ports), network, data_dir, settings=settings, environment=os.environ)
+    made = Demo(cluster, data_dir, page_port=page_port, network=network, tls=tls)
+    return asyncio.run(made.run())
 
 
 def _check_free(port: int) -> None:
@@ -96,10 +100,12 @@ class Demo:
         data_dir: Path,
         restart_s: float = _RESTART_S,
         page_port: int | None = None,
+        network: DemoNetwork | None = None,
         tls: DemoTls | None = None,
     ) -> None:
-        """`restart_s`: how long a node stays dead. `page_port`: of the page with controls. `tls`:
-        what the nodes speak."""
+        """`restart_s`: how long a node stays dead. `page_port`: of the page with controls.
+        `network`: the places of the cluster, if cables can be pulled. `tls`: what the nodes
+        speak."""
         self._cluster = cluster
         self._nodes = list(cluster.nodes.values())
         self._data_dir = data_dir
@@ -109,9 +115,8 @@ class Demo:
         self._tls = tls
         urls = [node.url for node in self._nodes]
         self._load = DemoLoad(urls, installed_judge(), None if tls is None else tls.trust)
-        self._held: dict[int, asyncio.Event] = {}
-        """Nodes that the page has stopped, until it starts them again."""
-        self._frozen: set[int] = set()
+        self._network = network
+        self._hands = NodeHands(cluster, network)
         self._ready: set[int] = set()
         """Nodes that have served since their last start."""
         self._code = 0
@@ -124,9 +129,11 @@ class Demo:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._stopping.set)
         self._say(f"Starting {len(self._nodes)} nodes; data and logs in {self._data_dir}/", "dim")
+        if self._network is not None:
+            await self._network.start()
         tasks = [asyncio.create_task(self._supervise(node)) for node in self._nodes]
         tasks.append(asyncio.create_task(self._watch()))
-        page = DemoPage(self, self._nodes, self._load, self._tls)
+        page = DemoPage(self._hands, self._nodes, self._load, self._tls)
         if self._page_port is not None:
             await page.start(HOST, self._page_port)
             tasks.append(asyncio.create_task(self._load.run()))
@@ -141,6 +148,8 @@ class Demo:
             await asyncio.gather(*tasks, stopped, return_exceptions=True)
             await page.stop()
             await self._stop_nodes()
+            if self._network is not None:
+                await self._network.close()
         return self._code
 
     async def _supervise(self, node: ServerProcess) -> None:
@@ -148,14 +157,19 @@ class Demo:
         delay_s = self._restart_s
         while True:
             self._ready.discard(node.number)
-            if (again := self._held.get(node.number)) is not None:
+            if (again := self._hands.held.get(node.number)) is not None:
                 await again.wait()
+            if node.number in self._hands.wiped:
+                await self._hands.empty_disk(node.number)
+                self._event(f"node {node.number}'s disk was emptied on the page", "yellow")
             node.start()
             code = await node.ended()
             if self._stopping.is_set():
                 return
-            self._frozen.discard(node.number)
-            if node.number in self._held:
+            self._hands.frozen.discard(node.number)
+            if node.number in self._hands.wiped:
+                continue
+            if node.number in self._hands.held:
                 self._event(f"node {node.number} was stopped on the page", "yellow")
                 continue
             how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with {code}"
@@ -173,42 +187,6 @@ class Demo:
             )
             await asyncio.sleep(delay_s)
 
-    # -- what the page does -----------------------------------------------------------------
-
-    def stop_node(self, number: int) -> None:
-        """Kill it; it stays away until it is started. Raises KeyError."""
-        node = self._cluster.nodes[number]
-        self._held.setdefault(number, asyncio.Event())
-        node.signal(signal.SIGKILL)
-
-    def start_node(self, number: int) -> None:
-        """Start it again, or let one that stands still go on. Raises KeyError."""
-        node = self._cluster.nodes[number]
-        if number in self._frozen:
-            self._frozen.discard(number)
-            node.signal(signal.SIGCONT)
-        if (again := self._held.pop(number, None)) is not None:
-            again.set()
-
-    def freeze_node(self, number: int) -> None:
-        """Let it stand still, its connections open. Raises KeyError."""
-        node = self._cluster.nodes[number]
-        if node.running and number not in self._held:
-            self._frozen.add(number)
-            node.signal(signal.SIGSTOP)
-
-    def node_states(self) -> list[dict[str, Any]]:
-        """`id`, `pid` and `state` of each."""
-        return [
-            {"id": node.number, "pid": node.pid, "state": self._state_of(node)}
-            for node in self._nodes
-        ]
-
-    def _state_of(self, node: ServerProcess) -> str:
-        if node.number in self._frozen:
-            return "frozen"
-        return "runs" if node.running and node.number not in self._held else "stopped"
-
     # -- what is told -----------------------------------------------------------------------
 
     async def _watch(self) -> None:
@@ -222,7 +200,7 @@ class Demo:
             while True:
                 await asyncio.sleep(_POLL_S)
                 views = await self._views(client)
-                leaders = [v.node.id for v in views if v.node.role == "leader"]
+                leaders = [self._number(v) for v in views if v.node.role == "leader"]
                 if len(leaders) == 1 and (leaders[0] != leader or lost):
                     leader, lost = leaders[0], False
                     self._event(f"node {leader} leads", "green")
@@ -239,7 +217,7 @@ class Demo:
             leaders = {view.leader.id for view in views if _serves(view) and view.leader}
             all_serve = all(map(_serves, views)) and len(views) == len(self._nodes)
             if all_serve and len(leaders) == 1:
-                return leaders.pop()
+                return self._hands.number_of(leaders.pop())
             if not told and time.monotonic() > deadline:
                 told = True
                 self._event(f"still not ready; see {self._data_dir}/*.log", "yellow")
@@ -252,12 +230,16 @@ class Demo:
     async def _view(self, client: Client, node: ServerProcess) -> ClusterStatus | None:
         with contextlib.suppress(KvError):
             view = await client.status(node.url)
+            self._hands.views[node.number] = view
             if _serves(view) and node.number not in self._ready:
                 self._ready.add(node.number)
                 if self._announced:
                     self._event(f"node {node.number} is back", "green")
             return view
         return None
+
+    def _number(self, view: ClusterStatus) -> int:
+        return self._hands.number_of(view.node.id)
 
     def _announce(self, leader: int) -> None:
         self._announced = True
@@ -279,7 +261,7 @@ class Demo:
         self._say(f"\nDashboard: {page}/\nCtrl-C stops all nodes; the data stays.\n", "bold")
 
     async def _stop_nodes(self) -> None:
-        for number in self._frozen:
+        for number in self._hands.frozen:
             # One that stands still would not hear that it is to stop.
             self._cluster.resume(number)
         running = [node.number for node in self._nodes if node.running]

@@ -7,12 +7,13 @@ the controls: a page of somebody else can neither read the answers nor send the 
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
 from http_api.v1.dashboard import CONTENT_SECURITY_POLICY, PARTS
+from kvstore_cli.demo_hands import NodeHands, NotNow
 from kvstore_cli.demo_load import RATE_MAX, DemoLoad
 from kvstore_cli.demo_tls import DemoTls
 from kvstore_cli.node_process import ServerProcess
@@ -26,35 +27,19 @@ HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "conte
 HOSTS = {"127.0.0.1", "localhost", "[::1]"}
 
 
-class Controls(Protocol):
-    """What the page may do with the demo's nodes. All of them raise KeyError for no such node."""
-
-    def stop_node(self, number: int) -> None:
-        """Kill it; it stays away until it is started."""
-
-    def start_node(self, number: int) -> None:
-        """Start it again, or let one that stands still go on."""
-
-    def freeze_node(self, number: int) -> None:
-        """Let it stand still, its connections open."""
-
-    def node_states(self) -> list[dict[str, Any]]:
-        """`id`, `pid` and `state` of each: "runs", "frozen" or "stopped"."""
-
-
 class DemoPage:
     """A server on `host:port`. `nodes` are those that requests are passed on to. With `tls`, they
     and the page speak it."""
 
     def __init__(
         self,
-        controls: Controls,
+        hands: NodeHands,
         nodes: Sequence[ServerProcess],
         load: DemoLoad,
         tls: DemoTls | None = None,
     ) -> None:
         self._tls = tls
-        self._controls = controls
+        self._hands = hands
         self._nodes = list(nodes)
         self._load = load
         self._session: aiohttp.ClientSession | None = None
@@ -69,7 +54,7 @@ class DemoPage:
         add("GET", "/ui/{part:.+}", self._part)
         add("GET", "/demo/state", self._state)
         add("POST", "/demo/load", self._set_load)
-        add("POST", r"/demo/nodes/{number:\d+}/{action:stop|start|freeze}", self._act)
+        add("POST", r"/demo/nodes/{number:\d+}/{action:stop|start|freeze|cut|plug|wipe}", self._act)
         add("*", "/{rest:.*}", self._pass_on)
         tls = self._tls
         trust = True if tls is None else tls.trust
@@ -105,9 +90,7 @@ class DemoPage:
     # -- the controls -----------------------------------------------------------------------
 
     async def _state(self, _: web.Request) -> web.Response:
-        return web.json_response(
-            {"nodes": self._controls.node_states(), "load": self._load.state()}
-        )
+        return web.json_response({"nodes": self._hands.states(), "load": self._load.state()})
 
     async def _set_load(self, request: web.Request) -> web.Response:
         _check_control(request)
@@ -123,26 +106,31 @@ class DemoPage:
     async def _act(self, request: web.Request) -> web.Response:
         _check_control(request)
         act = {
-            "stop": self._controls.stop_node,
-            "start": self._controls.start_node,
-            "freeze": self._controls.freeze_node,
+            "stop": self._hands.stop_node,
+            "start": self._hands.start_node,
+            "freeze": self._hands.freeze_node,
+            "cut": self._hands.cut_node,
+            "plug": self._hands.plug_node,
+            "wipe": self._hands.wipe_node,
         }[request.match_info["action"]]
         try:
             act(int(request.match_info["number"]))
         except KeyError:
             raise web.HTTPNotFound(text="there is no such node\n") from None
+        except NotNow as error:
+            raise web.HTTPConflict(text=f"{error}\n") from None
         return await self._state(request)
 
     # -- everything else --------------------------------------------------------------------
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         assert self._session is not None
-        states = {one["id"]: one["state"] for one in self._controls.node_states()}
+        running = [node for node in self._nodes if self._hands.state_of(node.number) == "runs"]
+        # One that is cut off is asked if there is no other.
+        running.sort(key=lambda node: self._hands.is_cut(node.number))
         body = await request.read()
         headers = {n: v for n, v in request.headers.items() if n.lower() not in HOP_BY_HOP}
-        for node in self._nodes:
-            if states[node.number] != "runs":
-                continue
+        for node in running:
             try:
                 answer = await self._session.request(
                     request.method, node.url + request.raw_path, data=body, headers=headers,

@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from kvstore.backup.following import Follower, FollowPlan
+from kvstore.backup.marking import DRILL_MARK
 from kvstore.backup.targets import BackupTarget
 from kvstore.errors import BackupError
 from kvstore_cli.command import NOT_SOUND
@@ -23,10 +24,6 @@ def tell(what: str, **facts: object) -> None:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     words = " ".join(f"{name}={value}" for name, value in facts.items())
     print(f"{now} {what} {words}".rstrip(), file=sys.stderr, flush=True)
-
-
-DRILL_MARK = "drill.json"
-"""How the last drill went, in the place of the backup."""
 
 
 async def follow(

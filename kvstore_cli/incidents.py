@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import gzip
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,21 @@ examples:
 """
 
 
+_LIST = """\
+What the nodes kept by themselves: when the leader changed, a link was lost, writes did not get on,
+or a process stood still. Each node keeps a few recordings in its data directory.
+
+examples:
+  kvstore incident list
+"""
+_GET = """\
+Fetches what the nodes kept by themselves at a moment, given as `kvstore incident list` prints it.
+
+examples:
+  kvstore incident get 2026-11-26T10:22:09Z tuesday.incident
+"""
+
+
 async def _doctor(client: Client, options: Namespace) -> int:
     found = msgspec.json.decode(await client.fetch("/v1/overview"))
     if options.json:
@@ -91,6 +107,52 @@ async def _save(client: Client, options: Namespace) -> int:
     return OK
 
 
+async def _list(client: Client, options: Namespace) -> int:
+    found = msgspec.json.decode(await client.fetch("/v1/incidents"))
+    if options.json:
+        print_json(found)
+        return OK
+    for one in found["incidents"]:
+        print(_moment(one["at_ms"]))
+        for kept in one["kept"]:
+            print(f"  node {kept['node']}: {'; '.join(kept['causes'])}")
+    if not found["incidents"]:
+        print("The nodes that answer kept nothing.")
+    for node, trouble in found["silent"].items():
+        print(f"node {node} does not answer: {trouble}")
+    return OK
+
+
+def _moment(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _at_ms(text: str) -> int:
+    """Of a time with or without a zone; UTC without."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no time like 2026-11-26T10:22:09Z") from None
+    zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return max(0, int(zoned.timestamp() * 1000))
+
+
+async def _get(client: Client, options: Namespace) -> int:
+    body = await client.fetch(f"/v1/incidents/{options.moment}")
+    data = gzip.compress(body)
+    await asyncio.to_thread(options.file.write_bytes, data)
+    nodes = msgspec.json.decode(body)["nodes"]
+    kept = [node["id"] for node in nodes if "error" not in node]
+    if options.json:
+        print_json({"file": str(options.file), "nodes": kept})
+        return OK
+    for node in nodes:
+        if "error" in node:
+            print(f"node {node['id']} is not in it: {node['error']}")
+    print(f"saved {options.file}: what {len(kept)} nodes kept, {len(data):,} bytes")
+    return OK
+
+
 async def _recording(client: Client, node: int, url: str | None) -> dict[str, Any]:
     if url is None:
         return {"id": node, "error": KvError("the others have not met it")}
@@ -118,6 +180,10 @@ def _file_flag(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=Path)
 
 
+def _moment_flag(parser: ArgumentParser) -> None:
+    parser.add_argument("moment", metavar="MOMENT", type=_at_ms)
+
+
 def _html_flag(parser: ArgumentParser) -> None:
     parser.add_argument("--html", metavar="FILE", type=Path, help="draw it as a page, too")
 
@@ -129,6 +195,8 @@ COMMANDS = (
         "save what happened lately, and look at it",
         actions=(
             client_command("save", "gather all nodes' flight recorders", _SAVE, _save, _file_flag),
+            client_command("list", "what the nodes kept by themselves", _LIST, _list),
+            client_command("get", "fetch one of those", _GET, _get, _moment_flag, _file_flag),
             Command("show", "tell what happened", _SHOW, (_file_flag, _html_flag), _show),
         ),
     ),

@@ -47,6 +47,32 @@ def serve_command(
     secure = "tls" in settings or {"cert-file", "peer-cert-file"} <= settings.keys()
     if not all(map(is_loopback, hosts)) and not secure:
         flags["insecure"] = "true"  # such places are networks of their own
+    return _serve(program, flags)
+
+
+def join_command(
+    program: Sequence[str],
+    endpoint: str,
+    token: str,
+    name: str,
+    listen: tuple[str, str],
+    data_dir: Path,
+    settings: Mapping[str, object],
+) -> list[str]:
+    """The command line of a node that joins the cluster at `endpoint`, and ends likewise."""
+    flags = {
+        "join": endpoint,
+        "token": token,
+        "name": name,
+        "listen-client": listen[0],
+        "listen-peer": listen[1],
+        "data-dir": data_dir,
+        **settings,
+    }
+    return _serve(program, flags)
+
+
+def _serve(program: Sequence[str], flags: Mapping[str, object]) -> list[str]:
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     return [*program, "serve", "--exit-with-parent", *words]
 
@@ -96,7 +122,8 @@ class ServerProcess:
         self.command = list(command)
         self.wanted = False
         """Whether it should be running; one that is wanted and gone has ended by itself."""
-        self._environment = dict(environment)
+        self.environment = dict(environment)
+        """What the next start has; another one may be another release."""
         self._preexec = end_with_parent() if kill_with_parent else None
         self._popen: subprocess.Popen[bytes] | None = None
         self._log_begin = 0
@@ -147,7 +174,7 @@ class ServerProcess:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=self.environment,
                 process_group=0,
                 preexec_fn=self._preexec,
             )

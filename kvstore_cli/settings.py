@@ -18,6 +18,7 @@ from kvstore.config import Config, format_address, is_loopback, parse_address, p
 from kvstore.errors import InvalidArgument
 from paxos.quorum import QuorumError
 
+QUOTA_BYTES_MIN = 16 << 20
 DEFAULT_CA_DIR = "authority"
 """In the data directory."""
 _UNITS = {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
@@ -69,6 +70,20 @@ def _size(text: str, name: str) -> int:
             name, f"{name}: expected bytes, such as 1048576 or 64MiB, got {text!r}"
         )
     return int(digits) * _UNITS.get(unit, 1)
+
+
+def _size_or_zero(text: str, name: str) -> int:
+    return 0 if text == "0" else _size(text, name)
+
+
+def _quota(text: str, name: str) -> int:
+    """So much that the last revision, of which the history is kept, does not use it up."""
+    found = _size_or_zero(text, name)
+    if 0 < found < QUOTA_BYTES_MIN:
+        raise InvalidArgument(
+            name, f"{name}: expected 0, or {QUOTA_BYTES_MIN} bytes or more, got {text!r}"
+        )
+    return found
 
 
 def _choice(*allowed: str) -> Callable[[str, str], str]:
@@ -218,6 +233,14 @@ SETTINGS = (
     Setting("log-piece-bytes", "log_piece_bytes", _size, "BYTES", "unit of catching up by log"),
     Setting("snapshot-piece-bytes", "snapshot_piece_bytes", _size, "BYTES", "unit of snapshots"),
     Setting(
+        "space-quota-bytes", "space_quota_bytes", _quota, "BYTES",
+        "what the state may take; beyond, writes that grow are refused; 0: what the disk has",
+    ),
+    Setting(
+        "disk-reserve-bytes", "disk_reserve_bytes", _size_or_zero, "BYTES",
+        "room kept on the disk: with less, writes that grow are refused; 0: none",
+    ),
+    Setting(
         "history-revisions", "history_revisions", _at_least(0), "N",
         "old revisions that stay readable; 0 keeps all",
     ),
@@ -228,6 +251,10 @@ SETTINGS = (
     Setting(
         "scrub-interval-s", "scrub_interval_s", _seconds, "S",
         "how often all checksums on disk are looked at",
+    ),
+    Setting(
+        "incidents-max", "incidents_max", _at_least(0), "N",
+        "so many incidents are kept by the node itself; 0: none",
     ),
     Setting("digest-slots", "digest_slots", _at_least(1), "N", "between comparisons of replicas"),
     Setting(
@@ -375,7 +402,8 @@ def default_text(setting: Setting) -> str:
         return ""
     if isinstance(default, tuple):
         return format_address(default)
-    if setting.parse is _size and isinstance(default, int) and default % (1 << 20) == 0:
+    sized = setting.parse in (_size, _size_or_zero) and isinstance(default, int)
+    if sized and default % (1 << 20) == 0:
         return f"{default >> 20}MiB"
     return str(default)
 

@@ -41,6 +41,7 @@ def findings(heard: Sequence[Heard]) -> list[Finding]:
     for node, report in reports.items():
         found += _node(node, report, reports)
     found += _leaders(reports)
+    found += _backups(reports)
     found += _uneven(reports)
     return sorted(found, key=lambda one: (one.severity != BAD, one.node or 0, one.kind))
 
@@ -82,7 +83,7 @@ def _silent(heard: Sequence[Heard], reports: dict[int, Report]) -> Iterator[Find
 
 
 def _voters(reports: dict[int, Report]) -> set[int]:
-    newest = max(reports.values(), key=lambda r: r["cluster"]["applied_through"], default=None)
+    newest = _newest(reports)
     return set() if newest is None else set(newest["voters"])
 
 
@@ -226,6 +227,31 @@ def _version(node: int, report: Report, reports: dict[int, Report]) -> Iterator[
 
 def _version_key(version: str) -> list[int]:
     return [int(part) for part in version.split(".") if part.isdigit()]
+
+
+def _newest(reports: dict[int, Report]) -> Report | None:
+    """Of who has applied most."""
+    return max(reports.values(), key=lambda r: r["cluster"]["applied_through"], default=None)
+
+
+def _backups(reports: dict[int, Report]) -> Iterator[Finding]:
+    newest = _newest(reports)
+    # A node of the release before does not tell of backups.
+    for backup in () if newest is None else newest.get("backups", ()):
+        if backup["late"]:
+            yield Finding(
+                BAD, "backup-late", None,
+                f"the backup {backup['name']} is {_duration(backup['age_s'])} old, and should be "
+                f"no older than {_duration(backup['fresh_s'])}",
+                "Does whoever makes it run, and reach this cluster and its place? See its output. "
+                "One that is not wanted any more: `kvstore backup forget NAME`.",
+            )  # fmt: skip
+        if backup["drill_ok"] is False:
+            yield Finding(
+                BAD, "drill-failed", None,
+                f"the last drill of the backup {backup['name']} failed: it may be worth nothing",
+                "Run `kvstore backup drill` on it by hand, and make a new backup now.",
+            )  # fmt: skip
 
 
 def _leaders(reports: dict[int, Report]) -> Iterator[Finding]:

@@ -12,19 +12,21 @@ from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from http_api.core import reconfiguration
 from http_api.core.account_session import AccountSession, SessionCommand
 from http_api.core.reconfiguration import MembersChanged
 from http_api.core.slices import SlicedSelection
+from kvstore.backup.marks import BackupMark, key_of, marks_in
 from kvstore.commands.accounts import Right, Scope
-from kvstore.commands.commands import AsUser, Command, Once
+from kvstore.commands.commands import AsUser, Command, Delete, Once, Put
 from kvstore.commands.members import AddMember, MemberChange
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
 from kvstore.commands.results import AuthRefused, Outcome, Result
 from kvstore.commands.sound import UnsoundCommand, check_sound, is_sound
-from kvstore.errors import InvalidArgument, KvError, Overloaded, auth_error
+from kvstore.errors import InvalidArgument, KvError, OutOfSpace, Overloaded, auth_error
 from kvstore.peers.roster import Roster
 from kvstore.replica.feed import Watcher
 from kvstore.replica.handed_out import strip_secret
@@ -37,7 +39,7 @@ from kvstore.state.lease_table import LeaseTtl
 from kvstore.state.members_record import JoinToken
 from kvstore.state.mvcc import KeyHistory
 from kvstore.state.reading import reads_only
-from kvstore.state.rights import Auth, Demand
+from kvstore.state.rights import ITSELF, Auth, Demand
 from paxos.ballot import Slot
 
 LEASES_PER_SLICE = 1000
@@ -132,9 +134,17 @@ class Session(AccountSession):
         if not all(map(is_sound, commands)) or (
             auth.enabled and any(auth.refusal(command) is not None for command in named)
         ):
-            begun = (self._begun(command, timeout_s) for command in commands)
-            return asyncio.gather(*begun, return_exceptions=True)
-        return store.submit_group(named, timeout_s)
+            return self._begin_each(commands, timeout_s)
+        try:
+            return store.submit_group(named, timeout_s)
+        except OutOfSpace:
+            return self._begin_each(commands, timeout_s)  # those that delete are let in
+
+    def _begin_each(
+        self, commands: Sequence[SessionCommand], timeout_s: float
+    ) -> "asyncio.Future[list[Outcome]]":
+        begun = (self._begun(command, timeout_s) for command in commands)
+        return asyncio.gather(*begun, return_exceptions=True)
 
     def _begun(self, command: SessionCommand, timeout_s: float) -> "asyncio.Future[Result]":
         """`submit`; what it raises comes with the future."""
@@ -426,6 +436,29 @@ class Session(AccountSession):
     def roster(self) -> Roster | None:
         """Who the members are, as links know them; None until the cluster has formed."""
         return self._store.roster
+
+    # -- backups ----------------------------------------------------------------------------
+
+    def backup_marks(self) -> dict[str, BackupMark]:
+        """What backups have said of themselves, by name. Takes the scope backup."""
+        self._check_scope(Scope.BACKUP)
+        return self.known_backups()
+
+    def known_backups(self) -> dict[str, BackupMark]:
+        """The same, to be told without their places. Needs no right."""
+        return marks_in(self._store.state.select)
+
+    async def set_backup_mark(self, name: str, mark: BackupMark | None, timeout_s: float) -> None:
+        """Replace what one has said, or forget it: in the cluster's own name, for who makes backups
+        may write no keys. Takes the scope backup. Raises like `submit`."""
+        self._check_scope(Scope.BACKUP)
+        key = key_of(name)
+        command = Delete(key) if mark is None else Put(key, msgspec.json.encode(mark))
+        self._touch(command)
+        named = AsUser(ITSELF, 0, command) if self.auth_enabled else command
+        result = await self._store.submit(named, timeout_s)
+        if isinstance(result, AuthRefused):
+            raise auth_error(result.reason)
 
     # -- the node's data --------------------------------------------------------------------
 

@@ -19,8 +19,9 @@ from http_api.core.load import COLUMNS, PERIOD_S
 from http_api.core.neighbours import Heard
 from http_api.core.responses import Answer, json_answer, stream_head
 from http_api.core.streams import StreamLink
+from http_api.v1.backups import summaries
 from http_api.v1.cluster import cluster_document
-from http_api.v1.health import server_version
+from http_api.v1.health import FORMATS, formats, server_version
 from http_api.v1.watch import EVENT_STREAM, sse
 from kvstore.errors import InvalidArgument, Overloaded, Stopping
 from kvstore.replica.status import ReplicaStatus
@@ -38,6 +39,7 @@ def report(ask: Ask[None]) -> dict[str, Any]:
     return {
         "at_ms": time_ns() // 1_000_000,
         "version": server_version(),
+        "formats": formats(),
         "uptime_s": round(ask.facilities.uptime_s, 1),
         "quorum": write_quorum(status),
         "voters": voters(status),
@@ -50,6 +52,8 @@ def report(ask: Ask[None]) -> dict[str, Any]:
         },
         "leaders": [change._asdict() for change in recent.changes],
         "slots": recent.slots(),
+        "backups": summaries(session.known_backups()),
+        "incidents": [one.at_ms for one in ask.facilities.incidents.all()],
     }
 
 
@@ -192,6 +196,7 @@ _CHANGE = {
 _REPORT: dict[str, Any] = {
     "at_ms": {"type": "integer", "description": "This node's clock, since 1970"},
     "version": _TEXT,
+    "formats": FORMATS,
     "uptime_s": _NUMBER,
     "quorum": {"type": "integer", "description": "Nodes that a write needs"},
     "voters": {"type": "array", "items": _INTEGER},
@@ -210,6 +215,16 @@ _REPORT: dict[str, Any] = {
     },
     "leaders": {"type": "array", "items": _CHANGE},
     "slots": {"type": "array", "items": _SLOT},
+    "incidents": {
+        "type": "array",
+        "description": "When it kept something by itself; told by /v1/incidents",
+        "items": _INTEGER,
+    },
+    "backups": {
+        "type": "array",
+        "description": "Names and ages of backups; places are told by /v1/backups",
+        "items": {"type": "object"},
+    },
 }
 _OVERVIEW: dict[str, Any] = {
     "asked": {"type": "integer", "description": "The node that answers"},

@@ -11,6 +11,7 @@ import orjson
 
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.responses import Answer, answer
+from http_api.core.session import Session
 from http_api.v1.cluster import cluster_document
 from http_api.v1.health import server_version
 from http_api.v1.overview import write_quorum
@@ -22,8 +23,8 @@ NDJSON = b"application/x-ndjson"
 EVENTS_PER_SLICE = 1000
 
 
-def _head(ask: Ask[None]) -> dict[str, Any]:
-    recent, status = ask.session.recent, ask.session.status()
+def _head(session: Session) -> dict[str, Any]:
+    recent, status = session.recent, session.status()
     return {
         "format": FORMAT,
         "node": status.id,
@@ -41,15 +42,20 @@ def _line(one: Recorded) -> bytes:
     return orjson.dumps([round(one.at_s, 6), *one[1:4], ballot, *one[5:]])
 
 
-async def get(ask: Ask[None]) -> Answer:
+async def record(session: Session) -> bytes:
     """All that is kept, in slices between which the loop goes on."""
-    ask.options()
-    lines = [orjson.dumps(_head(ask))]
-    events = ask.session.recent.everything()
+    lines = [orjson.dumps(_head(session))]
+    events = session.recent.everything()
     while piece := list(islice(events, EVENTS_PER_SLICE)):
         lines += map(_line, piece)
-        await ask.session.rest()
-    return answer(200, b"\n".join([*lines, b""]), NDJSON)
+        await session.rest()
+    return b"\n".join([*lines, b""])
+
+
+async def get(ask: Ask[None]) -> Answer:
+    """The recording."""
+    ask.options()
+    return answer(200, await record(ask.session), NDJSON)
 
 
 _DOC = Doc(

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from kvstore.backup.catalogue import Base, Catalogue
 from kvstore.backup.downloads import download
 from kvstore.backup.log_writing import ChangeLogWriter
+from kvstore.backup.marking import BackupMarker, Naming, Progress
 from kvstore.backup.policies import KeepPolicy
 from kvstore.backup.targets import BackupTarget
 from kvstore.client import Change, Client, Watch
@@ -39,7 +40,8 @@ Tell = Callable[..., None]
 class FollowPlan:
     """How a continuous backup is kept. `flush_s`: a change is durable in the target at most so long
     after it was heard of; `base_every_s`: how often there is a new base, if anything changed;
-    `login`: who follows, and which nodes are trusted."""
+    `login`: who follows, and which nodes are trusted; `naming`: how it is known to its store, None
+    if it is not to be."""
 
     endpoints: str
     policy: KeepPolicy
@@ -47,6 +49,7 @@ class FollowPlan:
     base_every_s: float
     rate_mib_s: int | None = None
     login: Login = field(default_factory=Login)
+    naming: Naming | None = None
 
 
 class Follower:
@@ -70,6 +73,7 @@ class Follower:
             if writer is None:
                 return
             pause_s = RETRY_S
+            marking = self._start_marking(client, writer)
             try:
                 while not stop.is_set():
                     try:
@@ -82,7 +86,23 @@ class Follower:
                         await _wait(stop, pause_s)
                         pause_s = min(2 * pause_s, RETRY_S_MAX)
             finally:
+                marking.cancel()
+                await asyncio.gather(marking, return_exceptions=True)
                 await self._end(writer)
+
+    def _start_marking(self, client: Client, writer: ChangeLogWriter) -> asyncio.Task[None]:
+        """Tell the store how far this is, for as long as this runs."""
+        naming = self._plan.naming
+
+        def progress() -> Progress:
+            assert self._base is not None
+            return Progress(writer.kept, self._base, self._plan.base_every_s)
+
+        async def mark() -> None:
+            if naming is not None:
+                await BackupMarker(client, naming, self._tell).follow(progress, self._target)
+
+        return asyncio.create_task(mark())
 
     async def _end(self, writer: ChangeLogWriter) -> None:
         if self._making is not None:

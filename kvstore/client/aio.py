@@ -1,7 +1,10 @@
 """The async client: the API's calls as methods."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
+
+import msgspec
 
 from kvstore.client import locking
 from kvstore.client.answers import decode
@@ -27,6 +30,10 @@ from kvstore.client.watching import Watch
 from kvstore.errors import Unavailable
 
 __all__ = ["PAGE_ITEMS", "Client"]
+
+
+class _Forgotten(msgspec.Struct):
+    forgotten: bool
 
 
 class Client(UserCalls):
@@ -174,6 +181,15 @@ class Client(UserCalls):
         if endpoint is None:
             return (await self._attempts.send(request)).body
         return (await self._attempts.send_once(endpoint, request, self._timeout_s)).body
+
+    async def report_backup(self, name: str, mark: Mapping[str, Any]) -> None:
+        """Say how far the backup of this name is; see `PUT /v1/backups/{name}`."""
+        await self._send("PUT", f"/v1/backups/{quote(name, safe='')}", mark)
+
+    async def forget_backup(self, name: str) -> bool:
+        """Forget what the backup of this name said; whether there was anything."""
+        answer = await self._send("DELETE", f"/v1/backups/{quote(name, safe='')}")
+        return decode(answer.body, _Forgotten).forgotten
 
     async def compact(self, revision: int) -> CompactResult:
         """Give up history below `revision`, on all nodes."""

@@ -3,7 +3,7 @@
 The blocking client: the async one, run by a thread with an event loop of its own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -718,6 +718,14 @@ class BlockingClient:
         `/v1/overview`: of `endpoint`, asked once, or of any that answers.
         """
         return self._loop.run(self._async.fetch(path, endpoint))
+
+    def report_backup(self, name: str, mark: Mapping[str, Any]) -> None:
+        """Say how far the backup of this name is; see `PUT /v1/backups/{name}`."""
+        self._loop.run(self._async.report_backup(name, mark))
+
+    def forget_backup(self, name: str) -> bool:
+        """Forget what the backup of this name said; whether there was anything."""
+        return self._loop.run(self._async.forget_backup(name))
 
     def compact(self, revision: int) -> CompactResult:
         """Give up history below `revision`, on all nodes."""

@@ -185,6 +185,14 @@ class PeerTransport:
         heard_s = max((time_s for time_s in times if time_s is not None), default=None)
         return None if heard_s is None else self._loop.time() - heard_s
 
+    def absent_s(self, peer: NodeId) -> float:
+        """The same, if it never was for how long this node has looked for it."""
+        silent_s = self.silent_s(peer)
+        if silent_s is not None:
+            return silent_s
+        link = self._links.get(peer)
+        return 0.0 if link is None else self._loop.time() - link.since_s
+
     def plain(self) -> int:
         """How many links of peers to this node are without TLS."""
         return 0 if self._door is None else self._door.plain

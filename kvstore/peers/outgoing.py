@@ -54,6 +54,7 @@ class OutgoingLink:
     ) -> None:
         """`reached(peer)` is called whenever a link is ready."""
         self.told = told
+        self.since_s = asyncio.get_running_loop().time()
         self.dropped = 0
         self.transport: asyncio.Transport | None = None
         self._peer = peer

@@ -45,6 +45,9 @@ class LinkView(Protocol):
     def silent_s(self, peer: NodeId) -> float | None:
         """For how long nothing was heard of `peer`; None if it never was."""
 
+    def absent_s(self, peer: NodeId) -> float:
+        """The same, if it never was for how long this node has looked for it."""
+
     def plain(self) -> int:
         """How many links of peers to this node are without TLS."""
 

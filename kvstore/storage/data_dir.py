@@ -32,6 +32,9 @@ _WITH_LMDB_LOG = 2
 """A format in which the log was one LMDB file; it is moved at the start. Format 3 is as it is now,
 but for what came with members that can change."""
 
+READ_FORMATS = (_WITH_LMDB_LOG, FORMAT)
+"""The oldest and the newest format that a start opens; what is older than FORMAT it converts."""
+
 RECOVERING = "recovering"
 """Is there while a recovery is under way."""
 
@@ -73,10 +76,11 @@ def read_identity(path: Path, disk: Disk = SYSTEM_DISK) -> Identity | None:
         identity = Identity(**fields)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise StorageError(f"{file} is not readable ({error}); restore it from a copy") from None
-    if not _WITH_LMDB_LOG <= identity.format <= FORMAT:
+    oldest, newest = READ_FORMATS
+    if not oldest <= identity.format <= newest:
         raise StorageError(
             f"{file} has format {identity.format}, and this program reads formats "
-            f"{_WITH_LMDB_LOG} to {FORMAT}"
+            f"{oldest} to {newest}"
         )
     return identity
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kvstore.errors import InvalidArgument
 
 FORMAT = 1
+_GZIP = b"\x1f\x8b"
 BYTES_MAX = 256 << 20
 """Unpacked; what is larger is not one of ours."""
 
@@ -63,7 +64,10 @@ class Incident:
 def load(path: Path) -> Incident:
     """Raises InvalidArgument if the file cannot be read, or is none of ours."""
     try:
-        with gzip.open(path) as file:
+        with path.open("rb") as plain:
+            # What a page of the dashboard downloads is not packed.
+            packed = plain.read(len(_GZIP)) == _GZIP
+        with gzip.open(path) if packed else path.open("rb") as file:
             data = file.read(BYTES_MAX + 1)
         if len(data) > BYTES_MAX:
             raise ValueError("it is too large")

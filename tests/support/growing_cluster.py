@@ -11,7 +11,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from kvstore_cli.node_cluster import HOST, ServerCluster
-from kvstore_cli.node_process import PROGRAM, ServerProcess, clean_environment, serve_command
+from kvstore_cli.node_process import (
+    PROGRAM,
+    ServerProcess,
+    clean_environment,
+    join_command,
+    serve_command,
+)
 from proof.processes.network import HeldPlaces
 from proof.processes.waiting import DEADLINE_S, eventually
 
@@ -42,17 +48,10 @@ class GrowingCluster:
     def join(self, number: int, endpoint: str, token: str) -> None:
         """Start a node that joins by a token, as `node` and its number."""
         node = self.nodes[number]
-        flags = {
-            "join": endpoint,
-            "token": token,
-            "name": f"node{number}",
-            "listen-client": node.client_address,
-            "listen-peer": node.peer_address,
-            "data-dir": node.data_dir,
-            **self._flags,
-        }
-        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-        node.command = [*PROGRAM, "serve", "--exit-with-parent", *words]
+        listen, name = (node.client_address, node.peer_address), f"node{number}"
+        node.command = join_command(
+            PROGRAM, endpoint, token, name, listen, node.data_dir, self._flags
+        )
         self.start(number)
 
     def wipe(self, number: int) -> None:

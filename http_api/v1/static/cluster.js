@@ -1,6 +1,7 @@
 // The cluster: its nodes side by side, what is wrong in words, and who led when and why.
 
-import {bytes, clock, count, dress, duration, h, milliseconds, nodeColour, say} from "./dom.js";
+import {Refused, call, getJson} from "./api.js";
+import {bytes, clock, count, dress, duration, h, milliseconds, nodeColour, say, toast} from "./dom.js";
 
 const FACTS = [
   ["ballot", "Ballot"], ["applied", "Applied through"], ["chosen", "Chosen through"], ["lag", "Lag"],
@@ -116,6 +117,34 @@ function showHistory(bar, list, caption, overview) {
     h("span", {class: "why"}, change.reason, h("span", {class: "soft"}, ` (ballot ${change.ballot})`)))));
 }
 
+/** What the nodes kept by themselves: fetched anew when one of them says that it kept more. */
+function keptIncidents() {
+  const list = h("ol", {class: "changes kept", tabindex: 0, "aria-label": "Incidents that the nodes kept, newest first"});
+  const box = h("section", {class: "card pad", id: "incidents", hidden: true}, h("div", {class: "row spread"}, h("h2", {}, "Kept by the nodes themselves"),
+    h("span", {class: "soft small"}, h("code", {}, "kvstore incident show FILE"), " tells a file")), list);
+  let known = "";
+  async function download(atMs) {
+    try {
+      const file = URL.createObjectURL(await (await call("GET", `/v1/incidents/${atMs}`)).blob());
+      h("a", {href: file, download: `${new Date(atMs).toISOString().slice(0, 19).replaceAll(":", "-")}.incident`}).click();
+      setTimeout(() => URL.revokeObjectURL(file), 60000);
+    } catch (error) { toast(error.message); }
+  }
+  function row({at_ms: atMs, kept}) {
+    return h("li", {}, h("span", {class: "soft"}, clock(atMs)), h("span", {class: "why"}, kept.map(one => h("div", {}, h("b", {}, `node ${one.node}`), ` ${one.causes.join("; ")}`))),
+      h("button", {type: "button", class: "small", "aria-label": `Save the incident of ${clock(atMs)} as a file`, onclick: () => download(atMs)}, "Save"));
+  }
+  return {box, async update(overview) {
+    const told = JSON.stringify(overview.nodes.map(node => node.document && node.document.incidents));
+    if (told === known) return;
+    known = told;
+    box.hidden = !overview.nodes.some(node => node.document && (node.document.incidents || []).length);
+    if (box.hidden) return;
+    try { list.replaceChildren(...(await getJson("/v1/incidents")).incidents.reverse().map(row)); }
+    catch (error) { list.replaceChildren(h("li", {}, error instanceof Refused && error.status === 403 ? "To see them takes the scope cluster." : error.message)); }
+  }};
+}
+
 const TOTALS = [["leader", "Leader"], ["writes", "Writes/s"], ["p99", "Write p99"], ["revision", "Revision"], ["watchers", "Streams"], ["clients", "Connections"]];
 
 function showTotals(parts, overview) {
@@ -139,9 +168,10 @@ export function open(view) {
   const bar = h("div", {class: "reigns", role: "img", "aria-label": "Who led, over time; the list below says the same"});
   const list = h("ol", {class: "changes", tabindex: 0, "aria-label": "Changes of the leader, newest first"});
   const caption = h("span", {class: "soft small"});
+  const incidents = keptIncidents();
   const bound = h("div", {class: "card totals"}, TOTALS.map(([name, title]) => h("div", {}, h("dl", {}, h("dt", {}, title), totals[name] = h("dd", {}, "–")))));
   view.replaceChildren(h("div", {class: "stack"}, h("h1", {}, "Cluster"), verdict, bound, nodes,
-    h("section", {class: "card pad"}, h("div", {class: "row spread"}, h("h2", {}, "Who led, and why that changed"), caption), bar, list)));
+    h("section", {class: "card pad"}, h("div", {class: "row spread"}, h("h2", {}, "Who led, and why that changed"), caption), bar, list), incidents.box));
   return {
     update(overview) {
       const top = Math.max(0, ...overview.nodes.filter(node => node.document).map(node => node.document.cluster.applied_through));
@@ -159,6 +189,7 @@ export function open(view) {
       showVerdict(verdict, verdictList, overview);
       showTotals(totals, overview);
       showHistory(bar, list, caption, overview);
+      incidents.update(overview);
     },
   };
 }

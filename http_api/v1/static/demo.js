@@ -13,12 +13,20 @@ async function control(path, document = {}) {
 function nodeGroup(id, act) {
   const stop = h("button", {type: "button", class: "danger", onclick: () => act(id, stop.dataset.action)});
   const freeze = h("button", {type: "button", onclick: () => act(id, freeze.dataset.action)});
+  const cut = h("button", {type: "button", onclick: () => act(id, cut.dataset.action)});
+  const wipe = h("button", {type: "button", class: "danger", "aria-label": `Wipe node ${id}: empty its disk`, title: "Kill it, empty its disk, start it: it heals by itself", onclick: () => act(id, "wipe")}, "Wipe");
+  const name = h("span", {}, `node ${id}`);
   const box = h("div", {class: "group", role: "group", "aria-label": `node ${id}`, "data-node": id},
-    h("span", {}, h("span", {class: "dot", style: {"--colour": nodeColour(id)}}), `node ${id}`), stop, freeze);
-  return {box, stop, freeze};
+    h("span", {}, h("span", {class: "dot", style: {"--colour": nodeColour(id)}}), name), stop, freeze, cut, wipe);
+  return {box, stop, freeze, cut, wipe, name};
 }
 
-function showNode(parts, {id, state}) {
+function showNode(parts, {id, state, cut, member}) {
+  say(parts.name, member === id ? `node ${id}` : `node ${id} (member ${member} now)`);
+  parts.cut.dataset.action = cut ? "plug" : "cut";
+  say(parts.cut, cut ? "Reconnect" : "Cut off");
+  dress(parts.cut, cut ? "primary" : "");
+  parts.cut.setAttribute("aria-label", `${cut ? "Reconnect" : "Cut off"} node ${id}`);
   parts.stop.dataset.action = state === "stopped" ? "start" : "stop";
   say(parts.stop, state === "stopped" ? "Start" : "Stop");
   dress(parts.stop, state === "stopped" ? "primary" : "danger");
@@ -50,7 +58,9 @@ export function open(bar, shared) {
   bar.append(h("div", {class: "inner", role: "region", "aria-label": "Demo"}, h("b", {}, "Demo"), leader, nodes,
     h("div", {class: "group"}, h("label", {for: "demo-load"}, "Load"), slider, rate), chip));
 
+  let nodesNow = [];
   function show(state) {
+    nodesNow = state.nodes;
     for (const node of state.nodes) {
       if (!groups.has(node.id)) {
         groups.set(node.id, nodeGroup(node.id, act));
@@ -67,7 +77,8 @@ export function open(bar, shared) {
   }
   leader.addEventListener("click", () => {
     const found = shared.overview && shared.overview.nodes.find(node => node.document && node.document.cluster.node.role === "leader");
-    if (found) act(found.id, "stop"); else toast("No node leads now.");
+    const node = found && nodesNow.find(one => one.member === found.id);
+    if (node) act(node.id, "stop"); else toast("No node leads now.");
   });
   slider.addEventListener("input", () => say(rate, `${slider.value}/s`));
   slider.addEventListener("change", async () => {

@@ -7,14 +7,18 @@ import * as load from "./load.js";
 import * as log from "./log.js";
 import * as keys from "./keys.js";
 import * as watch from "./watch.js";
+import * as users from "./users.js";
+import * as backups from "./backups.js";
 
 const ICONS = {
   cluster: "M12 4 5 18h14zM12 4v0M5 18v0M19 18v0", log: "M4 6h4v4H4zM10 6h4v4h-4zM16 6h4v4h-4zM4 14h4v4H4zM10 14h4v4h-4z",
   load: "M4 19V5M4 19h16M7 15l4-5 3 3 5-7", keys: "M5 6h6M5 12h10M9 18h10", watch: "M4 12h4l2-6 4 12 2-6h4",
+  users: "M12 4a4 4 0 1 0 .1 0zM4 20c1-5 5-6 8-6s7 1 8 6", backups: "M4 6h16v4H4zM6 10v9h12v-9M10 14h4",
 };
 const VIEWS = [
   {name: "cluster", title: "Cluster", view: cluster}, {name: "log", title: "Log", view: log},
   {name: "load", title: "Load", view: load}, {name: "keys", title: "Keys", view: keys}, {name: "watch", title: "Watch", view: watch},
+  {name: "users", title: "Users", view: users}, {name: "backups", title: "Backups", view: backups},
 ];
 const shared = {overview: null, at: 0, error: null};
 let shown = null;

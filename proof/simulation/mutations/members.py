@@ -107,7 +107,7 @@ _STEWARD = (
     mutation(
         "leave a change halfway",
         "A change that goes over a configuration between is completed, whoever leads meanwhile.",
-        edit(Steward, "_next", ("return NextStep()", "return None")),
+        edit(Steward, "_wanted", ("yield NextStep()", "pass")),
     ),
     mutation(
         "take nobody in again",

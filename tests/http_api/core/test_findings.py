@@ -184,3 +184,16 @@ def test_many_elections_are_told_but_not_those_of_yesterday(staged: Staged) -> N
 def test_clients_on_one_node_only(staged: Staged) -> None:
     staged[1]["load"]["connections"] = 500.0
     assert "500 of 520 clients are connected to node 1" in staged.kinds()["uneven-clients"].text
+
+
+def test_a_late_backup_and_a_failed_drill(staged: Staged) -> None:
+    shop = {"name": "shop", "age_s": 7300.0, "late": True, "fresh_s": 900.0, "drill_ok": None}
+    for node in NODES:
+        staged[node]["backups"] = [shop]
+    late = staged.kinds()["backup-late"]
+    assert late.text == "the backup shop is 2 h old, and should be no older than 15 min"
+    assert "backup forget" in late.advice and len(findings(staged.heard)) == 1
+    staged[3]["backups"] = [shop | {"late": False, "drill_ok": False}]
+    assert set(staged.kinds()) == {"drill-failed"}, "who has applied most knows best"
+    staged[3]["backups"] = [shop | {"late": False, "drill_ok": True}]
+    assert staged.kinds() == {}

@@ -12,7 +12,7 @@ from tests.support.browser import Browser
 from tests.support.guarded_node import Guarded, guarded
 
 pytestmark = [pytest.mark.integration, pytest.mark.proof]
-VIEWS = ["cluster", "log", "load", "keys:plain", "watch"]
+VIEWS = ["cluster", "log", "load", "keys:plain", "watch", "users", "backups"]
 
 
 def test_axe_finds_nothing_serious_in_any_view(page: Page) -> None:

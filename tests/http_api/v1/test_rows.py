@@ -74,6 +74,11 @@ EXAMPLES = {
     "POST /v1/roles/{name}/grant": Example("/v1/roles/none/grant", b'{"scope":"backup"}'),
     "POST /v1/roles/{name}/revoke": Example("/v1/roles/none/revoke", b'{"key":"a"}'),
     "GET /v1/snapshot": Example("/v1/snapshot"),
+    "GET /v1/backups": Example("/v1/backups"),
+    "PUT /v1/backups/{name}": Example(
+        "/v1/backups/b", b'{"place":"p","continuous":true,"revision":1,"time_ms":1}'
+    ),
+    "DELETE /v1/backups/{name}": Example("/v1/backups/b"),
     "GET /healthz": Example("/healthz"),
     "GET /readyz": Example("/readyz"),
     "GET /metrics": Example("/metrics"),
@@ -92,6 +97,10 @@ EXAMPLES = {
     "GET /v1/node/slots/{slot}": Example("/v1/node/slots/3"),
     "GET /v1/slots/{slot}": Example("/v1/slots/3"),
     "GET /v1/node/recording": Example("/v1/node/recording"),
+    "GET /v1/node/incidents": Example("/v1/node/incidents"),
+    "GET /v1/node/incidents/{at_ms}": Example("/v1/node/incidents/1"),
+    "GET /v1/incidents": Example("/v1/incidents"),
+    "GET /v1/incidents/{at_ms}": Example("/v1/incidents/1"),
     "POST /v1/auth/rotate": Example("/v1/auth/rotate"),
     "POST /v1/auth/disable": Example("/v1/auth/disable"),
 }

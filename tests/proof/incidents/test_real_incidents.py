@@ -3,7 +3,9 @@
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,49 @@ def test_a_killed_leader(
     assert f"its link from node {leader} is down" in text
     assert "stands for election" in text and "has a quorum of promises and leads" in text
     assert check(incident) == []
+
+
+def test_nodes_keep_a_killed_leader_by_themselves(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leader, others = cluster.leader(), cluster.followers()
+    endpoints = ["--endpoints", f"http://127.0.0.1:{cluster.nodes[others[0]].client_port}"]
+
+    def kept() -> Any:
+        assert main(["incident", "list", "--json", *endpoints]) == 0
+        incidents = json.loads(capsys.readouterr().out)["incidents"]
+        told = [one for one in incidents if set(others) <= set(one["nodes"])]
+        return told[-1] if told and "leads: " in str(told[-1]["kept"]) else None
+
+    with Load(cluster, others) as load_:
+        load_.more(20)
+        before = kept()
+        cluster.kill9(leader)
+        load_.more(20)
+        found = eventually(lambda: (now := kept()) != before and now, "both kept it")
+    moment = datetime.fromtimestamp(found["at_ms"] / 1000, UTC).isoformat()
+    file = tmp_path / "kept.incident"
+    assert main(["incident", "get", moment, str(file), *endpoints]) == 0
+    incident = load(file)
+    assert set(incident.nodes) == set(others)
+    text = told(incident)
+    assert f"its link from node {leader} is down" in text
+    assert "has a quorum of promises and leads" in text, "what came next is in it"
+    assert check(incident) == []
+    page = cluster.call(others[0], "GET", f"/v1/incidents/{found['at_ms']}").body
+    (tmp_path / "page.incident").write_bytes(page)
+    assert set(load(tmp_path / "page.incident").nodes) == set(others), "as a browser saves it"
+    assert cluster.call(others[0], "GET", "/v1/incidents/5").status == 404
+    cluster.start(leader)
+    by_one = kept_by(cluster, others[0])
+    cluster.kill9(others[0])
+    cluster.start(others[0])
+    eventually(lambda: kept_by(cluster, others[0])[: len(by_one)] == by_one, "they stay")
+
+
+def kept_by(cluster: Cluster, node: int) -> list[int]:
+    body = cluster.call(node, "GET", "/v1/node/incidents").body
+    return [one["at_ms"] for one in json.loads(body)["incidents"]]
 
 
 def test_a_partition(new_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
