@@ -80,7 +80,7 @@ _IDENTITIES = (
     mutation(
         "accept the old disk back",
         "A member that was replaced is none any more, though its disk comes back.",
-        edit(Membership, "_check_as_member", ("if not (newer and both):", "if False:")),
+        edit(Membership, "_check_as_member", ("if made_up or not (newer and both):", "if False:")),
     ),
     mutation(
         "forget the members in a checkpoint",

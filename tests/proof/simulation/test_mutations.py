@@ -40,10 +40,10 @@ def functions(mutation: Mutation) -> Iterator[tuple[FunctionType, CodeType]]:
 @pytest.mark.parametrize("mutation", list(sampled()))
 def test_it_is_found(mutation: Mutation) -> None:
     known = KNOWN[mutation.name]
-    found = measure(mutation, known.seed, SEEDS_MAX)
+    found = measure(mutation, known.seed, SEEDS_MAX, known.swarm)
     assert found is not None, f"not found by {SEEDS_MAX} seeds from {known.seed} on"
     assert found.violation.invariant in known.invariants
-    assert violation_of(found.seed) is None, "the sound build fails too"
+    assert violation_of(found.seed, known.swarm) is None, "the sound build fails too"
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
