@@ -206,15 +206,19 @@ class EtcdBenchCluster(BenchCluster):
     name = "etcd"
     dialect = EtcdDialect()
 
-    def __init__(self, directory: Path, size: int = 3) -> None:
-        """Raises ClusterFailed if etcd is not installed."""
+    def __init__(
+        self, directory: Path, size: int = 3, certificates: Mapping[str, Path] | None = None
+    ) -> None:
+        """`certificates`: flags of etcd with files, for TLS. Raises ClusterFailed if etcd is not
+        installed."""
         home = directory / self.name
         home.mkdir(parents=True)
         flags = ["--quota-backend-bytes", str(8 << 30), "--log-level", "warn"]
         flags += ["--auto-compaction-mode", "revision"]
         flags += ["--auto-compaction-retention", str(KEPT_REVISIONS)]
         try:
-            self.servers = EtcdCluster(size, home, flags)
+            more = [f"--{name}={file}" for name, file in (certificates or {}).items()]
+            self.servers = EtcdCluster(size, home, [*flags, *more], secure=bool(more))
         except FileNotFoundError as error:
             raise ClusterFailed(str(error)) from None
 

@@ -23,6 +23,7 @@ from typing import Protocol, cast
 import uvloop
 
 from benchmarks.kernel_timer import periodic
+from benchmarks.probe import trust
 from benchmarks.traffic import read_requests
 from benchmarks.wires import WIRES, Wire
 
@@ -182,10 +183,12 @@ class OpenLoop:
 async def connect(
     port: int, connections: int, work: Work, tally: Tally, wire: Wire
 ) -> list[Connection]:
-    """So many connections, which ask `work` for something to do."""
-    loop = asyncio.get_running_loop()
+    """So many connections, which ask `work` for something to do; by TLS if BENCH_CA is set."""
+    loop, secure = asyncio.get_running_loop(), trust()
     made = [
-        await loop.create_connection(lambda: Connection(work, tally, wire), "127.0.0.1", port)
+        await loop.create_connection(
+            lambda: Connection(work, tally, wire), "127.0.0.1", port, ssl=secure
+        )
         for _ in range(connections)
     ]
     return [connection for _, connection in made]

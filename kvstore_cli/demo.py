@@ -16,7 +16,7 @@ from kvstore_cli.demo_load import DemoLoad, installed_judge
 from kvstore_cli.demo_network import DemoNetwork
 from kvstore_cli.demo_page import DemoPage
 from kvstore_cli.demo_tls import DemoTls
-from kvstore_cli.node_cluster import HOST, NodeCluster
+from kvstore_cli.node_cluster import HOST, LoopbackPlaces, NodeCluster
 from kvstore_cli.node_process import ServerProcess
 
 PAGE_OFFSET = 2
@@ -45,18 +45,21 @@ def demo(nodes: int, client_port: int, data_dir: Path, *, secure: bool = False) 
     """Run the cluster until Ctrl-C; the exit code. `secure`: by TLS, as ever since it once was.
     Raises InvalidArgument for a taken port."""
     ports = ports_of(nodes, client_port)
+    authority = data_dir / "authority"
+    secure = secure or authority.exists()
     behind = {number: first + BEHIND_OFFSET for number, (first, _) in ports.items()}
-    network = DemoNetwork(ports, behind)
+    # By TLS nobody on the way sees who dials, so there is no cable that could be pulled.
+    network = None if secure else DemoNetwork(ports, behind)
     for number, (first, second) in ports.items():
         for port in (first, second, behind[number]):
             _check_free(port)
     _remember_size(data_dir, nodes)
     page_port = client_port + PAGE_OFFSET
     _check_free(page_port)
-    authority = data_dir / "authority"
-    tls = DemoTls(authority) if secure or authority.exists() else None
+    tls = DemoTls(authority) if secure else None
     settings = {} if tls is None else tls.settings
-    cluster = NodeCluster(list(ports), network, data_dir, settings=settings, environment=os.environ)
+    places = LoopbackPlaces(ports) if network is None else network
+    cluster = NodeCluster(list(ports), places, data_dir, settings=settings, environment=os.environ)
     made = Demo(cluster, data_dir, page_port=page_port, network=network, tls=tls)
     return asyncio.run(made.run())
 

@@ -33,18 +33,22 @@ def etcd_version() -> str:
 class EtcdCluster(ServerCluster):
     """etcd processes with data and logs in `directory`, with etcd's defaults but for `flags`."""
 
-    def __init__(self, size: int, directory: Path, flags: Sequence[str] = ()) -> None:
-        """Nothing is started. Raises FileNotFoundError if etcd is not installed."""
+    def __init__(
+        self, size: int, directory: Path, flags: Sequence[str] = (), *, secure: bool = False
+    ) -> None:
+        """Nothing is started. `secure`: by https, with what `flags` say of certificates. Raises
+        FileNotFoundError if etcd is not installed."""
+        scheme = "https" if secure else "http"
         binary = etcd_binary()
         if binary is None:
             raise FileNotFoundError(ETCD_MISSING)
         self._places = places = HeldPlaces(range(1, size + 1))
-        members = ",".join(f"n{n}=http://{places.listen_peer(n)}" for n in places.ports)
+        members = ",".join(f"n{n}={scheme}://{places.listen_peer(n)}" for n in places.ports)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ETCD_")}
         nodes = []
         for number in places.ports:
             listen = places.listen_client(number), places.listen_peer(number)
-            client, peer = (f"http://{address}" for address in listen)
+            client, peer = (f"{scheme}://{address}" for address in listen)
             data_dir = directory / f"etcd-{number}"
             command = [
                 binary, "--name", f"n{number}", "--data-dir", str(data_dir),
@@ -54,9 +58,11 @@ class EtcdCluster(ServerCluster):
                 "--initial-cluster-token", f"cluster-{places.ports[1][1]}",
                 *flags,
             ]  # fmt: skip
-            nodes.append(
-                ServerProcess(number, listen, data_dir, command, environment, kill_with_parent=True)
+            node = ServerProcess(
+                number, listen, data_dir, command, environment, kill_with_parent=True
             )
+            node.secure = secure
+            nodes.append(node)
         super().__init__(nodes)
 
     def close(self) -> None:

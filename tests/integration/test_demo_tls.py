@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.proof]
 @contextlib.contextmanager
 def demo(directory: Path, *words: str) -> Iterator[list[str]]:
     """What it has said once it is ready."""
-    base = free_base(0, 1, 2, 10, 11, 20, 21)
+    base = free_base(0, 1, 2, 3, 10, 11, 13, 20, 21, 23)
     command = [*PROGRAM, "demo", "--client-port", str(base), "--data-dir", "nodes", *words]
     process = subprocess.Popen(
         command, cwd=directory, env=clean_environment(), text=True,

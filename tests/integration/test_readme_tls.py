@@ -85,7 +85,7 @@ def test_from_nothing_to_three_nodes(tmp_path: Path) -> None:
             words = line.replace(" TOKEN ", f" {shlex.quote(secret)} ")
             stack.enter_context(serving(words, tmp_path, environment))
         urls = [f"https://{places.listen_client(number)}" for number in (1, 2, 3)]
-        with BlockingClient(urls, ca=authority, timeout_s=30) as anybody:
+        with BlockingClient(urls, ca=str(authority), timeout_s=30) as anybody:
             eventually(
                 lambda: sum(one.kind == "voter" for one in anybody.status().members) == 3,
                 "all three vote", 60.0,
@@ -94,6 +94,6 @@ def test_from_nothing_to_three_nodes(tmp_path: Path) -> None:
             shell(user.replace("auth enable", "auth enable --new-password-file password"))
             with pytest.raises(Unauthenticated):
                 anybody.get("greeting")
-        with BlockingClient(urls[2], ca=authority, user="root", password=PASSWORD) as root:
+        with BlockingClient(urls[2], ca=str(authority), user="root", password=PASSWORD) as root:
             entry = root.get("greeting")
             assert entry is not None and entry.value == b"hello"
