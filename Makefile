@@ -31,8 +31,9 @@ $(VENV)/.bench: $(VENV)/.runtime
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
 
-demo: $(VENV)/.runtime ## three durable nodes on this machine; Ctrl-C stops them
-	@exec $(BIN)/kvstore demo
+TLS ?=
+demo: $(VENV)/.runtime ## three durable nodes on this machine; Ctrl-C stops them (TLS=1: by TLS)
+	@exec $(BIN)/kvstore demo $(if $(TLS),--tls --data-dir kvstore-data/demo-tls)
 
 test: $(VENV)/.dev ## the tests, in minutes; `make proof` runs those that take longer
 	$(BIN)/python -m pytest -n auto --dist worksteal
@@ -47,7 +48,7 @@ proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 min
 		tests/kvstore/replica/test_watch_random.py tests/kvstore/state/test_transaction_check.py \
 		tests/kvstore/state/test_keyspace.py tests/kvstore/client/test_client_verdict.py \
 		tests/http_api/etcd/test_etcd_streams.py::test_documents_are_found_however_they_arrive
-	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -n auto tests/http_api/v1/test_schemathesis.py \
+	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -m "" -n auto tests/http_api/v1/test_schemathesis.py \
 		tests/paxos/test_random_schedules.py
 	$(BIN)/python -m proof.simulation.exhaustive
 	$(BIN)/python -m kvstore_cli.main simulate --seeds $(PROOF_SEEDS) --first-seed $(PROOF_FIRST_SEED)

@@ -40,6 +40,7 @@ from http_api.v1 import (
     auth,
     backups,
     batch,
+    certificates,
     cluster,
     dashboard,
     health,
@@ -63,7 +64,7 @@ from http_api.v1.snapshot import SnapshotResource
 from http_api.v1.watch import WATCH_PATH, WatchResource
 from kvstore.audit_log import AuditLog
 from kvstore.backup.marks import marks_in
-from kvstore.config import Address, Config, hosts_to_bind, is_loopback
+from kvstore.config import Address, Config, exposures, hosts_to_bind
 from kvstore.errors import (
     NOT_APPLIED,
     AuthError,
@@ -111,6 +112,7 @@ def native_calls() -> list[NativeCall]:
         *roles.CALLS,
         *members.CALLS,
         *joining.CALLS,
+        *certificates.CALLS,
         *SnapshotResource().calls(),
         *overview.CALLS,
         *slots.CALLS,
@@ -420,7 +422,7 @@ def _advertised(config: Config) -> tuple[str, ...]:
 
 def _is_exposed(config: Config) -> bool:
     """Whether other machines are served without TLS."""
-    return config.cert_file is None and not is_loopback(config.listen_client[0])
+    return bool(exposures(config))
 
 
 async def _look(tls: "ServerTls") -> None:

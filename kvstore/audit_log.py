@@ -11,6 +11,7 @@ log, a metric, and no reason for the node to stop.
 import hashlib
 import logging
 import os
+import stat
 import sys
 import threading
 from collections import deque
@@ -161,9 +162,11 @@ def _opened(place: str) -> tuple[BinaryIO, str, bool]:
     path = Path(place)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     file = os.fdopen(descriptor, "r+b", buffering=0)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return file, START, False  # a device or a pipe holds no earlier lines, and may never end
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _TAIL_BYTES))
-    tail = file.read() or b""
+    tail = file.read(_TAIL_BYTES) or b""
     if not tail:
         return file, START, False
     torn = not tail.endswith(b"\n")

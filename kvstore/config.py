@@ -55,6 +55,22 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def exposures(config: "Config") -> list[str]:
+    """What other machines reach here that does not protect itself."""
+    found = []
+    if config.cert_file is None and not is_loopback(config.listen_client[0]):
+        found.append(
+            "clients of other machines are served without TLS; passwords and data cross the "
+            "network as they are"
+        )
+    if config.peer_tls_spoken != "require" and not is_loopback(config.listen_peer[0]):
+        found.append(
+            "other machines reach listen-peer, where TLS is not asked for; whoever does so can "
+            "pass for a node"
+        )
+    return found
+
+
 def parse_cluster(text: str) -> dict[int, Address]:
     """`1=host:port,2=host:port,...`: the members and their peer addresses."""
     members: dict[int, Address] = {}
@@ -145,6 +161,10 @@ class Config:
     """Promises and fetched entries travel in pieces of about this size."""
     snapshot_piece_bytes: int = 512 << 10
     """A snapshot travels in pieces of this size, each asked for by the laggard."""
+    space_quota_bytes: int = 0
+    """What the state may take; beyond, writes that grow are refused. 0: what the disk has."""
+    disk_reserve_bytes: int = 64 << 20
+    """Room that is kept on the disk: with less, writes that grow are refused. 0: none."""
     history_revisions: int = 100_000
     """Automatic compaction keeps about this many revisions readable; 0 keeps all."""
     idempotency_ttl_s: float = 600.0
@@ -153,8 +173,20 @@ class Config:
     key_file: Path | None = None
     client_ca: Path | None = None
     """Authorities of clients' certificates, whose common name is a user."""
+    ca_dir: Path | None = None
+    """This node makes its certificates by itself, and the authority's key is there, if it has
+    it."""
+    cert_days: float = 90.0
+    """How long the certificates last that it signs."""
+    peer_cert_file: Path | None = None
+    """Peers are shown this certificate, which names this node; its key is in `peer_key_file`."""
+    peer_key_file: Path | None = None
+    peer_ca: Path | None = None
+    """Authorities of the peers' certificates."""
+    peer_tls: str | None = None
+    """"off", "prefer": with whom speaks it, or "require", the default with `peer_cert_file`."""
     insecure: bool = False
-    """Serve clients of other machines without TLS."""
+    """Serve other machines without TLS."""
     user_requests_max: int | None = None
     """Requests of one user in work at a time; None is half of pending_requests_max, 0 no bound."""
     user_streams_max: int = 1_000
@@ -195,11 +227,30 @@ class Config:
             raise InvalidArgument("key-file", "key-file: cert-file and key-file belong together")
         if self.client_ca is not None and self.cert_file is None:
             raise InvalidArgument("client-ca", "client-ca: is of no use without cert-file")
+        self._check_peer_tls()
         if self.distance < self.window:
             raise InvalidArgument(
                 "distance", f"distance: {self.distance} is less than the window, {self.window}"
             )
         self.quorums()
+
+    def _check_peer_tls(self) -> None:
+        files = self.peer_cert_file, self.peer_key_file, self.peer_ca
+        given = [file is not None for file in files]
+        if any(given) and not all(given):
+            raise InvalidArgument(
+                "peer-cert-file",
+                "peer-cert-file: peer-cert-file, peer-key-file and peer-ca belong together",
+            )
+        if self.peer_tls_spoken != "off" and not all(given):
+            raise InvalidArgument(
+                "peer-tls", "peer-tls: needs peer-cert-file, peer-key-file and peer-ca"
+            )
+
+    @property
+    def peer_tls_spoken(self) -> str:
+        """ "off", "prefer" or "require"."""
+        return self.peer_tls or ("off" if self.peer_cert_file is None else "require")
 
     @property
     def peer_address(self) -> Address:

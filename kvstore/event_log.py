@@ -183,6 +183,7 @@ class ForwardedLog(logging.Handler):
 ERRORS = {"failed", "state differs", "damage found", "error", "critical"}
 WARNINGS = {
     "warning", "leader lost", "peer down", "disk slow", "disk queue full", "checkpoint failed",
+    "disk full", "space short", "out of space",
     "clocks differ", "log lines dropped", "log end cut off", "link refused", "link dropped",
     "link refused again", "snapshot not received", "snapshot not installed", "snapshot overtaken",
     "stopping without a successor", "settings disagree", "members not changed",

@@ -22,6 +22,7 @@ nobody else may have it, and no node needs it. Nodes see renewed certificates wi
 examples:
   kvstore certs init
   kvstore certs issue n1 --hosts n1.example,10.0.0.1
+  kvstore certs issue n2 --node 2                   good for the peers of node 2 as well
   kvstore certs client alice                        shows that its holder is the user alice
   kvstore certs show
   kvstore certs renew                               what has less than a third of its time left
@@ -57,6 +58,13 @@ def _issue_flags(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _node_flags(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--node", metavar="N", type=positive, help="it shows its peers that it is node N")
+    add("--cluster", metavar="ID", default="", help="of this cluster only")
+    add("--incarnation", metavar="ID", default="", help="with this data directory only")
+
+
 def _client_flags(parser: ArgumentParser) -> None:
     parser.add_argument("name", metavar="USER")
 
@@ -76,9 +84,13 @@ def _init(options: Namespace) -> int:
 
 def _issue(options: Namespace) -> int:
     from kvstore.certificates.authority import Authority
+    from kvstore.certificates.node_names import NodeName
 
     hosts = [host.strip() for host in options.hosts.split(",") if host.strip()]
-    facts = Authority(options.dir).issue_server(options.name, hosts, options.days)
+    node = None
+    if options.node is not None:
+        node = NodeName(options.node, options.cluster, options.incarnation)
+    facts = Authority(options.dir).issue_server(options.name, hosts, options.days, node)
     _show([(options.dir / f"{options.name}.crt", facts)], options)
     return OK
 
@@ -127,7 +139,8 @@ def _show(found: "list[tuple[Path, CertificateFacts]]", options: Namespace) -> N
             print_json(
                 {
                     "file": str(file), "subject": facts.subject, "issuer": facts.issuer,
-                    "kind": facts.kind, "hosts": facts.hosts, "ends": facts.ends.isoformat(),
+                    "kind": facts.kind, "hosts": facts.hosts, "uris": facts.uris,
+                    "ends": facts.ends.isoformat(),
                     "fingerprint": facts.fingerprint,
                 }
             )  # fmt: skip
@@ -136,7 +149,7 @@ def _show(found: "list[tuple[Path, CertificateFacts]]", options: Namespace) -> N
     for file, facts in found:
         days = facts.left().days
         ends = f"{facts.ends:%Y-%m-%d} ({'ended' if days < 0 else f'{days} days'})"
-        hosts = ",".join(facts.hosts) or "-"
+        hosts = ",".join((*facts.hosts, *facts.uris)) or "-"
         rows.append((str(file), facts.subject, facts.kind, hosts, ends, facts.fingerprint[:16]))
     print_table(rows)
 
@@ -148,7 +161,7 @@ COMMANDS = (
             Command("init", "make an authority", _CERTS, (_dir_flags, _init_flags), _init),
             Command(
                 "issue", "make a node's certificate", _CERTS,
-                (_dir_flags, _days_flags, _issue_flags), _issue,
+                (_dir_flags, _days_flags, _issue_flags, _node_flags), _issue,
             ),
             Command(
                 "client", "make a user's certificate", _CERTS,

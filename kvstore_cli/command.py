@@ -12,7 +12,8 @@ from typing import Any
 EXIT_CODES_TEXT = """\
 exit codes:
   0   done
-  1   the key, lease, member or token does not exist; doctor, incident show: something is wrong
+  1   the key, lease, member or token does not exist; doctor, incident show,
+      upgrade: something is wrong
   2   the command line, a setting or the request is wrong; nothing was changed
   3   the condition did not hold, the lock was not free, or the members cannot be changed so;
       nothing was changed, but by txn --else

@@ -15,6 +15,7 @@ from kvstore_cli.demo_hands import NodeHands
 from kvstore_cli.demo_load import DemoLoad, installed_judge
 from kvstore_cli.demo_network import DemoNetwork
 from kvstore_cli.demo_page import DemoPage
+from kvstore_cli.demo_tls import DemoTls
 from kvstore_cli.node_cluster import HOST, NodeCluster
 from kvstore_cli.node_process import ServerProcess
 
@@ -40,8 +41,9 @@ def ports_of(nodes: int, client_port: int) -> dict[int, tuple[int, int]]:
     return {number: (first, first + 1) for number, first in enumerate(firsts, start=1)}
 
 
-def demo(nodes: int, client_port: int, data_dir: Path) -> int:
-    """Run the cluster until Ctrl-C; the exit code. Raises InvalidArgument for a taken port."""
+def demo(nodes: int, client_port: int, data_dir: Path, *, secure: bool = False) -> int:
+    """Run the cluster until Ctrl-C; the exit code. `secure`: by TLS, as ever since it once was.
+    Raises InvalidArgument for a taken port."""
     ports = ports_of(nodes, client_port)
     behind = {number: first + BEHIND_OFFSET for number, (first, _) in ports.items()}
     network = DemoNetwork(ports, behind)
@@ -51,8 +53,12 @@ def demo(nodes: int, client_port: int, data_dir: Path) -> int:
     _remember_size(data_dir, nodes)
     page_port = client_port + PAGE_OFFSET
     _check_free(page_port)
-    cluster = NodeCluster(list(ports), network, data_dir, environment=os.environ)
-    return asyncio.run(Demo(cluster, data_dir, page_port=page_port, network=network).run())
+    authority = data_dir / "authority"
+    tls = DemoTls(authority) if secure or authority.exists() else None
+    settings = {} if tls is None else tls.settings
+    cluster = NodeCluster(list(ports), network, data_dir, settings=settings, environment=os.environ)
+    made = Demo(cluster, data_dir, page_port=page_port, network=network, tls=tls)
+    return asyncio.run(made.run())
 
 
 def _check_free(port: int) -> None:
@@ -95,16 +101,20 @@ class Demo:
         restart_s: float = _RESTART_S,
         page_port: int | None = None,
         network: DemoNetwork | None = None,
+        tls: DemoTls | None = None,
     ) -> None:
         """`restart_s`: how long a node stays dead. `page_port`: of the page with controls.
-        `network`: the places of the cluster, if cables can be pulled."""
+        `network`: the places of the cluster, if cables can be pulled. `tls`: what the nodes
+        speak."""
         self._cluster = cluster
         self._nodes = list(cluster.nodes.values())
         self._data_dir = data_dir
         self._restart_s = restart_s
         self._stopping = asyncio.Event()
         self._page_port = page_port
-        self._load = DemoLoad([node.url for node in self._nodes], installed_judge())
+        self._tls = tls
+        urls = [node.url for node in self._nodes]
+        self._load = DemoLoad(urls, installed_judge(), None if tls is None else tls.trust)
         self._network = network
         self._hands = NodeHands(cluster, network)
         self._ready: set[int] = set()
@@ -123,7 +133,7 @@ class Demo:
             await self._network.start()
         tasks = [asyncio.create_task(self._supervise(node)) for node in self._nodes]
         tasks.append(asyncio.create_task(self._watch()))
-        page = DemoPage(self._hands, self._nodes, self._load)
+        page = DemoPage(self._hands, self._nodes, self._load, self._tls)
         if self._page_port is not None:
             await page.start(HOST, self._page_port)
             tasks.append(asyncio.create_task(self._load.run()))
@@ -181,7 +191,9 @@ class Demo:
 
     async def _watch(self) -> None:
         """Announce the cluster once it is ready; then tell of leaders and of nodes come back."""
-        async with Client([node.url for node in self._nodes], timeout_s=_PROBE_S) as client:
+        ca = None if self._tls is None else str(self._tls.authority_file)
+        urls = [node.url for node in self._nodes]
+        async with Client(urls, timeout_s=_PROBE_S, ca=ca) as client:
             leader = await self._until_ready(client)
             self._announce(leader)
             lost = False
@@ -237,13 +249,15 @@ class Demo:
             self._say(f"  node {node.number}  {node.url}  {role:<8}  pid {node.pid}")
         first, other, last = self._nodes[0], self._nodes[1 % len(self._nodes)], self._nodes[-1]
         self._say("\nTry, in another terminal:", "bold")
-        self._say(f"  curl -X PUT --data-binary 'hello' {other.url}/v1/kv/greeting")
-        self._say(f"  curl {last.url}/v1/kv/greeting")
-        self._say(f"  curl '{first.url}/v1/kv?prefix=gre'")
-        self._say(f"  curl {first.url}/v1/cluster")
+        curl = "curl" if self._tls is None else f"curl --cacert {self._tls.authority_file}"
+        self._say(f"  {curl} -X PUT --data-binary 'hello' {other.url}/v1/kv/greeting")
+        self._say(f"  {curl} {last.url}/v1/kv/greeting")
+        self._say(f"  {curl} '{first.url}/v1/kv?prefix=gre'")
+        self._say(f"  {curl} {first.url}/v1/cluster")
         victim = self._cluster.nodes[leader].pid
         self._say(f"  kill -9 {victim}    # the leader; watch here what happens")
-        page = first.url if self._page_port is None else f"http://{HOST}:{self._page_port}"
+        scheme = "http" if self._tls is None else "https"
+        page = first.url if self._page_port is None else f"{scheme}://{HOST}:{self._page_port}"
         self._say(f"\nDashboard: {page}/\nCtrl-C stops all nodes; the data stays.\n", "bold")
 
     async def _stop_nodes(self) -> None:

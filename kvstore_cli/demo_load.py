@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import ssl
 import time
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -62,9 +63,13 @@ class Round:
 
 
 class DemoLoad:
-    """Runs while `run` does. `rate_per_s` may be set at any time; 0 is silence."""
+    """Runs while `run` does. `rate_per_s` may be set at any time; 0 is silence. `trust`: by what
+    nodes are believed that speak TLS."""
 
-    def __init__(self, urls: Sequence[str], judge: Judge | None) -> None:
+    def __init__(
+        self, urls: Sequence[str], judge: Judge | None, trust: ssl.SSLContext | None = None
+    ) -> None:
+        self._trust = trust
         self._urls = list(urls)
         self._judge = judge
         self._values = itertools.count(1)
@@ -83,7 +88,8 @@ class DemoLoad:
     async def run(self) -> None:
         """Until it is cancelled."""
         timeout = aiohttp.ClientTimeout(total=CALL_S_MAX)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        connector = aiohttp.TCPConnector(ssl=True if self._trust is None else self._trust)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             clients = [self._client(number, session) for number in range(1, CLIENTS + 1)]
             async with asyncio.TaskGroup() as group:
                 for client in (*clients, self._turn_rounds()):

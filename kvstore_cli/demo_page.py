@@ -15,6 +15,7 @@ from aiohttp import web
 from http_api.v1.dashboard import CONTENT_SECURITY_POLICY, PARTS
 from kvstore_cli.demo_hands import NodeHands, NotNow
 from kvstore_cli.demo_load import RATE_MAX, DemoLoad
+from kvstore_cli.demo_tls import DemoTls
 from kvstore_cli.node_process import ServerProcess
 
 CONTROL_HEADER = "X-Kvstore-Demo"
@@ -27,9 +28,17 @@ HOSTS = {"127.0.0.1", "localhost", "[::1]"}
 
 
 class DemoPage:
-    """A server on `host:port`. `nodes` are those that requests are passed on to."""
+    """A server on `host:port`. `nodes` are those that requests are passed on to. With `tls`, they
+    and the page speak it."""
 
-    def __init__(self, hands: NodeHands, nodes: Sequence[ServerProcess], load: DemoLoad) -> None:
+    def __init__(
+        self,
+        hands: NodeHands,
+        nodes: Sequence[ServerProcess],
+        load: DemoLoad,
+        tls: DemoTls | None = None,
+    ) -> None:
+        self._tls = tls
         self._hands = hands
         self._nodes = list(nodes)
         self._load = load
@@ -47,14 +56,17 @@ class DemoPage:
         add("POST", "/demo/load", self._set_load)
         add("POST", r"/demo/nodes/{number:\d+}/{action:stop|start|freeze|cut|plug|wipe}", self._act)
         add("*", "/{rest:.*}", self._pass_on)
-        connector = aiohttp.TCPConnector(limit=PASSED_ON_AT_ONCE_MAX)
+        tls = self._tls
+        trust = True if tls is None else tls.trust
+        connector = aiohttp.TCPConnector(limit=PASSED_ON_AT_ONCE_MAX, ssl=trust)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S_MAX)
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=timeout, auto_decompress=False
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
+        served = None if tls is None else tls.page
+        await web.TCPSite(self._runner, host, port, ssl_context=served).start()
 
     async def stop(self) -> None:
         """Close everything. Idempotent."""

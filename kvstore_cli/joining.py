@@ -13,10 +13,12 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from kvstore.certificates.join_tokens import split_token
 from kvstore.certificates.trust import node_trust
 from kvstore.client.attempts import parse_endpoints
 from kvstore.config import format_address
 from kvstore.event_log import EventLog
+from kvstore.peers.membership import RESTORED
 from kvstore.peers.roster import Roster
 from kvstore.replica.replica import Replica
 from kvstore_cli.settings import ServeSettings
@@ -36,6 +38,8 @@ async def join(replica: Replica, settings: ServeSettings, events: EventLog) -> N
 
     Raises JoinRefused.
     """
+    if replica.membership.begins:
+        raise JoinRefused(RESTORED)
     told = ""
     timeout = aiohttp.ClientTimeout(ATTEMPT_S)
     config = settings.config
@@ -44,13 +48,14 @@ async def join(replica: Replica, settings: ServeSettings, events: EventLog) -> N
     if config.client_ca is not None:
         trust = await asyncio.to_thread(node_trust, config.client_ca)
     connector = aiohttp.TCPConnector(ssl=trust)
+    asked = join_request(settings, replica.membership.incarnation)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
         for endpoint in itertools.cycle(endpoints):
             if replica.membership.formed:
                 return
             reason = ""
             try:
-                async with http.post(endpoint + PATH, json=_request(replica, settings)) as response:
+                async with http.post(endpoint + PATH, json=asked) as response:
                     answer = await response.json(content_type=None)
                     if _taken_in(replica, response.status, answer):
                         return
@@ -66,14 +71,15 @@ async def join(replica: Replica, settings: ServeSettings, events: EventLog) -> N
             await asyncio.sleep(AGAIN_S)
 
 
-def _request(replica: Replica, settings: ServeSettings) -> dict[str, Any]:
+def join_request(settings: ServeSettings, incarnation: str) -> dict[str, Any]:
+    """What is asked of the cluster."""
     config = settings.config
     return {
-        "token": settings.token,
+        "token": split_token(settings.token)[0],
         "name": config.own_name,
         "peer_address": format_address(config.peer_address),
         "client_address": config.client_url,
-        "incarnation": replica.membership.incarnation,
+        "incarnation": incarnation,
     }
 
 

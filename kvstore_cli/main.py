@@ -44,6 +44,7 @@ from kvstore_cli import (
     tokens,
     transactions,
     transfer,
+    upgrade,
 )
 from kvstore_cli.command import EXIT_CODES_TEXT, NOT_SOUND, Command, add_command
 from kvstore_cli.descriptors import open_standard
@@ -91,6 +92,7 @@ COMMANDS: tuple[Command, ...] = (
     *members.COMMANDS,
     *tokens.COMMANDS,
     *incidents.COMMANDS,
+    *upgrade.COMMANDS,
     *changes.COMMANDS,
     *transactions.COMMANDS,
     *leases.COMMANDS,

@@ -181,13 +181,13 @@ class NodeCluster(ServerCluster):
             peers = {other: places.peer_address(number, other) for other in numbers}
             data_dir = directory / f"node-{number}"
             command = serve_command(program, number, peers, listen, data_dir, settings or {})
-            nodes.append(
-                ServerProcess(
-                    number,
-                    listen,
-                    data_dir,
-                    [*places.prefix(number), *command],
-                    clean_environment() if environment is None else environment,
-                )
+            node = ServerProcess(
+                number,
+                listen,
+                data_dir,
+                [*places.prefix(number), *command],
+                clean_environment() if environment is None else environment,
             )
+            node.secure = bool({"tls", "cert-file"} & (settings or {}).keys())
+            nodes.append(node)
         super().__init__(nodes)

@@ -43,8 +43,36 @@ def serve_command(
         "data-dir": data_dir,
         **settings,
     }
-    if not is_loopback(listen[0].rpartition(":")[0].strip("[]")) and "cert-file" not in settings:
+    hosts = [place.rpartition(":")[0].strip("[]") for place in listen]
+    secure = "tls" in settings or {"cert-file", "peer-cert-file"} <= settings.keys()
+    if not all(map(is_loopback, hosts)) and not secure:
         flags["insecure"] = "true"  # such places are networks of their own
+    return _serve(program, flags)
+
+
+def join_command(
+    program: Sequence[str],
+    endpoint: str,
+    token: str,
+    name: str,
+    listen: tuple[str, str],
+    data_dir: Path,
+    settings: Mapping[str, object],
+) -> list[str]:
+    """The command line of a node that joins the cluster at `endpoint`, and ends likewise."""
+    flags = {
+        "join": endpoint,
+        "token": token,
+        "name": name,
+        "listen-client": listen[0],
+        "listen-peer": listen[1],
+        "data-dir": data_dir,
+        **settings,
+    }
+    return _serve(program, flags)
+
+
+def _serve(program: Sequence[str], flags: Mapping[str, object]) -> list[str]:
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     return [*program, "serve", "--exit-with-parent", *words]
 
@@ -87,12 +115,15 @@ class ServerProcess:
         """
         self.number = number
         self.client_address, self.peer_address = listen
+        self.secure = False
+        """Whether clients are served by TLS."""
         self.data_dir = data_dir
         self.log_file = data_dir.with_name(f"{data_dir.name}.log")
         self.command = list(command)
         self.wanted = False
         """Whether it should be running; one that is wanted and gone has ended by itself."""
-        self._environment = dict(environment)
+        self.environment = dict(environment)
+        """What the next start has; another one may be another release."""
         self._preexec = end_with_parent() if kill_with_parent else None
         self._popen: subprocess.Popen[bytes] | None = None
         self._log_begin = 0
@@ -110,7 +141,7 @@ class ServerProcess:
     @property
     def url(self) -> str:
         """Where it serves HTTP."""
-        return f"http://{self.client_address}"
+        return f"{'https' if self.secure else 'http'}://{self.client_address}"
 
     @property
     def running(self) -> bool:
@@ -143,7 +174,7 @@ class ServerProcess:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=self.environment,
                 process_group=0,
                 preexec_fn=self._preexec,
             )

@@ -51,6 +51,7 @@ stay in DIR, so the next run continues. A node that is killed comes back after t
 examples:
   kvstore demo
   kvstore demo --nodes 5 --data-dir five-nodes
+  kvstore demo --tls --data-dir secure-nodes        with an authority of its own
 """
 
 
@@ -61,12 +62,13 @@ def _demo_flags(parser: ArgumentParser) -> None:
         help="HTTP port of node 1 (default: %(default)s)")  # fmt: skip
     add("--data-dir", metavar="DIR", type=Path, default=Path("kvstore-data/demo"),
         help="where the data stays (default: %(default)s)")  # fmt: skip
+    add("--tls", action="store_true", help="everything by TLS, now and in later runs with this DIR")
 
 
 def _demo(options: Namespace) -> int:
     from kvstore_cli.demo import demo
 
-    return demo(options.nodes, options.client_port, options.data_dir)
+    return demo(options.nodes, options.client_port, options.data_dir, secure=options.tls)
 
 
 COMMANDS = (

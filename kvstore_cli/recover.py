@@ -5,11 +5,15 @@ import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvstore.config import parse_address
 from kvstore.errors import InvalidArgument, StorageError
 from kvstore_cli.command import Command
 from kvstore_cli.output import OK, print_json
+
+if TYPE_CHECKING:
+    from kvstore.replica.recovering import Survivor
 
 _TEXT = """\
 For when a quorum of the members is gone for good. The directory becomes that of the only member of
@@ -43,13 +47,8 @@ def _recover(options: Namespace) -> int:
     try:
         survivor = look(options.data_dir)
         living = [id for id, address in survivor.others.items() if _answers(address)]
-        if len(living) >= survivor.needed and not options.i_know:
-            print(
-                f"kvstore: nodes {living} of cluster {survivor.cluster_id} answer, and "
-                f"{survivor.needed} voters can go on without this one: replace it there (see "
-                "kvstore member), or say --i-know",
-                file=sys.stderr,
-            )
+        if not options.i_know and (reason := _why_not(survivor, living)):
+            print(f"kvstore: {reason}, or say --i-know", file=sys.stderr)
             return 2
         done = recover(options.data_dir)
     except (StorageError, OSError) as error:
@@ -71,6 +70,22 @@ def _recover(options: Namespace) -> int:
         )
     print("Writes that were acknowledged in later slots are lost, if there were any.")
     return OK
+
+
+def _why_not(survivor: "Survivor", living: list[int]) -> str:
+    """Why others may be a cluster without this node; "" if they are too few."""
+    if survivor.can_go_on(living):
+        return (
+            f"nodes {living} of cluster {survivor.cluster_id} answer, and are enough to go on "
+            "without this one: replace it there (see kvstore member)"
+        )
+    unknown = [id for id, address in survivor.others.items() if not address]
+    if survivor.can_go_on([*living, *unknown]):
+        return (
+            f"nodes {living} answer, and where nodes {unknown} are is not known here; together "
+            "they are enough to go on without this one: see that they do not run"
+        )
+    return ""
 
 
 def _answers(address: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import uvloop
 
 from http_api.server import HttpServer
-from kvstore.config import Config, is_loopback
+from kvstore.config import Config, exposures
 from kvstore.errors import DataDamaged, StorageError
 from kvstore.event_log import EventLog, ForwardedLog
 from kvstore.peers.membership import Ending
@@ -22,7 +22,8 @@ from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
 from kvstore.storage.set_aside import set_aside
 from kvstore_cli.descriptors import raise_limit, too_little
-from kvstore_cli.joining import join
+from kvstore_cli.joining import JoinRefused, join
+from kvstore_cli.own_certificates import CertificateKeeper, take_up, unless
 from kvstore_cli.private_dir import make_private
 from kvstore_cli.settings import ServeSettings
 
@@ -91,11 +92,8 @@ def _watch_threads(fail: Callable[[BaseException], None]) -> None:
 
 async def _serve(settings: ServeSettings, events: EventLog, exit_with_parent: bool) -> int:
     stopping = _stop_on_signals()
-    if settings.config.insecure and not is_loopback(settings.config.listen_client[0]):
-        events.text(
-            "kvstore: insecure: clients of other machines are served without TLS; passwords and "
-            "data cross the network as they are\n"
-        )
+    for text in exposures(settings.config):
+        events.text(f"kvstore: insecure: {text}\n")
     if exit_with_parent:
         _stop_with_parent(stopping)
     make_private(settings.config.data_dir)
@@ -127,17 +125,27 @@ async def _serve_as_member(
     settings: ServeSettings, events: EventLog, stopping: asyncio.Event
 ) -> int:
     """The node as its data directory says that it is."""
+    keeper = CertificateKeeper(settings, events)
+    try:
+        enrolled = await unless(stopping, keeper.prepare())
+    except JoinRefused as error:
+        return _fail(events, f"this node stops: {error}")
+    if stopping.is_set():
+        return 0
     replica = await open_replica(settings.config, events)
     _watch_threads(replica.fail_by)
-    joining: asyncio.Task[None] | None = None
+    tasks = [asyncio.create_task(keeper.keep(replica))]
     try:
         http = HttpServer(replica, settings.config)
         if http.tls is not None:
             _reload_on_hangup(http.tls.reload)
         await http.start()
-        if settings.join and not replica.membership.formed:
-            joining = asyncio.create_task(join(replica, settings, events))
-            joining.add_done_callback(lambda task: _fail_by(replica, task))
+        if enrolled is not None:
+            take_up(replica, enrolled)
+        elif settings.join and not replica.membership.formed:
+            tasks.append(asyncio.create_task(join(replica, settings, events)))
+        for task in tasks:
+            task.add_done_callback(lambda task: _fail_by(replica, task))
         # What is there now stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
@@ -147,9 +155,9 @@ async def _serve_as_member(
             # New requests are refused before leadership goes; those under way are answered.
             await http.stop()
     finally:
-        if joining is not None:
-            joining.cancel()
-            await asyncio.gather(joining, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await replica.stop()
 
 

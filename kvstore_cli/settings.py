@@ -12,11 +12,15 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from kvstore.certificates.join_tokens import split_token
 from kvstore.commands.members import MEMBER_NAME_BYTES_MAX
 from kvstore.config import Config, format_address, is_loopback, parse_address, parse_cluster
 from kvstore.errors import InvalidArgument
 from paxos.quorum import QuorumError
 
+QUOTA_BYTES_MIN = 16 << 20
+DEFAULT_CA_DIR = "authority"
+"""In the data directory."""
 _UNITS = {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
@@ -66,6 +70,20 @@ def _size(text: str, name: str) -> int:
             name, f"{name}: expected bytes, such as 1048576 or 64MiB, got {text!r}"
         )
     return int(digits) * _UNITS.get(unit, 1)
+
+
+def _size_or_zero(text: str, name: str) -> int:
+    return 0 if text == "0" else _size(text, name)
+
+
+def _quota(text: str, name: str) -> int:
+    """So much that the last revision, of which the history is kept, does not use it up."""
+    found = _size_or_zero(text, name)
+    if 0 < found < QUOTA_BYTES_MIN:
+        raise InvalidArgument(
+            name, f"{name}: expected 0, or {QUOTA_BYTES_MIN} bytes or more, got {text!r}"
+        )
+    return found
 
 
 def _choice(*allowed: str) -> Callable[[str, str], str]:
@@ -215,6 +233,14 @@ SETTINGS = (
     Setting("log-piece-bytes", "log_piece_bytes", _size, "BYTES", "unit of catching up by log"),
     Setting("snapshot-piece-bytes", "snapshot_piece_bytes", _size, "BYTES", "unit of snapshots"),
     Setting(
+        "space-quota-bytes", "space_quota_bytes", _quota, "BYTES",
+        "what the state may take; beyond, writes that grow are refused; 0: what the disk has",
+    ),
+    Setting(
+        "disk-reserve-bytes", "disk_reserve_bytes", _size_or_zero, "BYTES",
+        "room kept on the disk: with less, writes that grow are refused; 0: none",
+    ),
+    Setting(
         "history-revisions", "history_revisions", _at_least(0), "N",
         "old revisions that stay readable; 0 keeps all",
     ),
@@ -231,6 +257,18 @@ SETTINGS = (
         "so many incidents are kept by the node itself; 0: none",
     ),
     Setting("digest-slots", "digest_slots", _at_least(1), "N", "between comparisons of replicas"),
+    Setting(
+        "tls", None, lambda text, name: _choice("auto", "files")(text, name) if text else "",
+        "auto|files", "auto: certificates that the cluster makes for itself", "",
+    ),
+    Setting(
+        "ca-dir", "ca_dir", _path, "DIR",
+        "with tls auto: the authority's files; authority in data-dir",
+    ),
+    Setting(
+        "cert-days", "cert_days", _seconds, "N",
+        "with tls auto: how long the certificates last that this node signs",
+    ),
     Setting("cert-file", "cert_file", _path, "FILE", "serve clients by TLS with this certificate"),
     Setting("key-file", "key_file", _path, "FILE", "the private key of cert-file"),
     Setting(
@@ -238,8 +276,18 @@ SETTINGS = (
         "authorities of clients' certificates, whose common name is a user",
     ),
     Setting(
+        "peer-cert-file", "peer_cert_file", _path, "FILE",
+        "show peers this certificate, which names this node",
+    ),
+    Setting("peer-key-file", "peer_key_file", _path, "FILE", "the private key of peer-cert-file"),
+    Setting("peer-ca", "peer_ca", _path, "FILE", "authorities of the peers' certificates"),
+    Setting(
+        "peer-tls", "peer_tls", _choice("off", "prefer", "require"), "off|prefer|require",
+        "prefer: plain as well, while a cluster moves; require with peer-cert-file",
+    ),
+    Setting(
         "insecure", "insecure", _flag, "true",
-        "serve clients of other machines without TLS: passwords cross the network as they are",
+        "serve other machines without TLS: passwords cross the network as they are",
     ),
     Setting(
         "user-requests-max", "user_requests_max", _at_least(0), "N",
@@ -307,6 +355,7 @@ def load(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Ser
             raise InvalidArgument(setting.name, f"{error} (from {source})") from None
     own = {setting.name: values.pop(setting.name) for setting in SETTINGS if setting.field is None}
     _default_founding(values, own["join"])
+    _own_certificates(values, own["tls"], own["token"])
     return ServeSettings(_config(values), own["log-format"], own["join"], own["token"])
 
 
@@ -324,6 +373,24 @@ def _default_founding(values: dict[str, Any], join: str) -> None:
         values["members"] = {own: peer}
 
 
+def _own_certificates(values: dict[str, Any], tls: str, token: str) -> None:
+    """Where the files are that a node makes, or is given, by itself. It goes on so once it has
+    them, also without the flag; files that the settings name come first."""
+    place = values.get("data_dir", Config.data_dir) / "tls"
+    if tls == "files":
+        if "ca_dir" in values:
+            raise InvalidArgument("ca-dir", "ca-dir: is of no use with tls files")
+        return
+    if not (tls or "ca_dir" in values or split_token(token)[1] or (place / "node.crt").exists()):
+        return
+    values.setdefault("ca_dir", place.with_name(DEFAULT_CA_DIR))
+    cert_file, key_file, authority = place / "node.crt", place / "node.key", place / "ca.crt"
+    if not {"cert_file", "key_file", "client_ca"} & values.keys():
+        values.update(cert_file=cert_file, key_file=key_file, client_ca=authority)
+    if not {"peer_cert_file", "peer_key_file", "peer_ca"} & values.keys():
+        values.update(peer_cert_file=cert_file, peer_key_file=key_file, peer_ca=authority)
+
+
 def default_text(setting: Setting) -> str:
     """The default as --help shows it, or "" if there is none."""
     if setting.default is not None:
@@ -335,7 +402,8 @@ def default_text(setting: Setting) -> str:
         return ""
     if isinstance(default, tuple):
         return format_address(default)
-    if setting.parse is _size and isinstance(default, int) and default % (1 << 20) == 0:
+    sized = setting.parse in (_size, _size_or_zero) and isinstance(default, int)
+    if sized and default % (1 << 20) == 0:
         return f"{default >> 20}MiB"
     return str(default)
 
@@ -374,8 +442,8 @@ def _config(values: dict[str, Any]) -> Config:
 
 
 def _check_exposure(config: Config) -> None:
-    """Raise InvalidArgument for a client port that other machines reach and that is not asked to
-    be open: who listens on the way reads passwords and data."""
+    """Raise InvalidArgument for a port that other machines reach and that is not asked to be open:
+    who listens on the way reads passwords and data."""
     host = config.listen_client[0]
     if config.cert_file is None and not config.insecure and not is_loopback(host):
         raise InvalidArgument(
@@ -383,6 +451,14 @@ def _check_exposure(config: Config) -> None:
             f"listen-client: other machines reach {host}, and without TLS passwords and data cross "
             "the network as they are: give --cert-file and --key-file (kvstore certs makes them), "
             "or --insecure",
+        )
+    host = config.listen_peer[0]
+    if config.peer_tls_spoken != "require" and not config.insecure and not is_loopback(host):
+        raise InvalidArgument(
+            "listen-peer",
+            f"listen-peer: other machines reach {host}, and without TLS whoever does so can pass "
+            "for a node: give --peer-cert-file, --peer-key-file and --peer-ca (kvstore certs makes "
+            "them), or --insecure",
         )
 
 

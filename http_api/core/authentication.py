@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from http_api.core.caller_sessions import CallerSessions
 from http_api.core.calls import SCOPES, Need
 from http_api.core.login_queue import LoginQueue
-from http_api.core.passwords import SALT_BYTES, password_hash, password_matches
+from http_api.core.passwords import SALT_BYTES, nobodys_hash, password_hash, password_matches
 from http_api.core.port import ReplicaPort
 from http_api.core.senders import address_of, certificate_name
 from http_api.core.session import Session
@@ -45,7 +45,7 @@ class Access:
         self._queue = LoginQueue()
         self._key = secrets.token_bytes(32)
         self._logins: OrderedDict[bytes, bytes] = OrderedDict()
-        self._dummy = password_hash("", bytes(SALT_BYTES))
+        self._dummy = nobodys_hash()
 
     @property
     def enabled(self) -> bool:

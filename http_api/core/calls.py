@@ -16,6 +16,7 @@ from aiohttp import web
 
 from http_api.core import params
 from http_api.core.bodies import Bodies, check_elements, parse_json
+from http_api.core.certificates import own_certificate
 from http_api.core.kept_incidents import KeptIncidents
 from http_api.core.load import LoadHistory
 from http_api.core.neighbours import Neighbours
@@ -132,6 +133,7 @@ class Facilities:
         self.incidents = KeptIncidents(config.data_dir / "incidents", config.incidents_max)
         self._began_s = monotonic()
         self.neighbours = Neighbours(config.client_ca)
+        self.certificates = own_certificate(config)
         self.idempotency_ttl_ms = int(config.idempotency_ttl_s * 1000)
 
     @property

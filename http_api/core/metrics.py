@@ -133,7 +133,7 @@ class HttpMetrics(Collector):
         """Who gets in, how, and what is written down of it."""
         yield GaugeMetricFamily(
             "kvstore_insecure",
-            "1 while clients of other machines are served without TLS",
+            "1 while clients or peers on other machines are served without TLS",
             value=int(self._exposed),
         )
         yield CounterMetricFamily(

@@ -6,9 +6,11 @@ and every replica must store the same one.
 
 import hashlib
 import hmac
+import os
 import struct
 
 SALT_BYTES = 16
+KEY_BYTES = 32
 COST_LOG2, BLOCK_SIZE, PARALLEL = 14, 8, 1
 """16 MiB and some 50 ms for each hash, the parameters that RFC 7914 has for interactive logins."""
 
@@ -26,6 +28,11 @@ def password_matches(password: str, stored: bytes) -> bool:
     return hmac.compare_digest(_hash(password, cost_log2, block_size, parallel, salt), stored)
 
 
+def nobodys_hash() -> bytes:
+    """What no password matches; to find that out takes as long as for any other."""
+    return _HEAD.pack(COST_LOG2, BLOCK_SIZE, PARALLEL, bytes(SALT_BYTES)) + os.urandom(KEY_BYTES)
+
+
 def _hash(password: str, cost_log2: int, block_size: int, parallel: int, salt: bytes) -> bytes:
     key = hashlib.scrypt(
         password.encode(),
@@ -34,6 +41,6 @@ def _hash(password: str, cost_log2: int, block_size: int, parallel: int, salt: b
         r=block_size,
         p=parallel,
         maxmem=1 << 27,
-        dklen=32,
+        dklen=KEY_BYTES,
     )
     return _HEAD.pack(cost_log2, block_size, parallel, salt) + key

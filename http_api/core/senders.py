@@ -4,6 +4,8 @@ from typing import Any
 
 from aiohttp import web
 
+from kvstore.certificates.node_names import names_shown
+
 
 def address_of(request: web.BaseRequest) -> str:
     """The other end's IP address; "" if the connection is gone."""
@@ -16,8 +18,8 @@ def certificate_name(transport: Any) -> str:
     """The common name of the certificate that the other end has shown, and that one of our
     authorities has signed; "" without one."""
     shown = None if transport is None else transport.get_extra_info("peercert")
-    if not shown:
-        return ""
+    if not shown or names_shown(transport):
+        return ""  # a node's certificate proves no user
     for part in shown.get("subject", ()):
         for name, value in part:
             if name == "commonName":

@@ -26,7 +26,7 @@ from kvstore.commands.members import AddMember, MemberChange
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
 from kvstore.commands.results import AuthRefused, Outcome, Result
 from kvstore.commands.sound import UnsoundCommand, check_sound, is_sound
-from kvstore.errors import InvalidArgument, KvError, Overloaded, auth_error
+from kvstore.errors import InvalidArgument, KvError, OutOfSpace, Overloaded, auth_error
 from kvstore.peers.roster import Roster
 from kvstore.replica.feed import Watcher
 from kvstore.replica.handed_out import strip_secret
@@ -134,9 +134,17 @@ class Session(AccountSession):
         if not all(map(is_sound, commands)) or (
             auth.enabled and any(auth.refusal(command) is not None for command in named)
         ):
-            begun = (self._begun(command, timeout_s) for command in commands)
-            return asyncio.gather(*begun, return_exceptions=True)
-        return store.submit_group(named, timeout_s)
+            return self._begin_each(commands, timeout_s)
+        try:
+            return store.submit_group(named, timeout_s)
+        except OutOfSpace:
+            return self._begin_each(commands, timeout_s)  # those that delete are let in
+
+    def _begin_each(
+        self, commands: Sequence[SessionCommand], timeout_s: float
+    ) -> "asyncio.Future[list[Outcome]]":
+        begun = (self._begun(command, timeout_s) for command in commands)
+        return asyncio.gather(*begun, return_exceptions=True)
 
     def _begun(self, command: SessionCommand, timeout_s: float) -> "asyncio.Future[Result]":
         """`submit`; what it raises comes with the future."""

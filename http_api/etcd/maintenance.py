@@ -1,5 +1,5 @@
-"""`maintenance/...`: status, hash, leadership; alarms and downgrades are never there. Snapshots
-are in `http_api.etcd.snapshot`."""
+"""`maintenance/...`: status, alarms, hash, leadership; downgrades are never there. Snapshots are
+in `http_api.etcd.snapshot`."""
 
 import re
 from typing import Any
@@ -13,7 +13,7 @@ from http_api.etcd.errors import (
     UNIMPLEMENTED,
     EtcdError,
 )
-from http_api.etcd.gateway import RAFT_TERM
+from http_api.etcd.gateway import RAFT_TERM, Gateway
 from http_api.etcd.messages import (
     AlarmAction,
     AlarmRequest,
@@ -23,6 +23,7 @@ from http_api.etcd.messages import (
     Empty,
     MoveLeaderRequest,
 )
+from kvstore.replica.status import ReplicaStatus
 
 SERVER_VERSION = "3.5.1"
 """The etcd whose behaviour this is; clients choose their dialect by it."""
@@ -43,18 +44,37 @@ async def status(ask: EtcdAsk[Empty]) -> dict[str, Any]:
         raftIndex=node.chosen_through,
         raftTerm=RAFT_TERM,
         raftAppliedIndex=node.applied_through,
-        errors=["etcdserver: no leader"] if node.leader is None else [],
-        # Free pages are reused without anybody's help, so none of them are lost.
-        dbSizeInUse=size,
+        errors=_errors(gateway, node),
+        dbSizeInUse=min(node.state_bytes, size),
     )
 
 
+def _errors(gateway: Gateway, node: ReplicaStatus) -> list[str]:
+    """As etcd has them: that there is no leader, and each alarm as protobuf's text."""
+    errors = ["etcdserver: no leader"] if node.leader is None else []
+    if node.out_of_space:
+        errors.append(f"memberID:{gateway.member_id(node.id)} alarm:NOSPACE ")
+    return errors
+
+
+def _alarms(gateway: Gateway, node: ReplicaStatus, member: int) -> list[dict[str, Any]]:
+    """Of this node, if `member` is it or 0; what another one lacks is asked there."""
+    if not node.out_of_space or member not in (0, gateway.member_id(node.id)):
+        return []
+    return [document(memberID=gateway.member_id(node.id), alarm="NOSPACE")]
+
+
 async def alarm(ask: EtcdAsk[AlarmRequest]) -> dict[str, Any]:
-    """maintenance/alarm: there are none, and none can be raised by hand."""
+    """maintenance/alarm: whether this node refuses what grows. It cannot be raised by hand; it ends
+    by itself, and to deactivate it changes nothing."""
     message = ask.message
     if message.action is AlarmAction.ACTIVATE and message.alarm is not AlarmType.NONE:
         raise EtcdError(UNIMPLEMENTED, "etcdserver: alarms cannot be activated")
-    return document(header=ask.header())
+    alarms: list[dict[str, Any]] = []
+    wanted = message.alarm in (AlarmType.NONE, AlarmType.NOSPACE)
+    if message.action is AlarmAction.GET and wanted:
+        alarms = _alarms(ask.gateway, ask.session.status(), message.member_id)
+    return document(header=ask.header(), alarms=alarms)
 
 
 async def state_hash(ask: EtcdAsk[Empty]) -> dict[str, Any]:
@@ -97,7 +117,7 @@ CALLS = (
     ),
     unary(
         "maintenance/alarm", AlarmRequest, alarm, Need.CALLER,
-        "The alarms: there are never any.",
+        "Whether this node is out of space.",
     ),
     unary(
         "maintenance/hash", Empty, state_hash, Need.CLUSTER,

@@ -58,6 +58,8 @@ def _node_document(status: ReplicaStatus) -> dict[str, Any]:
         "checkpointed_through": status.checkpointed_through,
         "log_first_slot": status.log_first_slot,
         "log_bytes": status.log_bytes,
+        "state_bytes": status.state_bytes,
+        "out_of_space": status.out_of_space,
         "digest": status.digest,
     }
 
@@ -201,6 +203,8 @@ _NODE = {
         "checkpointed_through": _INTEGER,
         "log_first_slot": _INTEGER,
         "log_bytes": _INTEGER,
+        "state_bytes": _INTEGER,
+        "out_of_space": {"type": "string", "description": "Why what grows is refused, or empty"},
         "digest": _TEXT,
     },
 }

@@ -9,6 +9,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.responses import Answer, answer, json_answer
 from kvstore.errors import InvalidArgument, NotReady
+from kvstore.peers.frames import PROTOCOL_VERSION
+from kvstore.storage.data_dir import FORMAT
 
 DISTRIBUTION = "paxos-kvstore"
 
@@ -19,6 +21,11 @@ def server_version() -> str:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
         return "unknown"
+
+
+def formats() -> dict[str, int]:
+    """What a later release must be able to read if it is to take this one's place."""
+    return {"data": FORMAT, "protocol": PROTOCOL_VERSION}
 
 
 async def alive(ask: Ask[None]) -> Answer:
@@ -48,10 +55,20 @@ async def show_version(ask: Ask[None]) -> Answer:
     """What runs here."""
     ask.options()
     return json_answer(
-        {"name": DISTRIBUTION, "version": server_version(), "python": platform.python_version()}
+        {
+            "name": DISTRIBUTION,
+            "version": server_version(),
+            "python": platform.python_version(),
+            "formats": formats(),
+        }
     )
 
 
+FORMATS = {
+    "type": "object",
+    "description": "Of its data directory, and of what nodes say to each other",
+    "properties": {"data": {"type": "integer"}, "protocol": {"type": "integer"}},
+}
 _STATUS = {"status": {"type": "string"}}
 _ALIVE = Doc(
     "Whether the process is at work: its loop and its threads turn",
@@ -71,11 +88,12 @@ _VERSION = Doc(
     "What runs here",
     answers={
         200: {
-            "description": "Name and versions",
+            "description": "Name, versions and formats",
             "properties": {
                 "name": {"type": "string"},
                 "version": {"type": "string"},
                 "python": {"type": "string"},
+                "formats": FORMATS,
             },
         }
     },

@@ -4,6 +4,7 @@ A token is 32 random bytes, told once; the cluster keeps its hash only. Who show
 any other right.
 """
 
+import asyncio
 import hashlib
 import secrets
 from typing import Annotated, Any
@@ -15,6 +16,15 @@ from http_api.core import params
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.problems import problem
 from http_api.core.responses import Answer, json_answer
+from http_api.v1.certificates import BODY_BYTES_MAX as CERTIFICATE_BODY_BYTES_MAX
+from http_api.v1.certificates import (
+    CERTIFICATE,
+    Hosts,
+    RequestText,
+    member_shown,
+    must_sign,
+    signed,
+)
 from http_api.v1.kv import BODY_PROBLEMS
 from http_api.v1.members import (
     BODY_BYTES_MAX,
@@ -24,6 +34,8 @@ from http_api.v1.members import (
     client_address,
     peer_address,
 )
+from kvstore.certificates.join_tokens import with_fingerprint
+from kvstore.certificates.node_names import NodeName
 from kvstore.commands.members import (
     MEMBER_NAME_BYTES_MAX,
     TOKEN_HASH_BYTES,
@@ -43,6 +55,8 @@ from kvstore.peers.roster import Roster
 from kvstore.state.members_record import JoinToken
 
 TOKEN_BYTES = 32
+DAYS_WITHOUT_ID = 1.0
+"""A certificate without an id is good for being taken in, also for who was removed meanwhile."""
 TOKEN_CHARACTERS_MAX = 256
 TTL_S_DEFAULT, TTL_S_MAX = 3600, 366 * 24 * 3600
 USES_MAX = 1000
@@ -52,7 +66,8 @@ JoiningName = Annotated[str, Meta(pattern=f"^$|{NAME_PATTERN}", max_length=MEMBE
 
 class JoinRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`name`: the cluster finds one if it is empty. `incarnation`: what the node's data
-    directory drew. `learner`: it is not to become a voter by itself."""
+    directory drew. `learner`: it is not to become a voter by itself. `request`: for a certificate,
+    in PEM; `hosts`: by which clients reach the node."""
 
     token: Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARACTERS_MAX)]
     peer_address: AddressText
@@ -60,6 +75,8 @@ class JoinRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     incarnation: Annotated[str, Meta(min_length=1, max_length=INCARNATION_BYTES_MAX)]
     name: JoiningName = ""
     learner: bool = False
+    request: RequestText = ""
+    hosts: Hosts = ()
 
 
 class TokenRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +103,8 @@ async def join(ask: Ask[JoinRequest]) -> Answer:
     """Take a node in that shows a token; it is a learner first."""
     timeout_s = params.timeout(ask.options(), ask.config)
     asked = await ask.read()
+    if asked.request:
+        must_sign(ask)
     new = NewMember(
         asked.name,
         peer_address(asked.peer_address),
@@ -100,7 +119,7 @@ async def join(ask: Ask[JoinRequest]) -> Answer:
         roster = ask.session.roster
         if roster is None or conflict.reason not in ("name-taken", "address-taken"):
             raise
-        return _lost(conflict, roster)
+        return await _lost(ask, asked, conflict, roster)
     roster = ask.session.roster
     if roster is None or roster.find(done.member) is None:
         raise OutcomeUnknown("the node was taken in, and this one does not know it yet; ask again")
@@ -109,16 +128,43 @@ async def join(ask: Ask[JoinRequest]) -> Answer:
         "cluster_id": roster.cluster_id,
         "roster": msgspec.to_builtins(roster),
     }
+    if asked.request:
+        name = NodeName(done.member, roster.cluster_id, asked.incarnation)
+        document |= await signed(ask, asked.request, asked.hosts, name)
     return json_answer(document, 201)
 
 
-def _lost(conflict: MembershipConflict, roster: Roster) -> Answer:
+async def _lost(
+    ask: Ask[JoinRequest], asked: JoinRequest, conflict: MembershipConflict, roster: Roster
+) -> Answer:
     error = MemberLost(
         f"{conflict}: if this node is that member and its disk was lost, it is taken in again in "
         "its place when it asks the members at their peer addresses"
     )
     places = {str(one.id): one.peer_address for one in roster.members if one.peer_address}
-    return problem(error, more={"places": places})
+    more: dict[str, Any] = {"places": places}
+    if asked.request and (_was_it(ask, asked) or _is_good(ask, token_hash(asked.token))):
+        # It has no id until it is taken in, and then asks again.
+        name = NodeName(0, roster.cluster_id, asked.incarnation)
+        more |= await signed(ask, asked.request, asked.hosts, name, DAYS_WITHOUT_ID)
+    return problem(error, more=more)
+
+
+def _was_it(ask: Ask[JoinRequest], asked: JoinRequest) -> bool:
+    """Whether the connection's certificate is that of the member whose place is asked for."""
+    found = member_shown(ask)
+    return found is not None and (
+        found[0].name == asked.name or found[0].peer_address == peer_address(asked.peer_address)
+    )
+
+
+def _is_good(ask: Ask[JoinRequest], token: bytes) -> bool:
+    """Whether a node could still join with it."""
+    now_ms = ask.session.status().clock_ms
+    return any(
+        one.token == token and one.uses > 0 and one.expires_ms > now_ms
+        for one in ask.session.join_tokens()
+    )
 
 
 async def create(ask: Ask[TokenRequest]) -> Answer:
@@ -127,6 +173,9 @@ async def create(ask: Ask[TokenRequest]) -> Answer:
     wanted = await ask.read()
     token = secrets.token_urlsafe(TOKEN_BYTES)
     issued = await ask.session.issue_token(token_hash(token), wanted.ttl_s, wanted.uses, timeout_s)
+    own = ask.facilities.certificates
+    if own is not None:
+        token = with_fingerprint(token, await asyncio.to_thread(own.fingerprint))
     return json_answer({"token": token, **_document(issued, ask.session.status().clock_ms)}, 201)
 
 
@@ -180,6 +229,7 @@ _JOIN = Doc(
                 "id": {"type": "integer", "description": "The new member's"},
                 "cluster_id": {"type": "string"},
                 "roster": {"type": "array", "description": "Id, number, last id and members"},
+                **CERTIFICATE,
             },
         }
     },
@@ -219,7 +269,8 @@ _TOKENS = "/v1/cluster/tokens"
 
 CALLS = (
     Call(
-        "POST", "/v1/cluster/members/join", join, Need.OPEN, _JOIN, BODY_BYTES_MAX, JoinRequest
+        "POST", "/v1/cluster/members/join", join, Need.OPEN, _JOIN,
+        CERTIFICATE_BODY_BYTES_MAX, JoinRequest,
     ),
     Call(
         "POST", _TOKENS, create, Need.CLUSTER, _CREATE,

@@ -1,5 +1,6 @@
 """`/openapi.json` and `/problems/{slug}`: the API describes itself, from the rows of its calls."""
 
+import asyncio
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -295,19 +296,22 @@ def _answer(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 class Description:
-    """The handlers of the API's description. `complete` fills it in before it serves."""
+    """The handlers of the API's description, which is written when somebody first asks for it."""
 
     def __init__(self) -> None:
-        self._document: dict[str, Any] = {}
+        self._described: Sequence[NativeCall] = ()
+        self._document: dict[str, Any] | None = None
         self._kinds = {kind.slug: kind for kind in KINDS.values()}
 
     def complete(self, calls: Sequence[NativeCall]) -> None:
-        """Describe these calls; called once, when the table is known."""
-        self._document = describe(calls)
+        """These are what it describes; called once, when the table is known."""
+        self._described = calls
 
     async def openapi(self, ask: Ask[None]) -> Answer:
         """The OpenAPI document."""
         ask.options()
+        if self._document is None:  # 50 ms: not on the loop
+            self._document = await asyncio.to_thread(describe, self._described)
         return json_answer(self._document)
 
     async def problem(self, ask: Ask[None]) -> Answer:

@@ -21,7 +21,7 @@ from http_api.core.responses import Answer, json_answer, stream_head
 from http_api.core.streams import StreamLink
 from http_api.v1.backups import summaries
 from http_api.v1.cluster import cluster_document
-from http_api.v1.health import server_version
+from http_api.v1.health import FORMATS, formats, server_version
 from http_api.v1.watch import EVENT_STREAM, sse
 from kvstore.errors import InvalidArgument, Overloaded, Stopping
 from kvstore.replica.status import ReplicaStatus
@@ -39,6 +39,7 @@ def report(ask: Ask[None]) -> dict[str, Any]:
     return {
         "at_ms": time_ns() // 1_000_000,
         "version": server_version(),
+        "formats": formats(),
         "uptime_s": round(ask.facilities.uptime_s, 1),
         "quorum": write_quorum(status),
         "voters": voters(status),
@@ -195,6 +196,7 @@ _CHANGE = {
 _REPORT: dict[str, Any] = {
     "at_ms": {"type": "integer", "description": "This node's clock, since 1970"},
     "version": _TEXT,
+    "formats": FORMATS,
     "uptime_s": _NUMBER,
     "quorum": {"type": "integer", "description": "Nodes that a write needs"},
     "voters": {"type": "array", "items": _INTEGER},

@@ -16,11 +16,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kvstore.certificates.facts import (
     CertificateFacts,
+    check_strength,
     check_time,
     facts_of,
     read_certificates,
     read_key,
 )
+from kvstore.certificates.node_names import NodeName
 from kvstore.errors import InvalidArgument
 
 AUTHORITY_DAYS = 3650
@@ -33,6 +35,7 @@ NAME_CHARACTERS_MAX = 64
 _SERVER = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 _CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH,)
 _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+_PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
 class Authority:
@@ -46,13 +49,18 @@ class Authority:
         self.certificate_file = directory / "ca.crt"
         self._key_file = directory / "ca.key"
 
+    @property
+    def has_key(self) -> bool:
+        """Whether it can sign here."""
+        return self._key_file.exists() and self.certificate_file.exists()
+
     def create(self, name: str) -> CertificateFacts:
         """Make it. Raises InvalidArgument if it is there already."""
         if self._key_file.exists() or self.certificate_file.exists():
             raise InvalidArgument("dir", f"dir: there is an authority in {self.directory} already")
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = _name(name)
-        builder = _begun(subject, subject, key, AUTHORITY_DAYS)
+        subject = make_name(name)
+        builder = _begun(subject, subject, key.public_key(), AUTHORITY_DAYS)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         usage = _usage(signs_certificates=True)
         certificate = builder.add_extension(usage, True).sign(key, hashes.SHA256())
@@ -61,15 +69,36 @@ class Authority:
         except OSError as error:
             raise InvalidArgument("dir", f"dir: {self.directory}: {error.strerror}") from None
         write_key(self._key_file, key)
-        _write(self.certificate_file, _pem(certificate), 0o644)
+        write_file(self.certificate_file, _pem(certificate), 0o644)
         return facts_of(certificate)
 
-    def issue_server(self, name: str, hosts: list[str], days: int) -> CertificateFacts:
-        """A node's certificate, `NAME.crt` and `NAME.key`, good for these names and addresses."""
-        if not hosts:
-            raise InvalidArgument("hosts", "hosts: a node needs the names by which it is reached")
-        alternative = x509.SubjectAlternativeName([_host(host) for host in hosts])
-        return self._issue(name, _SERVER, alternative, days)
+    def issue_server(
+        self, name: str, hosts: list[str], days: int, node: NodeName | None = None
+    ) -> CertificateFacts:
+        """A node's certificate, `NAME.crt` and `NAME.key`, good for these names and addresses, and
+        if it names `node`, for its peers."""
+        return self._issue(name, _SERVER, _alternative(hosts, node), days)
+
+    def sign(
+        self,
+        request: x509.CertificateSigningRequest,
+        name: str,
+        hosts: list[str],
+        node: NodeName,
+        days: float,
+    ) -> bytes:
+        """A node's certificate for the key of its request, in PEM, with the authority's own after
+        it. What else the request says does not count. Raises InvalidArgument for a request that
+        its key has not signed, and for a weak key."""
+        key = request.public_key()
+        if not request.is_signature_valid or not isinstance(
+            key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+        ):
+            raise InvalidArgument("request", "request: it is not signed by its own EC or RSA key")
+        extensions = [x509.ExtendedKeyUsage(_SERVER), _alternative(hosts, node)]
+        certificate = self._signed(make_name(name), key, extensions, days)
+        check_strength(certificate, Path("request"), "request")
+        return _pem(certificate) + self.certificate_file.read_bytes()
 
     def issue_client(self, user: str, days: int) -> CertificateFacts:
         """A user's certificate: its common name is the user."""
@@ -85,8 +114,8 @@ class Authority:
             for each in old.extensions
             if isinstance(each.value, x509.SubjectAlternativeName | x509.ExtendedKeyUsage)
         ]
-        certificate = self._signed(old.subject, key, extensions, days)
-        _write(file, _pem(certificate), 0o644)
+        certificate = self._signed(old.subject, key.public_key(), extensions, days)
+        write_file(file, _pem(certificate), 0o644)
         return facts_of(certificate)
 
     def issued(self) -> list[tuple[Path, CertificateFacts]]:
@@ -107,13 +136,17 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         extensions: list[x509.ExtensionType] = [x509.ExtendedKeyUsage(uses)]
         extensions += [] if alternative is None else [alternative]
-        certificate = self._signed(_name(name), key, extensions, days)
+        certificate = self._signed(make_name(name), key.public_key(), extensions, days)
         write_key(key_file, key)
-        _write(file, _pem(certificate), 0o644)
+        write_file(file, _pem(certificate), 0o644)
         return facts_of(certificate)
 
     def _signed(
-        self, subject: x509.Name, key: _Key, extensions: Sequence[x509.ExtensionType], days: int
+        self,
+        subject: x509.Name,
+        key: _PublicKey,
+        extensions: Sequence[x509.ExtensionType],
+        days: float,
     ) -> x509.Certificate:
         own = read_certificates(self.certificate_file, "dir")[0]
         signer = read_key(self._key_file, "dir")
@@ -140,11 +173,12 @@ def write_key(file: Path, key: _Key) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    _write(file, encoded, 0o600)
+    write_file(file, encoded, 0o600)
 
 
-def _write(file: Path, data: bytes, mode: int) -> None:
-    """A file that is there as a whole or not at all, so that a node reads no half of one."""
+def write_file(file: Path, data: bytes, mode: int) -> None:
+    """A file that is there as a whole or not at all, so that a node reads no half of one. Raises
+    InvalidArgument."""
     new = file.with_name(f"{file.name}.new")
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -161,8 +195,8 @@ def _write(file: Path, data: bytes, mode: int) -> None:
 def _begun(
     subject: x509.Name,
     issuer: x509.Name,
-    key: _Key,
-    days: int,
+    key: _PublicKey,
+    days: float,
     ends_max: dt.datetime | None = None,
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
@@ -171,11 +205,11 @@ def _begun(
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCKS_DIFFER)
         .not_valid_after(ends if ends_max is None else min(ends, ends_max))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), False)
     )
 
 
@@ -193,11 +227,20 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _name(text: str) -> x509.Name:
+def make_name(text: str) -> x509.Name:
+    """With this common name. Raises InvalidArgument for a length that none has."""
     if not 0 < len(text) <= NAME_CHARACTERS_MAX:
         text = f"name: {len(text)} characters; a certificate's has 1 to {NAME_CHARACTERS_MAX}"
         raise InvalidArgument("name", text)
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _alternative(hosts: list[str], node: NodeName | None) -> x509.SubjectAlternativeName:
+    if not hosts:
+        raise InvalidArgument("hosts", "hosts: a node needs the names by which it is reached")
+    names = [_host(host) for host in hosts]
+    names += [] if node is None else [x509.UniformResourceIdentifier(node.uri)]
+    return x509.SubjectAlternativeName(names)
 
 
 def _host(text: str) -> x509.GeneralName:

@@ -7,9 +7,10 @@ import logging
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from kvstore.certificates.facts import SOON, CertificateFacts, check_authority, check_pair
+from kvstore.certificates.causes import cause_of
+from kvstore.certificates.facts import check_authority, check_pair
+from kvstore.certificates.reloading import ReloadedFiles
 from kvstore.errors import InvalidArgument
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -18,19 +19,8 @@ REFUSALS_PER_MINUTE = 30
 
 _log = logging.getLogger("http_api.tls")
 
-_CAUSES = {
-    "HTTP_REQUEST": "it speaks HTTP without TLS: the address begins with https://",
-    "WRONG_VERSION_NUMBER": "it does not speak TLS",
-    "UNSUPPORTED_PROTOCOL": "it speaks a TLS older than 1.2",
-    "NO_SHARED_CIPHER": "it offers none of our ciphers",
-    "TLSV1_ALERT_UNKNOWN_CA": "it does not know the authority of our certificate",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "it refuses our certificate",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it refuses our certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "our certificate has ended, it says",
-}
 
-
-class ServerTls:
+class ServerTls(ReloadedFiles):
     """The certificate files of one server. Raises InvalidArgument, in one line that names the file,
     where they cannot be used. `monotonic` counts seconds."""
 
@@ -46,46 +36,18 @@ class ServerTls:
         self._minute, self._told = -1e9, 0
         self.refused = 0
         """Handshakes that failed."""
-        self.facts: CertificateFacts
         self._current: ssl.SSLContext
-        self._stamps: tuple[Any, ...] = ()
-        self._load()
+        super().__init__(self._files, _log)
         self.context = self._made()
         """What the listener is given; each handshake goes on with the newest one."""
         self.context.sni_callback = self._use_current
 
-    def reload(self) -> bool:
-        """Look at the files again; whether they are used now. Where they cannot be, the log says
-        why, and what was there goes on."""
-        try:
-            self._load()
-        except (InvalidArgument, OSError) as error:
-            _log.error("the certificate is not changed: %s", error)
-            return False
-        left = self.facts.left()
-        _log.warning(
-            "certificate of %s in use, until %s", self.facts.subject, f"{self.facts.ends:%Y-%m-%d}"
-        )
-        if left < SOON:
-            _log.warning("it ends in %d days: kvstore certs renew", left.days)
-        return True
-
-    def look(self) -> None:
-        """`reload` if a file has changed since it was last looked at."""
-        if self._stamps_now() != self._stamps:
-            self._stamps = self._stamps_now()
-            self.reload()
-
-    def _load(self) -> None:
-        stamps = self._stamps_now()
+    def load(self) -> None:
         facts = check_pair(*self._files[:2])
         if self._files[2] is not None:
             check_authority(self._files[2], "client-ca")
         self._current = self._made()
-        self.facts, self._stamps = facts, stamps
-
-    def _stamps_now(self) -> tuple[Any, ...]:
-        return tuple(_stamp(file) for file in self._files if file is not None)
+        self.facts = facts
 
     def _made(self) -> ssl.SSLContext:
         cert_file, key_file, client_ca = self._files
@@ -133,19 +95,3 @@ class ServerTls:
         self._told += 1
         if self._told <= REFUSALS_PER_MINUTE:
             _log.warning("a client is refused: %s", cause_of(error))
-
-
-def cause_of(error: ssl.SSLError) -> str:
-    """Why a handshake failed, in words."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message}"
-    reason = str(error.reason or error)
-    return _CAUSES.get(reason, reason.replace("_", " ").lower())
-
-
-def _stamp(file: Path) -> tuple[int, int, int]:
-    try:
-        status = file.stat()
-    except OSError:
-        return (0, 0, 0)
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -26,6 +26,7 @@ class CertificateFacts:
     subject: str
     issuer: str
     hosts: tuple[str, ...]
+    uris: tuple[str, ...]
     kind: str
     begins: dt.datetime
     ends: dt.datetime
@@ -70,12 +71,20 @@ def read_file(file: Path, name: str) -> bytes:
         raise InvalidArgument(name, f"{name}: cannot read {file}: {error.strerror}") from None
 
 
+def first_of(pem: bytes) -> tuple[str, bytes]:
+    """Fingerprint (SHA-256 in hexadecimal) of the first certificate in it, and that alone in PEM:
+    what follows it was vouched for by nobody. Raises ValueError."""
+    first = x509.load_pem_x509_certificate(pem)
+    return first.fingerprint(hashes.SHA256()).hex(), first.public_bytes(serialization.Encoding.PEM)
+
+
 def facts_of(certificate: x509.Certificate) -> CertificateFacts:
     """What it says."""
     return CertificateFacts(
         subject=common_name(certificate.subject),
         issuer=common_name(certificate.issuer),
         hosts=_hosts(certificate),
+        uris=_uris(certificate),
         kind=_kind(certificate),
         begins=certificate.not_valid_before_utc,
         ends=certificate.not_valid_after_utc,
@@ -84,22 +93,26 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
     )
 
 
-def check_pair(cert_file: Path, key_file: Path) -> CertificateFacts:
-    """The facts of a server's certificate that can be used now with that key.
+def check_pair(
+    cert_file: Path, key_file: Path, names: tuple[str, str] = ("cert-file", "key-file")
+) -> CertificateFacts:
+    """The facts of a server's certificate that can be used now with that key; `names` are those of
+    the settings.
 
     Raises InvalidArgument: unreadable, not of this key, a weak key, not valid yet, or ended.
     """
-    certificate = read_certificates(cert_file, "cert-file")[0]
-    key = read_key(key_file, "key-file")
+    of_cert, of_key = names
+    certificate = read_certificates(cert_file, of_cert)[0]
+    key = read_key(key_file, of_key)
     if key.public_key() != certificate.public_key():
         raise InvalidArgument(
-            "key-file", f"key-file: {key_file} is not the key of the certificate {cert_file}"
+            of_key, f"{of_key}: {key_file} is not the key of the certificate {cert_file}"
         )
-    check_strength(certificate, cert_file, "cert-file")
+    check_strength(certificate, cert_file, of_cert)
     facts, now = facts_of(certificate), dt.datetime.now(dt.UTC)
     if facts.kind not in ("server", "server and client"):
-        raise InvalidArgument("cert-file", f"cert-file: {cert_file} is no server's: {facts.kind}")
-    check_time(facts, cert_file, "cert-file", now)
+        raise InvalidArgument(of_cert, f"{of_cert}: {cert_file} is no server's: {facts.kind}")
+    check_time(facts, cert_file, of_cert, now)
     return facts
 
 
@@ -148,15 +161,27 @@ def common_name(name: x509.Name) -> str:
     return str(found[0].value) if found else ""
 
 
-def _hosts(certificate: x509.Certificate) -> tuple[str, ...]:
+def _alternatives(certificate: x509.Certificate) -> x509.SubjectAlternativeName | None:
     try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
+        return None
+
+
+def _uris(certificate: x509.Certificate) -> tuple[str, ...]:
+    found = _alternatives(certificate)
+    known = found.get_values_for_type(x509.UniformResourceIdentifier) if found else ()
+    return tuple(known)
+
+
+def _hosts(certificate: x509.Certificate) -> tuple[str, ...]:
+    found = _alternatives(certificate)
+    if found is None:
         return ()
-    names = extension.value.get_values_for_type(x509.DNSName)
+    names = found.get_values_for_type(x509.DNSName)
     addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = [
         each
-        for each in extension.value.get_values_for_type(x509.IPAddress)
+        for each in found.get_values_for_type(x509.IPAddress)
         if isinstance(each, ipaddress.IPv4Address | ipaddress.IPv6Address)
     ]
     return (*names, *map(str, addresses))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from kvstore.client.verdict import HttpReply
-from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, Unavailable
+from kvstore.errors import KvError, NoQuorum, OutcomeUnknown, OutOfSpace, Unavailable
 
 HEDGE_S = 1.0
 """How long one endpoint has for its answer before the next is asked too."""
@@ -98,9 +98,18 @@ class Race:
                         return answer
                     assert self._last is not None
                     next_s = loop.time() + self._pause_s(self._failures, self._last)
+                if self._no_room_anywhere:
+                    raise self._verdict()
         finally:
             for task in self._running:
                 task.cancel()
+
+    @property
+    def _no_room_anywhere(self) -> bool:
+        """Whether every endpoint has said so. To ask again is of no use: somebody must make room
+        first."""
+        full = sum(isinstance(error, OutOfSpace) for error in self._heard.values())
+        return full == len(self._endpoints) and not self._running
 
     @property
     def _all_asked(self) -> bool:

@@ -17,6 +17,7 @@ from kvstore.errors import (
     KvError,
     NoQuorum,
     OutcomeUnknown,
+    OutOfSpace,
     Overloaded,
     PermissionDenied,
     TooLarge,
@@ -30,6 +31,7 @@ _BY_STATUS: dict[int, type[KvError]] = {
     413: TooLarge,
     429: Overloaded,
     503: NoQuorum,
+    507: OutOfSpace,
 }
 """What a status means without a type that is known here, whoever answers."""
 _BY_STATUS_OF_A_NODE: dict[int, type[KvError]] = {401: Unauthenticated, 403: PermissionDenied}

@@ -33,7 +33,8 @@
     ├── Unavailable           refused before proposing: certainly not applied; try again
     │   ├── NoQuorum              no leader, or it cannot reach a quorum
     │   ├── Overloaded            a bound was reached
-    │   │   └── SlowDown              too many wrong passwords
+    │   │   ├── SlowDown              too many wrong passwords
+    │   │   └── OutOfSpace            a write that grows, and no room for it
     │   ├── Stopping              the node is shutting down, or failed
     │   └── NotReady              the node does not serve yet, or no longer
     └── OutcomeUnknown        timed out after proposing: it may yet be applied
@@ -117,6 +118,7 @@ __all__ = [
     "MethodNotAllowed",
     "NoQuorum",
     "NotReady",
+    "OutOfSpace",
     "OutcomeUnknown",
     "Overloaded",
     "PathNotFound",
@@ -438,6 +440,16 @@ class SlowDown(Overloaded):
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"too many wrong passwords; try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
+
+
+class OutOfSpace(Overloaded):
+    """The space quota is used up, or this node's disk nearly full: what grows is refused."""
+
+    kind = Kind(
+        "out-of-space", 507, "Out of space",
+        "The space quota is used up, or this node's disk is nearly full. Writes that grow are "
+        "refused, deletions are not; it is over by itself once there is room.",
+    )  # fmt: skip
 
 
 class Stopping(Unavailable):

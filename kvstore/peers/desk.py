@@ -9,6 +9,7 @@ any restart takes, is the copy, and ends (docs/decisions/0016-links.md).
 
 from collections.abc import Callable
 
+from kvstore.certificates.node_names import NodeName
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import Hello, Refusal
 from kvstore.peers.membership import Ending, HandshakeRefused, Membership, RefusalKind
@@ -56,8 +57,11 @@ class Desk:
             to, instance=self._instance, silence_ms=int(1000 * self._patience.silence_s)
         )
 
-    def check(self, hello: Hello) -> NodeId:
-        """Who it is. Raises HandshakeRefused."""
+    def check(self, hello: Hello, names: tuple[NodeName, ...] | None = None) -> NodeId:
+        """Who it is. `names` are those of its certificate, None without TLS; it must say the same.
+        Raises HandshakeRefused."""
+        if names is not None:
+            self._check_names(hello, names)
         self._check_instance(hello)
         formed = self.membership.formed
         try:
@@ -72,6 +76,22 @@ class Desk:
                 self._log.event("formed", cluster=self.membership.cluster_id)
             self._more_to_show()
         return hello.node
+
+    def _check_names(self, hello: Hello, names: tuple[NodeName, ...]) -> None:
+        present = hello.present
+        cluster = self.membership.cluster_id if present is None else present.cluster_id
+        shown = NodeName(hello.node, cluster, hello.incarnation)
+        covering = [name for name in names if name.covers(shown)]
+        if covering and present is None and (roster := self.membership.roster) is not None:
+            # Who comes without a disk may be given the place of a member that is silent, and who
+            # was removed must not come back like that.
+            covering = [one for one in covering if not roster.has_gone(one.node)]
+            if not covering:
+                raise HandshakeRefused("its certificate is of a node that is no member any more")
+        if covering:
+            return
+        told = " and ".join(name.uri for name in names) or "of no node"
+        raise HandshakeRefused(f"its certificate is {told}, and it says that it is {shown.uri}")
 
     def _check_instance(self, hello: Hello) -> None:
         """A release that knows no instances shows "", and is taken as it was."""

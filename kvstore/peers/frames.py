@@ -31,6 +31,9 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     `present` are the members of the cluster as the sender knows them, once it has formed; `name`
     and `peer_address` are the sender's own. A release before sends none of them.
 
+    `begins` names the state that a founder begins with, "" if that is empty; None: a release before
+    does not say.
+
     `silence_ms`: the sender gives up a link on which it hears nothing for so long, and sends pings
     itself. 0: it does not, as releases before it did not; then no ping may be sent to it.
     """
@@ -48,6 +51,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     name: str = ""
     peer_address: str = ""
     present: Roster | None = None
+    begins: str | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True, tag=True):

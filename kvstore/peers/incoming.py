@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from kvstore.certificates.node_names import NodeName, names_shown
 from kvstore.peers.desk import Desk
 from kvstore.peers.frames import (
     HELLO_BYTES_MAX,
@@ -106,8 +107,17 @@ class Door:
         """A connection was made; whether it may stay."""
         here = sum(other == address for other in self._strangers.values())
         self._strangers[stranger] = address
-        most = STRANGERS_PER_ADDRESS + 2 * (len(self.desk.membership.peers) + 1)
-        return here < most and len(self._strangers) <= STRANGERS_MAX
+        return here < self.strangers_per_address and len(self._strangers) <= STRANGERS_MAX
+
+    @property
+    def strangers_per_address(self) -> int:
+        """All members may live at one."""
+        return STRANGERS_PER_ADDRESS + 2 * (len(self.desk.membership.peers) + 1)
+
+    @property
+    def plain(self) -> int:
+        """How many links there are without TLS."""
+        return sum(incoming.names is None for incoming in self._known)
 
     def entered(self, incoming: "Incoming", peer: NodeId) -> None:
         """Its handshake is through. If the peer dials anew, its old link is dead to it."""
@@ -135,12 +145,15 @@ class Incoming(asyncio.Protocol):
         self._handshake: asyncio.TimerHandle | None = None
         self._pings = False
         self.peer: NodeId | None = None
+        self.names: tuple[NodeName, ...] | None = None
+        """That its certificate shows; None without TLS."""
         self.heard_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         silence_s = self._door.patience.silence_s
         give_up_after(transport, silence_s)
+        self.names = names_shown(transport)
         name = transport.get_extra_info("peername")
         if not self._door.knocked(self, str(name[0]) if name else ""):
             self._refuse("too many connections that have shown no handshake")
@@ -182,7 +195,7 @@ class Incoming(asyncio.Protocol):
         if isinstance(hello, Refusal):
             raise FrameError("a refusal instead of a handshake")
         door = self._door
-        peer = door.desk.check(hello)
+        peer = door.desk.check(hello, self.names)
         self._transport.write(encode_frame(door.desk.hello(peer)))
         self.peer = peer
         self._pings = hello.silence_ms > 0

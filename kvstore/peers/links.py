@@ -6,11 +6,15 @@ that is there was heard lately (docs/decisions/0016-links.md).
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from kvstore.certificates.node_names import NodeName
 from kvstore.config import Config, hosts_to_bind, parse_address
 from kvstore.errors import InvalidArgument
 from kvstore.event_log import EventLog
 from kvstore.peers.desk import Desk, Ended
+from kvstore.peers.dialling import Dialling
+from kvstore.peers.doorstep import Doorstep
 from kvstore.peers.frames import PeerMessage, encode_frame
 from kvstore.peers.incoming import Door, Incoming, Inputs
 from kvstore.peers.membership import Membership
@@ -19,13 +23,20 @@ from kvstore.peers.patience import patience
 from kvstore.peers.told import PeerTold, StrangersTold
 from paxos.ballot import NodeId
 
+if TYPE_CHECKING:
+    from kvstore.certificates.peer_contexts import PeerTls
+
+CERTIFICATES_S = 5.0
+"""How often the files of certificates are looked at."""
+
 
 class PeerTransport:
     """All links of one node. Made on the loop that it lives on.
 
     `instance` tells this process from all others. `sent(to, message)` is called before each message
     is queued or dropped. `ended(reason, how)` is called if this node must stop: what a handshake
-    showed cannot be saved, another process has its identity, or it is no member any more.
+    showed cannot be saved, another process has its identity, or it is no member any more. `tls`:
+    what is spoken with peers, as the settings say.
     """
 
     def __init__(
@@ -37,11 +48,18 @@ class PeerTransport:
         *,
         sent: Callable[[NodeId, PeerMessage], None],
         ended: Ended,
+        tls: "PeerTls | None" = None,
     ) -> None:
         self._config = config
+        self.tls = tls
         self._log = log
         self._sent = sent
         self._patience = patience(config)
+        self._dialling = Dialling(
+            None if tls is None else lambda: tls.client,
+            self._patience.silence_s,
+            plain_too=config.peer_tls_spoken != "require",
+        )
         self._desk = Desk(
             membership,
             log,
@@ -58,6 +76,7 @@ class PeerTransport:
         self.follow()
         self._door: Door | None = None
         self._server: asyncio.Server | None = None
+        self._doorstep: Doorstep | None = None
         self._watching: asyncio.Task[None] | None = None
         self._last: tuple[PeerMessage, bytes] | None = None
 
@@ -82,6 +101,7 @@ class PeerTransport:
                 self._patience,
                 self._config.peer_buffer_bytes_max,
                 self._reached,
+                self._dialling,
             )
             self._start(link)
         for peer in self._links.keys() - peers.keys():
@@ -112,7 +132,16 @@ class PeerTransport:
             self._config.frame_bytes_max,
             self._heard_anew,
         )
-        self._server = await loop.create_server(lambda: Incoming(door), hosts_to_bind(host), port)
+        if (tls := self.tls) is None:
+            self._server = await loop.create_server(
+                lambda: Incoming(door), hosts_to_bind(host), port
+            )
+        else:
+            self._doorstep = Doorstep(
+                door, lambda: tls.server, plain_too=self._config.peer_tls_spoken == "prefer"
+            )
+            await self._doorstep.open((host, port))
+            self._check_own_name(tls)
         self._watch = watch
         for link in self._links.values():
             self._start(link)
@@ -129,6 +158,9 @@ class PeerTransport:
             await link.stop()
         if self._server is not None:
             self._server.close()
+        if self._doorstep is not None:
+            self._doorstep.close()
+            await self._doorstep.closed()
         if self._door is not None:
             self._door.close()
 
@@ -152,6 +184,28 @@ class PeerTransport:
         times = (link.told.heard_s, self._door.heard_s(peer))
         heard_s = max((time_s for time_s in times if time_s is not None), default=None)
         return None if heard_s is None else self._loop.time() - heard_s
+
+    def absent_s(self, peer: NodeId) -> float:
+        """The same, if it never was for how long this node has looked for it."""
+        silent_s = self.silent_s(peer)
+        if silent_s is not None:
+            return silent_s
+        link = self._links.get(peer)
+        return 0.0 if link is None else self._loop.time() - link.since_s
+
+    def plain(self) -> int:
+        """How many links of peers to this node are without TLS."""
+        return 0 if self._door is None else self._door.plain
+
+    @property
+    def certificate_ends_s(self) -> float:
+        """When what is shown to peers ends, in seconds since 1970; 0 without TLS."""
+        return 0.0 if self.tls is None else self.tls.facts.ends.timestamp()
+
+    @property
+    def warning(self) -> str:
+        """A certificate that ends soon, and that nobody has renewed."""
+        return "" if self.tls is None else self.tls.warning
 
     def dropped(self) -> int:
         """How many messages were dropped because a link was full."""
@@ -180,7 +234,7 @@ class PeerTransport:
 
     async def _watch_for_ever(self, door: Door) -> None:
         loop, period_s = asyncio.get_running_loop(), self._patience.ping_s
-        looked_s = loop.time()
+        looked_s = files_s = loop.time()
         while True:
             await asyncio.sleep(period_s)
             now_s = loop.time()
@@ -190,9 +244,21 @@ class PeerTransport:
                 for link in self._links.values():
                     link.excuse(now_s)
             looked_s = now_s
+            if self.tls is not None and now_s - files_s >= CERTIFICATES_S:
+                files_s = now_s
+                self.tls.look()
             door.watch(now_s)
             for link in self._links.values():
                 link.watch(now_s)
+
+    def _check_own_name(self, tls: "PeerTls") -> None:
+        """Peers will refuse this node: its operator need not look for it there. Another file may
+        come at any time."""
+        member = self._desk.membership
+        own = NodeName(member.node, member.cluster_id, member.incarnation)
+        if own.node and not any(name.covers(own) for name in tls.names):
+            named = ", ".join(name.uri for name in tls.names)
+            self._log.event("peer certificate of another node", names=named, node=own.node)
 
     def _heard_anew(self, peer: NodeId) -> None:
         if (link := self._links.get(peer)) is not None:

@@ -30,6 +30,10 @@ from paxos.configuration import DISTANCE, Configuration
 from paxos.quorum import QuorumSystem
 
 CLAIMS_MAX = 16
+RESTORED = (
+    "this directory holds a restored state, which is that of another cluster than the one to join: "
+    "begin with an empty directory"
+)
 
 
 class RefusalKind(StrEnum):
@@ -113,14 +117,18 @@ def founding_of(text: str) -> Configuration | None:
 class Membership:
     """This node's side of every handshake.
 
-    `first` is what the cluster is founded with, None if this node founds none; `addresses` are
-    those of the founders, or of whom else a node that is to join may ask. `pinned` holds the
-    incarnations met so far, `formed` whether the cluster has formed, and `roster` who its members
-    are then. `save` makes these durable before it returns, or raises OSError. So do the
-    constructor, `check` and `adopt`.
+    `first` is what the cluster is founded with, None if this node founds none, or was taken in by
+    one that others founded, whatever its settings say; `addresses` are those of the founders, or of
+    whom else a node that is to join may ask. `pinned` holds the incarnations met so far, `formed`
+    whether the cluster has formed, and `roster` who its members are then. `save` makes these
+    durable before it returns, or raises OSError. So do the constructor, `check` and `adopt`.
+
+    `begins` names the state that this node has before the cluster forms: "" if it is empty, and
+    the same on all founders if it was restored from a backup.
 
     `on_roster` is called with each newer roster.
-    `on_taken_in` is called when this node turns out to be a member under another id; it is saved.
+    `on_taken_in` is called when this node turns out to be another member than it began as: by its
+    id, or because others founded the cluster. It is saved then.
     """
 
     node: NodeId
@@ -134,10 +142,13 @@ class Membership:
     peer_address: str = ""
     addresses: Mapping[NodeId, str] = field(default_factory=dict)
     roster: Roster | None = None
+    begins: str = ""
     on_roster: Callable[[Roster], None] = lambda _: None
     on_taken_in: Callable[[NodeId], None] = lambda _: None
 
     def __post_init__(self) -> None:
+        if self.formed and not self.complete:
+            self.first = None
         self.founding = founding_text(self.first)
         self.client_addresses: dict[NodeId, str] = {self.node: self.client_address}
         self.refused_by: dict[NodeId, str] = {}
@@ -155,6 +166,8 @@ class Membership:
         if self.formed and (self.roster is None or self.roster.number == 0):
             # Until the members were changed for the first time the settings say where they are.
             self.roster = self._founding_roster()
+        if self.formed and self.complete:
+            self._own = self._founding_roster()
 
     @property
     def founders(self) -> frozenset[NodeId]:
@@ -184,10 +197,24 @@ class Membership:
         """Whom to have links to, and where they are: the other members, or before the cluster has
         formed the other founders, or whom this node was told of when it was to join."""
         if self.roster is not None:
-            found = {one.id: one.peer_address for one in self.roster.members}
+            found = {one.id: one.peer_address for one in self._linked}
         else:
             found = dict(self.addresses)
         return {peer: address for peer, address in found.items() if peer != self.node and address}
+
+    @property
+    def _linked(self) -> tuple[RosterMember, ...]:
+        """Whom to have links with: the members, and those who still are by this node's own log.
+
+        Failing schedule otherwise: the voters 1 and 2 have accepted the last slots before 1 goes,
+        and only learner 3 hears that they are chosen. 3 shows 2 the members without 1, 2 refuses 1,
+        and waits for ever for the promise of 1 that it needs for those slots.
+        """
+        roster, own = self.roster, self._own
+        assert roster is not None
+        if own is None or own.number >= roster.number:
+            return roster.members
+        return roster.members + tuple(one for one in own.members if roster.find(one.id) is None)
 
     def _founding_roster(self) -> Roster:
         """Drawn from what each founder drew, so that all of them have the same cluster id."""
@@ -212,6 +239,7 @@ class Membership:
             self.name,
             self.peer_address,
             self.roster if self.formed else None,
+            self.begins,
         )
 
     def check(self, hello: Hello) -> bool:
@@ -253,6 +281,8 @@ class Membership:
         if not by_peer:
             self._own = roster
         if self.roster is not None and roster.number <= self.roster.number:
+            if not by_peer:
+                self.on_roster(self.roster)
             return
         self.roster = roster
         self.claims = {
@@ -264,11 +294,22 @@ class Membership:
         self.on_roster(roster)
 
     def taken_in(self, roster: Roster, member: RosterMember) -> None:
-        """This node is `member`; if it had another id so far, it must begin again under that."""
+        """This node is `member`. It must begin again if it had another id so far, or if its
+        settings say that it founds a cluster, and this one was founded by others.
+
+        Failing schedule otherwise: a cluster of three is to grow to five, and nodes 4 and 5 are
+        started with all five as founders. Once they are taken in they count votes as three of five
+        until they have applied the first change. With node 1, which has not heard of it either,
+        they choose values for slots in which 2 and 3 have chosen others.
+
+        Raises HandshakeRefused if this node begins with a restored state, OSError from `save`.
+        """
+        if self.begins:
+            raise HandshakeRefused(RESTORED)
         known_as, self.node = self.node, member.id
         self.formed, self.roster = True, roster
         self._save()
-        if member.id != known_as:
+        if member.id != known_as or (self.first is not None and not self.complete):
             self.on_taken_in(member.id)
         else:
             self.on_roster(roster)
@@ -285,12 +326,17 @@ class Membership:
                 f"{roster.cluster_id}"
             )
         newer = theirs.number > roster.number
-        if not _is_in(roster, hello.node, hello.incarnation):
+        # Ids are never used again: no newer roster brings back one that has gone. Else who has the
+        # certificate of a removed node would make up a roster that names it.
+        made_up = newer and any(roster.has_gone(one.id) for one in theirs.members)
+        if not any(_is(one, hello.node, hello.incarnation) for one in self._linked):
             both = _is_in(theirs, hello.node, hello.incarnation) and _is_in(
                 theirs, self.node, self.incarnation
             )
-            if not (newer and both):
-                self._refuse_unknown(hello, roster, ahead=newer)
+            if made_up or not (newer and both):
+                self._refuse_unknown(hello, roster, ahead=newer and not made_up)
+        elif made_up:
+            self._refuse_unknown(hello, roster, ahead=False)
         if newer:
             self.adopt(theirs)
 
@@ -328,7 +374,7 @@ class Membership:
         chosen with the votes of `node`. Failing schedule otherwise: a learner tells it, it goes,
         and the one voter that stays waits for its vote on slots that it has not heard of."""
         own = self._own
-        if own is None or own.find(node) is not None:
+        if own is None or node > own.last_id or own.find(node) is not None:
             return False
         here = own.find(self.node)
         return here is not None and here.voter
@@ -348,6 +394,12 @@ class Membership:
                 f"node {hello.node} is node {member.id} of this cluster now",
                 RefusalKind.TAKEN_IN,
                 roster,
+            )
+        if hello.begins:
+            # Failing schedule otherwise: a backup is restored where a member was lost, and the node
+            # is taken in as that. It applies this cluster's log to the state of another one.
+            raise HandshakeRefused(
+                f"node {hello.node} begins with a restored state, which is that of another cluster"
             )
         known = (
             roster.named(hello.name)
@@ -395,6 +447,13 @@ class Membership:
                 f"node {peer} is configured with members/phase1/phase2 {hello.configuration}, "
                 f"node {self.node} with {self.founding}"
             )
+        if not hello.formed and hello.begins not in (None, self.begins):
+            # Failing schedule otherwise: of three nodes only one has its restored directory. The
+            # others get values chosen for slots that its state covers, and nothing is restored.
+            raise HandshakeRefused(
+                f"node {peer} begins with another state than node {self.node}: the same restored "
+                "backup must be in the directory of each node, or in none"
+            )
         self._check_incarnations(hello)
 
     def _check_incarnations(self, hello: Hello) -> None:
@@ -428,7 +487,7 @@ class Membership:
         agreed = peer_formed or self.agreed == self.founders
         if self.complete and agreed and not self.formed:
             self.formed = True
-            self.roster = self._founding_roster()
+            self.roster = self._own = self._founding_roster()
             self._save()
 
     def _save(self) -> None:
@@ -436,5 +495,8 @@ class Membership:
 
 
 def _is_in(roster: Roster, node: NodeId, incarnation: str) -> bool:
-    member = roster.find(node)
-    return member is not None and member.incarnation == incarnation
+    return any(_is(member, node, incarnation) for member in roster.members)
+
+
+def _is(member: RosterMember, node: NodeId, incarnation: str) -> bool:
+    return (member.id, member.incarnation) == (node, incarnation)

@@ -7,12 +7,16 @@ given, memory stays bounded, and nothing waits.
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any, cast
 
+from kvstore.certificates.causes import cause_of
+from kvstore.certificates.node_names import NodeName, names_shown
 from kvstore.config import Address
 from kvstore.peers.desk import Desk
+from kvstore.peers.dialling import Dialling
 from kvstore.peers.frames import (
     HELLO_BYTES_MAX,
     PING,
@@ -30,6 +34,8 @@ from kvstore.peers.told import PeerTold
 from paxos.ballot import NodeId
 
 PING_S_MIN = 0.01
+TLS_AGAIN_S = 10.0
+"""How often a plain link asks whether the peer speaks TLS by now."""
 
 
 class OutgoingLink:
@@ -44,9 +50,11 @@ class OutgoingLink:
         patience: Patience,
         buffer_bytes_max: int,
         reached: Callable[[NodeId], None],
+        dialling: Dialling,
     ) -> None:
         """`reached(peer)` is called whenever a link is ready."""
         self.told = told
+        self.since_s = asyncio.get_running_loop().time()
         self.dropped = 0
         self.transport: asyncio.Transport | None = None
         self._peer = peer
@@ -55,6 +63,7 @@ class OutgoingLink:
         self._patience = patience
         self._buffer_bytes_max = buffer_bytes_max
         self._reached = reached
+        self._dialling = dialling
         self._protocol: _Dialled | None = None
         self._outbox: list[bytes] = []
         self._written_s = 0.0
@@ -179,14 +188,11 @@ class OutgoingLink:
 
         Raises OSError, TimeoutError, FrameError or HandshakeRefused.
         """
-        loop = asyncio.get_running_loop()
-        protocol = _Dialled(self._desk, self._peer, self._patience)
-        try:
-            async with asyncio.timeout(self._patience.dial_s) as self._connecting:
-                host, port = await self._resolve()
-                transport, _ = await loop.create_connection(lambda: protocol, host, port)
-        finally:
-            self._connecting = None
+        transport, protocol = await self._dialling.dial(
+            self._resolve,
+            lambda: _Dialled(self._desk, self._peer, self._patience),
+            self._limited,
+        )
         try:
             async with asyncio.timeout(self._patience.silence_s):
                 await protocol.ready
@@ -194,6 +200,15 @@ class OutgoingLink:
             transport.abort()
             raise
         return transport, protocol
+
+    @asynccontextmanager
+    async def _limited(self) -> AsyncIterator[None]:
+        """For as long as a call may go without an answer."""
+        try:
+            async with asyncio.timeout(self._patience.dial_s) as self._connecting:
+                yield
+        finally:
+            self._connecting = None
 
     async def _resolve(self) -> Address:
         """One of the addresses of the peer's name, each in its turn.
@@ -236,13 +251,28 @@ class OutgoingLink:
             transport.close()
         else:
             self._reached(self._peer)
+        improving = None
+        if self._dialling.both and protocol.names is None:
+            improving = asyncio.get_running_loop().create_task(self._improve())
         try:
             await protocol.closed
         finally:
+            if improving is not None:
+                improving.cancel()
             self.transport = self._protocol = None
             self._outbox.clear()
             transport.abort()
         self.told.broke(asyncio.get_running_loop().time(), protocol.cause)
+
+    async def _improve(self) -> None:
+        """Give the plain link up once the peer speaks TLS."""
+        while True:
+            await asyncio.sleep(TLS_AGAIN_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience.silence_s):
+                    if await self._dialling.speaks_tls(self._resolve, nullcontext):
+                        self.drop("the peer speaks TLS by now")
+                        return
 
 
 def _founding(hello: Hello) -> tuple[object, ...]:
@@ -268,6 +298,8 @@ class _Dialled(asyncio.Protocol):
         self.heard_s = loop.time()
         self.peer_silence_s = 0.0
         self.cause = "the peer closed the link"
+        self.names: tuple[NodeName, ...] | None = None
+        """Of the peer's certificate; None without TLS."""
 
     @property
     def ping_s(self) -> float:
@@ -276,6 +308,7 @@ class _Dialled(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         give_up_after(transport, self._patience.silence_s)
+        self.names = names_shown(transport)
         hello = self._desk.hello(self._peer)
         self.founding_shown = _founding(hello)
         cast("asyncio.Transport", transport).write(encode_frame(hello))
@@ -293,13 +326,13 @@ class _Dialled(asyncio.Protocol):
 
     def _on_answer(self, answer: Hello | Refusal) -> None:
         if isinstance(answer, Refusal):
-            self._desk.refused_by(self._peer, answer, self.heard_s)
+            self._desk.refused_by(self._peer, self._believed(answer), self.heard_s)
             raise HandshakeRefused(f"refused by node {self._peer}: {answer.reason}")
         if answer.node != self._peer and answer.present is None:
             raise HandshakeRefused(
                 f"node {answer.node} answers at the address of node {self._peer}"
             )
-        self._desk.check(answer)
+        self._desk.check(answer, self.names)
         if answer.node != self._peer:
             raise HandshakeRefused(
                 f"node {answer.node} answers at the address of node {self._peer}"
@@ -308,7 +341,17 @@ class _Dialled(asyncio.Protocol):
         self.peer_silence_s = answer.silence_ms / 1000
         self.ready.set_result(None)
 
+    def _believed(self, refusal: Refusal) -> Refusal:
+        """What ends a node is believed of nobody but the one that was dialled."""
+        names = self.names
+        if names is None or any(name.node == self._peer for name in names):
+            return refusal
+        return Refusal(refusal.reason, "", refusal.present)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(exc, ssl.SSLError):
+            # By TLS 1.3 the other end looks at our certificate when all is well from here.
+            self._fail(HandshakeRefused(f"no TLS with node {self._peer}: {cause_of(exc)}"))
         if exc is not None and not self.ready.done():
             self.cause = str(exc)
         self._fail(ConnectionResetError(self.cause))

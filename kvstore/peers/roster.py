@@ -45,6 +45,10 @@ class Roster(msgspec.Struct, frozen=True, array_like=True):
     def find(self, id: NodeId) -> RosterMember | None:
         return next((one for one in self.members if one.id == id), None)
 
+    def has_gone(self, id: NodeId) -> bool:
+        """Whether it was a member's, and is none's any more: ids are never used again."""
+        return 0 < id <= self.last_id and self.find(id) is None
+
     def named(self, name: str) -> RosterMember | None:
         """The newest of that name: one that is being replaced has it, too."""
         return next((one for one in reversed(self.members) if one.name == name), None)

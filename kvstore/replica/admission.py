@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvstore.commands.commands import AsUser, Command, Compact
+from kvstore.commands.growing import grows
 from kvstore.commands.results import Outcome, Result
 from kvstore.config import Config
-from kvstore.errors import Overloaded
+from kvstore.errors import OutOfSpace, Overloaded
 from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
 from kvstore.replica.metrics import Counters
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, LeaderView, Wake
 from kvstore.replica.prompt import PromptFuture
+from kvstore.replica.space import SpaceWatch
 from kvstore.state.rights import ITSELF
 from kvstore.state.state_machine import StateMachine
 
@@ -29,6 +31,7 @@ class Admission:
     reads: PendingReads
     health: Health
     watch: DiskWatch
+    space: SpaceWatch
     clock: Clock
     counters: Counters
     wake: Wake
@@ -37,9 +40,10 @@ class Admission:
         """Replicate `command`; the future has its result once it is durable on a quorum and
         applied here, or NoQuorum, OutcomeUnknown or Stopping.
 
-        Raises Overloaded, Stopping or WorkTooLarge at once: then it is certainly not applied.
+        Raises Overloaded, OutOfSpace, Stopping or WorkTooLarge at once: then it is certainly not
+        applied.
         """
-        self._check()
+        self._check((command,))
         work = self.state.work_of(command)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.writes.add(command, future, self.clock.monotonic() + timeout_s, work)
@@ -51,16 +55,20 @@ class Admission:
     ) -> "asyncio.Future[list[Outcome]]":
         """`submit` of commands that look at one key each: applied in this order, with none of
         another process in between, and answered together; an error is that of all of them."""
-        self._check()
+        self._check(commands)
         work = sum(map(self.state.work_of, commands))
         future: asyncio.Future[list[Outcome]] = PromptFuture(loop=asyncio.get_running_loop())
         self.writes.add_group(commands, future, self.clock.monotonic() + timeout_s, work)
         self.wake()
         return future
 
-    def _check(self) -> None:
-        """Raises Stopping or Overloaded if no write may come in now."""
+    def _check(self, commands: Sequence[Command]) -> None:
+        """Raises Stopping, Overloaded or OutOfSpace if these may not come in now."""
         self.health.check()
+        if self.space.refusal and any(map(grows, commands)):
+            raise OutOfSpace(self.space.refusal)
+        if self.watch.waits_for_room:
+            raise OutOfSpace(self.watch.trouble)
         if self.watch.trouble:
             raise Overloaded(self.watch.trouble)
         if self.state.unwritten_bytes > self.config.overlay_bytes_max:

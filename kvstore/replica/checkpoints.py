@@ -21,6 +21,7 @@ from kvstore.replica.disk_watch import DiskWatch
 from kvstore.replica.health import Health
 from kvstore.replica.metrics import Counters
 from kvstore.replica.probe import Probe
+from kvstore.replica.space import SpaceWatch
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
 from kvstore.storage.sealed import DamagedRecord
@@ -89,6 +90,7 @@ class Checkpoints:
         copies: StateCopies,
         hold: LogHold,
         watch: DiskWatch,
+        space: SpaceWatch,
         commits: Commits,
         turns: Turns,
         health: Health,
@@ -106,6 +108,7 @@ class Checkpoints:
         self._copies = copies
         self._hold = hold
         self._watch = watch
+        self._space = space
         self._commits = commits
         self._turns = turns
         self._health = health
@@ -162,7 +165,7 @@ class Checkpoints:
 
         Raises StorageFailed if the log fails meanwhile.
         """
-        frozen = self._state.freeze()
+        frozen = self._state.freeze(cleaning=bool(self._space.refusal))
         if frozen is None:
             return True
         through, housekeeping = frozen
@@ -219,9 +222,11 @@ class Checkpoints:
             self._turns.wake()
 
     def _compact(self) -> None:
-        keep = self._config.history_revisions
-        state = self._state
-        if keep and state.revision - state.compacted_revision > keep * (1 + COMPACT_SLACK):
+        wanted, state = self._config.history_revisions, self._state
+        if not wanted:
+            return
+        keep = self._space.history_kept(wanted)
+        if state.revision - state.compacted_revision > keep * (1 + COMPACT_SLACK):
             self._compact_before(state.revision - keep)
 
     async def install(self, path: Path, through: Slot) -> None:

@@ -43,6 +43,15 @@ class Commits:
         """Of the oldest one under way; 0 if there is none."""
         return self._clock.monotonic() - self._waiting[0][0] if self._waiting else 0.0
 
+    @property
+    def waits_for_room(self) -> str:
+        """Why the log cannot go on before the disk has room; "" if it can."""
+        return self._log.waits_for_room
+
+    def stop_waiting(self) -> None:
+        """What waits for room fails."""
+        self._log.stop_waiting()
+
     def submit(self, records: list[Record], then: Callable[[], None]) -> None:
         """Commit `records`; later, and in order of submission, call `then`."""
         self._counters.log_groups += 1

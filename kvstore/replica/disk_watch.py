@@ -4,6 +4,8 @@ A disk that fails says so, and the node stops. One that hangs says nothing, so i
 
 - A leader whose oldest commit is about an election time-out old hands over, and does not stand for
   election before it is done; the others do not need its vote.
+- A log that needs a new file on a full disk waits for room (`kvstore.storage.room`): nothing is
+  lost, and what is said of a disk that hangs holds for it too.
 - What waits for the disk is bounded. At the bound this node proposes nothing, and takes no values
   from a leader: they come again, as after a lost message. Failing schedule otherwise: the disk of
   a follower hangs, a quorum goes on without it, and every value that it accepts waits in memory.
@@ -94,6 +96,11 @@ class DiskWatch:
         return self._commits.age_s
 
     @property
+    def waits_for_room(self) -> str:
+        """Why the log cannot go on before the disk has room; "" if it can."""
+        return self._commits.waits_for_room
+
+    @property
     def waiting_bytes(self) -> int:
         """Of values that wait for the log."""
         return self._commits.waiting_bytes
@@ -108,7 +115,8 @@ class DiskWatch:
     def full(self) -> bool:
         """Whether as much waits for the disk as may; then no value is proposed or taken."""
         return (
-            self._commits.waiting_bytes > self._waiting_bytes_max
+            bool(self._commits.waits_for_room)
+            or self._commits.waiting_bytes > self._waiting_bytes_max
             or self._commits.under_way > GROUPS_MAX
             or self._state.unwritten_bytes > self._overlay_bytes_max
         )
@@ -131,6 +139,8 @@ class DiskWatch:
             self._hand_over_ticks = self._election_ticks
 
     def _seen(self) -> str:
+        if reason := self.waits_for_room:
+            return f"the disk is full: the log waits for room: {reason}"
         if (age_s := self.commit_age_s) > self._commit_s_max:
             return f"the disk hangs: a commit of the log is under way for {age_s:.1f} s"
         if (age_s := self.checkpoint_age_s) > CHECKPOINT_S:
@@ -143,7 +153,8 @@ class DiskWatch:
         now_s = self._clock.monotonic()
         if self.trouble and self._slow_since_s is None:
             self._slow_since_s = now_s
-            self._events.event("disk slow", reason=self.trouble)
+            name = "disk full" if self.waits_for_room else "disk slow"
+            self._events.event(name, reason=self.trouble)
         elif not self.trouble and self._slow_since_s is not None:
             self._events.event("disk well again", seconds=f"{now_s - self._slow_since_s:.1f}")
             self._slow_since_s = None

@@ -28,6 +28,10 @@ GAUGES = {
     "writes_waiting": "Writes of this node's clients that have no answer yet",
     "reads_waiting": "Linearizable reads that wait for their confirmation",
     "overlay_bytes": "Applied and not yet checkpointed; past a bound writes are refused",
+    "state_bytes": "What the state takes, free pages of its file not counted",
+    "space_quota_bytes": "What it may take; 0 if that is not bounded",
+    "room_bytes": "What more it could take: free on the disk, or in its own file",
+    "out_of_space": "1 if writes that grow are refused: the quota is used up, or the disk full",
     "log_commit_age_seconds": "Age of the log's oldest commit under way; above 1 the disk hangs",
     "log_waiting_bytes": "Bytes of values that wait for the log's disk",
     "checkpoint_age_seconds": "Age of the checkpoint that is being written; 0 if none is",
@@ -35,7 +39,12 @@ GAUGES = {
     "clock_difference_seconds": "The largest difference of a peer's wall clock to this node's",
     "log_lines_dropped": "Lines of the process's log that nobody took in time",
     "snapshot_needed": "1 if this node is too far behind for the log and waits for a snapshot",
+    "peer_links_plain": "Links of peers to this node without TLS",
+    "peer_certificate_ends_timestamp_seconds": (
+        "When the certificate for peers ends, in seconds since 1970; 0 without TLS"
+    ),
     "scrub_age_seconds": "Since the last search for damage went through all records",
+    "member_change_held_back": "1 if the leader waits with a change until more voters are there",
     "scrub_damage": "1 if damage was found on the disk that nobody has read yet",
     "revision": "The state machine's version: one more with each write",
     "compacted_revision": "Revisions below this one are no longer readable",

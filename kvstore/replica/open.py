@@ -6,6 +6,7 @@ starts: `Health.start`, `Turns.start` and `PeerTransport.start`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from kvstore.config import Config
 from kvstore.event_log import EventLog
@@ -36,6 +37,7 @@ from kvstore.replica.replica import Parts, Replica
 from kvstore.replica.restoring import Opened, disagreements, open_directory
 from kvstore.replica.scrubbing import Scrubber
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
+from kvstore.replica.space import SpaceWatch
 from kvstore.replica.stages import Stages
 from kvstore.replica.status import ReplicaView
 from kvstore.replica.steward import Steward
@@ -46,6 +48,9 @@ from kvstore.storage.disk import Disk
 from kvstore.storage.state import StateStore
 from paxos.ballot import NodeId
 from paxos.node import Node
+
+if TYPE_CHECKING:
+    from kvstore.certificates.peer_contexts import PeerTls
 
 
 async def open_replica(
@@ -106,6 +111,7 @@ class _Ground:
     transport: PeerTransport
     commits: Commits
     watch: DiskWatch
+    space: SpaceWatch
     walls: WallClocks
     feed: Feed
     leader_absence: LeaderAbsence
@@ -123,6 +129,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         f"{machine.randomness.getrandbits(64):016x}",
         sent=machine.probe.sent,
         ended=health.fail,
+        tls=peer_tls_of(config),
     )
     _follow_members(opened.membership, transport, health)
     # A damaged record that is read stops the node: it is never an answer (D3).
@@ -161,6 +168,7 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         transport=transport,
         commits=commits,
         watch=watch,
+        space=_space(config, events, machine.disk, opened, health),
         walls=WallClocks(machine.clock, events),
         feed=Feed(opened.state),
         leader_absence=LeaderAbsence(
@@ -169,6 +177,31 @@ def _ground(config: Config, events: EventLog, machine: Machine, opened: Opened) 
         writes=writes,
         reads=PendingReads(config.pending_requests_max),
     )
+
+
+def _space(
+    config: Config, events: EventLog, disk: Disk, opened: Opened, health: Health
+) -> SpaceWatch:
+    return SpaceWatch(
+        config,
+        opened.store,
+        lambda: opened.state.unwritten_bytes,
+        lambda: disk.free_bytes(opened.data_dir.path),
+        health,
+        events,
+    )
+
+
+def peer_tls_of(config: Config) -> "PeerTls | None":
+    """What is spoken with peers; None is plain. Raises InvalidArgument for files of no use."""
+    cert_file, key_file, authorities = config.peer_cert_file, config.peer_key_file, config.peer_ca
+    if config.peer_tls_spoken == "off" or None in (cert_file, key_file, authorities):
+        return None
+    # Imported here: it is slow, and most nodes of tests and demos do without.
+    from kvstore.certificates.peer_contexts import PeerTls
+
+    assert cert_file is not None and key_file is not None and authorities is not None
+    return PeerTls(cert_file, key_file, authorities)
 
 
 def _follow_members(membership: Membership, transport: PeerTransport, health: Health) -> None:
@@ -193,7 +226,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
     sink = _sink(ground, checkpoints)
     steward = _steward(ground, admission)
     scrubber = _scrubber(ground, opened.data_dir)
-    view = _view(ground, sink, scrubber)
+    view = _view(ground, sink, scrubber, steward)
     return Parts(
         config=config,
         data_dir=opened.data_dir,
@@ -215,6 +248,7 @@ def _connect(config: Config, events: EventLog, machine: Machine, opened: Opened)
         copies=copies,
         checkpoints=checkpoints,
         scrubber=scrubber,
+        space=ground.space,
         source=source,
         sink=sink,
         driver=_driver(ground, applier, leasing, source, sink, steward),
@@ -234,6 +268,7 @@ def _admission(ground: _Ground) -> Admission:
         reads=ground.reads,
         health=ground.health,
         watch=ground.watch,
+        space=ground.space,
         clock=ground.clock,
         counters=ground.counters,
         wake=ground.turns.wake,
@@ -304,6 +339,7 @@ def _sink(ground: _Ground, checkpoints: Checkpoints) -> SnapshotSink:
         checkpoints.install,
         _send_now(ground.transport),
         ground.events,
+        reserve_bytes=ground.config.disk_reserve_bytes,
         prepare=lambda path: bring_state_up_to_date(path, ground.disk),
         disk=ground.disk,
     )
@@ -324,6 +360,7 @@ def _checkpoints(
         copies,
         source,
         ground.watch,
+        ground.space,
         ground.commits,
         ground.turns,
         ground.health,
@@ -404,7 +441,7 @@ def _scrubber(ground: _Ground, data_dir: DataDir) -> Scrubber:
     )
 
 
-def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber) -> ReplicaView:
+def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber, steward: Steward) -> ReplicaView:
     return ReplicaView(
         node=ground.node,
         state=ground.state,
@@ -419,5 +456,7 @@ def _view(ground: _Ground, sink: SnapshotSink, scrubber: Scrubber) -> ReplicaVie
         walls=ground.walls,
         log_clock=LogClock(ground.state, ground.clock),
         scrubber=scrubber,
+        steward=steward,
+        space=ground.space,
         why_behind=lambda: sink.why_behind,
     )

@@ -45,6 +45,20 @@ class LinkView(Protocol):
     def silent_s(self, peer: NodeId) -> float | None:
         """For how long nothing was heard of `peer`; None if it never was."""
 
+    def absent_s(self, peer: NodeId) -> float:
+        """The same, if it never was for how long this node has looked for it."""
+
+    def plain(self) -> int:
+        """How many links of peers to this node are without TLS."""
+
+    @property
+    def certificate_ends_s(self) -> float:
+        """When what is shown to peers ends, in seconds since 1970; 0 without TLS."""
+
+    @property
+    def warning(self) -> str:
+        """What of the links an operator must mend although they are there, or ""."""
+
 
 class LeaderView(Protocol):
     """Who leads, as the consensus node knows."""

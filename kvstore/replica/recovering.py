@@ -5,8 +5,10 @@ been chosen. So this is for when nothing else is left, and it says what is certa
 """
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,15 +32,27 @@ from paxos.records import ChosenThrough, Promised, Restored, Truncation
 SEGMENT_BYTES = 16 << 20
 
 
+class Electorate(NamedTuple):
+    """So many of these voters are a quorum of both kinds."""
+
+    voters: frozenset[int]
+    needed: int
+
+
 @dataclass(frozen=True, slots=True)
 class Survivor:
-    """What a directory knows of its cluster. `others` are the other voters' peer addresses;
-    `needed`: so many voters go on without this one."""
+    """What a directory knows of its cluster. `others` are the other voters' peer addresses, "" if
+    not known; one of `electorates` governs, as far as this directory can tell which."""
 
     cluster_id: str
     node: int
     others: dict[int, str]
-    needed: int
+    electorates: frozenset[Electorate]
+
+    def can_go_on(self, living: Iterable[int]) -> bool:
+        """Whether these may be enough without this node."""
+        there = frozenset(living) - {self.node}
+        return any(len(one.voters & there) >= one.needed for one in self.electorates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +71,41 @@ class Recovered:
 def look(path: Path) -> Survivor:
     """Raises StorageError if there is no member's directory at `path`, or it is in use."""
     with _Directory(path) as opened:
-        record, roster = opened.state.members.record, opened.roster
-        if record.configurations:
-            newest = record.configurations[-1]
-            voters, needed = set(newest.voters), max(newest.phase1, newest.phase2)
-        else:
-            first = founding_of(opened.data_dir.identity.configuration)
-            assert first is not None
-            voters = set(first.quorums.members)
-            needed = max(first.quorums.phase1, first.quorums.phase2)
-        own = opened.data_dir.identity.node_id
-        places = {one.id: one.peer_address for one in roster.members}
-        others = {id: places.get(id, "") for id in sorted(voters - {own})}
-        return Survivor(roster.cluster_id, own, others, needed)
+        electorates = _electorates(opened)
+        own, roster = opened.data_dir.identity.node_id, opened.roster
+        places = {one.id: one.peer_address for one in opened.state.members.record.members}
+        places |= {one.id: one.peer_address for one in roster.members}
+        voters = frozenset[int]().union(*(one.voters for one in electorates)) - {own}
+        others = {id: places.get(id, "") for id in sorted(voters)}
+        return Survivor(roster.cluster_id, own, others, electorates)
+
+
+def _electorates(opened: "_Directory") -> frozenset[Electorate]:
+    """Of all configurations that may govern, the log behind the state included.
+
+    Failing schedule otherwise: of nodes 1 to 3 node 2 is replaced by 4, and 1 is killed before its
+    next checkpoint. Its state says 1 to 3, of whom only 3 answers. But 3 and 4 serve clients.
+    """
+    state, restored, roster = opened.state, opened.restored, opened.roster
+    found: set[Electorate] = set()
+    for entry in (None, *restored.entries):
+        if entry is not None and entry.slot == state.applied_through + 1:
+            state.apply(entry.slot, entry.value)
+        if state.applied_through >= restored.chosen_through:
+            found |= {_electorate(one.quorums) for one in state.members.record.configurations}
+    identity, record = opened.data_dir.identity, state.members.record
+    first = founding_of(identity.configuration)
+    if not record.configurations and first and first.quorums.members == identity.pinned.keys():
+        found.add(_electorate(first.quorums))
+    if roster.number > record.number:  # others have told of a later change
+        voters = frozenset(one.id for one in roster.members if one.voter)
+        phase1 = len(voters) + 1 - roster.tellers_needed
+        found.add(Electorate(voters, max(phase1, len(voters) + 1 - phase1)))
+    return frozenset(found)
+
+
+def _electorate(quorums: QuorumSystem) -> Electorate:
+    return Electorate(quorums.members, max(quorums.phase1, quorums.phase2))
 
 
 def recover(path: Path) -> Recovered:

@@ -23,7 +23,7 @@ from kvstore.config import Config
 from kvstore.errors import KvError, NoQuorum, NotReady, OutcomeUnknown, Stopping
 from kvstore.event_log import EventLog
 from kvstore.peers.links import PeerTransport
-from kvstore.peers.membership import Ending, Membership
+from kvstore.peers.membership import Ending, HandshakeRefused, Membership
 from kvstore.peers.roster import Roster
 from kvstore.replica.admission import Admission
 from kvstore.replica.checkpoints import Checkpoints, StateCopies
@@ -40,6 +40,7 @@ from kvstore.replica.reconfiguring import Reconfiguring
 from kvstore.replica.recorder import Recorder
 from kvstore.replica.scrubbing import Scrubber
 from kvstore.replica.snapshots import SnapshotSink, SnapshotSource
+from kvstore.replica.space import SpaceWatch
 from kvstore.replica.status import ReplicaStatus, ReplicaView
 from kvstore.replica.steward import Steward
 from kvstore.replica.turns import Turns
@@ -74,6 +75,7 @@ class Parts:
     copies: StateCopies
     checkpoints: Checkpoints
     scrubber: Scrubber
+    space: SpaceWatch
     source: SnapshotSource
     sink: SnapshotSink
     driver: Driver
@@ -112,7 +114,8 @@ class Replica:
     async def execute(self, command: Command, timeout_s: float) -> Result:
         """Replicate `command`; its result, once it is durable on a quorum and applied here.
 
-        Raises NoQuorum, Overloaded or Stopping (certainly not applied), or OutcomeUnknown.
+        Raises NoQuorum, Overloaded, OutOfSpace or Stopping (certainly not applied), or
+        OutcomeUnknown.
         """
         return await self._admission.submit(command, timeout_s)
 
@@ -222,8 +225,10 @@ class Replica:
         if not self.node.leading:
             return
         if self.node.id not in steps[-1].voters:
+            progress = self.node.progress
             stays = [node for node in self.node.successors if node in steps[-1].voters]
-            await self.hand_over(stays[0] if stays else None, timeout_s)
+            furthest = max(stays, key=lambda node: progress.get(node, 0), default=None)
+            await self.hand_over(furthest, timeout_s)
 
     async def members_settled(self, timeout_s: float) -> bool:
         """Wait until no change of the members is under way; whether that came in time."""
@@ -239,12 +244,16 @@ class Replica:
     def take_in(self, roster: Roster) -> None:
         """This node asked to join, and `roster` names it: it begins again as that member.
 
-        Raises NotReady if it does not, OSError if it cannot be kept.
+        Raises NotReady if it does not, or if this node holds a restored state; OSError if that
+        cannot be kept.
         """
         member = roster.of_incarnation(self.membership.incarnation)
         if member is None:
             raise NotReady("the cluster does not name this node")
-        self.membership.taken_in(roster, member)
+        try:
+            self.membership.taken_in(roster, member)
+        except HandshakeRefused as refused:
+            raise NotReady(str(refused)) from None
 
     def ask_at(self, addresses: Mapping[NodeId, str]) -> None:
         """Ask the nodes at these peer addresses to take this one in, whose disk was lost."""
@@ -294,6 +303,7 @@ class Replica:
         parts.reconfiguring.start()
         await parts.transport.start(parts.driver, parts.health.watch)
         parts.driver.start()
+        parts.space.start()
         parts.checkpoints.start()
         parts.scrubber.start()
 
@@ -306,12 +316,14 @@ class Replica:
             except NoQuorum:
                 parts.events.event("stopping without a successor")
         health.stopping = True
+        parts.commits.stop_waiting()
         await parts.driver.stop()
         self._fail_waiting(Stopping("this node is shutting down; nothing was written"))
         await parts.transport.stop()
         await parts.source.close()
         await parts.sink.close()
         await parts.scrubber.stop()
+        await parts.space.stop()
         await parts.checkpoints.stop()
         parts.commits.close()
         parts.data_dir.close()

@@ -60,7 +60,7 @@ def open_directory(config: Config, machine: Machine) -> Opened:
             if state.applied_through < entry.slot <= restored.chosen_through:
                 state.apply(entry.slot, entry.value)
         start, jitter = data_dir.identity.starts, machine.randomness.randrange
-        membership = _membership(config, data_dir)
+        membership = _membership(config, data_dir, state)
         node = _node(config, membership, restored, start, jitter, machine.probe)
         follow(node, state)
     except BaseException:
@@ -69,7 +69,7 @@ def open_directory(config: Config, machine: Machine) -> Opened:
     return Opened(data_dir, log, store, state, node, membership)
 
 
-def _membership(config: Config, data_dir: DataDir) -> Membership:
+def _membership(config: Config, data_dir: DataDir, state: StateMachine) -> Membership:
     identity = data_dir.identity
 
     def save(kept: Kept) -> None:
@@ -89,7 +89,14 @@ def _membership(config: Config, data_dir: DataDir) -> Membership:
         peer_address=format_address(config.peer_address),
         addresses={id: format_address(address) for id, address in config.members.items()},
         roster=None if held is None else msgspec.convert(held, Roster),
+        begins="" if identity.formed else _named(state),
     )
+
+
+def _named(state: StateMachine) -> str:
+    """What tells it from all others; "" if it is empty."""
+    through = state.applied_through
+    return f"{through}/{state.digest.hex()}" if through else ""
 
 
 def disagreements(config: Config, membership: Membership) -> list[str]:

@@ -15,7 +15,7 @@ import lmdb
 from kvstore.errors import StorageError
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import PeerMessage, SnapshotAsk, SnapshotPiece
-from kvstore.storage.disk import SYSTEM_DISK, Disk, File
+from kvstore.storage.disk import ROOM_BYTES, SYSTEM_DISK, Disk, File
 from paxos.ballot import NodeId, Slot
 from paxos.errors import PeerError
 
@@ -193,8 +193,8 @@ class SnapshotSink:
     """Receives one snapshot at a time; `install(path, through)` gets it whole and checked,
     after `prepare(path)` on a thread of its own: a peer of an older release writes another layout.
 
-    After one that could not be kept, on a full disk say, it asks rarely; `trouble` says why, until
-    one is installed or none is needed any more.
+    It leaves `reserve_bytes` of the disk free. After one that could not be kept, on a full disk
+    say, it asks rarely; `trouble` says why, until one is installed or none is needed any more.
     """
 
     def __init__(
@@ -205,12 +205,14 @@ class SnapshotSink:
         log: EventLog,
         *,
         prepare: Callable[[Path], object],
+        reserve_bytes: int = ROOM_BYTES,
         disk: Disk = SYSTEM_DISK,
     ) -> None:
         self._path = path
         self._disk = disk
         self._log = log
         self._prepare = prepare
+        self._reserve_bytes = reserve_bytes
         self._install = install
         self._send = send
         self._source: NodeId | None = None
@@ -282,7 +284,7 @@ class SnapshotSink:
         self._offset = 0
         self._file = self._disk.create(self._path)
         # Else it fills the disk, and the log that shares it fails first.
-        self._file.require_room(size)
+        self._file.require_room(size + self._reserve_bytes)
 
     def _failed(self, what: str, reason: object) -> None:
         """A line when it begins and for each new reason; the next pull waits, longer each time."""

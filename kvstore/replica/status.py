@@ -14,6 +14,8 @@ from kvstore.replica.log_clock import LogClock, WallClocks
 from kvstore.replica.pending import PendingReads, PendingWrites
 from kvstore.replica.ports import Clock, LinkView
 from kvstore.replica.scrubbing import Scrubber
+from kvstore.replica.space import SpaceWatch
+from kvstore.replica.steward import Steward
 from kvstore.state.state_machine import StateMachine
 from paxos.ballot import NodeId
 from paxos.node import Node
@@ -83,6 +85,10 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     configuration: ConfigurationStatus | None = None
     stalled: str = ""
     warnings: tuple[str, ...] = ()
+    state_bytes: int = 0
+    """What the state takes, free pages of its file not counted."""
+    out_of_space: str = ""
+    """Why writes that grow are refused here; "" if they are not."""
     clock_ms: int = 0
     """The log's clock, as it goes on here while nothing is written."""
 
@@ -112,6 +118,8 @@ class ReplicaView:
     walls: WallClocks
     log_clock: LogClock
     scrubber: Scrubber
+    steward: Steward
+    space: SpaceWatch
     why_behind: Callable[[], str]
 
     def status(self) -> ReplicaStatus:
@@ -139,11 +147,15 @@ class ReplicaView:
             name=self._name(node.id),
             configuration=self._configuration(),
             stalled=self.why_stalled(),
+            state_bytes=self.space.used_bytes,
+            out_of_space=self.watch.trouble if self.watch.waits_for_room else self.space.refusal,
             clock_ms=self.log_clock.now_ms(),
-            warnings=tuple(
-                filter(None, (self.watch.warning, self.walls.warning, self.scrubber.warning))
-            ),
+            warnings=self._warnings(),
         )
+
+    def _warnings(self) -> tuple[str, ...]:
+        told = (self.watch, self.space, self.walls, self.scrubber, self.steward, self.links)
+        return tuple(filter(None, (part.warning for part in told)))
 
     def why_not_ready(self) -> str:
         """A sentence for /readyz; "" if the node is ready."""
@@ -168,7 +180,8 @@ class ReplicaView:
             return f"failed: {self.health.failure}"
         if (silent_s := self.health.turned_s_ago(self.clock.monotonic())) > STALLED_S:
             return f"the ticker was last at work {silent_s:.0f} s ago"
-        if (age_s := self.watch.commit_age_s) > HANGING_S:
+        # What waits for room is at work; to start the process anew would not make any.
+        if (age_s := self.watch.commit_age_s) > HANGING_S and not self.watch.waits_for_room:
             return f"a commit of the log is under way for {age_s:.0f} s"
         return ""
 
@@ -301,12 +314,19 @@ class ReplicaView:
             "writes_waiting": float(self.writes.requests),
             "reads_waiting": float(self.reads.reads),
             "overlay_bytes": float(state.unwritten_bytes),
+            "state_bytes": float(self.space.used_bytes),
+            "space_quota_bytes": float(self.space.quota_bytes),
+            "room_bytes": math.inf if self.space.room_bytes is None else self.space.room_bytes,
+            "out_of_space": float(bool(self.space.refusal or self.watch.waits_for_room)),
             "log_commit_age_seconds": self.watch.commit_age_s,
             "log_waiting_bytes": float(self.watch.waiting_bytes),
             "checkpoint_age_seconds": self.watch.checkpoint_age_s,
             "checkpoints_failing_seconds": self.watch.checkpoints_failing_s,
             "scrub_age_seconds": self.scrubber.age_s,
+            "peer_links_plain": float(self.links.plain()),
+            "peer_certificate_ends_timestamp_seconds": self.links.certificate_ends_s,
             "scrub_damage": float(bool(self.scrubber.warning)),
+            "member_change_held_back": float(bool(self.steward.warning)),
             "clock_difference_seconds": self.walls.difference_s,
             "log_lines_dropped": float(self.events.dropped),
             "snapshot_needed": float(bool(self.why_behind())),

@@ -7,7 +7,7 @@ finds in the state what is to be done.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from kvstore.commands.commands import AsUser, Command
@@ -16,6 +16,7 @@ from kvstore.commands.members import (
     BindMember,
     MemberChange,
     MemberRecord,
+    MembershipRefusal,
     NewMember,
     NextStep,
     PromoteMember,
@@ -73,6 +74,15 @@ class Steward:
         self._asking: asyncio.Future[Result] | None = None
         self._close_slots = config.close_slots
         self._close: dict[int, int] = {}
+        self.held_back = ""
+        """The change that waits until enough of the voters that it leads to are there."""
+
+    @property
+    def warning(self) -> str:
+        """What an operator must mend, "" if nothing."""
+        if not self.held_back:
+            return ""
+        return f"held back: {self.held_back}: {MembershipRefusal.MINORITY.value}"
 
     def tick(self) -> None:
         """Look, now and then."""
@@ -80,21 +90,25 @@ class Steward:
         if self._ticks % LOOK_TICKS:
             return
         claims = self._membership.take_claims()
+        if not self._node.leading:
+            self._tell_held_back("")
         if not self._node.serves_reads or self._asking is not None:
             return
         if self._membership.of_release_before:
             return  # they could not follow
-        change = self._next(claims)
+        if self._state.members.pending:
+            return
+        wanted = list(self._wanted(claims))
+        change = next(filter(self._can_be_reached, wanted), None)
+        self._tell_held_back("" if change is not None or not wanted else described(wanted[0]))
         if change is not None:
             self._propose(change)
 
-    def _next(self, claims: list[Claim]) -> MemberChange | None:
-        """What is to be done now."""
-        members = self._state.members
-        if members.pending:
-            return None
-        if members.record.target is not None:
-            return NextStep()
+    def _wanted(self, claims: list[Claim]) -> Iterator[MemberChange]:
+        """What is to be done now, the first that can be."""
+        if self._state.members.record.target is not None:
+            yield NextStep()
+            return
         steps: tuple[Callable[[], MemberChange | None], ...] = (
             lambda: self._taken_in(claims),
             self._completed,
@@ -103,8 +117,28 @@ class Steward:
         )
         for step in steps:
             if (change := step()) is not None:
-                return change
-        return None
+                yield change
+
+    def _can_be_reached(self, change: MemberChange) -> bool:
+        """Whether the members that are there are enough for all that `change` leads over.
+
+        Failing schedule otherwise: of four voters with quorums of 3 and 2 two are lost, and the
+        other two get values chosen. A learner that is to replace one of them comes close, and the
+        configuration with all five takes 4 promises. Only three are there: nothing is chosen or
+        read any more.
+        """
+        command = self._reconfiguring.command(change)
+        steps = self._state.members.rehearse(command, self._state.applied_through + 1)
+        return isinstance(steps, MembershipRefused) or self.reachable(steps)
+
+    def _tell_held_back(self, change: str) -> None:
+        """A line when it begins, and when it ends."""
+        before, self.held_back = self.held_back, change
+        if before and before != change:
+            self._events.event("change no longer held back", change=before)
+        if change and before != change:
+            reason = MembershipRefusal.MINORITY.value
+            self._events.event("change held back", change=change, reason=reason)
 
     def _propose(self, change: MemberChange) -> None:
         number = self._state.members.record.number
@@ -137,6 +171,9 @@ class Steward:
                     member.id, claim.incarnation, claim.peer_address, claim.client_address
                 )
             if self._is_lost(member):
+                if member.replaces and not self._votes(member.id):
+                    # It lost its disk again before it voted; the next claim is for the first one.
+                    return RemoveMember(member.id)
                 new = NewMember(
                     member.name,
                     claim.peer_address or member.peer_address,
@@ -149,13 +186,16 @@ class Steward:
         return None
 
     def _member_named(self, name: str) -> MemberRecord | None:
-        """The newest of that name. Before the first change the state knows none."""
+        """The newest whom links know by that name. Before the first change the state knows none,
+        and a founder that has a name of its own is called by its number there."""
         if self._state.members.founded:
             members = self._state.members.record.members
-        else:
-            founding = self._reconfiguring.command(NextStep()).founding
-            members = () if founding is None else founding.members
-        return next((one for one in reversed(members) if one.name == name), None)
+            return next((one for one in reversed(members) if one.name == name), None)
+        roster, founding = self._membership.roster, self._reconfiguring.command(NextStep()).founding
+        known = None if roster is None else roster.named(name)
+        if founding is None or known is None:
+            return None
+        return next((one for one in founding.members if one.id == known.id), None)
 
     def _is_lost(self, member: MemberRecord) -> bool:
         """Whether its old incarnation may be given up: it is silent, and those who are there are
@@ -163,13 +203,12 @@ class Steward:
         by mistake, and takes its place."""
         if self._config.replace_lost != "automatic" or self._links.connected(member.id):
             return False
-        silent_s = self._links.silent_s(member.id)
-        if silent_s is not None and silent_s < self._config.replace_lost_after_s:
+        if self._links.absent_s(member.id) < self._config.replace_lost_after_s:
             return False
         learning = [
             one
             for one in self._state.members.record.members
-            if one.replaces and not self._votes(one.id)
+            if one.replaces and not self._votes(one.id) and one.id != member.id
         ]
         return not learning and self._enough_without({member.id})
 
@@ -242,8 +281,7 @@ class Steward:
             if not one.promote and not self._votes(one.id) and self._is_close(one.id)
         ]
         for voter in sorted(newest.quorums.members - {self._node.id}):
-            silent_s = self._links.silent_s(voter)
-            gone = silent_s is not None and silent_s >= after_s and not self._links.connected(voter)
+            gone = self._links.absent_s(voter) >= after_s and not self._links.connected(voter)
             if gone and spares and self._enough_without({voter}):
                 voters = (newest.quorums.members - {voter}) | {spares[0]}
                 rest = {one.id for one in record.members} - voters
@@ -262,7 +300,7 @@ def described(change: MemberChange) -> str:
         case PromoteMember(id):
             return f"promote node {id}"
         case RemoveMember(id):
-            return f"remove node {id}, which was replaced"
+            return f"remove node {id}, which was replaced or lost its disk"
         case SetConfiguration(voters, learners):
             return f"voters {list(voters)}, learners {list(learners)}"
         case NextStep():

@@ -61,6 +61,8 @@ from paxos.ballot import ZERO, Ballot, Slot
 
 HOUSEKEEPING_MIN = 1_000
 """At least this many expired or compacted entries are deleted with each checkpoint."""
+HOUSEKEEPING_CLEANING = 20_000
+"""And so many while there is need of room."""
 
 
 class _Meta(msgspec.Struct, array_like=True):
@@ -378,14 +380,16 @@ class StateMachine:
 
     # -- checkpointing ----------------------------------------------------------------------
 
-    def freeze(self) -> FrozenCheckpoint | None:
+    def freeze(self, cleaning: bool = False) -> FrozenCheckpoint | None:
         """Begin a checkpoint; None if there is nothing to write.
 
-        A checkpoint that failed is frozen still, and is to be tried again as it was.
+        `cleaning`: there is need of room, so more of what compaction gave up is deleted, and also
+        if nothing was applied meanwhile. A checkpoint that failed is frozen still, and is to be
+        tried again as it was.
         """
         if self._store.freezing:
             return FrozenCheckpoint(self._frozen_through, self._housekeeping(0))
-        if self.applied_through == self.checkpointed_through:
+        if self.applied_through == self.checkpointed_through and not cleaning:
             return None
         writes = self._store.tables["history"].unfrozen_entries
         meta = _Meta(
@@ -401,7 +405,8 @@ class StateMachine:
         self._store.tables["meta"].put(_META_KEY, _encode_meta(meta))
         self._store.freeze()
         self._frozen_through = self.applied_through
-        housekeeping = self._housekeeping(2 * writes + HOUSEKEEPING_MIN)
+        least = HOUSEKEEPING_CLEANING if cleaning else HOUSEKEEPING_MIN
+        housekeeping = self._housekeeping(2 * writes + least)
         return FrozenCheckpoint(self.applied_through, housekeeping)
 
     def found_anew(self, record: MembersRecord) -> None:

@@ -32,6 +32,9 @@ _WITH_LMDB_LOG = 2
 """A format in which the log was one LMDB file; it is moved at the start. Format 3 is as it is now,
 but for what came with members that can change."""
 
+READ_FORMATS = (_WITH_LMDB_LOG, FORMAT)
+"""The oldest and the newest format that a start opens; what is older than FORMAT it converts."""
+
 RECOVERING = "recovering"
 """Is there while a recovery is under way."""
 
@@ -59,6 +62,27 @@ class Identity:
     format: int = FORMAT
     begun_as: int = 0
     roster: list[Any] | None = None
+
+
+def read_identity(path: Path, disk: Disk = SYSTEM_DISK) -> Identity | None:
+    """What the data directory says of its node; None if there is nothing. Raises StorageError."""
+    file = path / "identity.json"
+    if disk.size(file) is None:
+        return None
+    try:
+        fields = json.loads(disk.read(file))
+        fields["starts"] = fields.pop(_STARTS_KEY)
+        fields["pinned"] = {int(node): inc for node, inc in fields["pinned"].items()}
+        identity = Identity(**fields)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StorageError(f"{file} is not readable ({error}); restore it from a copy") from None
+    oldest, newest = READ_FORMATS
+    if not oldest <= identity.format <= newest:
+        raise StorageError(
+            f"{file} has format {identity.format}, and this program reads formats "
+            f"{oldest} to {newest}"
+        )
+    return identity
 
 
 class DataDir:
@@ -216,24 +240,7 @@ class DataDir:
         return self._disk.size(path) is not None
 
     def _load(self) -> Identity | None:
-        file = self.path / "identity.json"
-        if not self._has(file):
-            return None
-        try:
-            fields = json.loads(self._disk.read(file))
-            fields["starts"] = fields.pop(_STARTS_KEY)
-            fields["pinned"] = {int(node): inc for node, inc in fields["pinned"].items()}
-            identity = Identity(**fields)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise StorageError(
-                f"{file} is not readable ({error}); restore it from a copy"
-            ) from None
-        if not _WITH_LMDB_LOG <= identity.format <= FORMAT:
-            raise StorageError(
-                f"{file} has format {identity.format}, and this program reads formats "
-                f"{_WITH_LMDB_LOG} to {FORMAT}"
-            )
-        return identity
+        return read_identity(self.path, self._disk)
 
     def _save(self) -> None:
         file = self.path / "identity.json"

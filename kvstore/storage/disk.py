@@ -42,7 +42,7 @@ class File(Protocol):
         """In bytes."""
 
     def require_room(self, size: int) -> None:
-        """Raises OSError unless a file of `size` bytes, and the log beside it, fit the disk."""
+        """Raises OSError unless so many bytes more fit the disk."""
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -88,6 +88,9 @@ class Disk(Protocol):
     def open_to_write(self, path: Path) -> File:
         """The file as it is, for writing and reading."""
 
+    def free_bytes(self, path: Path) -> int | None:
+        """What the file system of `path` has left for us; None if nobody knows."""
+
     def random_bytes(self, count: int) -> bytes:
         """That nobody can guess."""
 
@@ -100,7 +103,7 @@ class Disk(Protocol):
 
 
 ROOM_BYTES = 64 << 20
-"""What a snapshot leaves free for the log and the checkpoints."""
+"""What a copy leaves free for the log and the checkpoints."""
 
 
 def require_room(disk: os.statvfs_result, needed: int) -> None:
@@ -160,7 +163,7 @@ class _SystemFile:
         return os.fstat(self._descriptor).st_size
 
     def require_room(self, size: int) -> None:
-        require_room(os.fstatvfs(self._descriptor), size + ROOM_BYTES)
+        require_room(os.fstatvfs(self._descriptor), size)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -219,6 +222,10 @@ class SystemDisk:
 
     def open_to_write(self, path: Path) -> File:
         return _SystemFile(path, os.O_RDWR)
+
+    def free_bytes(self, path: Path) -> int | None:
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
 
     def random_bytes(self, count: int) -> bytes:
         return os.urandom(count)

@@ -14,6 +14,7 @@ import lmdb
 
 from kvstore.errors import DataDamaged, StorageError
 from kvstore.storage.pages import PageError, bytes_in_use
+from kvstore.storage.room import NO_ROOM
 
 LIB_VERSION = 1
 MAP_BYTES_START = 1 << 40
@@ -33,8 +34,6 @@ _DAMAGE = (
     lmdb.PanicError,
     lmdb.VersionMismatchError,
 )
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _RECOVER = (
     "Keep a copy of it for inspection. If the other members are healthy, this node's data can be "
@@ -142,7 +141,7 @@ def unusable(path: Path, error: Exception) -> StorageError:
     is damaged is it said that its data may be given up: a full disk says nothing about the data."""
     if isinstance(error, _DAMAGE):
         return StorageError(f"{path} cannot be opened ({error}). {_RECOVER}")
-    no_room = isinstance(error, OSError) and error.errno in _NO_ROOM
+    no_room = isinstance(error, OSError) and error.errno in NO_ROOM
     if no_room or isinstance(error, lmdb.DiskError) or "MDB_SHORT_WRITE" in str(error):
         return StorageError(f"{path} cannot be written: the disk has no room for it ({error})")
     return StorageError(f"{path} cannot be opened: {error}")

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from kvstore.errors import StorageFailed
+from kvstore.storage.room import RoomWait
 from kvstore.storage.segment_log import SegmentLog
 from paxos.records import Record
 
@@ -16,6 +17,13 @@ class LogWriter(Protocol):
 
     def submit(self, records: list[Record], then: Callable[[], None]) -> None:
         """Commit `records`; later, and in order of submission, call `then` on the caller's loop."""
+
+    @property
+    def waits_for_room(self) -> str:
+        """Why nothing is committed before the disk has room; "" if that is not so."""
+
+    def stop_waiting(self) -> None:
+        """From now on a commit without room fails."""
 
     def close(self) -> None:
         """Finish what was submitted and release the disk."""
@@ -40,6 +48,7 @@ class ThreadedLogWriter:
         self._queue: queue.SimpleQueue[tuple[list[Record], Callable[[], None]] | None] = (
             queue.SimpleQueue()
         )
+        self._room = store.room = RoomWait(store.free_bytes)
         self._ahead: threading.Thread | None = None
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
@@ -47,7 +56,15 @@ class ThreadedLogWriter:
     def submit(self, records: list[Record], then: Callable[[], None]) -> None:
         self._queue.put((records, then))
 
+    @property
+    def waits_for_room(self) -> str:
+        return self._room.reason
+
+    def stop_waiting(self) -> None:
+        self._room.give_up()
+
     def close(self) -> None:
+        self._room.give_up()
         self._queue.put(None)
         self._store.give_up_ahead()
         self._thread.join()

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from kvstore.errors import StorageFailed
 from kvstore.storage.ahead import AheadFile
-from kvstore.storage.disk import SYSTEM_DISK, Disk
+from kvstore.storage.disk import SYSTEM_DISK, Disk, File
 from kvstore.storage.environment import damaged, unusable
 from kvstore.storage.groups import SECTOR_BYTES, encode_group, encode_seal, group_bytes, sectors
+from kvstore.storage.room import RoomWait
 from kvstore.storage.segments import (
     AHEAD,
     NEW,
@@ -59,6 +60,12 @@ class SegmentLog:
         self._number = 0  # of the last group
         self._marks = _Marks()
         self._failed = False
+        self.room: RoomWait | None = None
+        """Waits for room for a new segment; without it a full disk is an error like any other."""
+
+    def free_bytes(self) -> int | None:
+        """What the disk has left; None if nobody knows. Raises OSError."""
+        return self._disk.free_bytes(self._path)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -214,12 +221,25 @@ class SegmentLog:
             (file, size), old = made, self._ahead.path
         else:
             size, old = max(min(self._segment_bytes, grown), needed), self._path / NEW
-            file = zeroed_file(self._disk, old, size)
+            file = self._made(old, size)
         generation = self._disk.random_bytes(GENERATION_BYTES)
         begun = make_segment(self._disk, old, file, number, size, self._number, generation)
         if last is not None:
             last.file.close()
         self._segments.append(begun)
+
+    def _made(self, path: Path, size: int) -> File:
+        """A file of so many zeros, once there is room for it. Raises OSError."""
+        while True:
+            try:
+                file = zeroed_file(self._disk, path, size)
+            except OSError as error:
+                if self.room is None or not self.room.wait(error, size):
+                    raise
+            else:
+                if self.room is not None:
+                    self.room.over()
+                return file
 
     # -- segments to be -----------------------------------------------------------------------
 

@@ -78,8 +78,10 @@ class StateStore:
     def _open(self) -> None:
         self._env = self._disk.environment(self.path, databases=len(self.tables))
         try:
-            for name, table in self.tables.items():
-                table.attach(self._env.open_db(name.encode()))
+            # In one transaction: in a new file each is made, and a commit waits for the disk.
+            with self._env.begin(write=True) as txn:
+                for name, table in self.tables.items():
+                    table.attach(self._env.open_db(name.encode(), txn=txn))
         except lmdb.Error as error:
             raise unusable(self.path, error) from error
         self._backing.reader = self._env.begin()
@@ -107,6 +109,18 @@ class StateStore:
     def unwritten_bytes(self) -> int:
         """Applied and not yet checkpointed."""
         return self._backing.overlay_bytes + self._frozen_bytes
+
+    @property
+    def live_bytes(self) -> int:
+        """Of the pages of the last checkpoint that hold anything, free ones of the file not."""
+        stats = [self._backing.reader.stat(table.database) for table in self.tables.values()]
+        pages = sum(s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"] for s in stats)
+        return int(pages * stats[0]["psize"])
+
+    @property
+    def reusable_bytes(self) -> int:
+        """Of the file's pages that later checkpoints use before it grows."""
+        return max(0, used_bytes(self._env) - self.live_bytes)
 
     def records(self, table: str) -> int:
         """How many the last checkpoint holds; of a packed table its blocks."""

@@ -139,7 +139,8 @@ def test_idempotency_key_retried_on_another_node(cluster):
     assert cluster.put(2, "paid", b"11", Idempotency_Key="k1").status in (409, 422)
 
 
-@pytest.mark.parametrize("n", [1, pytest.param(5, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("n", [1, 5])
+@pytest.mark.proof
 def test_other_sizes(new_cluster, n):
     """One node alone, and five of which two may die."""
     cluster = new_cluster(n)

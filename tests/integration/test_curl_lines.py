@@ -13,7 +13,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -183,7 +183,14 @@ def test_there_are_lines_to_run() -> None:
     assert {"README.md", "http.md"} <= {page.name for page in PAGES}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def pages() -> Iterator[Any]:
+    """Each; a cluster is started for it."""
+    for page in PAGES:
+        marks = () if page.name in ("README.md", "http.md") else pytest.mark.proof
+        yield pytest.param(page, id=page.name, marks=marks)
+
+
+@pytest.mark.parametrize("page", list(pages()))
 def test_curl_lines(page: Path, new_cluster, tmp_path: Path) -> None:
     shell = Shell(new_cluster(3), tmp_path)
     try:

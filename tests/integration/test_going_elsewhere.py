@@ -131,6 +131,7 @@ def test_a_waiter_of_the_client_whose_key_is_deleted_hears_it(there: Cluster) ->
     asyncio.run(asyncio.wait_for(body(), 60))
 
 
+@pytest.mark.proof
 def test_candidates_too_leave_a_node_that_is_cut_off(there: Cluster) -> None:
     """With its first endpoint cut off, a candidate waits on at another one, and wins there."""
     victim, other = there.followers()[0], there.leader()

@@ -9,6 +9,7 @@ pytestmark = pytest.mark.integration
 INSTALLED = "snapshot installed"
 
 
+@pytest.mark.proof
 def test_catch_up_by_log(new_cluster):
     """What the log still holds travels as slots; no snapshot is made."""
     cluster = new_cluster()

@@ -1,66 +1,19 @@
 """One cluster of real processes that grows from one node, and changes all of its members, while a
 client that was told of the first node only goes on writing."""
 
-import contextlib
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kvstore.client import BlockingClient, KvError
+from kvstore.client import BlockingClient
 from kvstore_cli.main import main
 from proof.processes.waiting import eventually
 from tests.support.growing_cluster import GrowingCluster, growing_cluster
+from tests.support.steady_writer import SteadyWriter
 
 pytestmark = pytest.mark.integration
-
-
-class Writer:
-    """Writes with one client, which is given the first node's address; `acknowledged` are the keys
-    of which it heard that they are written."""
-
-    def __init__(self, endpoint: str) -> None:
-        self.acknowledged: list[str] = []
-        self.failures: list[KvError] = []
-        self._stop = threading.Event()
-        self._client = BlockingClient(endpoint, timeout_s=10.0)
-        self._thread = threading.Thread(target=self._write, daemon=True)
-
-    def __enter__(self) -> "Writer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(30)
-        self._client.close()
-
-    @property
-    def endpoints(self) -> tuple[str, ...]:
-        return self._client.endpoints
-
-    def _write(self) -> None:
-        count = 0
-        while not self._stop.wait(0.01):
-            count += 1
-            try:
-                self._client.put(f"k{count}", str(count))
-            except KvError as error:
-                self.failures.append(error)
-            else:
-                self.acknowledged.append(f"k{count}")
-
-    def more(self, count: int) -> None:
-        """Wait until so many more are acknowledged."""
-        wanted = len(self.acknowledged) + count
-        eventually(lambda: len(self.acknowledged) >= wanted, f"{count} more writes")
-
-    def look(self) -> None:
-        """Let the client look where the members are."""
-        with contextlib.suppress(KvError):
-            self._client.members()
 
 
 class Operator:
@@ -94,7 +47,7 @@ def grown() -> Iterator[GrowingCluster]:
 
 def test_a_cluster_changes_all_of_its_members(grown: GrowingCluster, operator: Operator) -> None:
     operator.endpoints = grown.url(1)
-    with Writer(grown.url(1)) as writer:
+    with SteadyWriter(grown.url(1)) as writer:
         joins_by_token(grown, operator)
         learner_becomes_a_voter(grown, operator)
         writer.look()

@@ -88,6 +88,7 @@ def test_partitioned_leader(new_cluster, silent):
         check_all(cluster, number, wrote)
 
 
+@pytest.mark.proof
 def test_partial_partition(new_cluster):
     """Only the link between the leader and one follower is cut: writes at the third go on."""
     cluster = new_cluster(proxied=True)

@@ -1,4 +1,4 @@
-"""`kvstore watch`, `lease`, `lock`, `elect` and `history` against three real nodes."""
+"""`kvstore watch`, `lease`, `lock`, `elect`, `history` and `upgrade` against three real nodes."""
 
 import io
 import json
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from kvstore.storage.data_dir import FORMAT
 from kvstore_cli.main import main
 from tests.support.real_cluster import ROOT, Cluster, eventually
 
@@ -106,6 +107,17 @@ def test_watch_and_history(cli: Cli) -> None:
     assert event["type"] == "delete" and event["previous"]["value"] == "1"
     assert cli("history", "seen/a").out == f"{first + 2}\tdelete\n{first}\tput\t1\n"
     assert cli("history", "seen/never").code == 1
+
+
+def test_whether_it_can_be_upgraded(cluster: Cluster, cli: Cli) -> None:
+    done = cli("upgrade", "--check")
+    assert done.code == 0 and "can be restarted with" in done.out, done
+    told = json.loads(cli("upgrade", "--check", "--json").out)
+    assert told["can_be_upgraded"] and [node["id"] for node in told["nodes"]] == [1, 2, 3]
+    assert all(node["formats"] == {"data": FORMAT, "protocol": 2} for node in told["nodes"])
+    cluster.kill9(3)
+    done = cli("upgrade", "--check")
+    assert done.code == 1 and "node 3 does not answer" in done.out, done
 
 
 def test_a_watch_goes_on_when_its_node_is_killed(cluster: Cluster) -> None:

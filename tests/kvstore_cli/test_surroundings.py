@@ -137,6 +137,7 @@ def test_a_log_on_a_full_disk_stops_nothing(tmp_path: Path) -> None:
         assert node.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.proof
 def test_few_descriptors_and_many_clients(tmp_path: Path) -> None:
     """The soft limit is raised, the rest is kept for peers and files, and the bound is told."""
 
@@ -172,6 +173,7 @@ def test_few_descriptors_and_many_clients(tmp_path: Path) -> None:
         (resource.RLIMIT_FSIZE, 10_000, b"no room"),
     ],
 )
+@pytest.mark.proof
 def test_limits_that_are_too_low(tmp_path: Path, kind: int, limit: int, says: bytes) -> None:
     """A traceback, a process that aborts without a word, and a fresh file that was said to be
     damaged, with the advice to give its data up."""
@@ -205,6 +207,7 @@ def test_ipv6_addresses_have_brackets(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.proof
 def test_any_address_is_one_of_ipv4_too(tmp_path: Path) -> None:
     with serving(tmp_path / "node", host="[::]") as node:
         port = node.address.rpartition(":")[2]

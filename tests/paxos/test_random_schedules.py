@@ -16,7 +16,7 @@ from tests.support.examples import TIMES
 from tests.support.paxos_cluster import Cluster
 
 STEPS = 8000
-SEEDS = 80 * TIMES
+SEEDS = 66 * TIMES
 HEAL_TICKS = 400
 
 QUORUMS: list[QuorumSystem] = [

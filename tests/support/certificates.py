@@ -11,6 +11,7 @@ from cryptography.x509.oid import NameOID
 
 from kvstore.certificates.authority import Authority, write_key
 from kvstore.certificates.facts import read_certificates, read_key
+from kvstore.certificates.node_names import NodeName
 
 HOSTS = ["localhost", "127.0.0.1"]
 
@@ -34,13 +35,21 @@ def settings(directory: Path, name: str = "n1") -> dict[str, Path]:
 
 
 def odd_certificate(
-    directory: Path, name: str, *, begins_days: float = -1, ends_days: float = 30, bits: int = 2048
+    directory: Path,
+    name: str,
+    *,
+    begins_days: float = -1,
+    ends_days: float = 30,
+    bits: int = 2048,
+    node: NodeName | None = None,
 ) -> None:
-    """`NAME.crt` and `NAME.key` by the authority there, with this time and an RSA key."""
+    """`NAME.crt` and `NAME.key` by the authority there, with this time and an RSA key, perhaps of
+    a node."""
     signer, own = read_key(directory / "ca.key", "x"), read_certificates(directory / "ca.crt", "x")
     key = rsa.generate_private_key(65537, bits)
     now = dt.datetime.now(dt.UTC)
-    certificate = (
+    names = [] if node is None else [x509.UniformResourceIdentifier(node.uri)]
+    builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
         .issuer_name(own[0].subject)
@@ -49,7 +58,9 @@ def odd_certificate(
         .not_valid_before(now + dt.timedelta(days=begins_days))
         .not_valid_after(now + dt.timedelta(days=ends_days))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
-        .sign(signer, hashes.SHA256())
     )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
+    certificate = builder.sign(signer, hashes.SHA256())
     write_key(directory / f"{name}.key", key)
     (directory / f"{name}.crt").write_bytes(certificate.public_bytes(Encoding.PEM))

@@ -3,6 +3,7 @@
 import http.client
 import json
 import shutil
+import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,7 +11,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from kvstore_cli.node_cluster import HOST, ServerCluster
-from kvstore_cli.node_process import PROGRAM, ServerProcess, clean_environment, serve_command
+from kvstore_cli.node_process import (
+    PROGRAM,
+    ServerProcess,
+    clean_environment,
+    join_command,
+    serve_command,
+)
 from proof.processes.network import HeldPlaces
 from proof.processes.waiting import DEADLINE_S, eventually
 
@@ -41,17 +48,10 @@ class GrowingCluster:
     def join(self, number: int, endpoint: str, token: str) -> None:
         """Start a node that joins by a token, as `node` and its number."""
         node = self.nodes[number]
-        flags = {
-            "join": endpoint,
-            "token": token,
-            "name": f"node{number}",
-            "listen-client": node.client_address,
-            "listen-peer": node.peer_address,
-            "data-dir": node.data_dir,
-            **self._flags,
-        }
-        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-        node.command = [*PROGRAM, "serve", "--exit-with-parent", *words]
+        listen, name = (node.client_address, node.peer_address), f"node{number}"
+        node.command = join_command(
+            PROGRAM, endpoint, token, name, listen, node.data_dir, self._flags
+        )
         self.start(number)
 
     def wipe(self, number: int) -> None:
@@ -70,8 +70,7 @@ class GrowingCluster:
     def call(self, number: int, method: str, path: str, document: Any = None) -> tuple[int, Any]:
         """Status and document of a call; (0, {}) if no answer comes."""
         body = None if document is None else json.dumps(document).encode()
-        made = http.client.HTTPConnection(HOST, self.nodes[number].client_port, timeout=CALL_S)
-        with closing(made) as connection:
+        with closing(self._connection(self.nodes[number].client_port)) as connection:
             try:
                 connection.request(method, path, body)
                 answer = connection.getresponse()
@@ -79,6 +78,17 @@ class GrowingCluster:
             except (OSError, http.client.HTTPException):
                 return 0, {}
             return answer.status, json.loads(found) if found[:1] in (b"{", b"[") else found
+
+    @property
+    def authority(self) -> Path:
+        """With `tls="auto"`, whom clients believe; it is there once the first node serves."""
+        return self.nodes[1].data_dir / "tls" / "ca.crt"
+
+    def _connection(self, port: int) -> http.client.HTTPConnection:
+        if not self.authority.exists():
+            return http.client.HTTPConnection(HOST, port, timeout=CALL_S)
+        trust = ssl.create_default_context(cafile=self.authority)
+        return http.client.HTTPSConnection(HOST, port, timeout=CALL_S, context=trust)
 
     def status(self, number: int) -> Any:
         """The node's view, {} if it does not answer."""

@@ -95,8 +95,8 @@ class LeaderOf:
 
 class MemoryReplica:
     """Set `fails_with` to make writes and barriers raise it, `reason` to be not ready, `stalled` to
-    be no longer at work, `leads` to None to have no leader; `leader_absence.tick()` lets time go
-    by for that."""
+    be no longer at work, `out_of_space` to say so, `leads` to None to have no leader;
+    `leader_absence.tick()` lets time go by for that."""
 
     def __init__(self) -> None:
         self._directory = TemporaryDirectory(prefix="kvstore-memory-")
@@ -115,6 +115,7 @@ class MemoryReplica:
         self.fails_with: Exception | None = None
         self.reason = ""
         self.stalled = ""
+        self.out_of_space = ""
         self.timeouts: list[float] = []
 
     def close(self) -> None:
@@ -182,6 +183,8 @@ class MemoryReplica:
             checkpointed_through=5,
             log_first_slot=1,
             log_bytes=4096,
+            state_bytes=self._store.live_bytes + self._store.unwritten_bytes,
+            out_of_space=self.out_of_space,
             revision=self.state.revision,
             compacted_revision=self.state.compacted_revision,
             digest="00",

@@ -167,6 +167,9 @@ class SimulatedDisk:
 
     open_to_write = open
 
+    def free_bytes(self, path: Path) -> int | None:
+        return None  # there is no end to it
+
     def random_bytes(self, count: int) -> bytes:
         return self._tears.randbytes(count)
 
@@ -288,6 +291,11 @@ class SimulatedLogWriter:
         self._waiting: list[tuple[list[Record], Callable[[], None]]] = []
         self._under_way: list[tuple[list[Record], Callable[[], None]]] = []
         self._broken = False
+
+    waits_for_room = ""
+
+    def stop_waiting(self) -> None:
+        """It never waits for room."""
 
     def submit(self, records: list[Record], then: Callable[[], None]) -> None:
         self._waiting.append((records, then))

@@ -46,6 +46,15 @@ class AgedWriter:
         """When the oldest commit under way was asked for; None if there is none."""
         return self._asked_s[0] if self._asked_s else None
 
+    @property
+    def waits_for_room(self) -> str:
+        """See `LogWriter`."""
+        return self._writer.waits_for_room
+
+    def stop_waiting(self) -> None:
+        """See `LogWriter`."""
+        self._writer.stop_waiting()
+
     def submit(self, records: list[Record], then: Callable[[], None]) -> None:
         """See `LogWriter`."""
         self._asked_s.append(self._now_s())

@@ -1,4 +1,4 @@
-"""How many seeds of the default swarm it takes to find a fault, and what finds it."""
+"""How many seeds it takes to find a fault, and what finds it."""
 
 import multiprocessing
 import time
@@ -7,11 +7,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from proof.simulation.cluster.scenario import draw
 from proof.simulation.cluster.world import run
 from proof.simulation.judge.invariants import Violation
 from proof.simulation.mutations.edit import Mutation
 from proof.simulation.mutations.table import named
+from proof.simulation.runner import Swarm
 
 SHOWS_NOTHING = "a run that shows nothing"
 """Fails a run, but does not count as finding a fault."""
@@ -26,20 +26,25 @@ class Found:
     violation: Violation
 
 
-def violation_of(seed: int) -> Violation | None:
-    """What `seed` of the default swarm finds in the build as it is now."""
-    for violation in run(draw(seed)).violations:
+DEFAULT = Swarm()
+
+
+def violation_of(seed: int, swarm: Swarm = DEFAULT) -> Violation | None:
+    """What `seed` finds in the build as it is now."""
+    for violation in run(swarm.draw(seed)).violations:
         if violation.invariant != SHOWS_NOTHING:
             return violation
     return None
 
 
-def measure(mutation: Mutation | None, start: int, seeds_max: int) -> Found | None:
+def measure(
+    mutation: Mutation | None, start: int, seeds_max: int, swarm: Swarm = DEFAULT
+) -> Found | None:
     """Try seeds from `start` on until one finds the fault; None: the build without any."""
     with mutation.apply() if mutation is not None else nullcontext():
         for seeds in range(1, seeds_max + 1):
             seed = start + seeds - 1
-            violation = violation_of(seed)
+            violation = violation_of(seed, swarm)
             if violation is not None:
                 return Found(seeds, seed, violation)
     return None

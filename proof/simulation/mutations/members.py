@@ -80,7 +80,7 @@ _IDENTITIES = (
     mutation(
         "accept the old disk back",
         "A member that was replaced is none any more, though its disk comes back.",
-        edit(Membership, "_check_as_member", ("if not (newer and both):", "if False:")),
+        edit(Membership, "_check_as_member", ("if made_up or not (newer and both):", "if False:")),
     ),
     mutation(
         "forget the members in a checkpoint",
@@ -107,7 +107,7 @@ _STEWARD = (
     mutation(
         "leave a change halfway",
         "A change that goes over a configuration between is completed, whoever leads meanwhile.",
-        edit(Steward, "_next", ("return NextStep()", "return None")),
+        edit(Steward, "_wanted", ("yield NextStep()", "pass")),
     ),
     mutation(
         "take nobody in again",

@@ -20,7 +20,16 @@ from kvstore.config import Config
 from kvstore.event_log import EventLog
 from kvstore.replica.open import open_replica
 from kvstore.storage.state import StateStore
-from tests.support.etcd_node import EtcdNode, encoded, error_of, etcd_node, on_node, revision
+from tests.support.etcd_node import (
+    EtcdNode,
+    delete_op,
+    encoded,
+    error_of,
+    etcd_node,
+    on_node,
+    put_op,
+    revision,
+)
 from tests.support.raw_http import connect, request
 
 NOT_FOUND = (404, 5, "etcdserver: member not found")
@@ -215,6 +224,46 @@ def test_status_hash_alarm(tmp_path: Path) -> None:
         assert (await node.raw("/v3/maintenance/hashkv", b"{}")).status == 404
 
     on_node(tmp_path, test)
+
+
+def test_out_of_space_is_an_alarm(tmp_path: Path) -> None:
+    """As etcd tells it, but that it ends by itself."""
+
+    async def full(node: EtcdNode) -> bool:
+        reply = await node.post("kv/put", encoded({"key": b"k%d" % node.replica.state.revision,
+                                                   "value": bytes(10_000)}))  # fmt: skip
+        if reply.status == 200:
+            return False
+        assert error_of(reply) == (429, 8, "etcdserver: mvcc: database space exceeded")
+        return True
+
+    async def test(node: EtcdNode) -> None:
+        await node.ok("kv/put", key=b"last", value=b"")
+        async with asyncio.timeout(10):
+            while not await full(node):
+                pass
+        status = await node.ok("maintenance/status")
+        me = status["header"]["member_id"]
+        assert status["errors"] == [f"memberID:{me} alarm:NOSPACE "]
+        raised = [{"memberID": me, "alarm": "NOSPACE"}]
+        assert (await node.ok("maintenance/alarm"))["alarms"] == raised
+        assert (await node.ok("maintenance/alarm", memberID=me, alarm=1))["alarms"] == raised
+        for other in ({"alarm": "CORRUPT"}, {"memberID": "7"}, {"action": 2, "alarm": "NOSPACE"}):
+            assert (await node.ok("maintenance/alarm", **other)).keys() == {"header"}
+        refused = (429, 8, "etcdserver: mvcc: database space exceeded")
+        assert await node.refused("lease/grant", TTL=10) == refused
+        assert await node.refused("kv/txn", success=[put_op(b"k")]) == refused
+        await node.ok("kv/txn", success=[delete_op(b"k1")])
+        await node.ok("kv/deleterange", key=b"k", range_end=b"l")
+        # Of the last revision the history is kept: the smallest quota that may be set leaves room
+        # for it, and this one does not.
+        await node.ok("kv/deleterange", key=b"last")
+        async with asyncio.timeout(10):
+            while "alarms" in await node.ok("maintenance/alarm"):
+                await asyncio.sleep(0.02)
+        await node.ok("kv/put", key=b"k", value=b"v")
+
+    on_node(tmp_path, test, space_quota_bytes=300_000, checkpoint_interval_s=0.05)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ EXAMPLES = {
         "/v1/cluster/members?dry_run=true", b'{"name":"n","peer_address":"h:1"}'
     ),
     "POST /v1/cluster/members/join": Example("/v1/cluster/members/join", b"{}"),
+    "GET /v1/cluster/authority": Example("/v1/cluster/authority"),
+    "POST /v1/cluster/certificates": Example("/v1/cluster/certificates", b"{}"),
     "DELETE /v1/cluster/members/{member}": Example("/v1/cluster/members/none"),
     "PATCH /v1/cluster/members/{member}": Example("/v1/cluster/members/none", b"{}"),
     "GET /v1/cluster/configuration": Example("/v1/cluster/configuration"),
@@ -105,10 +107,16 @@ EXAMPLES = {
 }
 """In the order in which they are sent: what ends tokens, or authentication, comes last."""
 CALLS = {f"{call.method} {call.path}": call for call in native_calls()}
-JOIN = "POST /v1/cluster/members/join"
-"""Who joins shows a token in the body, and is nobody otherwise."""
+SHOWN_OTHERWISE = {
+    "POST /v1/auth/login",
+    "POST /v1/cluster/members/join",
+    "GET /v1/cluster/authority",
+    "POST /v1/cluster/certificates",
+}
+"""Who calls these shows a password or a token in the body, or the certificate of a node, and is
+nobody otherwise; the authority's certificate is no secret."""
 DATA = {Need.CALLER, *ADMINISTRATIVE}
-"""What calls below /v1/ may need: only a login, and who joins, is served to nobody."""
+"""What calls below /v1/ may need: a few others are served to nobody."""
 
 
 def test_every_row_has_an_example_and_only_one() -> None:
@@ -121,7 +129,7 @@ def test_every_row_is_whole(name: str) -> None:
     call = CALLS[name]
     assert call.doc.summary
     assert call.doc.answers
-    shows_it = call.path == "/v1/auth/login" or name == JOIN
+    shows_it = name in SHOWN_OTHERWISE
     closed = (call.path.startswith("/v1/") and not shows_it) or call.path == "/metrics"
     assert (call.need in DATA) == closed
     takes_a_body = call.message is not None or bool(call.doc.body)

@@ -19,6 +19,7 @@ from kvstore.errors import (
     KvError,
     NoQuorum,
     OutcomeUnknown,
+    OutOfSpace,
     Overloaded,
     RevisionCompacted,
     RevisionInFuture,
@@ -70,6 +71,19 @@ def test_a_write_fails_over_with_the_same_idempotency_key(fault: Step) -> None:
         assert nodes[1].seen[0].body == b"v"
 
     with_nodes([[fault], [written]], body, attempt_timeout_s=0.3)
+
+
+def test_no_room_anywhere_is_told_at_once(no_company: None) -> None:
+    """Where one node has none another may; where none has, somebody must make room first."""
+    full = problem(507, "out-of-space")
+
+    async def body(nodes: list[FlakyNode], client: Client) -> None:
+        assert (await client.put("k", "v")).revision == 8
+        with pytest.raises(OutOfSpace):
+            await client.put("k", "v")
+        assert [len(node.seen) for node in nodes] == [2, 2]
+
+    with_nodes([[full, full], [written, full]], body, timeout_s=600.0)
 
 
 def test_writes_have_keys_of_their_own() -> None:

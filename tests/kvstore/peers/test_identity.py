@@ -2,7 +2,8 @@
 
 import pytest
 
-from kvstore.peers.membership import HandshakeRefused, Membership
+from kvstore.peers.membership import HandshakeRefused, Membership, RefusalKind
+from kvstore.peers.roster import Roster, RosterMember
 from paxos.configuration import Configuration
 from paxos.quorum import flexible, majority
 
@@ -56,3 +57,38 @@ def test_another_configuration_is_refused() -> None:
     )
     with pytest.raises(HandshakeRefused, match="configured"):
         member(1, "a").check(other.hello(1))
+
+
+def roster(number: int, last_id: int, *ids: int) -> Roster:
+    members = tuple(RosterMember(n, f"inc{n}", f"node{n}", "", "", True) for n in ids)
+    return Roster("cluster", number, last_id, members)
+
+
+def as_member(node: int, shown: Roster) -> Membership:
+    """One that knows these members by its own log."""
+    made = Membership(node, f"inc{node}", None, "http://x", {}, True, lambda *_: None, roster=shown)
+    made.adopt(shown, by_peer=False)
+    return made
+
+
+def test_who_has_not_heard_of_a_member_does_not_tell_it_that_it_was_removed() -> None:
+    """Member 4 came and went while 1 was away: 1 may lack what was chosen with its vote."""
+    behind, gone = as_member(1, roster(1, 3, 1, 2, 3)), as_member(4, roster(2, 4, 1, 2, 3, 4))
+    behind.adopt(roster(3, 4, 1, 2, 3))
+    with pytest.raises(HandshakeRefused, match="as far as node 1 knows") as refused:
+        behind.check(gone.hello(1))
+    assert refused.value.kind == RefusalKind.OTHER
+    behind.adopt(roster(3, 4, 1, 2, 3), by_peer=False)
+    with pytest.raises(HandshakeRefused) as refused:
+        behind.check(gone.hello(1))
+    assert refused.value.kind == RefusalKind.REMOVED
+
+
+def test_a_member_by_the_own_log_is_one_until_that_has_led_further() -> None:
+    """A peer says that 3 is gone; it had a vote on slots that are not known as chosen here."""
+    behind, goes = as_member(1, roster(1, 3, 1, 2, 3)), as_member(3, roster(1, 3, 1, 2, 3))
+    behind.adopt(roster(2, 3, 1, 2))
+    behind.check(goes.hello(1))
+    behind.adopt(roster(2, 3, 1, 2), by_peer=False)
+    with pytest.raises(HandshakeRefused):
+        behind.check(goes.hello(1))

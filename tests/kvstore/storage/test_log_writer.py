@@ -1,6 +1,7 @@
 """Group commit on a thread: in order of submission, what waits shares a commit, and a failure is
 told once."""
 
+import errno
 import queue
 import random
 import threading
@@ -8,11 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kvstore.errors import StorageFailed
+from kvstore.storage.disk import File, SystemDisk
 from kvstore.storage.log_writer import ThreadedLogWriter
 from kvstore.storage.segment_log import SegmentLog
 from paxos.ballot import Ballot
 from paxos.messages import LogEntry
 from paxos.records import Record
+from proof.processes.waiting import eventually
 
 B = Ballot(3, 2)
 
@@ -111,3 +114,58 @@ def test_many_threads_and_pauses_lose_and_reorder_nothing(tmp_path: Path) -> Non
     randomness = random.Random(3)
     for number in range(20):
         check_three_threads(tmp_path / f"log-{number}", randomness)
+
+
+class FullDisk(SystemDisk):
+    """Makes no file once `full`; what is there can be written."""
+
+    full = False
+
+    def create(self, path: Path) -> File:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().create(path)
+
+    def free_bytes(self, path: Path) -> int | None:
+        return 0 if self.full else super().free_bytes(path)
+
+
+def full_log(path: Path) -> tuple[FullDisk, ThreadedLogWriter, "queue.Queue[object]", int]:
+    """A writer that waits for room with a commit, what it told, and what it was given."""
+    posted: queue.Queue[object] = queue.Queue()
+    disk = FullDisk()
+    log = SegmentLog(path, disk, 16 << 10)
+    log.commit([entry(1)])
+    writer = ThreadedLogWriter(log, lambda call: call(), posted.put)
+    disk.full = True
+    slot = 1
+    while not writer.waits_for_room:
+        slot += 1
+        writer.submit([LogEntry(slot, B, bytes(4000))], lambda slot=slot: posted.put(slot))
+        wanted = slot - 1
+        eventually(
+            lambda wanted=wanted: bool(writer.waits_for_room) or posted.qsize() == wanted,
+            "it goes on",
+        )
+    return disk, writer, posted, slot
+
+
+def test_a_log_that_needs_a_file_waits_for_room(tmp_path: Path) -> None:
+    """And loses nothing: what waits is committed once there is room."""
+    disk, writer, posted, last = full_log(tmp_path / "log")
+    assert "No space left" in writer.waits_for_room
+    assert posted.qsize() == last - 2  # the last one waits
+    disk.full = False
+    eventually(lambda: not writer.waits_for_room, "it waits no longer")
+    eventually(lambda: posted.qsize() == last - 1, "all is committed")
+    writer.close()
+    restored = SegmentLog(tmp_path / "log", segment_bytes=16 << 10).restore()
+    assert [entry.slot for entry in restored.entries] == list(range(1, last + 1))
+
+
+def test_who_stops_does_not_wait_for_room(tmp_path: Path) -> None:
+    _, writer, posted, last = full_log(tmp_path / "log")
+    writer.stop_waiting()
+    writer.close()
+    told = [posted.get(timeout=5) for _ in range(last - 1)]
+    assert told[:-1] == list(range(2, last)) and isinstance(told[-1], StorageFailed)

@@ -74,9 +74,9 @@ def test_faulty_registers_are_found(fault: Fault) -> None:
 @pytest.mark.parametrize(
     ("operations", "clients", "keys", "unknown"),
     [
-        (4_000, 30, 5, 0.03),
-        (4_000, 8, 2, 0.02),
+        (2_000, 8, 2, 0.02),
         (2_000, 30, 1, 0.01),
+        pytest.param(4_000, 30, 5, 0.03, marks=pytest.mark.proof),
         pytest.param(20_000, 30, 5, 0.03, marks=pytest.mark.proof),
         pytest.param(20_000, 8, 2, 0.02, marks=pytest.mark.proof),
         pytest.param(4_000, 30, 1, 0.01, marks=pytest.mark.proof),

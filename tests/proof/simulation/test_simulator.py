@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ from proof.simulation.tell.story import story
 from tests.support.paths import ROOT
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
-FIXED_SEEDS = range(1, 7)
-MORE_FIXED_SEEDS = range(7, 81)
-FRESH_SEEDS = 4
+FIXED_SEEDS = (28, 30, 39)
+"""Short ones that reach, together, what each run should."""
+MORE_FIXED_SEEDS = range(1, 81)
+FRESH_SEEDS = 2
 """`make proof` runs many more."""
+SHORT = 50
+SHORTER = 52
+"""Seeds whose runs take half a second."""
 
 ALWAYS_REACHED = (
     "election",
@@ -67,7 +72,7 @@ REACHED_BY_MORE = (
 )
 
 
-def run_seeds(seeds: list[int] | range) -> Total:
+def run_seeds(seeds: Sequence[int]) -> Total:
     return run_many(
         Swarm(),
         seeds,
@@ -85,10 +90,10 @@ def run_seeds(seeds: list[int] | range) -> Total:
     ],
     ids=str,
 )
-def test_fixed_seeds(seeds: range, events: tuple[str, ...]) -> None:
+def test_fixed_seeds(seeds: Sequence[int], events: tuple[str, ...]) -> None:
     total = run_seeds(seeds)
     assert [(s.seed, s.complaint) for s in total.failed] == []
-    assert total.runs == len(seeds) and total.answered > 500
+    assert total.runs == len(seeds) and total.answered > 100 * len(FIXED_SEEDS)
     assert [name for name in events if not total.reached[name]] == []
 
 
@@ -108,7 +113,7 @@ def test_regressions(file: Path) -> None:
 
 
 def test_a_seed_gives_the_same_trace_in_any_process() -> None:
-    seeds = (5, 9)
+    seeds = (SHORT, SHORTER)
     program = (
         "import sys\n"
         "from proof.simulation.cluster.scenario import draw\n"
@@ -155,16 +160,17 @@ def test_a_run_in_which_nothing_is_chosen_fails() -> None:
     nobody: dict[str, Any] = dict.fromkeys(
         ("clients", "holders", "bulk", "repeaters", "administrators", "users"), ()
     )
-    outcome = run(replace(draw(1), **nobody, keys=0))
+    outcome = run(replace(draw(SHORT), **nobody, keys=0))
     assert [v.text for v in outcome.violations] == ["no write was chosen"]
 
 
 def test_a_run_in_which_nothing_goes_wrong_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Nemesis, "_begin", lambda self, number, fault: None)
-    outcome = run(draw(1))
+    outcome = run(draw(SHORT))
     assert [v.text for v in outcome.violations] == ["no fault was injected"]
 
 
+@pytest.mark.proof
 def test_a_run_that_does_not_heal_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Nemesis, "_end", lambda self, number: None)
     split = Fault("split", at_s=1.0, for_s=0.5, nodes=(1,))
@@ -172,6 +178,7 @@ def test_a_run_that_does_not_heal_fails(monkeypatch: pytest.MonkeyPatch) -> None
     assert [v.invariant for v in outcome.violations] == ["liveness"]
 
 
+@pytest.mark.proof
 def test_a_failure_is_shrunk_and_told() -> None:
     mutation = next(m for m in MUTATIONS if "sync" in m.name)
     with mutation.apply():

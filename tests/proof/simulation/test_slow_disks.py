@@ -23,6 +23,7 @@ def on_a_slow_disk(seed: int) -> Scenario:
     return msgspec.structs.replace(scenario, disk_latency_s=(0.02, 0.2))
 
 
+@pytest.mark.proof
 def test_crashes_in_the_middle_of_commits_lose_nothing() -> None:
     cut = torn = 0
     for seed in range(10, 18):

@@ -81,6 +81,7 @@ def check_report(path: Path, names: set[str]) -> None:
         assert fault["began_s"] < fault["ended_s"] <= fault["until_s"]
 
 
+@pytest.mark.proof
 def test_kills_pauses_and_cuts_over_proxies(environment, capsys):
     """Some seconds of three kinds of fault: linearizable, nothing lost, nothing left."""
     report = environment / "report.json"
