@@ -18,7 +18,7 @@ from kvstore.certificates.trust import node_trust
 from kvstore.client.attempts import parse_endpoints
 from kvstore.config import format_address
 from kvstore.event_log import EventLog
-from kvstore.peers.membership import RESTORED
+from kvstore.peers.refusals import RESTORED
 from kvstore.peers.roster import Roster
 from kvstore.replica.replica import Replica
 from kvstore_cli.settings import ServeSettings

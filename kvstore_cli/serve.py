@@ -17,7 +17,7 @@ from http_api.server import HttpServer
 from kvstore.config import Config, exposures
 from kvstore.errors import DataDamaged, StorageError
 from kvstore.event_log import EventLog, ForwardedLog
-from kvstore.peers.membership import Ending
+from kvstore.peers.refusals import Ending
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
 from kvstore.storage.set_aside import set_aside

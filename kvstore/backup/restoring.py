@@ -22,7 +22,7 @@ from kvstore.backup.state_files import opened
 from kvstore.backup.targets import sync_directory
 from kvstore.backup.unpacking import Advance, nobody_watches
 from kvstore.errors import BackupError, InvalidArgument
-from kvstore.peers.membership import founding_text
+from kvstore.peers.founding import founding_text
 from kvstore.storage.data_dir import DataDir
 from kvstore.storage.state import lock_of
 from paxos.ballot import NodeId

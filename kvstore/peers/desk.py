@@ -12,8 +12,9 @@ from collections.abc import Callable
 from kvstore.certificates.node_names import NodeName
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import Hello, Refusal
-from kvstore.peers.membership import Ending, HandshakeRefused, Membership, RefusalKind
+from kvstore.peers.membership import Membership
 from kvstore.peers.patience import Patience
+from kvstore.peers.refusals import Ending, HandshakeRefused, RefusalKind
 from kvstore.peers.roster import Roster
 from paxos.ballot import NodeId
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from kvstore.certificates.causes import cause_of
 from kvstore.config import Address
-from kvstore.peers.membership import HandshakeRefused
+from kvstore.peers.refusals import HandshakeRefused
 
 P = TypeVar("P", bound=asyncio.Protocol)
 _NOT_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE"}

@@ -21,8 +21,8 @@ from kvstore.peers.frames import (
     decode_message,
     encode_frame,
 )
-from kvstore.peers.membership import HandshakeRefused
 from kvstore.peers.patience import Patience
+from kvstore.peers.refusals import HandshakeRefused
 from kvstore.peers.sockets import give_up_after
 from kvstore.peers.told import StrangersTold
 from paxos.ballot import NodeId

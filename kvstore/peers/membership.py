@@ -21,57 +21,15 @@ as a new member (`kvstore.replica.steward`).
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from kvstore.peers.founding import founding_text
 from kvstore.peers.frames import PROTOCOL_VERSION, Hello
+from kvstore.peers.refusals import RESTORED, HandshakeRefused, RefusalKind
 from kvstore.peers.roster import Roster, RosterMember, founding_roster
 from paxos.ballot import NodeId
-from paxos.configuration import DISTANCE, Configuration
-from paxos.quorum import QuorumSystem
+from paxos.configuration import Configuration
 
 CLAIMS_MAX = 16
-RESTORED = (
-    "this directory holds a restored state, which is that of another cluster than the one to join: "
-    "begin with an empty directory"
-)
-
-
-class RefusalKind(StrEnum):
-    """What of a refusal is for programs."""
-
-    OTHER = ""
-    TWIN = "twin"
-    """Another process with this identity is there."""
-    REMOVED = "removed"
-    """It was a member, and is none any more."""
-    LOST = "lost"
-    """It says that it is a member, and its data directory is another one."""
-    TAKEN_IN = "taken-in"
-    """It is a member, under another id than it shows."""
-
-
-class Ending(StrEnum):
-    """How a node ends by itself."""
-
-    FAILED = "failed"
-    """Something is wrong, and an operator must look."""
-    REMOVED = "removed"
-    """It is no member any more."""
-    AGAIN = "begins again"
-    """It is to begin anew at once, with what its data directory says now."""
-    DAMAGED = "damaged"
-    """Its data is wrong, and the other members have it right."""
-
-
-class HandshakeRefused(Exception):
-    """The handshake failed; `str()` is the reason, for both sides' logs."""
-
-    def __init__(
-        self, reason: str, kind: RefusalKind = RefusalKind.OTHER, present: Roster | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.kind = kind
-        self.present = present
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +50,6 @@ class Kept:
     pinned: Mapping[NodeId, str]
     formed: bool
     roster: Roster | None
-
-
-def founding_text(first: Configuration | None) -> str:
-    """Members, quorum sizes and distance: two founders that differ here could choose two values."""
-    if first is None:
-        return ""
-    quorums = first.quorums
-    members = ",".join(map(str, sorted(quorums.members)))
-    text = f"{members}/{quorums.phase1}/{quorums.phase2}"
-    return text if first.distance == DISTANCE else f"{text}/{first.distance}"
-
-
-def founding_of(text: str) -> Configuration | None:
-    """What `founding_text` wrote."""
-    if not text:
-        return None
-    members, phase1, phase2, *distance = text.split("/")
-    quorums = QuorumSystem(frozenset(map(int, members.split(","))), int(phase1), int(phase2))
-    return Configuration(1, quorums, int(distance[0]) if distance else DISTANCE)
 
 
 @dataclass

@@ -27,8 +27,8 @@ from kvstore.peers.frames import (
     decode_hello,
     encode_frame,
 )
-from kvstore.peers.membership import HandshakeRefused
 from kvstore.peers.patience import PINGS, Patience
+from kvstore.peers.refusals import HandshakeRefused
 from kvstore.peers.sockets import give_up_after
 from kvstore.peers.told import PeerTold
 from paxos.ballot import NodeId

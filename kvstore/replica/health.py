@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from kvstore.errors import DataDamaged, DivergedState, KvError, Stopping, StorageError
 from kvstore.event_log import EventLog
-from kvstore.peers.membership import Ending
+from kvstore.peers.refusals import Ending
 
 
 class Health:

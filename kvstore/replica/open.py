@@ -12,7 +12,8 @@ from kvstore.config import Config
 from kvstore.event_log import EventLog
 from kvstore.peers.frames import PeerMessage
 from kvstore.peers.links import PeerTransport
-from kvstore.peers.membership import Ending, Membership
+from kvstore.peers.membership import Membership
+from kvstore.peers.refusals import Ending
 from kvstore.replica.admission import Admission
 from kvstore.replica.applying import Applier
 from kvstore.replica.checkpoints import Checkpoints, StateCopies

@@ -14,7 +14,7 @@ import msgspec
 
 from kvstore.commands.members import MemberRecord
 from kvstore.errors import StorageError
-from kvstore.peers.membership import founding_of, founding_text
+from kvstore.peers.founding import founding_of, founding_text
 from kvstore.peers.roster import Roster, founding_roster
 from kvstore.replica.layouts import bring_state_up_to_date
 from kvstore.replica.restoring import reconcile

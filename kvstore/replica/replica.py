@@ -23,7 +23,8 @@ from kvstore.config import Config
 from kvstore.errors import KvError, NoQuorum, NotReady, OutcomeUnknown, Stopping
 from kvstore.event_log import EventLog
 from kvstore.peers.links import PeerTransport
-from kvstore.peers.membership import Ending, HandshakeRefused, Membership
+from kvstore.peers.membership import Membership
+from kvstore.peers.refusals import Ending, HandshakeRefused
 from kvstore.peers.roster import Roster
 from kvstore.replica.admission import Admission
 from kvstore.replica.checkpoints import Checkpoints, StateCopies

@@ -9,7 +9,8 @@ import msgspec
 
 from kvstore.config import Config, format_address
 from kvstore.errors import StorageError
-from kvstore.peers.membership import Kept, Membership, founding_of, founding_text
+from kvstore.peers.founding import founding_of, founding_text
+from kvstore.peers.membership import Kept, Membership
 from kvstore.peers.roster import Roster
 from kvstore.replica.layouts import bring_state_up_to_date
 from kvstore.replica.machine import Machine

@@ -78,10 +78,13 @@ class StateStore:
     def _open(self) -> None:
         self._env = self._disk.environment(self.path, databases=len(self.tables))
         try:
-            # In one transaction: in a new file each is made, and a commit waits for the disk.
-            with self._env.begin(write=True) as txn:
-                for name, table in self.tables.items():
-                    table.attach(self._env.open_db(name.encode(), txn=txn))
+            if self._env.stat().get("entries") == 0:
+                # In a new file all are made by one commit, for each waits for the disk.
+                with self._env.begin(write=True) as txn:
+                    for name in self.tables:
+                        self._env.open_db(name.encode(), txn=txn)
+            for name, table in self.tables.items():
+                table.attach(self._env.open_db(name.encode()))
         except lmdb.Error as error:
             raise unusable(self.path, error) from error
         self._backing.reader = self._env.begin()

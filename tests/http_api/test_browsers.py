@@ -22,6 +22,7 @@ WRITES = [
     ("POST", "/v1/compact", b'{"revision":2}'),
     ("POST", "/v1/auth/enable", b""),
     ("PUT", "/v1/users/mallory", b"{}"),
+    ("PUT", "/v1/backups/mine", b"{}"),
     ("POST", "/v3/kv/put", b'{"key":"aw==","value":"dg=="}'),
     ("POST", "/v3/auth/user/add", b'{"name":"mallory","password":"x"}'),
     ("POST", "/v3/watch", b'{"create_request":{"key":"aw=="}}'),

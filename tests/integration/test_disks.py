@@ -27,6 +27,7 @@ def test_second_process_on_a_directory(new_cluster):
     assert cluster.put(1, "key", b"value").status == 200
 
 
+@pytest.mark.proof
 def test_wiped_directory(new_cluster):
     """Under its old identity a node without its memory is refused, and never votes; taking it in as
     another member is left to people here."""
@@ -116,11 +117,11 @@ def loaded(one_down):
     ("name", "damage"),
     [
         ("log/00000001.segment", _truncate_half),
-        ("log/00000001.segment", _truncate_all_but_a_page),
-        ("log/00000001.segment", _overwrite_head),
+        pytest.param("log/00000001.segment", _truncate_all_but_a_page, marks=pytest.mark.proof),
+        pytest.param("log/00000001.segment", _overwrite_head, marks=pytest.mark.proof),
         ("log/00000001.segment", _overwrite_values),
-        ("state.mdb", _truncate_half),
-        ("state.mdb", _truncate_all_but_a_page),
+        pytest.param("state.mdb", _truncate_half, marks=pytest.mark.proof),
+        pytest.param("state.mdb", _truncate_all_but_a_page, marks=pytest.mark.proof),
         ("state.mdb", _overwrite_head),
         ("identity.json", _truncate_half),
     ],
@@ -155,7 +156,8 @@ def size_of(cluster, number, name):
     return (cluster.nodes[number].data_dir / name).stat().st_size
 
 
-@pytest.mark.parametrize("victim", ["leader", pytest.param("follower", marks=pytest.mark.proof)])
+@pytest.mark.parametrize("victim", ["leader", "follower"])
+@pytest.mark.proof
 def test_full_disk_in_the_log(new_cluster, victim):
     """The node waits for room and says so; the others go on, it comes back without a restart, and
     nothing acknowledged is lost, on it or elsewhere."""

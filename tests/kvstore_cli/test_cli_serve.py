@@ -11,7 +11,7 @@ from tests.support.paths import ROOT
 _DRIVER = """
 import asyncio, os, sys, types
 from kvstore.errors import StorageError
-from kvstore.peers.membership import Ending
+from kvstore.peers.refusals import Ending
 case = sys.argv.pop(1)
 
 class Replica:

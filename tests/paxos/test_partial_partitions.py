@@ -96,6 +96,7 @@ def test_a_chain_of_three_keeps_its_leader() -> None:
             assert cluster.leaders == [1]
 
 
+@pytest.mark.proof
 def test_all_cut_for_long_and_healed_lead_soon() -> None:
     """Failed attempts have widened every member's range; links that come up end that."""
     took = []

@@ -11,7 +11,7 @@ from pathlib import Path
 from kvstore.config import Config
 from kvstore.errors import StorageError, StorageFailed
 from kvstore.event_log import EventLog
-from kvstore.peers.membership import Ending
+from kvstore.peers.refusals import Ending
 from kvstore.replica.machine import Machine
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica

@@ -88,10 +88,8 @@ class Environment:
         file.map_bytes = max(map_bytes, file.map_bytes)
         self._commit = commit
 
-    def open_db(
-        self, name: bytes, create: bool = True, txn: "TransactionModel | None" = None
-    ) -> bytes:
-        """Raises lmdb.NotFoundError. To make a database is no commit of its own here."""
+    def open_db(self, name: bytes, create: bool = True) -> bytes:
+        """Raises lmdb.NotFoundError."""
         if not create and name not in self.file.trees:
             raise lmdb.NotFoundError(f"there is no database {name!r}")
         self.file.trees.setdefault(name, Tree())
@@ -148,8 +146,7 @@ class TransactionModel:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # As in LMDB, a transaction that changed nothing does not touch the disk.
-        if kind is None and self._own:
+        if kind is None and self._write:
             self._environment.commit(self._trees)
 
     def abort(self) -> None:

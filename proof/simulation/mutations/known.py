@@ -18,6 +18,8 @@ class Known(NamedTuple):
     swarm: Swarm = DEFAULT
 
 
+LEFT_BEHIND = Swarm(5, ("laggard", "depose", "kill", "power"))
+"""Some have truncated what others do not have yet."""
 DEPOSED = Swarm(5, ("split", "depose", "isolate", "flap", "kill"))
 """Leaders come and go, so that slots have values of several ballots: rare in the default swarm."""
 
@@ -33,7 +35,7 @@ KNOWN: dict[str, Known] = {
     "keep the promise in memory only": Known(1, ("durable promise",)),
     "keep accepted values in memory only": Known(1, ("durable promise",)),
     "report no accepted values": Known(5, ("durable promise",)),
-    "promise what is truncated": Known(6, ("durable promise",)),
+    "promise what is truncated": Known(77, ("durable promise",), LEFT_BEHIND),
     "hand out what is merely accepted": Known(11, ("validity",)),
     "pick the value of the lowest ballot": Known(15, ("stability",), DEPOSED),
     "ignore the values of phase 1": Known(5, ("stability",)),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kvstore.peers.membership import HandshakeRefused, Membership, RefusalKind
+from kvstore.peers.membership import Membership
+from kvstore.peers.refusals import HandshakeRefused, RefusalKind
 from kvstore.peers.roster import Roster, RosterMember
 from paxos.configuration import Configuration
 from paxos.quorum import flexible, majority

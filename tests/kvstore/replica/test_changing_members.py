@@ -21,7 +21,7 @@ from kvstore.commands.members import (
 from kvstore.commands.results import MembershipRefused, Reconfigured, Written
 from kvstore.config import Config, format_address
 from kvstore.errors import NoQuorum
-from kvstore.peers.membership import Ending
+from kvstore.peers.refusals import Ending
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
 from tests.support.replicas import configs_of, run, settled

@@ -12,7 +12,7 @@ from kvstore.commands.members import RemoveMember
 from kvstore.commands.results import Written
 from kvstore.config import Config
 from kvstore.errors import StorageError
-from kvstore.peers.membership import Ending
+from kvstore.peers.refusals import Ending
 from kvstore.replica.open import open_replica
 from kvstore.replica.recovering import look, recover
 from kvstore.storage.data_dir import RECOVERING

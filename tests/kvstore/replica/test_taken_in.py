@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kvstore.config import format_address
-from kvstore.peers.membership import Ending
+from kvstore.peers.refusals import Ending
 from kvstore.peers.roster import Roster, RosterMember
 from kvstore.replica.open import open_replica
 from tests.support.replicas import configs_of, run

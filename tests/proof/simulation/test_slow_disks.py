@@ -11,8 +11,8 @@ from proof.simulation.mutations.edit import Mutation
 from proof.simulation.mutations.log_files import RARE
 
 FOUND = {
-    "do not look at checksums": 15,
-    "take a torn group for whole": 15,
+    "do not look at checksums": 30,
+    "take a torn group for whole": 30,
     "name a segment before its header is synced": 6,
 }
 """The seed that finds a fault which the swarm does not."""
