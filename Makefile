@@ -41,9 +41,8 @@ test: $(VENV)/.dev ## the tests, in minutes; `make proof` runs those that take l
 PROOF_SEEDS ?= 500
 PROOF_FIRST_SEED ?= $$(date +%s)
 PROOF_MINUTES ?= 2
-PROOF_WITHOUT ?=
 proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 minutes at most
-	$(BIN)/python -m pytest -m proof -n auto --dist worksteal $(PROOF_WITHOUT)
+	$(BIN)/python -m pytest -m proof -n auto --dist worksteal
 	EXAMPLES_TIMES=20 $(BIN)/python -m pytest -n auto tests/etcd/test_sequences.py \
 		tests/kvstore/replica/test_watch_random.py tests/kvstore/state/test_transaction_check.py \
 		tests/kvstore/state/test_keyspace.py tests/kvstore/client/test_client_verdict.py \
