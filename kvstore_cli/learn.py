@@ -11,6 +11,9 @@ from kvstore_cli.command import Command
 from kvstore_cli.output import OK
 
 WIDTH = 96
+TRY = "try"
+"""The game among the lessons."""
+LOSE = "lose: "
 _TEXT = """\
 Paxos in a few dozen messages at a time. What you see was played by the code of this store. Enter
 goes on, b and Enter goes back, q and Enter ends. Every node shows the same with pictures and the
@@ -20,6 +23,7 @@ examples:
   kvstore learn                      the list
   kvstore learn single-decree        step by step
   kvstore learn leader-crash --all   all of it at once
+  kvstore learn try                  you are the network
 """
 
 
@@ -29,7 +33,7 @@ def _document(name: str) -> dict[str, Any]:
 
     found = PARTS.get(f"learn/{name}.json")
     if found is None:
-        known = ", ".join(one["name"] for one in _document("index")["lessons"])
+        known = ", ".join((*(one["name"] for one in _document("index")["lessons"]), TRY))
         raise InvalidArgument("lesson", f"lesson: there is no {name!r}; there are {known}")
     document: dict[str, Any] = json.loads(found[0])
     return document
@@ -72,13 +76,42 @@ def learn(options: Namespace) -> int:
     if options.lesson is None:
         for one in _document("index")["lessons"]:
             print(f"{one['name']:<18} {one['about']}")
+        print(f"{TRY:<18} Try it yourself: you deliver and lose the messages, and crash nodes.")
         return OK
+    if options.lesson == TRY:
+        return play_game()
     lesson = _document(options.lesson)
     print(f"{lesson['title']}\n")
     if options.all or not sys.stdin.isatty():
         print("\n\n".join(step_text(lesson, step) for step in range(len(lesson["steps"]))))
         return OK
     return _by_steps(lesson)
+
+
+def play_game() -> int:
+    """A person is the network, until the end of input."""
+    # Imported here, as above.
+    from http_api.v1.free_play import game_document
+
+    moves: list[str] = []
+    while True:
+        game = game_document(".".join(moves))
+        print(step_text(game, len(game["steps"]) - 1))
+        print(f"      chosen: {' and '.join(game['chosen']) or 'nothing yet'}\n")
+        for one in game["choices"]:
+            print(f"  {one['move']:<4} {LOSE if one['kind'] == 'lose' else ''}{one['text']}")
+        try:
+            answer = input("\n[a move, u undoes, q ends] ").strip().lower()
+        except EOFError:
+            return OK
+        if answer == "q":
+            return OK
+        if answer == "u":
+            moves = moves[:-1]
+        elif answer in {one["move"] for one in game["choices"]}:
+            moves.append(answer)
+        else:
+            print(f"\n{answer!r} cannot be done now.\n")
 
 
 def _by_steps(lesson: dict[str, Any]) -> int:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.responses import Answer, answer, json_answer
 from http_api.v1.code_shown import answering_code
+from http_api.v1.free_play import game_document
 from kvstore.errors import InvalidArgument, PathNotFound
 
 CONTENT_SECURITY_POLICY = (
@@ -62,6 +63,12 @@ async def code(ask: Ask[None]) -> Answer:
     return json_answer(answering_code())
 
 
+async def play(ask: Ask[None]) -> Answer:
+    """A game, played anew by its moves."""
+    moves = ask.options().get("moves", b"").decode("latin-1")
+    return json_answer(game_document(moves))
+
+
 async def part(ask: Ask[None]) -> Answer:
     """One of its modules or styles."""
     ask.options()
@@ -97,9 +104,16 @@ _CODE_DOC = Doc(
     answers={200: {"description": "By the message's name", "schema": {"type": "object"}}},
     problems=(InvalidArgument,),
 )
+_PLAY_DOC = Doc(
+    "Paxos to try oneself: the game after some moves, and what can be done next",
+    query=("moves",),
+    answers={200: {"description": "As a lesson, with choices", "schema": {"type": "object"}}},
+    problems=(InvalidArgument,),
+)
 CALLS = (
     Call("GET", "/", get, Need.OPEN, _DOC),
     Call("GET", "/learn", learn, Need.OPEN, _LEARN_DOC),
     Call("GET", "/learn/code.json", code, Need.OPEN, _CODE_DOC),
+    Call("GET", "/learn/play.json", play, Need.OPEN, _PLAY_DOC),
     Call("GET", "/ui/{file}", part, Need.OPEN, _PART_DOC),
 )

@@ -36,6 +36,10 @@ from kvstore.state.lease_table import LEASE_TTL_S_MAX, LEASE_TTL_S_MIN
 
 _BYTES = {"type": "string", "description": "Percent-encoded bytes"}
 _QUERY: dict[str, tuple[str, dict[str, Any]]] = {
+    "moves": (
+        "Moves with dots between them, each one that `choices` named: p1, d3, x4, c2, r2, a",
+        {"type": "string", "maxLength": 400},
+    ),
     "prefix": ("Only keys that begin with it; excludes start and end", _BYTES),
     "start": ("The first key, inclusive", _BYTES),
     "end": ("The last key, exclusive", _BYTES),

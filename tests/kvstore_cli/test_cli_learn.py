@@ -35,3 +35,16 @@ def test_one_goes_on_and_back(
     text = said(capsys, "single-decree")
     numbers = [line.split("/")[0] for line in text.splitlines() if "/" in line[:4]]
     assert numbers == ["1", "2", "3", "2"]
+
+
+def test_one_tries_it_oneself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: Iterator[str] = iter(["p1", "nonsense", "d1", "u", "x1", "a", "a", "a", "q"])
+    monkeypatch.setattr(builtins, "input", lambda _: next(answers))
+    text = said(capsys, "try")
+    assert "1 -> 3  Prepare 1.1" in text and "'nonsense' cannot be done now." in text
+    assert "Node 2 promises to accept nothing below 1.1." in text
+    assert "1 -x 2  Prepare is lost" in text
+    assert "A quorum has promised. Node 1 proposes red in ballot 1.1" in text
+    assert "chosen: red" in text

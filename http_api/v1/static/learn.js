@@ -1,6 +1,7 @@
 // The lessons: one sentence a step, the messages of the step as a picture, and the code that answers them.
 
 import {find, h, nodeColour, say} from "./dom.js";
+import {showChoices} from "./try.js";
 
 const ROW = 26, TOP = 14, HEAD = 38, PLAY_MS = 4200, LETTER = 6.3;
 const json = async path => (await fetch(path)).json();
@@ -121,7 +122,7 @@ function go(to) {
   const last = one.events.filter(event => event.kind === "sent").at(-1);
   showCode(last ? last.name : "");
   const hash = `#${lesson.name}:${step + 1}`;
-  if (location.hash !== hash) history.replaceState(null, "", hash);
+  if (location.hash !== hash && !lesson.choices) history.replaceState(null, "", hash);
   if (step === lesson.steps.length - 1) play(false);
 }
 
@@ -132,8 +133,25 @@ function play(on) {
 }
 
 async function open(name, at) {
-  play(false);
   lesson = await json(`/ui/learn/${name}.json`);
+  show(name, at);
+}
+
+/** A game is its moves: each one is another address, so that the browser's Back takes it back, too. */
+async function openGame(moves) {
+  const game = await json(`/learn/play.json?moves=${encodeURIComponent(moves)}`);
+  if (!game.steps) { location.hash = "#try"; return; }
+  lesson = game;
+  show("try", game.steps.length - 1);
+  const goTo = words => { location.hash = words.length ? `#try:${words.join(".")}` : "#try"; };
+  const played = moves ? moves.split(".") : [];
+  showChoices(find("choices"), game, move => goTo([...played, move]), played.length ? () => goTo(played.slice(0, -1)) : null);
+}
+
+function show(name, at) {
+  play(false);
+  find("choices").hidden = !lesson.choices;
+  find("play").hidden = Boolean(lesson.choices);
   document.title = `${lesson.title} · Paxos, step by step`;
   for (const link of document.querySelectorAll("#lessons a")) {
     if (link.hash === `#${name}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
@@ -146,6 +164,7 @@ async function open(name, at) {
 
 function follow() {
   const [name, at] = location.hash.slice(1).split(":");
+  if (name === "try") return openGame(at || "");
   const first = document.querySelector("#lessons a").hash.slice(1);
   const known = [...document.querySelectorAll("#lessons a")].some(link => link.hash === `#${name}`);
   return open(known ? name : first, Number(at || 1) - 1);
@@ -155,15 +174,17 @@ async function begin() {
   paint();
   const {lessons} = await json("/ui/learn/index.json");
   code = await json("/learn/code.json");
-  find("lessons").append(h("h2", {}, "Lessons"), h("ol", {}, lessons.map(one => h("li", {}, h("a", {href: `#${one.name}`}, one.title, h("span", {}, one.about))))));
+  find("lessons").append(h("h2", {}, "Lessons"), h("ol", {}, lessons.map(one => h("li", {}, h("a", {href: `#${one.name}`}, one.title, h("span", {}, one.about)))),
+    h("li", {}, h("a", {href: "#try"}, "Try it yourself", h("span", {}, "You deliver and lose the messages, and crash nodes.")))));
   const button = (id, text, run) => h("button", {id, type: "button", onclick: run}, text);
   find("lesson").append(h("div", {}, h("h1", {id: "title"}), h("p", {id: "facts", class: "soft small"})),
     h("div", {class: "card say"}, h("p", {id: "sentence", "aria-live": "polite"}), h("div", {class: "controls"}, button("back", "Back", () => go(step - 1)), button("next", "Next", () => go(step + 1)),
       button("play", "Play", () => play(!playing)), h("progress", {id: "progress", value: 0, "aria-label": "Progress"}), h("span", {id: "count", class: "soft small"}))),
+    h("section", {class: "card pad stack", id: "choices", "aria-label": "Your move", hidden: true}),
     h("div", {class: "stage"}, h("section", {class: "card pad picture", tabindex: 0, "aria-label": "The picture"}), h("section", {class: "card pad code", "aria-label": "The code"})));
   find("next").classList.add("primary");
   document.addEventListener("keydown", event => {
-    if (event.target.closest("input, textarea")) return;
+    if (event.target.closest("input, textarea") || !lesson) return;
     const by = {ArrowRight: 1, ArrowLeft: -1}[event.key];
     if (by) { event.preventDefault(); go(step + by); }
   });

@@ -88,6 +88,7 @@ EXAMPLES = {
     "GET /": Example("/"),
     "GET /learn": Example("/learn"),
     "GET /learn/code.json": Example("/learn/code.json"),
+    "GET /learn/play.json": Example("/learn/play.json?moves=p1.d1"),
     "GET /ui/{file}": Example("/ui/main.js"),
     "GET /v1/node": Example("/v1/node"),
     "GET /v1/node/load": Example("/v1/node/load"),

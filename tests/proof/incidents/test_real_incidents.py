@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -142,10 +143,11 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_planted_fault_is_found_in_what_real_processes_recorded(tmp_path: Path) -> None:
-    """A leader for whom its own vote is a quorum: every answer looks right until a disk is lost."""
-    script = tmp_path / "broken.py"
-    script.write_text(BROKEN_QUORUM)
+@contextmanager
+def patched(tmp_path: Path, text: str) -> Iterator[Cluster]:
+    """Three nodes whose process begins with this script."""
+    script = tmp_path / "patched.py"
+    script.write_text(text)
     places = HeldPlaces([1, 2, 3])
     cluster = Cluster.__new__(Cluster)
     cluster.numbers = [1, 2, 3]
@@ -156,14 +158,57 @@ def test_a_planted_fault_is_found_in_what_real_processes_recorded(tmp_path: Path
     cluster.nodes = cluster._processes.nodes
     try:
         cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def test_a_planted_fault_is_found_in_what_real_processes_recorded(tmp_path: Path) -> None:
+    """A leader for whom its own vote is a quorum: every answer looks right until a disk is lost."""
+    with patched(tmp_path, BROKEN_QUORUM) as cluster:
         leader = cluster.leader()
         for number in range(50):
             cluster.must_put(leader, f"k{number}", b"v")
         broken = check(saved(cluster, tmp_path))
-    finally:
-        cluster.close()
     assert {one.invariant for one in broken} == {"quorum"}
     assert "when 1 of the 2 nodes needed had accepted it" in str(broken[0])
+
+
+SLOW_DISK = """
+import sys, time
+from kvstore.storage import disk
+opened, written = disk._SystemFile.__init__, disk._SystemFile.write_synced_at
+
+def init(self, path, flags):
+    self.slow = [folder / "slow" for folder in path.parents[:2]]
+    opened(self, path, flags)
+
+def write(self, offset, parts):
+    if any(mark.exists() for mark in self.slow):
+        time.sleep(3)
+    written(self, offset, parts)
+
+disk._SystemFile.__init__, disk._SystemFile.write_synced_at = init, write
+from kvstore_cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_slow_disk(tmp_path: Path) -> None:
+    """Writes of the leader's log take three seconds: it says so and another one leads."""
+    with patched(tmp_path, SLOW_DISK) as cluster:
+        leader = cluster.leader()
+        others = cluster.followers()
+        with Load(cluster, others) as load_:
+            load_.more(20)
+            (tmp_path / f"node-{leader}" / "slow").touch()
+            eventually(lambda: cluster.leader(others), "another leader")
+            load_.more(20)
+            incident = saved(cluster, tmp_path)
+    text = told(incident)
+    assert "disk slow: reason=" in text
+    assert "has a quorum of promises and leads" in text
+    assert check(incident) == []
 
 
 def test_doctor_names_a_lost_node(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
