@@ -322,6 +322,11 @@ class Membership:
         """It shows no cluster: a founder of the release before, or somebody without a disk."""
         if hello.formed or hello.roster:
             if roster.number == 0 and hello.configuration == self.founding:
+                if roster.find(hello.node) is None:
+                    # Else it would be pinned as if it were a founder, and its messages would count.
+                    raise HandshakeRefused(
+                        f"node {hello.node} is not a member of cluster {roster.cluster_id}"
+                    )
                 self._check_incarnations(hello)
                 return
             raise HandshakeRefused(f"node {hello.node} knows only the members of the beginning")

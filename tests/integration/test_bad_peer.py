@@ -48,6 +48,7 @@ BAD = {
     "empty frame": (0).to_bytes(4, "big"),
     "wrong protocol": hello(protocol=PROTOCOL_VERSION + 98),
     "stranger": hello(node=9),
+    "founder nobody knows": hello(node=9, formed=True),
     "own identity": hello(node=1),
     "unknown incarnation": hello(),
 }

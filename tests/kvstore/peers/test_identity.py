@@ -1,5 +1,6 @@
 """Forming in two rounds, and who is refused."""
 
+import msgspec
 import pytest
 
 from kvstore.peers.membership import Membership
@@ -58,6 +59,21 @@ def test_another_configuration_is_refused() -> None:
     )
     with pytest.raises(HandshakeRefused, match="configured"):
         member(1, "a").check(other.hello(1))
+
+
+@pytest.mark.parametrize("shown", [{}, {1: "a", 2: "b", 3: "c"}])
+def test_who_says_that_it_is_a_fourth_founder_is_refused(shown: dict[int, str]) -> None:
+    """Though it names the founders' configuration, which is no secret, or even who they are."""
+    a, b, c = members = member(1, "a"), member(2, "b"), member(3, "c")
+    for _ in range(4):
+        meet(*members)
+    assert a.formed
+    known = msgspec.structs.replace(b.hello(1), present=None, roster=shown)
+    assert not a.check(known), "a founder of the release before"
+    for node in (0, 4, 9):
+        with pytest.raises(HandshakeRefused, match="is not a member of cluster"):
+            a.check(msgspec.structs.replace(known, node=node, incarnation="x"))
+    assert a.complete and a.pinned == {1: "a", 2: "b", 3: "c"}
 
 
 def roster(number: int, last_id: int, *ids: int) -> Roster:
