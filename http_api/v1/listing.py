@@ -1,7 +1,6 @@
 """`GET /v1/kv`: keys in order, page by page, all pages from one revision."""
 
 import base64
-import binascii
 import zlib
 from typing import NamedTuple
 
@@ -69,7 +68,7 @@ def resume(text: bytes, query: Query) -> tuple[Query, int]:
     try:
         padded = text + b"=" * (-len(text) % 4)
         cursor = _decode_cursor(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (binascii.Error, msgspec.DecodeError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise InvalidArgument(
             "cursor", "cursor: not a cursor of this store; send the last page's as it is"
         ) from None

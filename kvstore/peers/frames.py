@@ -122,6 +122,9 @@ PING = _LENGTH.pack(0)
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder = msgspec.msgpack.Decoder(PeerMessage)
 _hello_decoder = msgspec.msgpack.Decoder(Hello | Refusal)
+_UNREADABLE = (msgspec.DecodeError, TypeError, ValueError, RecursionError)
+"""What msgspec raises on bytes of strangers: on text that is no UTF-8, and on what is nested deeply
+where it does not look, other errors than its own."""
 
 
 def encode_frame(message: "PeerMessage | Hello | Refusal") -> bytes:
@@ -134,7 +137,7 @@ def decode_message(payload: bytes) -> "PeerMessage":
     """Raises FrameError."""
     try:
         message: PeerMessage = _message_decoder.decode(payload)
-    except (msgspec.DecodeError, TypeError) as error:
+    except _UNREADABLE as error:
         raise FrameError(f"not a message of protocol {PROTOCOL_VERSION}: {error}") from None
     return message
 
@@ -143,7 +146,7 @@ def decode_hello(payload: bytes) -> Hello | Refusal:
     """Raises FrameError, also for another version of the protocol."""
     try:
         hello: Hello | Refusal = _hello_decoder.decode(payload)
-    except (msgspec.DecodeError, TypeError) as error:
+    except _UNREADABLE as error:
         raise FrameError(f"not a handshake of protocol {PROTOCOL_VERSION}: {error}") from None
     return hello
 

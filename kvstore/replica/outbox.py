@@ -59,7 +59,7 @@ class Outbox:
         if fits and self._node.proposer.leading:
             try:
                 decoded = decode_bundle(bundle)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except (msgspec.DecodeError, ValueError, RecursionError) as error:
                 raise PeerError(f"node {sender} relays what is no bundle: {error}") from None
             if decoded.origin != sender:
                 raise PeerError(f"node {sender} relays a bundle of node {decoded.origin}")

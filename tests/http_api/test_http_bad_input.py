@@ -88,6 +88,7 @@ CASES = [
     Bad("GET", "/v1/kv?start=b&end=a", 400, "contradiction", "greater than start"),
     Bad("GET", "/v1/kv?cursor=zzz", 400, INVALID, "not a cursor"),
     Bad("GET", "/v1/kv?cursor=%00", 400, INVALID, "not a cursor"),
+    Bad("GET", f"/v1/kv?cursor=lAHEAWsB{'kZGR' * 900}", 400, INVALID, "not a cursor"),
     Bad("GET", "/v1/kv?revision=50", 400, "revision-in-future", "current revision"),
     Bad("POST", "/v1/compact", 400, INVALID, "missing"),
     Bad("POST", "/v1/compact", 400, "malformed", "JSON", {}, b"{"),

@@ -111,6 +111,12 @@ def test_nesting_without_end_is_refused_and_fells_nobody() -> None:
         leading_outbox().take_relay(2, deep)
 
 
+def test_a_name_that_is_no_text_is_refused_and_fells_nobody() -> None:
+    named = relayed(Administer(AddUser("name", None)))
+    with pytest.raises(PeerError, match="is no bundle"):
+        leading_outbox().take_relay(2, named.replace(b"name", b"nam\xff"))
+
+
 def leading_outbox() -> Outbox:
     """Of a node that leads."""
     node: Node = led().node(1)

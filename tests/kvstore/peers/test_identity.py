@@ -64,7 +64,7 @@ def test_another_configuration_is_refused() -> None:
 @pytest.mark.parametrize("shown", [{}, {1: "a", 2: "b", 3: "c"}])
 def test_who_says_that_it_is_a_fourth_founder_is_refused(shown: dict[int, str]) -> None:
     """Though it names the founders' configuration, which is no secret, or even who they are."""
-    a, b, c = members = member(1, "a"), member(2, "b"), member(3, "c")
+    a, b, _ = members = member(1, "a"), member(2, "b"), member(3, "c")
     for _ in range(4):
         meet(*members)
     assert a.formed
