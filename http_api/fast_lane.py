@@ -31,6 +31,8 @@ RUN_MAX = 64
 """Pipelined requests of one connection that are in work together."""
 REST_S = 2.0
 """How long the rest of a request is waited for; then it is handed over as far as it came."""
+DONE_S = 0.05
+"""How often it is looked whether a client that has closed its side has all its answers."""
 WRITE_BYTES = 64 << 10
 """Answers to pipelined requests are joined up to this length."""
 
@@ -149,7 +151,19 @@ class FastLane(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """A client that closes its side still gets the answers it waits for."""
+        if self._run:
+            self._close_when_done()
         return bool(self._run)
+
+    def _close_when_done(self) -> None:
+        """The client has closed its side: look again until it has all its answers."""
+        transport = self._transport
+        if transport.is_closing() or transport.get_protocol() is not self:
+            return
+        if self._run or (self._waiting and self._blocked):
+            asyncio.get_running_loop().call_later(DONE_S, self._close_when_done)
+        else:
+            transport.close()
 
     def pause_writing(self) -> None:
         """The client does not read its answers: take no more requests."""

@@ -265,6 +265,31 @@ def test_errors_refused_at_once_and_later(server):
 ETCD_RANGE = request("POST", "/v3/kv/range", body=b'{"key":"YQ=="}')
 
 
+def test_who_has_closed_its_side_gets_its_answers_and_then_the_end(server, monkeypatch):
+    """Not only once it has been idle for long."""
+    ended = []
+    real = fast_lane.FastLane.eof_received
+    monkeypatch.setattr(
+        fast_lane.FastLane, "eof_received", lambda lane: ended.append(lane) or real(lane)
+    )
+
+    async def run():
+        async with server() as served, connect(served.address) as c:
+            gate = asyncio.Event()
+            served.replica._barrier = lambda timeout_s: gate.wait()
+            await c.send(request("GET", "/v1/kv/k") + request("PUT", "/v1/kv/k", body=b"1"))
+            c.end()
+            await until(lambda: ended)
+            gate.set()
+            assert [(await c.reply()).status for _ in range(2)] == [404, 200]
+            began = asyncio.get_running_loop().time()
+            assert await c.ended() == b""
+            assert asyncio.get_running_loop().time() - began < WAIT_S / 2
+            await until(lambda: not served.http._connections())
+
+    asyncio.run(run())
+
+
 def test_pipelined_reads_share_a_barrier(server):
     async def run():
         async with server(request_timeout_s=10.0) as served, connect(served.address) as c:

@@ -67,6 +67,10 @@ class Connection:
         async with asyncio.timeout(WAIT_S):
             return await self._reader.read()
 
+    def end(self) -> None:
+        """Nothing more will be sent."""
+        self._writer.write_eof()
+
     def close(self) -> None:
         self._writer.close()
 
