@@ -48,7 +48,8 @@ proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 min
 		tests/kvstore/state/test_keyspace.py tests/kvstore/client/test_client_verdict.py \
 		tests/http_api/etcd/test_etcd_streams.py::test_documents_are_found_however_they_arrive
 	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -m "" -n auto tests/http_api/v1/test_schemathesis.py \
-		tests/paxos/test_random_schedules.py
+		tests/paxos/test_random_schedules.py tests/kvstore/peers/test_peer_fuzzing.py \
+		tests/http_api/test_http_fuzzing.py
 	$(BIN)/python -m proof.simulation.exhaustive
 	$(BIN)/python -m kvstore_cli.main simulate --seeds $(PROOF_SEEDS) --first-seed $(PROOF_FIRST_SEED)
 	$(BIN)/python -m kvstore_cli.main torture --minutes $(PROOF_MINUTES)

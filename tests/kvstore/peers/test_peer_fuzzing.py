@@ -1,0 +1,209 @@
+"""Anything at all at the peer port, on real sockets: nobody gets in who is no member, nothing
+raises on the loop, every connection ends, and a member is served afterwards as before."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import get_args
+
+import msgspec
+import pytest
+import uvloop
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from kvstore.peers.frames import (
+    PROTOCOL_VERSION,
+    FrameError,
+    FrameReader,
+    Hello,
+    PeerMessage,
+    Refusal,
+    Relay,
+    decode_hello,
+    decode_message,
+    encode_frame,
+)
+from kvstore.peers.membership import Membership
+from kvstore.peers.patience import SILENCE_S_MIN
+from paxos.configuration import Configuration
+from paxos.quorum import majority
+from tests.support.examples import TIMES
+from tests.support.frames_at_random import MESSAGES
+from tests.support.nearly_right import DEADLINE_S, Visit, send, soon, told_to, visits
+from tests.support.town import INCARNATIONS, Member, Town, frame, town
+
+pytestmark = pytest.mark.proof
+
+KINDS = get_args(PeerMessage)
+FOUNDERS = Configuration(1, majority(INCARNATIONS))
+ROSTERS: list[dict[int, str]] = [{}, INCARNATIONS, {**INCARNATIONS, 9: "nine"}, {1: "one"}]
+PIECES = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\0\1\0\0", b"\xc0", b"\xc1", b"\xdd", b"\0"]
+
+
+def of_member(node: int) -> Hello:
+    """As that member shows itself once the cluster has formed."""
+    membership = Membership(
+        node, INCARNATIONS[node], FOUNDERS, "", dict(INCARNATIONS), True, lambda *_: None
+    )
+    return membership.hello(1, "x", 500)
+
+
+present = st.sampled_from([None, of_member(2).present])
+hellos = st.builds(
+    Hello,
+    protocol=st.sampled_from([PROTOCOL_VERSION] * 8 + [0, 3]),
+    node=st.sampled_from([0, 1, 2, 3, 4, 9, 1 << 63]),
+    to=st.sampled_from([1, 1, 1, 2]),
+    incarnation=st.sampled_from([*INCARNATIONS.values(), "", "nine"]),
+    configuration=st.sampled_from([of_member(2).configuration, "", "1/1/1"]),
+    roster=st.sampled_from(ROSTERS),
+    formed=st.booleans(),
+    client_address=st.text(max_size=9),
+    instance=st.sampled_from(["", "x", "y"]),
+    silence_ms=st.sampled_from([500, 500, 1, 1 << 63]),
+    name=st.text(max_size=9),
+    peer_address=st.text(max_size=9),
+    present=present,
+    begins=st.sampled_from([None, "", "another"]),
+)
+spoken = (hellos | st.just(of_member(2)) | MESSAGES | st.builds(Refusal, st.text())).map(
+    encode_frame
+) | st.just(b"\0\0\0\0")
+
+
+@dataclass
+class Place:
+    """Member 1, whose peers are fuzzers, and the loop that it lives on."""
+
+    runner: asyncio.Runner
+    here: Town
+    one: Member
+    told: list[str]
+    visits: int = 0
+
+    def take(self, some: list[Visit], *, silent: bool) -> None:
+        self.runner.run(self._take(some, silent))
+
+    async def _take(self, some: list[Visit], silent: bool) -> None:
+        self.visits += len(some)
+        first = self.one.membership.roster
+        if silent:
+            await asyncio.gather(*(self._visit(visit, silent) for visit in some))
+        else:
+            for visit in some:
+                await self._visit(visit, silent)
+        await soon(self._left, "nothing is held for those that came")
+        assert not self.told, self.told
+        assert {peer for peer, up in self.one.ups if up} <= {2, 3}, "a stranger was let in"
+        assert all(isinstance(message, KINDS) for message in self.one.heard)
+        assert not self.one.failures
+        self._as_before()
+        # Who shows a member's incarnation may tell of a change of the members; this one is undone.
+        self.one.membership.roster = first
+        await self._serve_a_member()
+
+    async def _visit(self, visit: Visit, silent: bool) -> None:
+        reader, writer = await self.here.dial(1)
+        try:
+            if visit.known:
+                writer.write(encode_frame(of_member(2)))
+            await send(writer, visit, silent=silent)
+            with suppress(ConnectionError):
+                async with asyncio.timeout(DEADLINE_S):
+                    while await reader.read(1 << 16):
+                        pass
+        finally:
+            writer.close()
+
+    def _left(self) -> bool:
+        door = self.one.transport._door
+        assert door is not None
+        return not door._strangers and not door._known
+
+    def _as_before(self) -> None:
+        """What a node keeps of its peers does not grow by what anybody says."""
+        membership = self.one.membership
+        assert membership.pinned == INCARNATIONS and membership.complete
+        assert membership.client_addresses.keys() <= INCARNATIONS.keys()
+        assert membership.names.keys() <= INCARNATIONS.keys()
+        assert len(membership.claims) <= 64
+
+    async def _serve_a_member(self) -> None:
+        self.one.heard.clear()
+        reader, writer = await self.here.dial(1)
+        writer.write(encode_frame(of_member(2)) + encode_frame(Relay(b"well")))
+        async with asyncio.timeout(DEADLINE_S):
+            answer = decode_hello(await frame(reader))
+        assert isinstance(answer, Hello), answer
+        await soon(lambda: self.one.heard == [Relay(b"well")], "a member is heard")
+        writer.close()
+        await soon(self._left, "the member has left")
+        self.one.heard.clear()
+        self.one.ups.clear()
+
+
+@contextmanager
+def place() -> Iterator[Place]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        opened = town()
+        here = runner.run(opened.__aenter__())
+        with told_to(runner.get_loop()) as told:
+            made = Place(runner, here, runner.run(here.member(1)), told)
+            try:
+                yield made
+            finally:
+                runner.run(opened.__aexit__(None, None, None))
+        print(f"peer port: {made.visits} executions")
+
+
+some_visits = visits(spoken, PIECES, known=True)
+fourth_founder = msgspec.structs.replace(of_member(2), node=9, incarnation="nine", present=None)
+
+
+def test_who_comes_with_anything_at_all_leaves_no_trace() -> None:
+    with place() as here:
+
+        @settings(max_examples=60 * TIMES)
+        @given(st.lists(some_visits, min_size=1, max_size=6))
+        @example([Visit(encode_frame(fourth_founder))])
+        def come(some: list[Visit]) -> None:
+            here.take(some, silent=False)
+
+        come()
+
+
+def test_who_falls_silent_is_sent_away() -> None:
+    """In time, at any point of what it says. A member falls silent, too."""
+    with place() as here:
+
+        @settings(max_examples=3 * TIMES)
+        @given(st.lists(some_visits, min_size=6, max_size=10))
+        def come(some: list[Visit]) -> None:
+            here.take(some, silent=True)
+
+        come()
+        assert here.one.transport._patience.silence_s == SILENCE_S_MIN
+
+
+def test_frames_are_read_or_refused() -> None:
+    """Nothing but FrameError, and never more is kept than one frame may have."""
+    executions = 0
+
+    @settings(max_examples=400 * TIMES)
+    @given(some_visits)
+    def come(visit: Visit) -> None:
+        nonlocal executions
+        executions += 1
+        reader = FrameReader(1 << 12)
+        with suppress(FrameError):
+            for piece in visit.pieces:
+                for payload in reader.feed(piece):
+                    for decode in (decode_hello, decode_message):
+                        with suppress(FrameError):
+                            decode(payload)
+                assert len(reader._buffer) <= 4 + reader.bytes_max
+
+    come()
+    print(f"frames: {executions} executions")
