@@ -126,7 +126,7 @@ def decode(body: bytes, kind: type[_T], error: type[KvError] = OutcomeUnknown) -
     """
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as cause:
+    except (msgspec.DecodeError, ValueError, RecursionError) as cause:
         raise error(f"the endpoint answered what this client cannot read: {cause}") from None
 
 

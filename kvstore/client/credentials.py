@@ -104,7 +104,7 @@ def decode_token(body: bytes) -> str:
     """The token in the answer to a login. Raises Unavailable."""
     try:
         return msgspec.json.decode(body, type=_Token).token
-    except msgspec.DecodeError as cause:
+    except (msgspec.DecodeError, ValueError, RecursionError) as cause:
         raise Unavailable(f"the endpoint answered a login unreadably: {cause}") from None
 
 

@@ -131,5 +131,5 @@ def _problem(answer: HttpReply) -> dict[str, Any]:
         return {}
     try:
         return msgspec.json.decode(answer.body, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return {}

@@ -41,7 +41,7 @@ def value_text(value: bytes) -> str:
         ended = f", and leases {leases_text([*batch.expired])} end" if batch.expired else ""
         commands = commands_text([decode_bundle(bundle) for bundle in batch.bundles])
         return f"batch of {commands}{ended}"
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return short_text(value)
 
 
@@ -52,7 +52,7 @@ def describe_value(value: bytes) -> list[str]:
         if batch is None:
             return ["no-op"]
         bundles = [decode_bundle(bundle) for bundle in batch.bundles]
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return [short_text(value)]
     lines = [command_text(command) for bundle in bundles for command in bundle.commands]
     if batch.expired:

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 import kvstore.client
 from http_api.core.problems import problem, problem_document
 from kvstore import errors
+from kvstore.client.answers import decode
+from kvstore.client.credentials import decode_token
+from kvstore.client.results import PutResult
 from kvstore.client.verdict import HttpReply, error_of
 from kvstore.errors import (
     KINDS,
@@ -67,6 +70,16 @@ def sent(error: KvError, outcome: str | None = None) -> HttpReply:
 
 def same(one: KvError, other: KvError) -> bool:
     return type(one) is type(other) and str(one) == str(other) and vars(one) == vars(other)
+
+
+@pytest.mark.parametrize("body", [b'{"title":"\xff"}', b'{"a":' + b"[" * 100_000, b"{"])
+def test_what_is_no_json_is_judged_by_its_status(body: bytes) -> None:
+    """A proxy may answer anything, also text that is no UTF-8."""
+    assert type(error_of(HttpReply(503, PROBLEM, body))) is NoQuorum
+    with pytest.raises(OutcomeUnknown, match="cannot read"):
+        decode(body, PutResult)
+    with pytest.raises(Unavailable, match="unreadably"):
+        decode_token(body)
 
 
 @pytest.mark.parametrize("cls", KINDS, ids=lambda cls: cls.__name__)

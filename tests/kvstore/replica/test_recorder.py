@@ -184,9 +184,10 @@ def test_both_probes_hear_everything() -> None:
 
 
 def test_a_value_is_described_line_by_line() -> None:
+    from kvstore.commands.accounts import AddUser
     from kvstore.commands.batches import Batch, Bundle
     from kvstore.commands.binary import encode
-    from kvstore.commands.commands import Delete, Put
+    from kvstore.commands.commands import Administer, Delete, Put
 
     commands = (Put(b"k", b"v"), *[Delete(b"d")] * DESCRIBED_MAX)
     bundle = encode(Bundle(1, 1, 1, 1, commands))
@@ -195,3 +196,6 @@ def test_a_value_is_described_line_by_line() -> None:
     assert len(lines) == DESCRIBED_MAX + 1 and lines[-1] == "and 2 more"
     assert describe_value(b"") == ["no-op"]
     assert describe_value(b"plain") == ["plain"]
+    named = encode(Bundle(1, 1, 1, 1, (Administer(AddUser("name", None)),)))
+    odd = encode(Batch(0, (named.replace(b"name", b"nam\xff"),), ()))
+    assert len(describe_value(odd)) == 1
