@@ -38,7 +38,7 @@ demo: $(VENV)/.runtime ## three durable nodes on this machine; Ctrl-C stops them
 test: $(VENV)/.dev ## the tests, in minutes; `make proof` runs those that take longer
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-PROOF_SEEDS ?= 500
+PROOF_SEEDS ?= 200
 PROOF_FIRST_SEED ?= $$(date +%s)
 PROOF_MINUTES ?= 2
 proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 minutes at most

@@ -16,7 +16,7 @@ from tests.support.cluster_fixtures import cluster, shared_cluster
 __all__ = ["cluster", "pair", "shared_cluster"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pair() -> Iterator[tuple[Server, Server]]:
     """etcd, and what is compared with it."""
     if etcd_binary() is None:

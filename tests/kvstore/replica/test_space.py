@@ -147,6 +147,7 @@ def test_a_disk_that_is_nearly_full_and_has_room_again(tmp_path: Path) -> None:
     run(body())
 
 
+@pytest.mark.proof
 def test_room_in_the_file_of_the_state_counts(tmp_path: Path) -> None:
     """A full disk refuses no write once enough was deleted that the file need not grow."""
 

@@ -15,10 +15,8 @@ SEEDS_MAX = 40
 """From the recorded seed on, a fault must be found within so many: scenarios change at times."""
 
 SAMPLE = {
-    "keep the promise in memory only",
     "count phase 2 with one less",
     "carry on past a failed sync",
-    "apply what depends on the node",
 }
 """`make test` looks for these, which a seed or two find wherever one begins (docs/mutations.md).
 `make proof` looks for the others."""

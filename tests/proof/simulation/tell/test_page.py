@@ -103,6 +103,7 @@ def lanes(browser: Browser, kind: str) -> list[str]:
     return found
 
 
+@pytest.mark.proof
 def test_a_chaotic_run_has_a_lane_per_node_and_client(
     browser: Browser, chaos: Recording, tmp_path: Path
 ) -> None:
@@ -143,6 +144,7 @@ def test_jumping_to_a_violation_shows_its_moment(
     assert text_of(browser, "#found") == "7.000 s: violation on node 3: slot 320 has two values"
 
 
+@pytest.mark.proof
 def test_zooming_and_moving(browser: Browser, chaos: Recording, tmp_path: Path) -> None:
     show(browser, chaos, tmp_path)
 
