@@ -19,7 +19,7 @@ from http_api.core.auditing import Auditing
 from http_api.core.authentication import Access
 from http_api.core.browsers import SAFE_METHODS, Browsers, cors_lines, member_hosts
 from http_api.core.calls import Ask, Facilities, NativeCall
-from http_api.core.connections import ConnectionBound, room_for_clients
+from http_api.core.connections import ConnectionBound, connections_max
 from http_api.core.hot import HotPlace
 from http_api.core.hot_requests import HotRequests
 from http_api.core.incident_watch import IncidentWatch
@@ -137,8 +137,7 @@ class HttpServer:
 
     def __init__(self, replica: ReplicaPort, config: Config) -> None:
         self._config = config
-        most = min(config.pending_requests_max, room_for_clients(len(config.members)))
-        self._bound = ConnectionBound(most, self._connections)
+        self._bound = ConnectionBound(connections_max(config), self._connections)
         self.tls = _tls(config)
         self._looking: asyncio.Task[None] | None = None
         requests_max = config.user_requests_max

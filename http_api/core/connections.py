@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from http_api.core.problems import problem
+from kvstore.config import Config
 from kvstore.errors import Overloaded
 
 RESERVE = 128
@@ -34,6 +35,11 @@ def room_for_clients(members: int) -> int:
     if limit == resource.RLIM_INFINITY:
         return 1 << 30
     return max(limit - RESERVE - RESERVE_PER_MEMBER * members, limit // 2)
+
+
+def connections_max(config: Config) -> int:
+    """How many clients a node takes: what the setting and the descriptors allow for."""
+    return min(config.pending_requests_max, room_for_clients(len(config.members)))
 
 
 class ConnectionBound:

@@ -3,11 +3,13 @@
 Pure: the dashboard, `kvstore doctor` and the tests give it documents of `GET /v1/node`.
 """
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from http_api.core.neighbours import Heard
+from http_api.core.neighbours import NO_ANSWER, Heard
 
 LAG_SLOTS_MAX = 1_000
 COMMIT_MS_MAX = 50.0
@@ -72,14 +74,27 @@ def _silent(heard: Sequence[Heard], reports: dict[int, Report]) -> Iterator[Find
         if silent_s is None:
             text = f"node {one.id} does not answer, and no other node has heard it"
         elif silent_s > 2:
-            text = f"node {one.id} has not been heard for {_duration(silent_s)}"
+            text = f"node {one.id} has not been heard for {_duration(silent_s)}: {one.trouble}"
         else:
             text = f"node {one.id} talks to its peers, but does not answer here: {one.trouble}"
-        advice = (
-            f"Is its process running, its machine up, its port open? Start node {one.id} again; "
-            "it catches up by itself."
+        yield Finding(BAD, "node-silent", one.id, text, _silent_advice(one.id, one.trouble))
+
+
+def _silent_advice(node: int, trouble: str) -> str:
+    if trouble == os.strerror(errno.ECONNREFUSED):
+        return (
+            f"Its machine is up, and nothing listens there: start node {node} again; it catches up "
+            "by itself. If it ends at once, its log says why."
         )
-        yield Finding(BAD, "node-silent", one.id, text, advice)
+    if trouble.startswith(NO_ANSWER):
+        return (
+            "Its process stands still (stopped, short of memory or CPU), its machine is down, or a "
+            "firewall swallows what is sent to it. Once it answers again, it catches up by itself."
+        )
+    return (
+        f"Is its process running, its machine up, its port open? Start node {node} again; "
+        "it catches up by itself."
+    )
 
 
 def _voters(reports: dict[int, Report]) -> set[int]:
@@ -116,7 +131,16 @@ def _node(node: int, report: Report, reports: dict[int, Report]) -> Iterator[Fin
             BAD, "not-ready", node, f"node {node} is not ready: {reason}",
             _ready_advice(reason),
         )  # fmt: skip
+    # A node of the release before does not tell of space.
+    out_of_space = cluster["node"].get("out_of_space", "")
+    if out_of_space:
+        yield Finding(
+            BAD, "out-of-space", node, f"node {node} is out of space: {out_of_space}",
+            "Delete keys, or raise `space-quota-bytes` on every node; make room on a full disk.",
+        )  # fmt: skip
     for warning in cluster["node"]["warnings"]:
+        if warning in out_of_space:
+            continue
         yield Finding(WARN, "warning", node, f"node {node}: {warning}", _warning_advice(warning))
     if cluster["lag"] > LAG_SLOTS_MAX:
         yield Finding(
@@ -144,6 +168,10 @@ def _warning_advice(warning: str) -> str:
         return "Set the clocks by NTP on every machine: tokens expire by them."
     if "checkpoint" in warning:
         return "Nothing is lost: the log keeps it. Make room, or look at the disk."
+    if "bytes used" in warning:
+        return "Delete keys, or raise `space-quota-bytes` on every node, before it is used up."
+    if "of room" in warning:
+        return "Make room on that disk: below `disk-reserve-bytes` writes that grow are refused."
     return "Its log says more."
 
 

@@ -18,6 +18,8 @@ from kvstore.certificates.trust import node_trust
 from kvstore.errors import InvalidArgument
 
 ANSWER_S_MAX = 1.5
+NO_ANSWER = "no answer"
+"""With this begins the trouble of a node that takes a request and does not answer it in time."""
 """Who takes longer is shown as silent."""
 ANSWER_BYTES_MAX = 8 << 20
 ASKED_AT_ONCE_MAX = 64
@@ -87,7 +89,7 @@ class Neighbours:
             told = os.strerror(number) if number and number > 0 else str(error.os_error)
             return Heard(node, None, told)
         except TimeoutError:
-            return Heard(node, None, f"no answer within {ANSWER_S_MAX:g} s")
+            return Heard(node, None, f"{NO_ANSWER} within {ANSWER_S_MAX:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Heard(node, None, str(error)[:200] or type(error).__name__)
         return Heard(node, document if isinstance(document, dict) else {})

@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 
 from http_api.core.browsers import stream_headers
 from http_api.core.calls import Ask, Call, Doc, Need
+from http_api.core.connections import connections_max
 from http_api.core.findings import findings
 from http_api.core.load import COLUMNS, PERIOD_S
 from http_api.core.neighbours import Heard
@@ -43,7 +44,7 @@ def report(ask: Ask[None]) -> dict[str, Any]:
         "uptime_s": round(ask.facilities.uptime_s, 1),
         "quorum": write_quorum(status),
         "voters": voters(status),
-        "connections_max": config.pending_requests_max,
+        "connections_max": connections_max(config),
         "log_lines_dropped": session.log_lines_dropped,
         "cluster": cluster_document(status),
         "load": ask.facilities.load.last(),

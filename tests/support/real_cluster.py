@@ -7,11 +7,11 @@ import http.client
 import itertools
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kvstore_cli.node_cluster import HOST, NodeCluster
 from proof.processes.network import HeldPlaces, HeldPort
@@ -101,14 +101,20 @@ class ProxiedPlaces(HeldPlaces):
 class Cluster:
     """`n` nodes, 1 to n. `settings` are flags of `serve` with underscores: `log_tail_slots=50`.
 
-    With `proxied`, every link goes through a proxy and can be cut.
+    With `proxied`, every link goes through a proxy and can be cut. `places` makes others.
     """
 
     def __init__(
-        self, n: int, directory: Path, *, proxied: bool = False, **settings: object
+        self,
+        n: int,
+        directory: Path,
+        *,
+        proxied: bool = False,
+        places: Callable[[list[int]], HeldPlaces] = HeldPlaces,
+        **settings: object,
     ) -> None:
         self.numbers = list(range(1, n + 1))
-        self._held = ProxiedPlaces(self.numbers) if proxied else HeldPlaces(self.numbers)
+        self._held = ProxiedPlaces(self.numbers) if proxied else places(self.numbers)
         flags = {name.replace("_", "-"): value for name, value in settings.items()}
         self._processes = NodeCluster(self.numbers, self._held, directory, settings=flags)
         self.nodes = self._processes.nodes
@@ -277,7 +283,7 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(n: int = 3, *, start: bool = True, **settings: object) -> Iterator[Cluster]:
+def running_cluster(n: int = 3, *, start: bool = True, **settings: Any) -> Iterator[Cluster]:
     """A cluster with files of its own; see `Cluster` for the arguments. Nothing of it stays.
 
     All nodes are ready, and one leads. With `start=False` they are down.

@@ -81,7 +81,8 @@ def test_a_healthy_cluster_has_none(staged: Staged) -> None:
 def test_a_lost_node_is_the_last_that_may_be_lost(staged: Staged) -> None:
     staged.lose(3)
     found = staged.kinds()
-    assert found["node-silent"].text == "node 3 has not been heard for 40 s"
+    assert found["node-silent"].text == "node 3 has not been heard for 40 s: Connection refused"
+    assert "nothing listens there: start node 3" in found["node-silent"].advice
     assert "one more loss ends the quorum" in found["last-quorum"].text
     assert set(found) == {"node-silent", "last-quorum"}, "a lost node is told of once"
 
@@ -152,6 +153,29 @@ def test_a_node_that_is_not_ready_says_why(staged: Staged, reason: str, advice: 
     staged[2]["cluster"]["node"] |= {"ready": False, "reason": reason}
     found = staged.kinds()["not-ready"]
     assert reason in found.text and advice in found.advice
+
+
+def test_a_silent_machine_is_told_from_an_ended_process(staged: Staged) -> None:
+    staged.lose(3)
+    for trouble, advice in (
+        ("no answer within 1.5 s", "stands still"),
+        ("No route to host", "its machine up"),
+    ):
+        staged.heard[2] = Heard(3, None, trouble)
+        found = staged.kinds()["node-silent"]
+        assert trouble in found.text and advice in found.advice
+
+
+def test_no_space_is_told_once(staged: Staged) -> None:
+    full = "15 of 16 bytes used"
+    staged[2]["cluster"]["node"] |= {"warnings": [full], "out_of_space": ""}
+    assert "space-quota-bytes" in staged.kinds()["warning"].advice
+    staged[2]["cluster"]["node"]["out_of_space"] = f"as large as may be: {full}; refused"
+    found = staged.kinds()
+    assert set(found) == {"out-of-space"} and found["out-of-space"].severity == "bad"
+    assert full in found["out-of-space"].text and "Delete keys" in found["out-of-space"].advice
+    staged[2]["cluster"]["node"] |= {"warnings": ["8 bytes of room, of which 9 are kept"]}
+    assert "disk-reserve-bytes" in staged.kinds()["warning"].advice
 
 
 def test_a_link_that_one_side_does_not_hear(staged: Staged) -> None:
