@@ -164,15 +164,8 @@ def _fixed(path: dict[str, str]) -> dict[str, Any]:
     return {"path_parameters": path} if path else {}
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [
-        GenerationMode.POSITIVE,
-        # Half a minute goes into what hypothesis makes of the schemas, however few examples.
-        pytest.param(GenerationMode.NEGATIVE, marks=pytest.mark.proof),
-    ],
-    ids=str,
-)
+@pytest.mark.proof  # what hypothesis makes of the schemas takes long, however few examples
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
 def test_every_answer_is_described(
     mode: GenerationMode, operations: dict[str, APIOperation], base_url: str
 ) -> None:

@@ -97,6 +97,7 @@ def test_fixed_seeds(seeds: Sequence[int], events: tuple[str, ...]) -> None:
     assert [name for name in events if not total.reached[name]] == []
 
 
+@pytest.mark.proof
 def test_fresh_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     first = random.SystemRandom().randrange(10**6, 10**9)
     with capsys.disabled():

@@ -34,6 +34,7 @@ def test_crashes_in_the_middle_of_commits_lose_nothing() -> None:
     assert cut > 5 and torn > 0
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     "fault", [f for f in RARE if f.name in FOUND], ids=lambda fault: fault.name
 )

@@ -53,11 +53,11 @@ def test_an_honest_store_passes(tmp_path):
     ("lie", "complaint"),
     [
         ("forget", "lost: "),
-        ("twice", "sent again"),
         ("stale", "not linearizable"),
-        ("ignore", "not linearizable"),
-        ("reuse", "was given to two writes"),
-        ("fail", "answered 500"),
+        pytest.param("twice", "sent again", marks=pytest.mark.proof),
+        pytest.param("ignore", "not linearizable", marks=pytest.mark.proof),
+        pytest.param("reuse", "was given to two writes", marks=pytest.mark.proof),
+        pytest.param("fail", "answered 500", marks=pytest.mark.proof),
     ],
 )
 def test_a_lie_is_found(lie, complaint, tmp_path):
