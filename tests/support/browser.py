@@ -35,7 +35,7 @@ FLAGS = (
     "--force-color-profile=srgb",
     "--remote-debugging-port=0",
 )
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 MESSAGE_BYTES_MAX = 1 << 28
 
 _T = TypeVar("_T")
