@@ -54,6 +54,8 @@ PIECES = [
     b"Host: x\r\n", b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"HTTP/1.1", b"a" * 9000,
 ]  # fmt: skip
 some_visits = visits(st.sampled_from(HOT) | st.sampled_from(OTHERS), PIECES)
+brief_visits = some_visits.filter(lambda visit: b"/v3/watch" not in visit.stream)
+"""Without streams that wait for further documents of their client, for as long as it stays."""
 
 
 @dataclass
@@ -87,7 +89,8 @@ class Place:
             with suppress(ConnectionError):
                 async with asyncio.timeout(DEADLINE_S):
                     while answer := await reader.read(1 << 16):
-                        assert b"HTTP/1.1 500" not in answer, answer
+                        # etcd answers 500 with its code 2 to what is no JSON, and so do we there.
+                        assert b"HTTP/1.1 500" not in answer or b'"code":2,' in answer, answer
                         if silent:
                             break
         finally:
@@ -146,7 +149,7 @@ def test_who_falls_silent_is_answered_or_sent_away() -> None:
     with place() as here:
 
         @settings(max_examples=3 * TIMES)
-        @given(st.lists(some_visits, min_size=10, max_size=20))
+        @given(st.lists(brief_visits, min_size=10, max_size=20))
         def come(some: list[Visit]) -> None:
             here.take(some, silent=True)
 
