@@ -95,7 +95,11 @@ class Desk:
         raise HandshakeRefused(f"its certificate is {told}, and it says that it is {shown.uri}")
 
     def _check_instance(self, hello: Hello) -> None:
-        """A release that knows no instances shows "", and is taken as it was."""
+        """A release that knows no instances shows "", and is taken as it was. This node is no peer
+        of itself: whoever shows its identity is a copy, or an address that leads back here."""
+        membership = self.membership
+        if (hello.node, hello.incarnation) == (membership.node, membership.incarnation):
+            raise HandshakeRefused(f"it shows the identity of node {membership.node} itself")
         known = self._instances.get(hello.node, "")
         if known and hello.instance and known != hello.instance and self._alive(hello.node):
             raise HandshakeRefused(
