@@ -13,20 +13,19 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from random import Random
 from signal import SIGKILL
 from statistics import median
 
+from benchmarks.backups import puts, told
 from benchmarks.clusters import ClusterFailed, OurBenchCluster
 from benchmarks.filling import fill
 from benchmarks.load import Load, LoadFailed, Sample, best_client, measure
 from benchmarks.probe import Unreachable, call
 from benchmarks.procfs import machine
 from benchmarks.session import say, workspace
-from benchmarks.traffic import OursDialect, key_of, request, value_of, write_requests
+from benchmarks.traffic import request, write_requests
 from kvstore.client import BlockingClient
 from kvstore.errors import KvError
 from kvstore_cli.node_process import PROGRAM, ServerProcess, clean_environment, join_command
@@ -159,22 +158,6 @@ def joining(nodes: list[ServerProcess], directory: Path, places: HeldPlaces) -> 
     endpoint = nodes[0].url.removeprefix("http://")
     command = join_command(PROGRAM, endpoint, token, "joined", listen, path, {})
     return ServerProcess(number, listen, path, command, clean_environment())
-
-
-def puts(keys: int) -> Iterator[bytes]:
-    """Single puts of random keys."""
-    random = Random(1)
-    for number in range(20_000):
-        key = random.randrange(keys)
-        yield OursDialect().put(key_of(key), value_of(key, number))
-
-
-def told(name: str, sample: Sample) -> None:
-    """One line for a load."""
-    say(
-        f"{name}: {sample.per_s:,.0f} puts/s, p50 {sample.p50_ms:.1f} ms, "
-        f"p99 {sample.p99_ms:.1f} ms, errors {sample.errors}"
-    )
 
 
 def join(nodes: list[ServerProcess], directory: Path, options: argparse.Namespace) -> None:
