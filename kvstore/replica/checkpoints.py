@@ -165,7 +165,7 @@ class Checkpoints:
 
         Raises StorageFailed if the log fails meanwhile.
         """
-        frozen = self._state.freeze(cleaning=bool(self._space.refusal))
+        frozen = self._state.freeze(cleaning=self._space.clearing)
         if frozen is None:
             return True
         through, housekeeping = frozen

@@ -22,7 +22,8 @@ ENDS = (0.78, 0.88, 0.95)
 """A level begins at one share and ends at a lower one, so that it does not come and go."""
 REFUSING = len(BEGINS)
 CLOSE_SHARE = 0.1
-"""From the level before the last on, so much of the history is kept; at the last, none."""
+"""From the level before the last on, so much of the history is kept; from the last on, none, until all
+is well again: the history of what is deleted meanwhile would keep it just below the last."""
 
 
 class Stored(Protocol):
@@ -46,6 +47,8 @@ class Filling:
         self.level = 0
         self.text = ""
         """How full it is, while it is at any level."""
+        self.clearing = False
+        """It was full, and all is not well again yet."""
 
     def look(self, share: float, text: str) -> None:
         """It is full to `share`, or `text` in words. Tells when a level begins and when all is well
@@ -56,6 +59,7 @@ class Filling:
         while level and share < ENDS[level - 1]:
             level -= 1
         self.level, self.text = level, text if level else ""
+        self.clearing = level == REFUSING or (self.clearing and level > 0)
         if level > before:
             name = "out of space" if level == REFUSING else "space short"
             self._events.event(name, of=self._name, percent=int(100 * BEGINS[level - 1]), have=text)
@@ -107,12 +111,17 @@ class SpaceWatch:
         """What an operator must mend, "" if there is nothing."""
         return "; ".join(filter(None, (self._quota.text, self._disk.text)))
 
+    @property
+    def clearing(self) -> bool:
+        """Whether all that can be given up is: from when writes were refused until all is well."""
+        return self._quota.clearing or self._disk.clearing
+
     def history_kept(self, revisions: int) -> int:
         """How much of so many revisions of history is to be kept: it gives way before the service
         does. Where all is to be kept (0), somebody wants it so, and it is."""
-        level = max(self._quota.level, self._disk.level)
-        if level == REFUSING:
+        if self.clearing:
             return 0
+        level = max(self._quota.level, self._disk.level)
         return int(CLOSE_SHARE * revisions) if level == REFUSING - 1 else revisions
 
     # -- looking ----------------------------------------------------------------------------
