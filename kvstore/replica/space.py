@@ -22,8 +22,8 @@ ENDS = (0.78, 0.88, 0.95)
 """A level begins at one share and ends at a lower one, so that it does not come and go."""
 REFUSING = len(BEGINS)
 CLOSE_SHARE = 0.1
-"""From the level before the last on, so much of the history is kept; from the last on, none, until all
-is well again: the history of what is deleted meanwhile would keep it just below the last."""
+"""From the level before the last on, so much of the history is kept; from the last on, none,
+until all is well again: the history of what is deleted meanwhile would keep it just below."""
 
 
 class Stored(Protocol):

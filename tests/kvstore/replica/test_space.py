@@ -100,8 +100,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def put_again(replica: Replica) -> None:
-    """Until it is well again and a put is accepted. What is deleted may fill it once more in between,
-    on a slow machine: its history is kept at first."""
+    """Until it is well again and a put is accepted. What is deleted may fill it once more in
+    between, on a slow machine: its history is kept at first."""
     async with asyncio.timeout(20):
         while True:
             with suppress(OutOfSpace):
@@ -131,7 +131,9 @@ def test_a_quota_that_is_used_up_and_has_room_again(tmp_path: Path) -> None:
                 await replica.execute(Delete(b"%d" % number), 5)
             await put_again(replica)
             gauges = replica.metrics.gauges
-            await until(lambda: not gauges()["out_of_space"] and 0 < gauges()["state_bytes"] < quota)
+            await until(
+                lambda: 0 < gauges()["state_bytes"] < quota and not gauges()["out_of_space"]
+            )
             assert gauges()["space_quota_bytes"] == quota
         told = out.getvalue()
         assert "out of space of=space-quota-bytes" in told and "space again of=" in told
