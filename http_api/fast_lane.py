@@ -41,9 +41,9 @@ class Lanes:
     """What all connections of a server share.
 
     `session` is nobody's; requests bring their own where they name their sender.
-    `hand_over()` makes aiohttp's protocol for a connection. `requests_max`: with half as many in
-    work, no connection gets more than one into work. `parts_bytes_max`: what may be kept of
-    requests that have not come whole.
+    `hand_over(ended)` makes aiohttp's protocol for a connection, whose client may have closed its
+    side. `requests_max`: with half as many in work, no connection gets more than one into work.
+    `parts_bytes_max`: what may be kept of requests that have not come whole.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Lanes:
         parts_bytes_max: int,
         outgoing: Outgoing,
         stages: HttpStages,
-        hand_over: Callable[[], asyncio.Protocol],
+        hand_over: Callable[[bool], asyncio.Protocol],
         quotas: Quotas,
         guarded_elsewhere: bool = False,
     ) -> None:
@@ -129,6 +129,8 @@ class FastLane(asyncio.Protocol):
         self._unread = 0
         self._paused = False
         self._taking = False
+        self._ended = False
+        """Whether the client has closed its side."""
         self._proved = False
         """Whether the client has shown a certificate."""
         self._rest: asyncio.TimerHandle | None = None
@@ -151,6 +153,7 @@ class FastLane(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """A client that closes its side still gets the answers it waits for."""
+        self._ended = True
         if self._run:
             self._close_when_done()
         return bool(self._run)
@@ -429,7 +432,7 @@ class FastLane(asyncio.Protocol):
         self._lanes.closed(self)
         if self._paused:
             self._transport.resume_reading()
-        protocol = self._lanes.hand_over()
+        protocol = self._lanes.hand_over(self._ended)
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
         protocol.data_received(self._waiting)

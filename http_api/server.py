@@ -163,7 +163,7 @@ class HttpServer:
             lambda: member_hosts(replica.roster),
         )
         self._unmatched = self._metrics.meter("unmatched", "any")
-        self._server: web.Server | None = None
+        self._server: ConnectionServer | None = None
         self._listener: asyncio.Server | None = None
         self._stopping = False
         self._lanes: Lanes | None = None

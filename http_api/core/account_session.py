@@ -2,13 +2,13 @@
 
 from http_api.core.port import ReplicaPort
 from http_api.core.slices import ReadTurns
-from kvstore.commands.accounts import ChangePassword, Permission, Scope
+from kvstore.commands.accounts import ChangePassword, Permission, Right, Scope
 from kvstore.commands.commands import Administer, AsUser, Once, StoreCommand
 from kvstore.commands.members import Reconfigure
 from kvstore.commands.operations import Select, TxnOperation
 from kvstore.commands.results import AuthRefused
 from kvstore.errors import Reason, auth_error
-from kvstore.state.rights import ITSELF, Caller
+from kvstore.state.rights import ITSELF, Auth, Caller, Demand
 from kvstore.state.users import User
 
 SessionCommand = StoreCommand | Once | Administer | Reconfigure
@@ -39,6 +39,14 @@ class AccountSession:
     def _touch(self, *what: Touched) -> None:
         if self.touched is not None and len(self.touched) < TOUCHED_MAX:
             self.touched += what
+
+    def _check_read(self, auth: Auth, start: bytes, end: bytes | None) -> None:
+        # No key is empty: from the beginning on is from the first key on, where a right on
+        # everything begins.
+        reason = auth.denial(self.caller, (Demand(Right.READ, start or b"\0", end),))
+        if reason is not None:
+            self._refuse(reason)
+            raise auth_error(reason)
 
     async def require_root(self, timeout_s: float) -> None:
         """Raise Unauthenticated or PermissionDenied unless the caller is an administrator now,
