@@ -69,6 +69,7 @@ from kvstore.errors import (
     NOT_APPLIED,
     AuthError,
     InvalidArgument,
+    JoinDenied,
     KvError,
     Malformed,
     SlowDown,
@@ -352,16 +353,17 @@ class HttpServer:
     ) -> web.StreamResponse:
         """The answer of a call of the native API. Raises KvError."""
         access, audit = self._access, self._audit
-        audit.begin(request, call)
+        audit.begin(request, call, parameter)
         try:
             session = access.sessions.anonymous
             if access.enabled:
-                session = await access.admit(call.need, partial(access.of_header, request))
+                prove = audit.proved(request, partial(access.of_header, request))
+                session = await access.admit(call.need, prove)
             session = audit.served(request, session)
             ask = Ask(request, session, call, self.facilities, parameter, query)
             with self._quota(request, call, session):
                 response = await call.handler(ask)
-        except (AuthError, SlowDown) as error:
+        except (AuthError, SlowDown, JoinDenied) as error:
             audit.denied(request, error)
             raise
         if isinstance(response, Answer) and request.method in _READS:

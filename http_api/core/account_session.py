@@ -1,5 +1,7 @@
 """What a session is of: who calls, what was asked for, and the users and roles that it sees."""
 
+from typing import NamedTuple
+
 from http_api.core.port import ReplicaPort
 from http_api.core.slices import ReadTurns
 from kvstore.commands.accounts import ChangePassword, Permission, Right, Scope
@@ -12,7 +14,21 @@ from kvstore.state.rights import ITSELF, Auth, Caller, Demand
 from kvstore.state.users import User
 
 SessionCommand = StoreCommand | Once | Administer | Reconfigure
-Touched = SessionCommand | Select | TxnOperation
+
+
+class LeadershipMove(NamedTuple):
+    """That another node shall lead: `to`, or whoever is best."""
+
+    to: int | None
+
+
+class LoginTry(NamedTuple):
+    """That somebody has given a password, or wants to, for `user`."""
+
+    user: str
+
+
+Touched = SessionCommand | Select | TxnOperation | LeadershipMove | LoginTry
 """What a request asked of the store, for the audit log: reads are `Select`."""
 TOUCHED_MAX = 256
 """So much of one request is remembered."""
@@ -47,6 +63,10 @@ class AccountSession:
         if reason is not None:
             self._refuse(reason)
             raise auth_error(reason)
+
+    def logs_in(self, user: str) -> None:
+        """Whose password comes with this request; it is not known yet whether it is right."""
+        self._touch(LoginTry(user))
 
     async def require_root(self, timeout_s: float) -> None:
         """Raise Unauthenticated or PermissionDenied unless the caller is an administrator now,

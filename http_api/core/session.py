@@ -16,7 +16,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from http_api.core import reconfiguration
-from http_api.core.account_session import SessionCommand
+from http_api.core.account_session import LeadershipMove, SessionCommand
 from http_api.core.queue_session import QueueSession
 from http_api.core.reconfiguration import MembersChanged
 from http_api.core.slices import SlicedSelection
@@ -370,6 +370,7 @@ class Session(QueueSession):
         """As leader, make `to` (None: the follower that is furthest on) lead; who leads then.
         Takes the scope cluster. Raises NoQuorum."""
         self._check_scope(Scope.CLUSTER)
+        self._touch(LeadershipMove(to))
         return await self._store.hand_over(to, timeout_s)
 
     # -- members ----------------------------------------------------------------------------

@@ -121,7 +121,7 @@ class EtcdApi:
         self._access = access
         self._node = access.sessions.anonymous
         self._gateway = Gateway(self._node, facilities.config, facilities.bodies)
-        self._admission = CallAdmission(access)
+        self._admission = CallAdmission(access, audit)
         self._streams = facilities.streams
         self._outgoing = facilities.outgoing
         self._by_name = {call.name: call for call in self.calls}
