@@ -35,6 +35,12 @@ class HttpConnection(RequestHandler):
         self._before = b""
         """The last bytes of what came before: the end of a head may come in two reads."""
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # True: the answers go out
+        """Heard once more of a side that was closed before, whenever reading goes on after a pause:
+        that is no hang-up then either."""
+        super().eof_received()
+        return True if self.ended else None
+
     def data_received(self, data: bytes) -> None:
         """What came, cut after each end of a head. A cut in the midst of a body does no harm."""
         before, self._before = self._before, (self._before + data[-3:])[-3:]
