@@ -155,8 +155,11 @@ class Auditing:
     def _told(self, touched: list[Touched]) -> dict[str, Any]:
         """The changes and keys of a request."""
         found: dict[str, Any] = {}
-        changes = [self._change(_command(each)) for each in touched]
-        changes = [change for change in changes if change]
+        changes: list[dict[str, Any]] = []
+        for each in touched:
+            change = self._change(_command(each))
+            if change and change not in changes:  # wanted, and then submitted
+                changes.append(change)
         ranges = [pair for each in touched for pair in _ranges(each)]
         for each in touched:
             if isinstance(each, LoginTry):

@@ -23,7 +23,7 @@ from http_api.core.slices import SlicedSelection
 from kvstore.backup.marks import BackupMark, key_of, marks_in
 from kvstore.commands.accounts import Scope
 from kvstore.commands.commands import AsUser, Command, Delete, Once, Put
-from kvstore.commands.members import AddMember, MemberChange
+from kvstore.commands.members import AddMember, MemberChange, Reconfigure
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
 from kvstore.commands.results import AuthRefused, Outcome, Result
 from kvstore.commands.sound import UnsoundCommand, check_sound, is_sound
@@ -389,6 +389,7 @@ class Session(QueueSession):
             self._check_scope(Scope.CLUSTER)
         if dry_run:
             return await reconfiguration.rehearse(self._store, change, expected, timeout_s)
+        self._touch(Reconfigure(change, expected))  # it may be refused before it is submitted
         return await reconfiguration.reconfigure(
             self._store, self.submit, change, expected, timeout_s
         )

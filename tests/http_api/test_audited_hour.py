@@ -15,6 +15,7 @@ import pytest
 from http_api.core.calls import ADMINISTRATIVE
 from http_api.etcd.routes import etcd_calls
 from http_api.server import native_calls
+from kvstore.audit_log import verify
 from kvstore_cli.main import main
 from tests.support.etcd_node import EtcdNode, encoded
 from tests.support.guarded_node import guard, log_in
@@ -134,7 +135,8 @@ class Hour:
         """Refused to nobody and to a user who is shown by a certificate; then done by root."""
         for user, context in ((None, self._nobody), ("u", self._user)):
             status, _ = await self.ask(context, call, target, "", body)
-            assert status in (400, 401, 403), (call, status)
+            codes = (400, 403, 500) if "/v3/" in call else (401, 403)  # as etcd does
+            assert status in codes, (call, status)
             self.denied.append(Done(user, call, status))
         status, content = await self.ask(self._nobody, call, target, self.root, body)
         assert status not in (401, 403), (call, content)
@@ -234,9 +236,10 @@ def check_what(records: list[dict[str, Any]]) -> None:
         changes["AddMember"][0] | {"name": "two", "peer_address": "127.0.0.1:1"}
         == (changes["AddMember"][0])
     )
-    joined = next(each for each in changes["AddMember"] if each["name"] == "comes")
+    guessed, joined = (each for each in changes["AddMember"] if each["name"] == "comes")
     (token,) = {each["token"] for each in changes["IssueToken"]}
     assert {joined["token"], *(each["token"] for each in changes["RevokeToken"])} == {token}
+    assert guessed["token"] != token
     assert changes["RemoveMember"][0]["id"] == changes["UpdateMember"][0]["id"] == 2
     assert changes["SetConfiguration"][0]["voters"] == [1]
     assert set(changes) >= EACH_CHANGE
@@ -271,5 +274,8 @@ def test_an_hour_is_told_and_a_changed_line_is_found(
         changed = bytearray(line)
         changed[at] = rng.choice([byte for byte in range(256) if byte != line[at]])
         log.write_bytes(b"".join((*lines[:number], bytes(changed), *lines[number + 1 :])))
-        code = main(["audit", "verify", "--expect", verdict["last"], str(log)])
-        assert code == 3, (number, at, line, bytes(changed), capsys.readouterr().out)
+        with log.open("rb") as file:
+            found = verify(file)
+        assert found.fault or found.last != verdict["last"], (number, at, line, bytes(changed))
+        if number % 20 == 0 or number == len(lines) - 1:  # a command costs more than all else
+            assert main(["audit", "verify", "--expect", verdict["last"], str(log)]) == 3
