@@ -4,15 +4,15 @@ A place is a key NAME/LEASE, the lease in lower-case hexadecimal, put on a lease
 below the same name, of another queue perhaps (NAME/OTHER/LEASE): nobody waits for those.
 """
 
-import re
 from collections.abc import Iterator
 
 from kvstore.commands.operations import Field, KeyValue
 from kvstore.state.key_space import Keyspace
 from kvstore.state.mvcc import field_of, key_value, lease_of
 
-_LEASE = re.compile(rb"-?[1-9a-f][0-9a-f]{0,15}")
 _MAX = 1 << 63
+_DIGITS_MAX = 17
+"""With a minus sign."""
 
 
 def queue_range(name: bytes) -> tuple[bytes, bytes]:
@@ -22,11 +22,16 @@ def queue_range(name: bytes) -> tuple[bytes, bytes]:
 
 def place_lease(name: bytes, key: bytes) -> int | None:
     """The lease in whose name a place of the queue was taken; None if a key is no place."""
-    rest = key[len(name) + 1 :]
-    if not _LEASE.fullmatch(rest) or key[: len(name) + 1] != name + b"/":
+    head = name + b"/"
+    rest = key[len(head) :]
+    if not key.startswith(head) or len(rest) > _DIGITS_MAX:
         return None
-    lease = int(rest, 16)
-    return lease if -_MAX <= lease < _MAX else None
+    try:
+        lease = int(rest, 16)
+    except ValueError:
+        return None
+    is_written_so = lease and f"{lease:x}".encode() == rest
+    return lease if is_written_so and -_MAX <= lease < _MAX else None
 
 
 def last_before(keyspace: Keyspace, name: bytes, revision: int) -> KeyValue | None:
