@@ -45,7 +45,7 @@ SETTINGS: dict[str, Mapping[str, object]] = {
 """What the nodes are started with, by what the report calls it."""
 
 
-class Neighbours(NamedTuple):
+class Annoyed(NamedTuple):
     """Under one setting: `calm` by itself and beside the flood, and what came of the flood."""
 
     alone: Sample
@@ -77,9 +77,7 @@ def put(user: str, token: str, number: int) -> bytes:
     return head + f"\r\nAuthorization: Bearer {token}\r\n\r\n".encode() + body
 
 
-def look(
-    directory: Path, settings: Mapping[str, object], options: argparse.Namespace
-) -> Neighbours:
+def look(directory: Path, settings: Mapping[str, object], options: argparse.Namespace) -> Annoyed:
     """One cluster. Raises ClusterFailed, LoadFailed, KvError."""
     with OurBenchCluster(directory, settings=settings) as cluster:
         cluster.start()
@@ -106,10 +104,10 @@ def look(
             flooding = pool.submit(noisy)
             time.sleep(HEAD_START_S)
             beside = calm(2)
-            return Neighbours(alone, beside, flooding.result())
+            return Annoyed(alone, beside, flooding.result())
 
 
-def render(head: list[str], found: Mapping[str, Neighbours]) -> str:
+def render(head: list[str], found: Mapping[str, Annoyed]) -> str:
     """The report, in markdown."""
     rows = []
     for name, (alone, beside, flood) in found.items():
@@ -137,7 +135,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    found: dict[str, Neighbours] = {}
+    found: dict[str, Annoyed] = {}
     try:
         with workspace() as directory:
             for number, (name, settings) in enumerate(SETTINGS.items()):

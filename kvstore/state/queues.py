@@ -38,7 +38,7 @@ def last_before(keyspace: Keyspace, name: bytes, revision: int) -> KeyValue | No
     """The youngest place that was taken before `revision`, without its value."""
     youngest, found = 0, None
     for key, record in _places(keyspace, name):
-        created = int(field_of(record, Field.CREATE))
+        created = _created(record)
         if youngest < created < revision:
             youngest, found = created, key_value(key, record[:32])
     return found
@@ -48,7 +48,7 @@ def first_of(keyspace: Keyspace, name: bytes) -> KeyValue | None:
     """The oldest place: whose turn it is."""
     oldest: tuple[bytes, bytes] | None = None
     for key, record in _places(keyspace, name):
-        if oldest is None or field_of(record, Field.CREATE) < field_of(oldest[1], Field.CREATE):
+        if oldest is None or _created(record) < _created(oldest[1]):
             oldest = key, record
     return None if oldest is None else key_value(*oldest)
 
@@ -67,6 +67,10 @@ def _places(keyspace: Keyspace, name: bytes) -> Iterator[tuple[bytes, bytes]]:
                 break
             if _counts(keyspace, name, key, record):
                 yield key, record
+
+
+def _created(record: bytes) -> int:
+    return int(field_of(record, Field.CREATE))
 
 
 def _counts(keyspace: Keyspace, name: bytes, key: bytes, record: bytes) -> bool:
