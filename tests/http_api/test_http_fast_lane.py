@@ -190,7 +190,7 @@ def test_what_is_not_waited_for(server, part):
     async def run():
         async with server() as served, connect(served.address) as c:
             lanes, handed = served.http._lanes, []
-            lanes.hand_over = lambda: handed.append(part) or served.http._server()
+            lanes.hand_over = lambda ended: handed.append(part) or served.http._server()
             await c.send(part)
             await until(lambda: handed or lanes.parts)
             assert handed and not lanes.parts and not lanes.open
