@@ -82,11 +82,11 @@ def look(directory: Path, settings: Mapping[str, object], options: argparse.Name
     with OurBenchCluster(directory, settings=settings) as cluster:
         cluster.start()
         cluster.wait_ready()
+        ports, pids = [cluster.wait_leader().client_port], cluster.pids()
         files = {}
         for user, token in tokens(cluster).items():
             files[user] = directory / user
             write_requests(files[user], (put(user, token, number) for number in range(KEYS)))
-        ports, pids = [cluster.wait_leader().client_port], cluster.pids()
 
         def calm(seed: int) -> Sample:
             load = Load("raw", 1, options.seconds, seed, RATE_PER_S)

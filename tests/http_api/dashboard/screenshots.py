@@ -48,8 +48,11 @@ class Camera:
             browser.prefer(prefers_color_scheme=colours, prefers_reduced_motion="reduce")
             browser.resize(*size)
             self.page.wait(f"document.documentElement.dataset.theme === {colours!r}")
+            # All of the page in the window, as what is fixed to the window's end is at its end.
+            height = browser.evaluate("document.documentElement.scrollHeight")
+            browser.resize(size[0], max(size[1], height))
             file = self._directory / f"{name}-{form}.png"
-            browser.screenshot(file, whole=True)
+            browser.screenshot(file)
             self.taken.append(file)
             width = browser.evaluate("document.documentElement.scrollWidth")
             if width > size[0]:
