@@ -7,10 +7,10 @@ objects halves the throughput, and a table of a dozen paths needs none of it.
 import asyncio
 import logging
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,7 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from http_api.core.auditing import Auditing
 from http_api.core.authentication import Access
 from http_api.core.browsers import SAFE_METHODS, Browsers, cors_lines, member_hosts
-from http_api.core.calls import Ask, Facilities, NativeCall
+from http_api.core.calls import Ask, Facilities, NativeCall, Row
 from http_api.core.connections import ConnectionBound, connections_max
 from http_api.core.hot import HotPlace
 from http_api.core.hot_requests import HotRequests
@@ -68,6 +68,7 @@ from kvstore.config import Address, Config, exposures, hosts_to_bind
 from kvstore.errors import (
     NOT_APPLIED,
     AuthError,
+    CrossSite,
     InvalidArgument,
     JoinDenied,
     KvError,
@@ -75,6 +76,7 @@ from kvstore.errors import (
     SlowDown,
     StorageError,
     Unexpected,
+    UnknownHost,
 )
 
 if TYPE_CHECKING:
@@ -314,7 +316,7 @@ class HttpServer:
         path, query = split_target(request.raw_path)
         response: web.StreamResponse
         try:
-            self._browsers.check(request)
+            self._check_page(request, path)
             if (preflight := self._browsers.preflight(request)) is not None:
                 response = preflight
             elif owns(path):
@@ -347,6 +349,19 @@ class HttpServer:
         meter.observe(response.status, perf_counter() - began)
         self._audit.end(request, response.status)
         return response
+
+    def _check_page(self, request: web.BaseRequest, path: str) -> None:
+        """Raises CrossSite or UnknownHost, which the audit log tells if it is of a call."""
+        try:
+            self._browsers.check(request)
+        except (CrossSite, UnknownHost) as error:
+            call: Row[Any, Any] | None = self._etcd.call_at(path)
+            if call is None:
+                with suppress(KvError):
+                    call = self._router.resolve(request.method, path)[0]
+            if call is not None:
+                self._audit.turned_away(request, call, error)
+            raise
 
     async def _native(
         self, request: web.BaseRequest, call: NativeCall, parameter: str, query: str

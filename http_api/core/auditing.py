@@ -30,7 +30,14 @@ from kvstore.commands.members import (
     UpdateMember,
 )
 from kvstore.commands.operations import Select, Transaction, TxnDelete, TxnPut, only
-from kvstore.errors import JoinDenied, PermissionDenied, SlowDown, Unauthenticated
+from kvstore.errors import (
+    CrossSite,
+    JoinDenied,
+    PermissionDenied,
+    SlowDown,
+    Unauthenticated,
+    UnknownHost,
+)
 from kvstore.state.rights import Caller
 
 Proof = Callable[[], Awaitable[Caller | None]]
@@ -87,6 +94,15 @@ class Auditing:
         if self.log is not None:
             told = "" if call.path.endswith(_UNTOLD) else unquote(parameter)[:_ABOUT_MAX]
             request[_NOTE] = AuditNote(call, told)
+
+    def turned_away(
+        self, request: web.BaseRequest, call: Row[Any, Any], error: CrossSite | UnknownHost
+    ) -> None:
+        """The request for this call comes from a page of another site: nobody asked who sends it,
+        for a browser would answer."""
+        self.begin(request, call)
+        if self.log is not None:
+            request[_NOTE].denied = str(error)[:_ABOUT_MAX]
 
     def proved(self, request: web.BaseRequest, prove: Proof) -> Proof:
         """`prove`, whose answer is remembered: who has no right has a name all the same."""

@@ -129,6 +129,10 @@ class EtcdApi:
         self._meters |= {path: metrics.meter(path, "GET") for path in PAGES}
         self._unmatched = metrics.meter(PREFIX, "any")
 
+    def call_at(self, path: str) -> AnyEtcdCall | None:
+        """The row of the call at a path, None if there is none."""
+        return self._by_name.get(_name(path)) if owns(path) else None
+
     async def handle(
         self, request: web.BaseRequest, path: str, query: str
     ) -> tuple[web.StreamResponse, Meter]:
