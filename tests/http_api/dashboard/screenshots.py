@@ -24,6 +24,9 @@ WIDE, PHONE = (1300, 900), (390, 844)
 WRITERS_PER_NODE = 4
 STOPPED_S, RUNNING_S = 0.5, 0.05
 """A node that may run only so little cannot keep up, and is not taken for dead."""
+MISSED_SLOTS = 1000
+LARGE = 8000
+"""Bytes of a value of which a slow node does not soon have what it missed."""
 VIEWER = 1
 """Serves the page, so nothing is done to it."""
 
@@ -79,10 +82,18 @@ class Camera:
 
 @contextmanager
 def slowed(cluster: Cluster, number: int) -> Iterator[None]:
-    """A node that stands still most of the time."""
+    """A node that has missed much, and stands still most of the time."""
     done = threading.Event()
 
+    def through() -> int:
+        found = cluster.status(VIEWER)["applied_through"]
+        assert isinstance(found, int)
+        return found
+
     def slow() -> None:
+        with cluster.frozen(number):
+            missed = through() + MISSED_SLOTS
+            eventually(lambda: done.is_set() or through() > missed, "the others go on")
         while not done.wait(RUNNING_S):
             with cluster.frozen(number):
                 done.wait(STOPPED_S)
@@ -123,7 +134,8 @@ def well_and_busy(camera: Camera, cluster: Cluster) -> None:
         page.wait("document.querySelectorAll('.plot canvas').length === 8")
         camera.take("under-load")
         camera.of("under-load-log", "log", ".strip .cell.applied")
-        leader = lead_elsewhere(cluster)
+    leader = lead_elsewhere(cluster)
+    with Load(cluster, nodes, LARGE):
         slow = next(number for number in cluster.numbers if number not in (VIEWER, leader))
         with slowed(cluster, slow):
             camera.of("node-lagging", "cluster", f"[data-node='{slow}']", "behind the furthest")
