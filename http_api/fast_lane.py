@@ -18,7 +18,7 @@ from http_api.core.hot import WRITES, HotRead, HotWrite, WantedKey
 from http_api.core.hot_requests import PART_BYTES_MAX, HotRequest, HotRequests, Unready
 from http_api.core.metrics import HttpStages
 from http_api.core.outgoing import Outgoing
-from http_api.core.quotas import Quotas
+from http_api.core.quotas import REFUSED_S, Quotas
 from http_api.core.responses import Answer
 from http_api.core.senders import certificate_name
 from http_api.core.session import Session
@@ -240,13 +240,13 @@ class FastLane(asyncio.Protocol):
         lanes, data = self._lanes, self._waiting
         if (self._proved or lanes.guarded_elsewhere) and lanes.session.auth_enabled:
             return False  # this lane reads no certificates and writes no audit log
-        first = lanes.requests.find(data, 0)
+        first, refused = lanes.requests.find(data, 0), False
         if not isinstance(first, HotRequest):
             return first is Unready.UNFINISHED and self._wait_for_rest()
         try:
             self._count(first)
         except Overloaded as error:
-            first = first.refused(error)
+            first, refused = first.refused(error), True
         run, end = [first], first.end
         if end < len(data):
             end = self._extend(run)
@@ -254,8 +254,19 @@ class FastLane(asyncio.Protocol):
         self._run, self._answered = run, 0
         self._began = perf_counter()
         lanes.in_work += len(run)
-        self._ask(run)
+        if refused:
+            asyncio.get_running_loop().call_later(REFUSED_S, self._refuse)
+        else:
+            self._ask(run)
         return True
+
+    def _refuse(self) -> None:
+        """Answer who is over its quota, who has waited long enough."""
+        answer = self._run[0].answer
+        assert answer is not None
+        self._finish(answer)
+        if self._waiting:
+            self._next()
 
     def _extend(self, run: list[HotRequest]) -> int:
         """Let more of what waits be in work with the first of the run; where the run ends."""

@@ -376,6 +376,8 @@ class HttpServer:
                 session = await access.admit(call.need, prove)
             session = audit.served(request, session)
             ask = Ask(request, session, call, self.facilities, parameter, query)
+            if call.path not in _STREAMS:
+                await self._quotas.wait_if_over(session.caller, request.content_length or 0)
             with self._quota(request, call, session):
                 response = await call.handler(ask)
         except (AuthError, SlowDown, JoinDenied) as error:

@@ -226,7 +226,9 @@ class EtcdApi:
                 with self._quotas.stream(session.caller):
                     link = StreamLink(request)
                     return self._gateway.reply(await self._streams.run(link, call.handler(ask)))
-            with self._quotas.request(session.caller, request.content_length or 0):
+            size = request.content_length or 0
+            await self._quotas.wait_if_over(session.caller, size)
+            with self._quotas.request(session.caller, size):
                 if isinstance(call, UnaryCall):
                     return self._gateway.reply(await call.handler(ask))
                 sent = await call.handler(ask, request)
