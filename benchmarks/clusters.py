@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from benchmarks.probe import Unreachable, call
 from benchmarks.traffic import Dialect, EtcdDialect, OursDialect, request
-from kvstore_cli.node_cluster import NodeCluster, ServerCluster
-from kvstore_cli.node_process import ServerProcess
+from kvstore_cli.launcher.node_cluster import NodeCluster, ServerCluster
+from kvstore_cli.launcher.node_process import ServerProcess
 from proof.processes.etcd import EtcdCluster, etcd_version
 from proof.processes.network import HeldPlaces, HeldPort
 from proof.processes.waiting import eventually

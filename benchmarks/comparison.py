@@ -35,7 +35,7 @@ from benchmarks.scenarios import (
 from benchmarks.session import say
 from benchmarks.traffic import EtcdDialect, generation_of, key_of, write_requests
 from benchmarks.zookeeper import ZooKeeperBenchCluster
-from kvstore_cli.node_process import ServerProcess
+from kvstore_cli.launcher.node_process import ServerProcess
 
 SYSTEMS: dict[str, Callable[[Path], BenchCluster]] = {
     OURS: OurBenchCluster,

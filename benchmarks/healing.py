@@ -28,7 +28,12 @@ from benchmarks.session import say, workspace
 from benchmarks.traffic import request, write_requests
 from kvstore.client import BlockingClient
 from kvstore.errors import KvError
-from kvstore_cli.node_process import PROGRAM, ServerProcess, clean_environment, join_command
+from kvstore_cli.launcher.node_process import (
+    PROGRAM,
+    ServerProcess,
+    clean_environment,
+    join_command,
+)
 from proof.processes.network import HeldPlaces
 from proof.processes.waiting import eventually
 

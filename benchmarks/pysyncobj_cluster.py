@@ -18,8 +18,8 @@ from typing import ClassVar
 from benchmarks.clusters import BenchCluster, ClusterFailed
 from benchmarks.probe import call
 from benchmarks.traffic import OursDialect, request
-from kvstore_cli.node_cluster import ServerCluster
-from kvstore_cli.node_process import ServerProcess, clean_environment
+from kvstore_cli.launcher.node_cluster import ServerCluster
+from kvstore_cli.launcher.node_process import ServerProcess, clean_environment
 from proof.processes.network import HeldPlaces
 
 MISSING = "PySyncObj is not installed: pip install -e '.[bench]'"

@@ -26,7 +26,7 @@ from benchmarks.procfs import disk_mb, filesystem_of, machine, resident_mb
 from benchmarks.session import publish, say, workspace
 from benchmarks.tables import ratio, table
 from benchmarks.traffic import key_of, value_of
-from kvstore_cli.node_process import ServerProcess
+from kvstore_cli.launcher.node_process import ServerProcess
 from proof.processes.waiting import eventually
 
 SYSTEMS: dict[str, type[BenchCluster]] = {"ours": OurBenchCluster, "etcd": EtcdBenchCluster}

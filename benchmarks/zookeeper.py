@@ -16,8 +16,8 @@ from typing import ClassVar
 from benchmarks.clusters import BenchCluster, ClusterFailed
 from benchmarks.probe import Unreachable
 from benchmarks.wires import WIRES, ZooKeeperWire
-from kvstore_cli.node_cluster import HOST, ServerCluster
-from kvstore_cli.node_process import ServerProcess
+from kvstore_cli.launcher.node_cluster import HOST, ServerCluster
+from kvstore_cli.launcher.node_process import ServerProcess
 from proof.processes.network import HeldPlaces, HeldPort
 
 JAR = Path("/usr/share/java/zookeeper.jar")

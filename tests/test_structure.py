@@ -66,6 +66,32 @@ HTTP_API: dict[str, set[str]] = {
 }
 """Rooms of `http_api/`: the two APIs know nothing of each other."""
 
+FRAME = {"command", "client_command", "credentials", "output", "progress", "process", "descriptors"}
+"""What the commands share stands at the top of `kvstore_cli/`."""
+KVSTORE_CLI: dict[str, set[str]] = {
+    "command": set(),
+    "credentials": set(),
+    "output": set(),
+    "progress": set(),
+    "process": set(),
+    "descriptors": set(),
+    "parsing": {"command"},
+    "client_command": {"command", "credentials"},
+    "launcher": {"process"},
+    "keys": FRAME,
+    "cluster": FRAME,
+    "access": FRAME,
+    "node": FRAME,
+    "backups": FRAME | {"launcher"},
+    "demo": FRAME | {"launcher"},
+    "help": FRAME,
+    "learn": FRAME,
+    "nodes": FRAME | {"demo", "node"},
+    "main": FRAME
+    | {"parsing", "help", "learn", "nodes", "access", "backups", "cluster", "keys", "node"},
+}
+"""Rooms of `kvstore_cli/`: those of commands know nothing of each other."""
+
 PROOF: dict[str, set[str]] = {
     "histories": set(),
     "processes": set(),
@@ -74,7 +100,7 @@ PROOF: dict[str, set[str]] = {
     "incidents": {"simulation"},
     "museum": {"simulation"},
 }
-ROOMS = {"kvstore": KVSTORE, "http_api": HTTP_API, "proof": PROOF}
+ROOMS = {"kvstore": KVSTORE, "http_api": HTTP_API, "kvstore_cli": KVSTORE_CLI, "proof": PROOF}
 
 PURE = {
     "collections", "collections.abc", "dataclasses", "enum", "itertools", "math", "msgspec",

@@ -14,8 +14,8 @@ import pytest
 
 from kvstore.client import BlockingClient
 from kvstore.storage.data_dir import FORMAT
+from kvstore_cli.launcher.node_process import clean_environment
 from kvstore_cli.main import main
-from kvstore_cli.node_process import clean_environment
 from proof.processes.waiting import eventually
 from tests.support.real_cluster import Cluster, check_all
 from tests.support.release_before import release_before
