@@ -58,11 +58,14 @@ KVSTORE: dict[str, set[str]] = {
 """Rooms of `kvstore/`, and those that each may import besides itself and `paxos`."""
 
 HTTP_API: dict[str, set[str]] = {
-    "core": set(),
-    "v1": {"core"},
-    "etcd": {"core"},
-    "fast_lane": {"core"},
-    "server": {"core", "v1", "etcd", "fast_lane"},
+    "limits": set(),
+    "incidents": set(),
+    "core": {"incidents", "limits"},
+    "callers": {"core", "limits"},
+    "fast_lane": {"core", "limits"},
+    "v1": {"callers", "core", "incidents"},
+    "etcd": {"callers", "core", "limits"},
+    "server": {"callers", "core", "incidents", "limits", "fast_lane", "v1", "etcd"},
 }
 """Rooms of `http_api/`: the two APIs know nothing of each other."""
 

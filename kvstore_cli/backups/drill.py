@@ -7,8 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from http_api.callers.tokens import TTL_S_MAX, Tokens
 from http_api.core.state_copy import STATE_NAME
-from http_api.core.tokens import TTL_S_MAX, Tokens
 from kvstore.backup.headers import BackupHeader
 from kvstore.backup.inspecting import ContentDigest, Contents, contents_of
 from kvstore.backup.putting_back import items_at

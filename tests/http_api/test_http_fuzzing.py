@@ -11,9 +11,10 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from http_api import fast_lane, server
+from http_api import server
 from http_api.core import bodies
-from http_api.core.hot_requests import HotRequest
+from http_api.fast_lane import lane as fast_lane
+from http_api.fast_lane.hot_requests import HotRequest
 from tests.http_api.conftest import Served, serve_memory
 from tests.http_api.test_both_lanes import CASES, prepared
 from tests.support.examples import TIMES

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from http_api.core.caller_sessions import CallerSessions
-from http_api.core.gathering import PROMPT_MAX, Gathering
+from http_api.callers.caller_sessions import CallerSessions
 from http_api.core.metrics import HttpStages
 from http_api.core.session import GROUP_BYTES_MAX, GROUP_MAX
+from http_api.fast_lane.gathering import PROMPT_MAX, Gathering
 from kvstore.commands.commands import Command, Delete, Put
 from kvstore.commands.operations import Transaction, TxnPut
 from kvstore.commands.results import Outcome, TransactionDone, Written

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from http_api.core import login_queue
-from http_api.core.login_queue import (
+from http_api.callers import login_queue
+from http_api.callers.login_queue import (
     DELAY_S_MAX,
     FAILURES_FREE,
     FORGET_S,

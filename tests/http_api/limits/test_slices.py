@@ -7,9 +7,9 @@ from contextlib import closing
 
 import pytest
 
-from http_api.core import slices
-from http_api.core.caller_sessions import CallerSessions
+from http_api.callers.caller_sessions import CallerSessions
 from http_api.core.session import Session
+from http_api.limits import slices
 from kvstore.commands.commands import Compact, Delete, Put
 from kvstore.commands.operations import (
     Comparison,

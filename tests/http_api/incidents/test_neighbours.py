@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from http_api.core.neighbours import Heard, Neighbours
-from http_api.core.tokens import Tokens
+from http_api.callers.tokens import Tokens
+from http_api.incidents.neighbours import Heard, Neighbours
 from http_api.server import HttpServer
 from kvstore.client import Client
 from kvstore.state.rights import Caller

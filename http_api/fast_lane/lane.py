@@ -3,8 +3,8 @@
 Measured on the leader under 64 connections, aiohttp's parsing, task switches and objects were over
 half of the loop's time. So a connection starts here. Requests that came whole, for a hot call
 (`http_api.core.hot`), with nothing but harmless headers, are served straight from the store, and
-what those of one turn of the loop have in common is done once (`http_api.core.gathering`). At the
-first request of any other kind the connection is handed to aiohttp, with all that was not yet
+what those of one turn of the loop have in common is done once (`http_api.fast_lane.gathering`). At
+the first request of any other kind the connection is handed to aiohttp, with all that was not yet
 answered, and stays there: there is one place that understands HTTP, and this is not it.
 """
 
@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
-from http_api.core.gathering import Gathering
 from http_api.core.hot import WRITES, HotRead, HotWrite, WantedKey
-from http_api.core.hot_requests import PART_BYTES_MAX, HotRequest, HotRequests, Unready
 from http_api.core.metrics import HttpStages
-from http_api.core.outgoing import Outgoing
-from http_api.core.quotas import Quotas
 from http_api.core.responses import Answer
 from http_api.core.senders import certificate_name
 from http_api.core.session import Session
+from http_api.fast_lane.gathering import Gathering
+from http_api.fast_lane.hot_requests import PART_BYTES_MAX, HotRequest, HotRequests, Unready
+from http_api.limits.outgoing import Outgoing
+from http_api.limits.quotas import Quotas
 from kvstore.commands.results import Outcome
 from kvstore.errors import Overloaded
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Protocol
 
-from http_api.core.kept_incidents import KeptIncidents
+from http_api.incidents.kept import KeptIncidents
 from kvstore.replica.recorder import Recorder
 
 LOOK_S = 1.0

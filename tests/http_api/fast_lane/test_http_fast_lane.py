@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from http_api import fast_lane
-from http_api.core.hot_requests import _NO_BODY, _NOT_OURS, read_headers
-from http_api.fast_lane import WAITING_BYTES_MAX
+from http_api.fast_lane import lane as fast_lane
+from http_api.fast_lane.hot_requests import _NO_BODY, _NOT_OURS, read_headers
+from http_api.fast_lane.lane import WAITING_BYTES_MAX
 from kvstore.commands.commands import Grant, Put
 from kvstore.errors import NoQuorum
 from tests.support.raw_http import WAIT_S, connect, request

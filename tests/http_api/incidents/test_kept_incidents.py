@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from http_api.core import incident_watch
-from http_api.core.incident_watch import AWAY_S, LOOK_S, STALL_S, IncidentWatch, Noticing
-from http_api.core.kept_incidents import KeptIncident, KeptIncidents, thinned
-from http_api.core.neighbours import Heard
+from http_api.incidents import watch as incident_watch
+from http_api.incidents.kept import KeptIncident, KeptIncidents, thinned
+from http_api.incidents.neighbours import Heard
+from http_api.incidents.watch import AWAY_S, LOOK_S, STALL_S, IncidentWatch, Noticing
 from http_api.v1.incidents import together
 from kvstore.replica.recorder import Recorder
 from paxos.ballot import Ballot

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from http_api.core.neighbours import NO_ANSWER, Heard
+from http_api.incidents.neighbours import NO_ANSWER, Heard
 
 LAG_SLOTS_MAX = 1_000
 COMMIT_MS_MAX = 50.0

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from http_api.core import elements
-from http_api.core.elements import few_elements, few_marks
+from http_api.limits import elements
+from http_api.limits.elements import few_elements, few_marks
 
 
 @pytest.mark.parametrize(

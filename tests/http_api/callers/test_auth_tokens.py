@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from http_api.core import tokens
-from http_api.core.authentication import Access
-from http_api.core.tokens import SEEN_MAX, TTL_S, Tokens
+from http_api.callers import tokens
+from http_api.callers.authentication import Access
+from http_api.callers.tokens import SEEN_MAX, TTL_S, Tokens
 from http_api.server import HttpServer
 from kvstore.commands.accounts import AddUser, AuthChange, ChangePassword, Enable, GrantRole
 from kvstore.commands.commands import Administer, AsUser

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from http_api.core.findings import Finding, findings
-from http_api.core.neighbours import Heard
+from http_api.incidents.findings import Finding, findings
+from http_api.incidents.neighbours import Heard
 
 NODES = (1, 2, 3)
 

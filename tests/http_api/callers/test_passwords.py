@@ -1,6 +1,6 @@
 """Hashes of passwords: salted, and matched by the password alone."""
 
-from http_api.core.passwords import SALT_BYTES, password_hash, password_matches
+from http_api.callers.passwords import SALT_BYTES, password_hash, password_matches
 
 
 def test_passwords() -> None:

@@ -2,7 +2,7 @@
 
 from http_api.core.port import ReplicaPort
 from http_api.core.session import Session
-from http_api.core.slices import ReadTurns
+from http_api.limits.slices import ReadTurns
 from kvstore.state.rights import Caller
 
 

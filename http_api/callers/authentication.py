@@ -13,14 +13,14 @@ from contextlib import asynccontextmanager
 
 from aiohttp import hdrs, web
 
-from http_api.core.caller_sessions import CallerSessions
+from http_api.callers.caller_sessions import CallerSessions
+from http_api.callers.login_queue import LoginQueue
+from http_api.callers.passwords import SALT_BYTES, nobodys_hash, password_hash, password_matches
+from http_api.callers.tokens import TTL_S, Tokens
 from http_api.core.calls import SCOPES, Need
-from http_api.core.login_queue import LoginQueue
-from http_api.core.passwords import SALT_BYTES, nobodys_hash, password_hash, password_matches
 from http_api.core.port import ReplicaPort
 from http_api.core.senders import address_of, certificate_name
 from http_api.core.session import Session
-from http_api.core.tokens import TTL_S, Tokens
 from kvstore.commands.accounts import RotateSecret
 from kvstore.commands.commands import Administer, AsUser
 from kvstore.commands.results import AuthRefused

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from http_api.core import quotas
-from http_api.core.quotas import Quotas
+from http_api.limits import quotas
+from http_api.limits.quotas import Quotas
 from kvstore.errors import Overloaded
 from kvstore.state.rights import Caller
 from tests.support.etcd_node import EtcdNode, on_node
