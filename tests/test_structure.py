@@ -103,7 +103,21 @@ PROOF: dict[str, set[str]] = {
     "incidents": {"simulation"},
     "museum": {"simulation"},
 }
-ROOMS = {"kvstore": KVSTORE, "http_api": HTTP_API, "kvstore_cli": KVSTORE_CLI, "proof": PROOF}
+MEASUREMENTS = {file.stem for file in (ROOT / "benchmarks").glob("*.py")} | {"parts"}
+"""They may use one another; circles are found by a test of their own."""
+BENCHMARKS: dict[str, set[str]] = {
+    "shared": set(),
+    "clients": {"shared"},
+    "systems": {"clients", "shared"},
+    **{each: MEASUREMENTS | {"clients", "shared", "systems"} for each in MEASUREMENTS},
+}
+ROOMS = {
+    "kvstore": KVSTORE,
+    "http_api": HTTP_API,
+    "kvstore_cli": KVSTORE_CLI,
+    "proof": PROOF,
+    "benchmarks": BENCHMARKS,
+}
 
 PURE = {
     "collections", "collections.abc", "dataclasses", "enum", "itertools", "math", "msgspec",

@@ -3,7 +3,7 @@
 --   wrk -t1 -cN -dNs -s load.lua URL -- REQUEST_FILE SEED
 --
 -- REQUEST_FILE holds whole HTTP requests, each preceded by its length in bytes and a newline
--- (benchmarks/traffic.py writes it), so that a request costs the client one table look-up.
+-- (benchmarks/clients/traffic.py writes it), so that a request costs the client one table look-up.
 -- Prints one line "JSON {...}" with the counts and the latency histogram in microseconds.
 
 local prepared = {}

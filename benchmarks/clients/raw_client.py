@@ -1,6 +1,7 @@
 """A load client on a bare asyncio protocol: closed loop, or open loop at a fixed rate.
 
-python -m benchmarks.raw_client PORT CONNECTIONS SECONDS REQUEST_FILE SEED [RATE [WIRE [SLICE_S]]]
+python -m benchmarks.clients.raw_client PORT CONNECTIONS SECONDS REQUEST_FILE SEED
+    [RATE [WIRE [SLICE_S]]]
 
 prints the same "JSON {...}" line as load.lua does, with a histogram for each slice of time if
 SLICE_S is not 0. It stands in for wrk where that is missing, and is the loader.
@@ -22,10 +23,10 @@ from typing import Protocol, cast
 
 import uvloop
 
-from benchmarks.kernel_timer import periodic
-from benchmarks.probe import trust
-from benchmarks.traffic import read_requests
-from benchmarks.wires import WIRES, Wire
+from benchmarks.clients.kernel_timer import periodic
+from benchmarks.clients.traffic import read_requests
+from benchmarks.clients.wires import WIRES, Wire
+from benchmarks.shared.probe import trust
 
 STALL_S = 20.0
 TICK_S = 0.00025

@@ -12,15 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
-from benchmarks.probe import Unreachable, call
-from benchmarks.traffic import Dialect, EtcdDialect, OursDialect, request
+from benchmarks.clients.traffic import Dialect, EtcdDialect, OursDialect, request
+from benchmarks.shared.probe import Unreachable, call
 from kvstore_cli.launcher.node_cluster import NodeCluster, ServerCluster
 from kvstore_cli.launcher.node_process import ServerProcess
 from proof.processes.etcd import EtcdCluster, etcd_version
 from proof.processes.network import HeldPlaces, HeldPort
 from proof.processes.waiting import eventually
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _POLL_S = 0.05
 KEPT_REVISIONS = 1000
 

@@ -8,11 +8,11 @@ from itertools import chain, repeat
 
 import uvloop
 
-from benchmarks.clusters import BenchCluster
-from benchmarks.load import LoadFailed
-from benchmarks.raw_client import drive
-from benchmarks.traffic import VALUE_BYTES, Dialect, key_of, value_of
-from benchmarks.wires import WIRES
+from benchmarks.clients.load import LoadFailed
+from benchmarks.clients.raw_client import drive
+from benchmarks.clients.traffic import VALUE_BYTES, Dialect, key_of, value_of
+from benchmarks.clients.wires import WIRES
+from benchmarks.systems.clusters import BenchCluster
 
 CONNECTIONS = 8
 _KEPT_BYTES = 64 << 20

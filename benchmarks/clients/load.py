@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.latencies import Latencies
-from benchmarks.procfs import cpu_seconds
+from benchmarks.clients.latencies import Latencies
+from benchmarks.shared.procfs import cpu_seconds
 
 _HERE = Path(__file__).resolve().parent
 
@@ -78,7 +78,7 @@ class Load:
             ]  # fmt: skip
         arguments = [port, share, self.seconds, request_file, seed]
         arguments += [self.rate_per_s / ports, self.wire, self.slice_s]
-        return [sys.executable, "-m", "benchmarks.raw_client", *map(str, arguments)]
+        return [sys.executable, "-m", "benchmarks.clients.raw_client", *map(str, arguments)]
 
 
 def best_client() -> str:
@@ -97,7 +97,7 @@ def measure(
             share = (load.connections + i) // len(ports)
             command = load.command(port, share, request_file, load.seed * 10 + i, len(ports))
             running.append(
-                subprocess.Popen(command, cwd=_HERE.parent, stdout=subprocess.PIPE, text=True)
+                subprocess.Popen(command, cwd=_HERE.parents[1], stdout=subprocess.PIPE, text=True)
             )
         ended = [_collect(process) for process in running]
     finally:

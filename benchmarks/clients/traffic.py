@@ -39,7 +39,7 @@ class Dialect(Protocol):
     """How one system spells a put and a linearizable get."""
 
     wire: str
-    """The protocol, by its name in `benchmarks.wires`."""
+    """The protocol, by its name in `benchmarks.clients.wires`."""
     many: int
     """Puts in a request of `put_many`."""
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.clusters import BenchCluster, ClusterFailed
-from benchmarks.probe import Unreachable
-from benchmarks.wires import WIRES, ZooKeeperWire
+from benchmarks.clients.wires import WIRES, ZooKeeperWire
+from benchmarks.shared.probe import Unreachable
+from benchmarks.systems.clusters import BenchCluster, ClusterFailed
 from kvstore_cli.launcher.node_cluster import HOST, ServerCluster
 from kvstore_cli.launcher.node_process import ServerProcess
 from proof.processes.network import HeldPlaces, HeldPort

@@ -1,6 +1,6 @@
 """An empty handler: one fixed answer per read, nothing parsed. It shows what the client can do.
 
-python -m benchmarks.empty_server PORT
+python -m benchmarks.systems.empty_server PORT
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One node of PySyncObj, a Raft library in Python, behind as little HTTP as a load client needs.
 
-python -m benchmarks.pysyncobj_node DIRECTORY LISTEN SELF PEER...
+python -m benchmarks.systems.pysyncobj_node DIRECTORY LISTEN SELF PEER...
 
 It takes our API's plain PUT, GET and batches of puts. The library ticks in a thread of its own; a
 PUT is answered once its command is applied here.

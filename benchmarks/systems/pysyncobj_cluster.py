@@ -15,9 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
-from benchmarks.clusters import BenchCluster, ClusterFailed
-from benchmarks.probe import call
-from benchmarks.traffic import OursDialect, request
+from benchmarks.clients.traffic import OursDialect, request
+from benchmarks.shared.probe import call
+from benchmarks.systems.clusters import BenchCluster, ClusterFailed
 from kvstore_cli.launcher.node_cluster import ServerCluster
 from kvstore_cli.launcher.node_process import ServerProcess, clean_environment
 from proof.processes.network import HeldPlaces
@@ -32,7 +32,7 @@ class PySyncObjDialect(OursDialect):
 
 
 class PySyncObjBenchCluster(BenchCluster):
-    """Its defaults but for how often it acts (`benchmarks.pysyncobj_node`)."""
+    """Its defaults but for how often it acts (`benchmarks.systems.pysyncobj_node`)."""
 
     name: ClassVar[str] = "pysyncobj"
     dialect = PySyncObjDialect()
@@ -51,7 +51,7 @@ class PySyncObjBenchCluster(BenchCluster):
             data_dir = home / f"node-{number}"
             peers = [places.listen_peer(other) for other in places.ports if other != number]
             command = [
-                sys.executable, "-m", "benchmarks.pysyncobj_node",
+                sys.executable, "-m", "benchmarks.systems.pysyncobj_node",
                 str(data_dir), listen[0], listen[1], *peers,
             ]  # fmt: skip
             environment = clean_environment()
