@@ -5,7 +5,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from kvstore_cli.command import Command, positive
-from kvstore_cli.node.settings import SETTINGS, default_text, load
+from kvstore_cli.node.settings import load
+from kvstore_cli.node.table import SETTINGS, default_text
 
 _SERVE = """\
 Every setting is taken from the first of: flag, environment variable KVSTORE_NAME (such as

@@ -8,7 +8,8 @@ import pytest
 from kvstore.config import Config
 from kvstore.errors import InvalidArgument
 from kvstore_cli.main import COMMANDS, build_parser
-from kvstore_cli.node.settings import SETTINGS, ServeSettings, load
+from kvstore_cli.node.settings import ServeSettings, load
+from kvstore_cli.node.table import SETTINGS
 
 CLUSTER = {"id": "1", "initial-cluster": "1=a:1,2=b:1,3=c:1"}
 
