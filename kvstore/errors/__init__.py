@@ -45,8 +45,7 @@ server writes answers from these declarations (`http_api.core.problems`), and th
 (`kvstore.client.verdict`). `KINDS` is the table of them all.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import ClassVar, Self
+from collections.abc import Iterator
 
 from kvstore.errors.auth import (
     AuthChangeRefused,
