@@ -18,7 +18,8 @@ def test_a_client_that_went_before_its_body_was_read_is_no_fault_of_ours() -> No
         unfinished = StreamReader(BaseProtocol(loop), 2**16, loop=loop)
         unfinished.feed_data(b"a part")
         unfinished.read_nowait()
-        request = make_mocked_request("PUT", "/v1/kv/a", payload=unfinished, transport=None)
+        request = make_mocked_request("PUT", "/v1/kv/a", payload=unfinished)
+        request.protocol.transport = None
         return await Bodies(1 << 20).read(request, 1 << 20)
 
     with pytest.raises(ConnectionResetError, match="the client has gone"):
