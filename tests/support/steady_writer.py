@@ -9,9 +9,10 @@ from proof.processes.waiting import eventually
 
 class SteadyWriter:
     """Writes with one client that is told of these endpoints; `acknowledged` are the keys of which
-    it heard that they are written."""
+    it heard that they are written. They begin with `prefix`."""
 
-    def __init__(self, endpoint: str, ca: str | None = None) -> None:
+    def __init__(self, endpoint: str, ca: str | None = None, prefix: str = "k") -> None:
+        self._prefix = prefix
         self.acknowledged: list[str] = []
         self.failures: list[KvError] = []
         self._stop = threading.Event()
@@ -36,11 +37,11 @@ class SteadyWriter:
         while not self._stop.wait(0.01):
             count += 1
             try:
-                self._client.put(f"k{count}", str(count))
+                self._client.put(f"{self._prefix}{count}", str(count))
             except KvError as error:
                 self.failures.append(error)
             else:
-                self.acknowledged.append(f"k{count}")
+                self.acknowledged.append(f"{self._prefix}{count}")
 
     def more(self, count: int) -> None:
         """Wait until so many more are acknowledged."""
