@@ -242,27 +242,33 @@ def test_a_stop_before_the_quorum_keeps_the_record(founded: Path) -> None:
 
 @pytest.mark.integration
 @pytest.mark.proof
-def test_a_process_sets_it_and_says_so(tmp_path: Path) -> None:
+def test_one_node_of_three_sets_it_for_all_and_says_so(tmp_path: Path) -> None:
+    """While the others go on."""
     audit = tmp_path / "audit.jsonl"
-    with running_cluster(1, audit_log=audit) as cluster:
-        node = cluster.nodes[1]
-        with BlockingClient(node.url) as client:
+    with running_cluster(3, start=False) as cluster:
+        node = cluster.nodes[2]
+        node.command += ("--audit-log", str(audit))
+        cluster.start()
+        with BlockingClient(cluster.nodes[1].url) as client:
             client.add_user("root", "lost")
             client.grant_role("root", "root")
             client.auth_enable()
-        assert cluster.stop(1) == [0]
+        assert asked(node.data_dir) == 74, "it is in use"
+        assert cluster.stop(2) == [0]
         assert asked(node.data_dir) == 0
-        cluster.start(1)
-        eventually(lambda: "root was reset" in cluster.log(1), "the log says so")
-        with BlockingClient(node.url, user="root", password=NEW) as client:
-            client.put("k", "v")
-        with (
-            BlockingClient(node.url, user="root", password="lost") as client,
-            pytest.raises(Unauthenticated),
-        ):
-            client.put("k", "v")
+        cluster.start(2)
+        eventually(lambda: "root was reset" in cluster.log(2), "the log says so")
+        for number in cluster.numbers:
+            url = cluster.nodes[number].url
+            with BlockingClient(url, user="root", password=NEW) as client:
+                client.put("k", "v")
+            with (
+                BlockingClient(url, user="root", password="lost") as client,
+                pytest.raises(Unauthenticated),
+            ):
+                client.put("k", "v")
         assert not (node.data_dir / NAME).exists()
-        assert cluster.stop(1) == [0]
+        assert cluster.stop(2) == [0]
     lines = audit.read_bytes().splitlines()
     assert verify(lines).fault == ""
     assert [one["event"] for one in map(json.loads, lines) if "event" in one].count(
