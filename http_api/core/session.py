@@ -343,8 +343,11 @@ class Session(ReadingSession):
         return self._store.recorder
 
     def slot_value(self, slot: Slot) -> bytes | None:
-        """What the log of this node holds in a slot, None if nothing; for administrators."""
+        """What the log of this node holds in a slot, None if nothing, or if it does not know yet
+        who may see it; for administrators."""
         self._check_root()
+        if not self._store.joined:
+            return None
         node = self._store.recorder.node
         entry = None if node is None else node.acceptor.log.get(slot)
         return None if entry is None else entry.value

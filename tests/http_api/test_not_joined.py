@@ -3,8 +3,15 @@
 import asyncio
 import json
 from base64 import b64encode
+from types import SimpleNamespace
 
+import pytest
+
+from kvstore.commands.batches import Batch, Bundle
+from kvstore.commands.binary import encode
 from kvstore.commands.commands import Put
+from paxos.ballot import ZERO
+from paxos.messages import LogEntry
 from tests.http_api.conftest import Served, Server
 from tests.support.event_source import watch
 from tests.support.raw_http import Reply, connect
@@ -62,6 +69,23 @@ def test_a_revision_that_it_has_is_read_behind_a_barrier(server: Server) -> None
                 served.replica.joined = joined
                 assert (await call(served, "kv/k?revision=2")).body == b"old"
                 assert len(served.replica.timeouts) == barriers
+
+    asyncio.run(run())
+
+
+def test_what_its_log_holds_is_not_shown(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the rights that it has so far everybody would be an administrator."""
+
+    async def run() -> None:
+        async with server() as served:
+            behind(served)
+            bundle = encode(Bundle(1, 1, 1, 1, (Put(b"k", b"v"),)))
+            entry = LogEntry(1, ZERO, encode(Batch(0, (bundle,), ())))
+            node = SimpleNamespace(acceptor=SimpleNamespace(log={1: entry}))
+            monkeypatch.setattr(served.replica.recorder, "node", node)
+            assert (await call(served, "node/slots/1")).json()["commands"] is None
+            served.replica.joined = True
+            assert "k" in str((await call(served, "node/slots/1")).json()["commands"])
 
     asyncio.run(run())
 
