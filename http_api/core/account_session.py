@@ -1,7 +1,7 @@
 """What a session is of: who calls, what was asked for, and the users and roles that it sees."""
 
 from http_api.core.port import ReplicaPort
-from http_api.core.slices import ReadTurns
+from http_api.limits.slices import ReadTurns
 from kvstore.commands.accounts import ChangePassword, Permission, Scope
 from kvstore.commands.commands import Administer, AsUser, Once, StoreCommand
 from kvstore.commands.members import Reconfigure

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from http_api.core.elements import few_elements
+from http_api.limits.elements import few_elements
 from kvstore.errors import (
     BodyTimeout,
     ExpectationFailed,

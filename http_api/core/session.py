@@ -19,7 +19,7 @@ from http_api.core import reconfiguration
 from http_api.core.account_session import SessionCommand
 from http_api.core.reading_session import ReadingSession
 from http_api.core.reconfiguration import MembersChanged
-from http_api.core.slices import SlicedSelection
+from http_api.limits.slices import SlicedSelection
 from kvstore.backup.marks import BackupMark, key_of, marks_in
 from kvstore.commands.accounts import Right, Scope
 from kvstore.commands.commands import AsUser, Command, Delete, Once, Put

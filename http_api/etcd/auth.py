@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from http_api.core.authentication import Access
+from http_api.callers.authentication import Access
+from http_api.callers.passwords import PASSWORD_BYTES_MAX
 from http_api.core.calls import Need
-from http_api.core.passwords import PASSWORD_BYTES_MAX
 from http_api.etcd.calls import EtcdAsk, UnaryCall, unary
 from http_api.etcd.encode import document
 from http_api.etcd.errors import INVALID_ARGUMENT, EtcdError

@@ -5,11 +5,11 @@ from aiohttp import web
 
 from http_api.core.calls import Need
 from http_api.core.growing import GrowingAnswer
-from http_api.core.slices import SlicedSelection
 from http_api.etcd.calls import EtcdAsk, SizeRule, download
 from http_api.etcd.encode import key_value, to_json
 from http_api.etcd.kv import has_key, select_of
 from http_api.etcd.messages import RangeRequest
+from http_api.limits.slices import SlicedSelection
 
 
 async def get_range(ask: EtcdAsk[RangeRequest], request: web.BaseRequest) -> web.StreamResponse:

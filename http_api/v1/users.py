@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
+from http_api.callers.passwords import PASSWORD_BYTES_MAX
 from http_api.core.calls import Ask, Call, Doc, Need
-from http_api.core.passwords import PASSWORD_BYTES_MAX
 from http_api.core.responses import Answer, json_answer
 from http_api.v1.accounts import (
     BODY_BYTES_MAX,

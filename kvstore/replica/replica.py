@@ -198,11 +198,6 @@ class Replica:
     # -- members ----------------------------------------------------------------------------
 
     @property
-    def change_held_back(self) -> str:
-        """The change of the members with which this leader waits, "" if there is none."""
-        return self._parts.view.steward.held_back
-
-    @property
     def roster(self) -> Roster | None:
         """The members as links know them; None until the cluster has formed."""
         return self.membership.roster

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from http_api.core.tokens import Tokens
+from http_api.callers.tokens import Tokens
 from http_api.etcd import hot
 from http_api.etcd.decode import decode
 from http_api.etcd.errors import EtcdError

@@ -46,7 +46,7 @@ def test_clients_move_from_http_to_https(tmp_path: Path) -> None:
         orders = {"a": secure + plain, "b": [plain[1], plain[0], plain[2], *secure]}
         with ExitStack() as stack:
             writers = [
-                stack.enter_context(SteadyWriter(",".join(order), ca, prefix))
+                stack.enter_context(SteadyWriter(order, ca, prefix=prefix))
                 for prefix, order in orders.items()
             ]
             more(writers)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvstore_cli.node_process import ServerProcess
+from kvstore_cli.launcher.node_process import ServerProcess
 
 
 class SmallDiskOfNode:
