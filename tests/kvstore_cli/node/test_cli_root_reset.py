@@ -127,7 +127,11 @@ def test_it_is_asked_for_twice_without_echo(
 def test_what_does_not_count(founded: Path) -> None:
     """It is taken away, and a line says why."""
     later = time.time()
-    for asked_s, says in ((later - GOOD_S - 1, "60 minutes ago"), (later + 300, "in the future")):
+    for asked_s, says in (
+        (later - GOOD_S - 1, "60 minutes ago"),
+        (later + 300, "in the future"),
+        (float("nan"), "in the future"),
+    ):
         leave_record(founded, HASH, asked_s)
 
         async def unchanged(node: EtcdNode, events: Heard, says: str = says) -> None:
