@@ -211,6 +211,11 @@ class HttpServer:
             lambda: replica.recorder.round_trips,
         ).register(metrics.registry)
 
+    @property
+    def audit_log(self) -> AuditLog | None:
+        """For what no request asked for."""
+        return self._audit.log
+
     async def start(self) -> None:
         """Bind and serve; `address` is then the bound one. Raises OSError."""
         loop = asyncio.get_running_loop()

@@ -15,6 +15,9 @@ COST_LOG2, BLOCK_SIZE, PARALLEL = 14, 8, 1
 """16 MiB and some 50 ms for each hash, the parameters that RFC 7914 has for interactive logins."""
 
 _HEAD = struct.Struct(f">BBB{SALT_BYTES}s")
+HASH_BYTES = _HEAD.size + KEY_BYTES
+"""What is stored of a password."""
+PASSWORD_BYTES_MAX = 1024
 
 
 def password_hash(password: str, salt: bytes) -> bytes:

@@ -15,8 +15,7 @@ from http_api.limits.slices import SlicedSelection
 async def get_range(ask: EtcdAsk[RangeRequest], request: web.BaseRequest) -> web.StreamResponse:
     """kv/range, linearizable unless it asks not to be."""
     wanted = select_of(ask.message)
-    if not ask.message.serializable:
-        await ask.barrier()
+    await ask.session.readable(0, ask.message.serializable, ask.gateway.timeout_s)
     selection = ask.session.selection(wanted)
     out = GrowingAnswer(request)
     return await out.send(_write(out, to_json(ask.header(selection.revision)), selection))

@@ -306,7 +306,7 @@ class FastLane(asyncio.Protocol):
         gathering = self._lanes.gatherings[first.call.timeout_s]
         if isinstance(what, WantedKey):
             if what.serializable:
-                self.readable(None)
+                self.readable(self._lanes.session.not_joined())
             else:
                 gathering.read(self, len(run))
         elif isinstance(what, WRITES):

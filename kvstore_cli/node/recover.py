@@ -1,7 +1,9 @@
-"""`kvstore recover`: a cluster of one from what is left."""
+"""`kvstore recover`: a cluster of one from what is left, and a new password for root."""
 
+import os
 import socket
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
@@ -10,20 +12,25 @@ from typing import TYPE_CHECKING
 from kvstore.config import parse_address
 from kvstore.errors import InvalidArgument, StorageError
 from kvstore_cli.command import Command
+from kvstore_cli.credentials import new_password
 from kvstore_cli.output import OK, print_json
 
 if TYPE_CHECKING:
     from kvstore.replica.recovering import Survivor
 
 _TEXT = """\
-For when a quorum of the members is gone for good. The directory becomes that of the only member of
-a new cluster, with all that it holds; then start it, and let others join. What it does not hold is
-lost: writes that only others had. No node of the old cluster may run any more.
-
+--new-cluster is for when a quorum of the members is gone for good. The directory becomes that of
+the only member of a new cluster, with all that it holds; then start it, and let others join. What
+it does not hold is lost: writes that only others had. No node of the old cluster may run any more.
 Refused while as many other voters answer as can go on without this one: then add a member instead.
 
-example:
+--reset-root is for when nobody can log in as root any more. Stop one node, set root's password in
+its directory, and start it: with its quorum it changes the password for the whole cluster, once,
+and says so in its log. Root's tokens end. What was set is good for an hour.
+
+examples:
   kvstore recover --data-dir node2 --new-cluster
+  kvstore recover --data-dir node2 --reset-root     asks for the new password, twice
   kvstore serve --data-dir node2
 """
 _ANSWERS_S = 1.0
@@ -32,13 +39,45 @@ _FAILED = 74
 
 def _flags(parser: ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="DIR", type=Path, required=True)
-    parser.add_argument(
-        "--new-cluster", action="store_true", required=True, help="yes, a new cluster"
-    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--new-cluster", action="store_true", help="yes, a new cluster")
+    what.add_argument("--reset-root", action="store_true", help="a new password for root")
     parser.add_argument(
         "--i-know", action="store_true", help="although a quorum of the old cluster may live"
     )
+    parser.add_argument(
+        "--new-password-file", "--password-file", metavar="FILE",
+        help="take root's new password from FILE, - for stdin",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="answer in JSON")
+
+
+def _run(options: Namespace) -> int:
+    return _reset_root(options) if options.reset_root else _recover(options)
+
+
+def _reset_root(options: Namespace) -> int:
+    """Raises InvalidArgument."""
+    from http_api.callers.passwords import PASSWORD_BYTES_MAX, SALT_BYTES, password_hash
+    from kvstore_cli.node.root_reset import GOOD_S, leave_record
+
+    password = new_password("root", options.new_password_file)
+    if len(password.encode("utf-8", "surrogatepass")) > PASSWORD_BYTES_MAX:
+        raise InvalidArgument("password", f"password: at most {PASSWORD_BYTES_MAX} bytes")
+    hashed = password_hash(password, os.urandom(SALT_BYTES))
+    try:
+        identity = leave_record(options.data_dir, hashed, time.time())
+    except (StorageError, OSError) as error:
+        print(f"kvstore: {error}", file=sys.stderr)
+        return _FAILED
+    if options.json:
+        print_json({"node": identity.node_id, "good_s": GOOD_S})
+        return OK
+    print(
+        f"node {identity.node_id} sets root's password at its next start, if that is within "
+        f"{GOOD_S / 60:.0f} minutes and it has a quorum by then; its log says when it is done."
+    )
+    return OK
 
 
 def _recover(options: Namespace) -> int:
@@ -99,5 +138,8 @@ def _answers(address: str) -> bool:
 
 
 COMMANDS = (
-    Command("recover", "make a new cluster from one directory", _TEXT, (_flags,), _recover),
-)
+    Command(
+        "recover", "make a new cluster from one directory, or set root's password anew", _TEXT,
+        (_flags,), _run,
+    ),
+)  # fmt: skip

@@ -25,6 +25,7 @@ from kvstore_cli.descriptors import raise_limit, too_little
 from kvstore_cli.node.joining import JoinRefused, join
 from kvstore_cli.node.own_certificates import CertificateKeeper, take_up, unless
 from kvstore_cli.node.private_dir import make_private
+from kvstore_cli.node.root_reset import RootReset
 from kvstore_cli.node.settings import ServeSettings
 
 FAILED = 74
@@ -144,6 +145,8 @@ async def _serve_as_member(
             take_up(replica, enrolled)
         elif settings.join and not replica.membership.formed:
             tasks.append(asyncio.create_task(join(replica, settings, events)))
+        reset = RootReset(replica, settings.config.data_dir, events, http.audit_log)
+        tasks.append(asyncio.create_task(reset.run()))
         for task in tasks:
             task.add_done_callback(lambda task: _fail_by(replica, task))
         # What is there now stays: the collector need not walk it again and again.

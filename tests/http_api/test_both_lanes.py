@@ -275,6 +275,14 @@ def test_both_lanes_tell_the_same_errors(server: Server, error: Exception) -> No
     asyncio.run(compare(server, {name: CASES[name] for name in PLAIN}, failing))
 
 
+def test_both_lanes_refuse_what_a_node_has_that_is_behind(server: Server) -> None:
+    def behind(served: Served) -> None:
+        prepared(served)
+        served.replica.joined = False
+
+    asyncio.run(compare(server, {name: CASES[name] for name in PLAIN}, behind))
+
+
 def guarded(served: Served) -> None:
     """Authentication is on."""
     prepared(served)

@@ -31,7 +31,7 @@ async def open_replica(config, events):
     return Replica()
 
 class HttpServer:
-    tls = None
+    tls = audit_log = None
     def __init__(self, replica, config):
         pass
     async def start(self):
