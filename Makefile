@@ -12,7 +12,7 @@ endif
 # Some images set it. Every process would then compile all sources again: a third of a node's start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test proof sim mutants check lint types client lessons docs bench bench-full clean
+.PHONY: help demo test proof sim mutants check lint types client lessons screenshots docs bench bench-full clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -78,6 +78,10 @@ client: $(VENV)/.dev ## write the blocking client anew from the async one
 
 lessons: $(VENV)/.dev ## write the lessons of /learn anew from their scripts
 	$(BIN)/python scripts/generate_lessons.py
+
+DIR ?= build/screenshots
+screenshots: $(VENV)/.dev ## pictures of the dashboard in each trouble, of a real cluster, in DIR
+	$(BIN)/python -m tests.http_api.dashboard.screenshots $(DIR)
 
 docs: $(VENV)/.dev ## the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -7,10 +7,10 @@ objects halves the throughput, and a table of a dozen paths needs none of it.
 import asyncio
 import logging
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,7 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from http_api.callers.auditing import Auditing
 from http_api.callers.authentication import Access
 from http_api.core.browsers import SAFE_METHODS, Browsers, cors_lines, member_hosts
-from http_api.core.calls import Ask, Facilities, NativeCall
+from http_api.core.calls import Ask, Facilities, NativeCall, Row
 from http_api.core.connections import ConnectionBound, connections_max
 from http_api.core.hot import HotPlace
 from http_api.core.load import LoadSampler
@@ -68,12 +68,15 @@ from kvstore.config import Address, Config, exposures, hosts_to_bind
 from kvstore.errors import (
     NOT_APPLIED,
     AuthError,
+    CrossSite,
     InvalidArgument,
+    JoinDenied,
     KvError,
     Malformed,
     SlowDown,
     StorageError,
     Unexpected,
+    UnknownHost,
 )
 
 if TYPE_CHECKING:
@@ -163,7 +166,7 @@ class HttpServer:
             lambda: member_hosts(replica.roster),
         )
         self._unmatched = self._metrics.meter("unmatched", "any")
-        self._server: web.Server | None = None
+        self._server: ConnectionServer | None = None
         self._listener: asyncio.Server | None = None
         self._stopping = False
         self._lanes: Lanes | None = None
@@ -318,7 +321,7 @@ class HttpServer:
         path, query = split_target(request.raw_path)
         response: web.StreamResponse
         try:
-            self._browsers.check(request)
+            self._check_page(request, path)
             if (preflight := self._browsers.preflight(request)) is not None:
                 response = preflight
             elif owns(path):
@@ -352,21 +355,37 @@ class HttpServer:
         self._audit.end(request, response.status)
         return response
 
+    def _check_page(self, request: web.BaseRequest, path: str) -> None:
+        """Raises CrossSite or UnknownHost, which the audit log tells if it is of a call."""
+        try:
+            self._browsers.check(request)
+        except (CrossSite, UnknownHost) as error:
+            call: Row[Any, Any] | None = self._etcd.call_at(path)
+            if call is None:
+                with suppress(KvError):
+                    call = self._router.resolve(request.method, path)[0]
+            if call is not None:
+                self._audit.turned_away(request, call, error)
+            raise
+
     async def _native(
         self, request: web.BaseRequest, call: NativeCall, parameter: str, query: str
     ) -> web.StreamResponse:
         """The answer of a call of the native API. Raises KvError."""
         access, audit = self._access, self._audit
-        audit.begin(request, call)
+        audit.begin(request, call, parameter)
         try:
             session = access.sessions.anonymous
             if access.enabled:
-                session = await access.admit(call.need, partial(access.of_header, request))
+                prove = audit.proved(request, partial(access.of_header, request))
+                session = await access.admit(call.need, prove)
             session = audit.served(request, session)
             ask = Ask(request, session, call, self.facilities, parameter, query)
+            if call.path not in _STREAMS:
+                await self._quotas.wait_if_over(session.caller, request.content_length or 0)
             with self._quota(request, call, session):
                 response = await call.handler(ask)
-        except (AuthError, SlowDown) as error:
+        except (AuthError, SlowDown, JoinDenied) as error:
             audit.denied(request, error)
             raise
         if isinstance(response, Answer) and request.method in _READS:

@@ -143,7 +143,8 @@ def verify(lines: Iterable[bytes]) -> ChainVerdict:
             return ChainVerdict(records, number, before, missing, fault)
         before = _hash(line)
         records += 1
-        missing += int(record.get("missing", 0))
+        lost = record.get("missing")
+        missing += lost if isinstance(lost, int) else 0
     return ChainVerdict(records, number, before, missing, "is not whole" if torn else "")
 
 

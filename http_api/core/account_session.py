@@ -1,18 +1,34 @@
 """What a session is of: who calls, what was asked for, and the users and roles that it sees."""
 
+from typing import NamedTuple
+
 from http_api.core.port import ReplicaPort
 from http_api.limits.slices import ReadTurns
-from kvstore.commands.accounts import ChangePassword, Permission, Scope
+from kvstore.commands.accounts import ChangePassword, Permission, Right, Scope
 from kvstore.commands.commands import Administer, AsUser, Once, StoreCommand
 from kvstore.commands.members import Reconfigure
 from kvstore.commands.operations import Select, TxnOperation
 from kvstore.commands.results import AuthRefused
 from kvstore.errors import Reason, auth_error
-from kvstore.state.rights import ITSELF, Caller
+from kvstore.state.rights import ITSELF, Auth, Caller, Demand
 from kvstore.state.users import User
 
 SessionCommand = StoreCommand | Once | Administer | Reconfigure
-Touched = SessionCommand | Select | TxnOperation
+
+
+class LeadershipMove(NamedTuple):
+    """That another node shall lead: `to`, or whoever is best."""
+
+    to: int | None
+
+
+class LoginTry(NamedTuple):
+    """That somebody has given a password, or wants to, for `user`."""
+
+    user: str
+
+
+Touched = SessionCommand | Select | TxnOperation | LeadershipMove | LoginTry
 """What a request asked of the store, for the audit log: reads are `Select`."""
 TOUCHED_MAX = 256
 """So much of one request is remembered."""
@@ -39,6 +55,18 @@ class AccountSession:
     def _touch(self, *what: Touched) -> None:
         if self.touched is not None and len(self.touched) < TOUCHED_MAX:
             self.touched += what
+
+    def _check_read(self, auth: Auth, start: bytes, end: bytes | None) -> None:
+        # No key is empty: from the beginning on is from the first key on, where a right on
+        # everything begins.
+        reason = auth.denial(self.caller, (Demand(Right.READ, start or b"\0", end),))
+        if reason is not None:
+            self._refuse(reason)
+            raise auth_error(reason)
+
+    def logs_in(self, user: str) -> None:
+        """Whose password comes with this request; it is not known yet whether it is right."""
+        self._touch(LoginTry(user))
 
     async def require_root(self, timeout_s: float) -> None:
         """Raise Unauthenticated or PermissionDenied unless the caller is an administrator now,

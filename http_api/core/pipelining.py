@@ -4,6 +4,10 @@ aiohttp's parser is given what a read of the socket brought, several requests pe
 at one of them, it forgets those before it that came with it, and what came after: a request was not
 answered, or answered with another's 400. It stops at a fault, at what follows `Connection: close`,
 and at an upgrade that it does not know. So it is given one head at a time.
+
+A connection may come here after its client has closed its side, and what it asked for is still to
+be answered. aiohttp, which would take that for a hang-up, was not told: such a connection is given
+up as soon as it has nothing to do.
 """
 
 import asyncio
@@ -13,18 +17,29 @@ from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
+ENDED_S = 0.05
+"""How long a connection whose client has closed its side is kept with nothing in work."""
+
 _HEAD_END = b"\r\n\r\n"
 
 
 class HttpConnection(RequestHandler):
     """aiohttp's protocol of one connection."""
 
-    __slots__ = ("_before",)
+    __slots__ = ("_before", "ended")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, ended: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.ended = ended
+        """Whether the client had closed its side already, and what comes at once is all."""
         self._before = b""
         """The last bytes of what came before: the end of a head may come in two reads."""
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # True: the answers go out
+        """Heard once more of a side that was closed before, whenever reading goes on after a pause:
+        that is no hang-up then either."""
+        super().eof_received()
+        return True if self.ended else None
 
     def data_received(self, data: bytes) -> None:
         """What came, cut after each end of a head. A cut in the midst of a body does no harm."""
@@ -62,6 +77,7 @@ class HttpConnection(RequestHandler):
 class ConnectionServer(web.Server):
     """aiohttp's server, whose connections are these."""
 
-    def __call__(self) -> RequestHandler:
-        """The protocol for a new connection."""
-        return HttpConnection(self, loop=asyncio.get_running_loop(), **self._kwargs)
+    def __call__(self, ended: bool = False) -> RequestHandler:
+        """The protocol for a connection; `ended`: its client has closed its side."""
+        settings = {**self._kwargs, "keepalive_timeout": ENDED_S} if ended else self._kwargs
+        return HttpConnection(self, loop=asyncio.get_running_loop(), ended=ended, **settings)

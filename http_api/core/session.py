@@ -16,14 +16,14 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from http_api.core import reconfiguration
-from http_api.core.account_session import SessionCommand
-from http_api.core.reading_session import ReadingSession
+from http_api.core.account_session import LeadershipMove, SessionCommand
+from http_api.core.queue_session import QueueSession
 from http_api.core.reconfiguration import MembersChanged
 from http_api.limits.slices import SlicedSelection
 from kvstore.backup.marks import BackupMark, key_of, marks_in
-from kvstore.commands.accounts import Right, Scope
+from kvstore.commands.accounts import Scope
 from kvstore.commands.commands import AsUser, Command, Delete, Once, Put
-from kvstore.commands.members import AddMember, MemberChange
+from kvstore.commands.members import AddMember, MemberChange, Reconfigure
 from kvstore.commands.operations import KeyValue, Select, Selected, Transaction, only
 from kvstore.commands.results import AuthRefused, Outcome, Result
 from kvstore.commands.sound import UnsoundCommand, check_sound, is_sound
@@ -40,7 +40,7 @@ from kvstore.state.lease_table import LeaseTtl
 from kvstore.state.members_record import JoinToken
 from kvstore.state.mvcc import KeyHistory
 from kvstore.state.reading import reads_only
-from kvstore.state.rights import ITSELF, Auth, Demand
+from kvstore.state.rights import ITSELF
 from paxos.ballot import Slot
 
 LEASES_PER_SLICE = 1000
@@ -51,7 +51,7 @@ RIGHTS_PER_SLICE = 256
 """So many rights are judged in one go."""
 
 
-class Session(ReadingSession):
+class Session(QueueSession):
     """The store, as `caller` may use it.
 
     `caller` None is nobody in particular, who may do what needs no right, and everything while
@@ -260,30 +260,6 @@ class Session(ReadingSession):
         if auth.enabled and auth.scope_refusal(self.caller, Scope.WATCH) is not None:
             self._check_read(auth, start, end)
 
-    def _check_read(self, auth: Auth, start: bytes, end: bytes | None) -> None:
-        # No key is empty: from the beginning on is from the first key on, where a right on
-        # everything begins.
-        reason = auth.denial(self.caller, (Demand(Right.READ, start or b"\0", end),))
-        if reason is not None:
-            self._refuse(reason)
-            raise auth_error(reason)
-
-    # -- the queues of locks and elections --------------------------------------------------
-    # Who could create its key in a queue, which takes READ and WRITE on that key, may wait for its
-    # turn: it sees the keys before its own, whether or not it may read them. So does etcd.
-
-    def queue_select(self, wanted: Select) -> Selected:
-        """`select` without a right, for a place in a queue."""
-        return self._store.state.select(wanted)
-
-    def queue_get(self, key: bytes) -> KeyValue | None:
-        """`get` without a right, for a place in a queue."""
-        return self._store.state.get(key)
-
-    def queue_watch(self, interest: Interest, first_revision: int = 0) -> Watcher:
-        """`watch` without a right, for a place in a queue."""
-        return self._store.feed.watch(interest, first_revision)
-
     # -- leases -----------------------------------------------------------------------------
 
     async def renew(self, lease: int, timeout_s: float) -> LeaseTime | None:
@@ -375,6 +351,7 @@ class Session(ReadingSession):
         """As leader, make `to` (None: the follower that is furthest on) lead; who leads then.
         Takes the scope cluster. Raises NoQuorum."""
         self._check_scope(Scope.CLUSTER)
+        self._touch(LeadershipMove(to))
         return await self._store.hand_over(to, timeout_s)
 
     # -- members ----------------------------------------------------------------------------
@@ -393,6 +370,7 @@ class Session(ReadingSession):
             self._check_scope(Scope.CLUSTER)
         if dry_run:
             return await reconfiguration.rehearse(self._store, change, expected, timeout_s)
+        self._touch(Reconfigure(change, expected))  # it may be refused before it is submitted
         return await reconfiguration.reconfigure(
             self._store, self.submit, change, expected, timeout_s
         )

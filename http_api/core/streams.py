@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from aiohttp.http import StreamWriter
 
+from http_api.core.pipelining import HttpConnection
 from kvstore.errors import Overloaded, Stopping
 from kvstore.replica.leader_absence import LeaderAbsence
 
@@ -47,6 +48,14 @@ class StreamLink(asyncio.Protocol):
         self._transport = transport
         self._resumed = asyncio.Event()
         transport.set_protocol(self)
+
+    def check_stays(self) -> None:
+        """Raises ConnectionResetError if the client had closed its side before it was heard: that
+        ends an answer without an end, as it does when it comes later."""
+        if isinstance(self._inner, HttpConnection) and self._inner.ended:
+            self.release()
+            self._transport.close()
+            raise ConnectionResetError("the client has gone")
 
     def release(self) -> None:
         """The protocol that was there takes over again."""
@@ -170,6 +179,11 @@ class Streams:
             if self.stopping:
                 raise Stopping("this node is shutting down")
             raise Overloaded(f"{self._open} streams are open here already")
+        try:
+            link.check_stays()
+        except ConnectionResetError:
+            work.close()
+            raise
         loop = asyncio.get_running_loop()
         task, stopping = loop.create_task(work), loop.create_task(self._stopping.wait())
         self._open += 1

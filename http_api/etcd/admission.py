@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from http_api.callers.auditing import Auditing
 from http_api.callers.authentication import Access
 from http_api.core.calls import Need
 from http_api.core.session import Session
@@ -32,8 +33,9 @@ LEADER_HEADER = "Grpc-Metadata-Hasleader"
 class CallAdmission:
     """Shared by all requests of a server."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, audit: Auditing) -> None:
         self._access = access
+        self._audit = audit
 
     async def check_sender(self, call: EtcdCall[Any, Any], request: web.BaseRequest) -> None:
         """Raise AuthError if a large body comes from nobody: it is not read, let alone decoded.
@@ -72,7 +74,8 @@ class CallAdmission:
                 return await self._access.of_token(token)
             return await self._access.of_certificate(request)
 
-        return await self._access.admit(Need.CALLER if call.at_apply else call.need, prove)
+        need = Need.CALLER if call.at_apply else call.need
+        return await self._access.admit(need, self._audit.proved(request, prove))
 
 
 def needs_leader(headers: Mapping[str, str]) -> bool:

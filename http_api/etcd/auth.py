@@ -197,6 +197,7 @@ class Passwords:
     async def authenticate(self, ask: EtcdAsk[CredentialsRequest]) -> dict[str, Any]:
         """auth/authenticate."""
         message = ask.message
+        ask.session.logs_in(message.name)
         token = await self._access.log_in(message.name, message.password, ask.address)
         return document(header=ask.header(), token=token)
 

@@ -15,6 +15,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from http_api.core import bodies
 from http_api.core.streams import StreamLink
 from http_api.etcd.decode import ELEMENTS_MAX, decode
 from http_api.etcd.errors import (
@@ -26,7 +27,7 @@ from http_api.etcd.errors import (
     GrpcStatus,
 )
 from http_api.etcd.gateway import Gateway
-from kvstore.errors import KvError
+from kvstore.errors import BodyTimeout, KvError
 
 DOCUMENT_BYTES_MAX = 2 << 20
 """etcd's limit on one message."""
@@ -68,6 +69,11 @@ class Documents:
         self._in_string = False
         self.finished = False
         """Set it when there are no more pieces: what is left is a document, or part of one."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is part of a document, of which the rest is still to come."""
+        return bool(self._buffer)
 
     def feed(self, data: bytes) -> None:
         """The next piece."""
@@ -152,11 +158,14 @@ class Channel(ABC):
         self._documents = Documents()
         self._received = 0
         self._over = False
+        self._due: float | None = None
+        """When the document that is waited for must have come."""
 
     async def receive(self, struct: type[Struct]) -> Struct | None:
         """The next document, or None after the last; one that cannot be read is the last.
 
-        Raises BadDocument if that is the first one already.
+        Raises BadDocument if that is the first one already, and BodyTimeout if the first one does
+        not come, or the rest of one that has begun. Between two there may be any time.
         """
         if self._over:
             return None
@@ -165,12 +174,13 @@ class Channel(ABC):
                 if self._documents.finished:
                     self._over = True
                     return None
-                piece = await self._piece()
+                piece = await self._piece_in_time()
                 if piece is None:
                     self._documents.finished = True
                 else:
                     self._documents.feed(piece)
             self._received += 1
+            self._due = None
             if self._received % _DOCUMENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
             return decode(struct, document)
@@ -180,16 +190,34 @@ class Channel(ABC):
                 raise BadDocument(str(error)) from None
             return None
 
+    async def _piece_in_time(self) -> bytes | None:
+        if self._due is None and (self._documents.begun or not self._received):
+            self._due = asyncio.get_running_loop().time() + bodies.BODY_TIMEOUT_S
+        try:
+            async with asyncio.timeout_at(self._due):
+                return await self._piece()
+        except TimeoutError:
+            self._over = True
+            raise BodyTimeout(
+                f"a message did not arrive whole within {bodies.BODY_TIMEOUT_S:g} seconds"
+            ) from None
+
     async def receive_only(self, struct: type[Struct]) -> Struct:
         """The one document of a stream that takes one, read to the end of the body.
 
-        Raises BadDocument, with the code of unary calls.
+        Raises BadDocument, with the code of unary calls, and BodyTimeout.
         """
         try:
             document = await self.receive(struct)
         except BadDocument as error:
             raise BadDocument(str(error), INVALID_ARGUMENT) from None
-        await self.discard()
+        try:
+            async with asyncio.timeout(bodies.BODY_TIMEOUT_S):
+                await self.discard()
+        except TimeoutError:
+            raise BodyTimeout(
+                f"the request did not end within {bodies.BODY_TIMEOUT_S:g} seconds"
+            ) from None
         return struct() if document is None else document
 
     async def discard(self) -> None:

@@ -12,9 +12,7 @@ from http_api.etcd.errors import UNKNOWN, EtcdError
 from http_api.etcd.kv import write_of
 from http_api.etcd.messages import PutRequest
 from http_api.etcd.queueing import (
-    first,
     if_still,
-    keys_of,
     new_lease,
     removal,
     take_place,
@@ -23,6 +21,7 @@ from http_api.etcd.queueing import (
 from kvstore.commands.operations import KeyValue, only
 from kvstore.errors import RevisionCompacted
 from kvstore.replica.interest import Interest
+from kvstore.state.queues import place_lease, queue_range
 
 LOST = "election: session is expired"
 """To a candidate whose own key is gone. etcd 3.5 lets it win, or wait for ever."""
@@ -105,7 +104,7 @@ def _given(leader: LeaderKey | None) -> LeaderKey:
 async def leader(ask: EtcdAsk[LeaderRequest]) -> dict[str, Any]:
     """Who leads now."""
     await ask.barrier()
-    found = first(ask, ask.message.name)
+    found = ask.session.queue_first(ask.message.name)
     if found is None:
         raise EtcdError(UNKNOWN, "election: no leader")
     return document(header=ask.header(), kv=key_value(found))
@@ -124,7 +123,7 @@ async def observe(opened: EtcdStream) -> None:
 async def _follow(ask: EtcdAsk[LeaderRequest], channel: Channel) -> None:
     """Send the next leader and its proclamations, to its end. Raises RevisionCompacted."""
     await ask.barrier()
-    found = first(ask, ask.message.name)
+    found = ask.session.queue_first(ask.message.name)
     revision = ask.session.revision
     if found is None:
         found = await _next_leader(ask)
@@ -144,10 +143,13 @@ async def _follow(ask: EtcdAsk[LeaderRequest], channel: Channel) -> None:
 
 
 async def _next_leader(ask: EtcdAsk[LeaderRequest]) -> KeyValue:
-    start, end = keys_of(ask.message.name)
-    watcher = ask.session.watch(Interest(start, end, deletes=False))
+    name = ask.message.name
+    watcher = ask.session.watch(Interest(*queue_range(name), deletes=False))
     try:
-        return (await watcher.next(1))[0].events[0].item
+        while True:
+            for event in (await watcher.next(1))[0].events:
+                if event.item.lease and place_lease(name, event.item.key) is not None:
+                    return event.item
     finally:
         watcher.close()
 

@@ -1,5 +1,6 @@
-"""What locks and elections share: keys below one name, each held by a lease, in the order in which
-they were created. The first is the holder, and each of the others waits for those before it.
+"""What locks and elections share: places below one name, each a key that a lease holds, in the
+order in which they were created. The first has the turn, each of the others waits for the one
+before it. Which keys are places is said in `kvstore.state.queues`.
 
 The recipe, and the layout of the keys, are those of etcd's `concurrency` package: NAME/LEASE, with
 the lease in lower-case hexadecimal. So they work together with clients that follow the same one.
@@ -18,8 +19,6 @@ from http_api.etcd.messages import DeleteRangeRequest, PutRequest
 from kvstore.commands.operations import (
     Comparison,
     Field,
-    KeyValue,
-    Order,
     Relation,
     Select,
     Selected,
@@ -36,6 +35,8 @@ from kvstore.replica.interest import Interest
 LEASE_TTL_S = 60
 """Of a lease that is granted because the request names none."""
 RENEWALS_PER_TTL = 3
+LOOK_AGAIN_S = 1.0
+"""A place that was overwritten without its lease is not deleted when that ends."""
 
 
 class Place(NamedTuple):
@@ -47,11 +48,6 @@ class Place(NamedTuple):
     lease: int
     shown: int
     value: bytes | None
-
-
-def keys_of(name: bytes) -> tuple[bytes, bytes | None]:
-    """Start and end of the keys of a queue: those that begin with NAME/."""
-    return bounds(name + b"/", name + b"0")
 
 
 def key_of(name: bytes, lease: int) -> bytes:
@@ -130,10 +126,11 @@ async def wait_for_turn(ask: EtcdAsk[Any], name: bytes, place: Place, lost: str)
     waited = False
     try:
         async with _kept_alive(ask, place.lease):
-            while (older := _before(ask, name, place.revision)) is not None:
+            while (older := ask.session.queue_before(name, place.revision)) is not None:
                 _check_place(ask, place, lost)
                 waited = True
-                await _one_gone(ask, (older.key, place.key))
+                again_s = None if older.lease else LOOK_AGAIN_S
+                await _one_gone(ask, (older.key, place.key), again_s)
             if waited:
                 # This node may lag: its key, the last it saw of the queue, may have gone since.
                 await ask.barrier()
@@ -144,40 +141,14 @@ async def wait_for_turn(ask: EtcdAsk[Any], name: bytes, place: Place, lost: str)
     return waited
 
 
-def first(ask: EtcdAsk[Any], name: bytes) -> KeyValue | None:
-    """The holder, as this node knows it. Raises AuthError unless the caller may read the queue."""
-    start, end = keys_of(name)
-    wanted = Select(start, end, limit=1, order=Order.ASCEND, sort_by=Field.CREATE)
-    return _only(ask.session.select(wanted))
-
-
-def _before(ask: EtcdAsk[Any], name: bytes, revision: int) -> KeyValue | None:
-    """The youngest of those older than `revision`. This node's state shows that revision, and so
-    every older key that is still there."""
-    start, end = keys_of(name)
-    wanted = Select(
-        start,
-        end,
-        limit=1,
-        order=Order.DESCEND,
-        sort_by=Field.CREATE,
-        max_create_revision=revision - 1,
-    )
-    return _only(ask.session.queue_select(wanted))
-
-
-def _only(selected: Selected) -> KeyValue | None:
-    return selected.items[0] if selected.items else None
-
-
 def _check_place(ask: EtcdAsk[Any], place: Place, lost: str) -> None:
     own = ask.session.queue_get(place.key)
     if own is None or own.create_revision != place.revision:
         raise EtcdError(UNKNOWN, lost)
 
 
-async def _one_gone(ask: EtcdAsk[Any], keys: tuple[bytes, ...]) -> None:
-    """Until one of `keys`, which are there now, is deleted, or may have been.
+async def _one_gone(ask: EtcdAsk[Any], keys: tuple[bytes, ...], again_s: float | None) -> None:
+    """Until one of `keys`, which are there now, is deleted, or may have been, or `again_s` is over.
 
     Raises NoQuorum if this node has known no leader for long, and Stopping.
     """
@@ -189,7 +160,9 @@ async def _one_gone(ask: EtcdAsk[Any], keys: tuple[bytes, ...]) -> None:
             watchers.append(ask.session.queue_watch(Interest(key, only(key), puts=False)))
             tasks.append(asyncio.create_task(watchers[-1].next()))
         with absence.noticed() as no_leader:
-            await asyncio.wait((*tasks, no_leader), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (*tasks, no_leader), timeout=again_s, return_when=asyncio.FIRST_COMPLETED
+            )
             if no_leader.done():
                 raise absence.error()
         for task in tasks:

@@ -121,13 +121,17 @@ class EtcdApi:
         self._access = access
         self._node = access.sessions.anonymous
         self._gateway = Gateway(self._node, facilities.config, facilities.bodies)
-        self._admission = CallAdmission(access)
+        self._admission = CallAdmission(access, audit)
         self._streams = facilities.streams
         self._outgoing = facilities.outgoing
         self._by_name = {call.name: call for call in self.calls}
         self._meters = {call.name: metrics.meter(call.path, call.method) for call in self.calls}
         self._meters |= {path: metrics.meter(path, "GET") for path in PAGES}
         self._unmatched = metrics.meter(PREFIX, "any")
+
+    def call_at(self, path: str) -> AnyEtcdCall | None:
+        """The row of the call at a path, None if there is none."""
+        return self._by_name.get(_name(path)) if owns(path) else None
 
     async def handle(
         self, request: web.BaseRequest, path: str, query: str
@@ -222,7 +226,9 @@ class EtcdApi:
                 with self._quotas.stream(session.caller):
                     link = StreamLink(request)
                     return self._gateway.reply(await self._streams.run(link, call.handler(ask)))
-            with self._quotas.request(session.caller, request.content_length or 0):
+            size = request.content_length or 0
+            await self._quotas.wait_if_over(session.caller, size)
+            with self._quotas.request(session.caller, size):
                 if isinstance(call, UnaryCall):
                     return self._gateway.reply(await call.handler(ask))
                 sent = await call.handler(ask, request)

@@ -21,7 +21,7 @@ from http_api.core.session import Session
 from http_api.fast_lane.gathering import Gathering
 from http_api.fast_lane.hot_requests import PART_BYTES_MAX, HotRequest, HotRequests, Unready
 from http_api.limits.outgoing import Outgoing
-from http_api.limits.quotas import Quotas
+from http_api.limits.quotas import REFUSED_S, Quotas
 from kvstore.commands.results import Outcome
 from kvstore.errors import Overloaded
 
@@ -41,9 +41,9 @@ class Lanes:
     """What all connections of a server share.
 
     `session` is nobody's; requests bring their own where they name their sender.
-    `hand_over()` makes aiohttp's protocol for a connection. `requests_max`: with half as many in
-    work, no connection gets more than one into work. `parts_bytes_max`: what may be kept of
-    requests that have not come whole.
+    `hand_over(ended)` makes aiohttp's protocol for a connection, whose client may have closed its
+    side. `requests_max`: with half as many in work, no connection gets more than one into work.
+    `parts_bytes_max`: what may be kept of requests that have not come whole.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Lanes:
         parts_bytes_max: int,
         outgoing: Outgoing,
         stages: HttpStages,
-        hand_over: Callable[[], asyncio.Protocol],
+        hand_over: Callable[[bool], asyncio.Protocol],
         quotas: Quotas,
         guarded_elsewhere: bool = False,
     ) -> None:
@@ -129,6 +129,8 @@ class FastLane(asyncio.Protocol):
         self._unread = 0
         self._paused = False
         self._taking = False
+        self._ended = False
+        """Whether the client has closed its side."""
         self._proved = False
         """Whether the client has shown a certificate."""
         self._rest: asyncio.TimerHandle | None = None
@@ -151,6 +153,7 @@ class FastLane(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """A client that closes its side still gets the answers it waits for."""
+        self._ended = True
         if self._run:
             self._close_when_done()
         return bool(self._run)
@@ -237,13 +240,13 @@ class FastLane(asyncio.Protocol):
         lanes, data = self._lanes, self._waiting
         if (self._proved or lanes.guarded_elsewhere) and lanes.session.auth_enabled:
             return False  # this lane reads no certificates and writes no audit log
-        first = lanes.requests.find(data, 0)
+        first, refused = lanes.requests.find(data, 0), False
         if not isinstance(first, HotRequest):
             return first is Unready.UNFINISHED and self._wait_for_rest()
         try:
             self._count(first)
         except Overloaded as error:
-            first = first.refused(error)
+            first, refused = first.refused(error), True
         run, end = [first], first.end
         if end < len(data):
             end = self._extend(run)
@@ -251,8 +254,19 @@ class FastLane(asyncio.Protocol):
         self._run, self._answered = run, 0
         self._began = perf_counter()
         lanes.in_work += len(run)
-        self._ask(run)
+        if refused:
+            asyncio.get_running_loop().call_later(REFUSED_S, self._refuse)
+        else:
+            self._ask(run)
         return True
+
+    def _refuse(self) -> None:
+        """Answer who is over its quota, who has waited long enough."""
+        answer = self._run[0].answer
+        assert answer is not None
+        self._finish(answer)
+        if self._waiting:
+            self._next()
 
     def _extend(self, run: list[HotRequest]) -> int:
         """Let more of what waits be in work with the first of the run; where the run ends."""
@@ -429,7 +443,7 @@ class FastLane(asyncio.Protocol):
         self._lanes.closed(self)
         if self._paused:
             self._transport.resume_reading()
-        protocol = self._lanes.hand_over()
+        protocol = self._lanes.hand_over(self._ended)
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
         protocol.data_received(self._waiting)

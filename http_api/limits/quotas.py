@@ -1,9 +1,12 @@
 """What one user may have of a node at a time, so that a noisy neighbour slows down only itself.
 
 A user is over its quota before anything of its request is read or replicated, so refusing costs
-little. Without authentication there are no users, and only the bounds of the whole node hold.
+little. It waits a moment before it hears of it: a client that is back at once would be refused some
+thousand times a second, which slows down all others as much as serving it. Without authentication
+there are no users, and only the bounds of the whole node hold.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -14,6 +17,8 @@ from kvstore.state.rights import Caller
 
 USERS_MAX = 10_000
 """Users whose use is remembered; those who have nothing in work are forgotten first."""
+REFUSED_S = 0.1
+"""How long who is over its quota waits."""
 BURST_S = 1.0
 """So much of the bytes of a second may come at once."""
 
@@ -65,6 +70,11 @@ class Quotas:
         if self._bytes_per_s:
             use.bytes -= size
         use.requests += 1
+
+    async def wait_if_over(self, caller: Caller | None, size: int) -> None:
+        """Before such a request begins: wait, if it would be refused. Perhaps it is not then."""
+        if not self.has_room(caller, size):
+            await asyncio.sleep(REFUSED_S)
 
     def has_room(self, caller: Caller | None, size: int) -> bool:
         """Whether `begin` would take such a request."""

@@ -68,6 +68,7 @@ async def log_in(ask: Ask[LoginRequest]) -> Answer:
     """A token for a name and its password."""
     ask.options()
     wanted = await ask.read()
+    ask.session.logs_in(wanted.user)
     logins = ask.facilities.logins
     token = await logins.log_in(wanted.user, wanted.password, ask.address, wanted.ttl_s)
     return json_answer({"token": token, "ttl_s": wanted.ttl_s})

@@ -372,7 +372,8 @@ class BlockingClient:
 
     def increment(self, key: str | bytes, by: int = 1) -> int:
         """Add to the whole number, in decimal, that the key holds; a key that does not exist counts
-        as 0. The new value. Others may add at the same time: each addition counts once.
+        as 0. The new value. Others may add at the same time: each addition counts once. The key
+        stays on the lease that holds it.
 
         Raises InvalidArgument if the key holds something else, Unavailable if others were faster
         until the deadline, and like `put`.

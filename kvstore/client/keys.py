@@ -20,7 +20,14 @@ from kvstore.client.answers import (
 from kvstore.client.attempts import Attempts, Request, parse_endpoints
 from kvstore.client.credentials import Credentials
 from kvstore.client.learning import Learning
-from kvstore.client.operations import Compare, Operation, may_write, transaction_document
+from kvstore.client.operations import (
+    Compare,
+    ModRevision,
+    Operation,
+    may_write,
+    put,
+    transaction_document,
+)
 from kvstore.client.requests import (
     Pairs,
     key_target,
@@ -147,7 +154,8 @@ class Keys:
 
     async def increment(self, key: str | bytes, by: int = 1) -> int:
         """Add to the whole number, in decimal, that the key holds; a key that does not exist counts
-        as 0. The new value. Others may add at the same time: each addition counts once.
+        as 0. The new value. Others may add at the same time: each addition counts once. The key
+        stays on the lease that holds it.
 
         Raises InvalidArgument if the key holds something else, Unavailable if others were faster
         until the deadline, and like `put`.
@@ -157,15 +165,25 @@ class Keys:
         while True:
             entry = await self.get(key)
             value = by + (0 if entry is None else _number(entry.value))
-            revision = None if entry is None else entry.mod_revision
-            try:
-                await self.put(key, str(value), if_revision=revision, if_absent=entry is None)
-            except ConditionFailed:
-                if asyncio.get_running_loop().time() >= deadline_s:
-                    raise Overloaded("others wrote this key all the time") from None
-                await asyncio.sleep(random.uniform(0, _AGAIN_S))
-            else:
+            if await self._put_over(entry, key, str(value)):
                 return value
+            if asyncio.get_running_loop().time() >= deadline_s:
+                raise Overloaded("others wrote this key all the time")
+            await asyncio.sleep(random.uniform(0, _AGAIN_S))
+
+    async def _put_over(self, entry: Entry | None, key: str | bytes, value: str) -> bool:
+        """Write a key that is still as it was read, and leave its lease as it is; False if it is
+        not. To name the lease would take rights on all that it holds."""
+        if entry is not None and entry.lease:
+            unchanged = ModRevision(key) == entry.mod_revision
+            done = await self.txn(unchanged, then=[put(key, value, keep_lease=True)])
+            return done.succeeded
+        revision = None if entry is None else entry.mod_revision
+        try:
+            await self.put(key, value, if_revision=revision, if_absent=entry is None)
+        except ConditionFailed:
+            return False
+        return True
 
     async def get(
         self, key: str | bytes, *, revision: int = 0, serializable: bool = False

@@ -7,7 +7,7 @@ systems", USENIX ATC 2010, §2.4, with revisions in place of sequence numbers).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -16,14 +16,14 @@ from kvstore.client.leasing import HeldBlock, Lease, LeaseLost
 from kvstore.client.operations import (
     Compare,
     CreateRevision,
-    Operation,
     absent,
     delete,
     get,
     put,
 )
+from kvstore.client.queues import Queue, QueueStore
 from kvstore.client.requests import octets
-from kvstore.client.results import Entry, GetResult, TxnResult
+from kvstore.client.results import Entry, GetResult
 from kvstore.client.watching import Watch
 from kvstore.errors import (
     ConditionFailed,
@@ -35,18 +35,12 @@ from kvstore.errors import (
 
 LOCK_TTL_S = 10
 """Seconds that a lock stays held after its holder dies, unless the caller says otherwise."""
+LOOK_AGAIN_S = 1.0
+"""A place that was overwritten without its lease is not deleted when that ends."""
 
 
-class LockStore(Protocol):
+class LockStore(QueueStore, Protocol):
     """What locks and elections need of a client."""
-
-    async def txn(
-        self,
-        *compares: Compare,
-        then: Sequence[Operation] = (),
-        otherwise: Sequence[Operation] = (),
-    ) -> TxnResult:
-        """See `Client.txn`."""
 
     def watch(
         self,
@@ -152,8 +146,7 @@ class Turn:
             await self.lease.__aexit__(None, None, None)
 
     async def _acquire(self) -> None:
-        prefix = self._name + b"/"
-        self.key = prefix + b"%x" % self.lease.id
+        self.key = self._name + b"/%x" % self.lease.id
         try:
             done = await self._client.txn(
                 absent(self.key),
@@ -163,31 +156,17 @@ class Turn:
         except LeaseNotFound as error:
             raise LeaseLost(f"the lease {self.lease.id} ended") from error
         self.revision = _entries(done.results[-1])[0].create_revision
+        queue = Queue(self._client, self._name)
         while True:
-            before, own, revision = await self._look(prefix)
+            before, own, revision = await queue.last_before(self.revision, self.key)
             if own is None or own.create_revision != self.revision:
                 raise LeaseLost(f"the key of the lease {self.lease.id} went while it waited")
             if before is None:
                 return
-            await self._one_deleted({before.key, self.key}, revision)
-
-    async def _look(self, prefix: bytes) -> tuple[Entry | None, Entry | None, int]:
-        """The key just before this turn's, this turn's own, and the revision of the reading."""
-        done = await self._client.txn(
-            then=[
-                get(
-                    prefix=prefix,
-                    max_create_revision=self.revision - 1,
-                    sort_by="create_revision",
-                    descending=True,
-                    limit=1,
-                    keys_only=True,
-                ),
-                get(self.key),
-            ]
-        )
-        before, own = map(_entries, done.results)
-        return next(iter(before), None), next(iter(own), None), done.revision
+            again_s = None if before.lease else LOOK_AGAIN_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(again_s):
+                    await self._one_deleted({before.key, self.key}, revision)
 
     async def _one_deleted(self, keys: set[bytes], revision: int) -> None:
         """Wait until one of `keys`, which existed at `revision`, is deleted: the one before, or
@@ -223,10 +202,7 @@ class Leadership(Turn):
 
 async def leader(client: LockStore, name: str | bytes) -> tuple[Entry | None, int]:
     """The key of whoever leads `name`, and the revision of the reading."""
-    done = await client.txn(
-        then=[get(prefix=octets(name, "name") + b"/", sort_by="create_revision", limit=1)]
-    )
-    return next(iter(_entries(done.results[0])), None), done.revision
+    return await Queue(client, octets(name, "name")).first()
 
 
 async def observe(client: LockStore, name: str | bytes) -> AsyncIterator[Entry]:

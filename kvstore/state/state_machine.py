@@ -51,6 +51,7 @@ from kvstore.state.key_space import Keyspace
 from kvstore.state.members import Members
 from kvstore.state.members_record import MembersRecord
 from kvstore.state.mvcc import KeyEvent, KeyHistory, KeyPage, Mvcc
+from kvstore.state.queues import first_of, last_before
 from kvstore.state.reading import Reading
 from kvstore.state.rights import Auth
 from kvstore.state.selection import RangeSelection, select
@@ -191,6 +192,14 @@ class StateMachine:
     def kept_answer(self, once: Once) -> Result | None:
         """What was answered before under this key; None if nothing was."""
         return self._kept_answers.find(once, self.clock_ms)
+
+    def queue_before(self, name: bytes, revision: int) -> KeyValue | None:
+        """See `kvstore.state.queues.last_before`."""
+        return last_before(self._keyspace, name, revision)
+
+    def queue_first(self, name: bytes) -> KeyValue | None:
+        """See `kvstore.state.queues.first_of`."""
+        return first_of(self._keyspace, name)
 
     def history(self, key: bytes, limit: int, revision: int = 0) -> KeyHistory:
         """See `Mvcc.key_history`."""

@@ -5,71 +5,23 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from http_api import server as server_module
-from http_api.server import HttpServer
 from kvstore.certificates.authority import Authority
 from kvstore.client import Client, NoQuorum, PermissionDenied, Unauthenticated, Unavailable
-from kvstore.config import Config
-from kvstore.event_log import EventLog
-from kvstore.replica.open import open_replica
-from tests.support.certificates import authority, odd_certificate, settings
+from tests.support.certificates import authority, odd_certificate
 from tests.support.etcd_node import EtcdNode, on_node
 from tests.support.guarded_node import guard
-from tests.support.raw_http import Connection, request
+from tests.support.raw_http import request
+from tests.support.tls_node import on_tls, raw, trusting
 
 
 def address(node: Any) -> str:
     return f"https://localhost:{node.http.address[1]}"
-
-
-def trusting(directory: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(directory / "ca.crt"))
-
-
-async def raw(place: tuple[str, int], context: ssl.SSLContext) -> Connection:
-    host, port = place
-    opened = await asyncio.open_connection(host, port, ssl=context, server_hostname="localhost")
-    return Connection(*opened)
-
-
-def on_tls(path: Path, test: Callable[[EtcdNode, Path], Any], **more: Any) -> None:
-    """A test against a node that speaks TLS; its plain helper connection is of no use."""
-    directory = path / "certs"
-    authority(directory)
-
-    async def run() -> None:
-        config = Config(
-            node_id=1,
-            members={1: ("127.0.0.1", 0)},
-            tick_s=0.005,
-            listen_client=("127.0.0.1", 0),
-            listen_peer=("127.0.0.1", 0),
-            data_dir=path / "node",
-            **settings(directory),
-            **more,
-        )
-        replica = await open_replica(config, EventLog(1))
-        http = HttpServer(replica, config)
-        await http.start()
-        opened = await raw(http.address, trusting(directory))
-        node = EtcdNode(replica, http, opened)
-        try:
-            async with asyncio.timeout(60):
-                while not replica.status().ready:
-                    await asyncio.sleep(0.005)
-                await test(node, directory)
-        finally:
-            node.connection.close()
-            await http.stop()
-            await replica.stop()
-
-    asyncio.run(run())
 
 
 def test_both_lanes_and_streams_work(tmp_path: Path) -> None:

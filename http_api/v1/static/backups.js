@@ -1,7 +1,7 @@
 // Backups: what each has said of itself: how old it is, when the next whole copy comes, how the last drill went.
 
 import {Refused, call, getJson} from "./api.js";
-import {ask, count, duration, h, say, toast} from "./dom.js";
+import {ago, ask, count, duration, h, say, toast} from "./dom.js";
 
 const PERIOD_MS = 10000;
 const when = ms => new Date(ms).toLocaleString("en-GB", {dateStyle: "medium", timeStyle: "short"});
@@ -22,7 +22,7 @@ function card(backup, forget) {
     h("div", {class: "row spread"}, h("h2", {}, backup.name), h("div", {class: "row"}, h("span", {class: `chip ${backup.late ? "bad" : "good"}`}, backup.late ? "late" : "fresh"),
       h("button", {type: "button", class: "small", "aria-label": `Forget ${backup.name}`, onclick: () => forget(backup.name)}, "Forget"))),
     h("dl", {class: "facts"},
-      ...fact(backup.continuous ? "Everything is kept up to" : "Made", `${duration(backup.age_s)} ago`), ...fact("Kept through revision", count(backup.revision)),
+      ...fact(backup.continuous ? "Everything is kept up to" : "Made", ago(backup.age_s)), ...fact("Kept through revision", count(backup.revision)),
       ...fact("Kind", backup.continuous ? "continuous: every change" : "a whole copy"), ...fact("Last whole copy", backup.base_ms ? when(backup.base_ms) : "–"),
       ...fact("Next whole copy", until(backup.next_ms)), ...fact("Last drill", ...drillOf(backup)),
       ...fact("Where", h("span", {class: "mono"}, backup.place)), ...fact("May be as old as", backup.fresh_s === null ? "nobody said" : duration(backup.fresh_s))));

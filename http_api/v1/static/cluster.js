@@ -1,7 +1,7 @@
 // The cluster: its nodes side by side, what is wrong in words, and who led when and why.
 
 import {Refused, call, getJson} from "./api.js";
-import {bytes, clock, count, dress, duration, h, milliseconds, nodeColour, say, toast} from "./dom.js";
+import {ago, bytes, clock, count, dress, duration, h, milliseconds, nodeColour, say, toast} from "./dom.js";
 
 const FACTS = [
   ["ballot", "Ballot"], ["applied", "Applied through"], ["chosen", "Chosen through"], ["lag", "Lag"],
@@ -37,7 +37,7 @@ function fillAway(parts, node, overview) {
   dress(parts.role, "chip bad");
   dress(parts.since, "small bad");
   say(parts.role, "away");
-  say(parts.since, silent_s === null ? `never heard; ${node.trouble}` : `last heard ${duration(silent_s)} ago: ${node.trouble}`);
+  say(parts.since, silent_s === null ? `never heard; ${node.trouble}` : `last heard ${ago(silent_s)}: ${node.trouble}`);
   for (const [name] of FACTS) say(parts[name], "–");
   if (member && member.lag !== null) say(parts.lag, `${count(member.lag)} slots`);
   parts.bar.style.width = "0";

@@ -52,6 +52,7 @@ export function duration(seconds) {
   return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;
 }
 
+export const ago = seconds => (seconds < 1 ? "just now" : `${duration(seconds)} ago`);
 export const clock = at_ms => new Date(at_ms).toLocaleTimeString("en-GB");
 export const nodeColour = id => `var(--n${((id - 1) % 7) + 1})`;
 

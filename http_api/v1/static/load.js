@@ -1,7 +1,7 @@
 // The load: plots of the last hour, and what share of a write each layer takes.
 
 import {getJson} from "./api.js";
-import {bytes, count, h, milliseconds, nodeColour, say} from "./dom.js";
+import {bytes, clock, count, h, milliseconds, nodeColour, say} from "./dom.js";
 
 const LAYERS = [
   ["http_in_ms", "HTTP in", "#8fb4ff", "parsing and handing over"], ["batch_ms", "batch", "#b9a5f2", "waiting until the bundle is sealed"],
@@ -25,8 +25,8 @@ function makePlot(box, plot, data) {
   const axis = {stroke: css("--soft"), grid: {stroke: css("--line"), width: 1}, ticks: {stroke: css("--line")}, font: "11px system-ui"};
   const options = {
     width: Math.max(240, box.clientWidth), height: 190, cursor: {sync: {key: "load"}, y: false}, scales: {x: {time: true}, y: {range: (_, low, high) => [0, Math.max(high * 1.1, least)]}},
-    axes: [{...axis, space: 70}, {...axis, size: 62, values: (_, ticks) => ticks.map(value => (value ? plot.format(value) : "0"))}],
-    series: [{label: "at", value: (_, at) => (at ? new Date(at * 1000).toLocaleTimeString("en-GB") : "")}, ...plot.series.map(([, label, colour]) => ({
+    axes: [{...axis, space: 70, values: (_, ticks, __, ___, step) => ticks.map(at => clock(1000 * at).slice(0, step < 60 ? 8 : 5))}, {...axis, size: 62, values: (_, ticks) => ticks.map(value => (value ? plot.format(value) : "0"))}],
+    series: [{label: "at", value: (_, at) => (at ? clock(1000 * at) : "")}, ...plot.series.map(([, label, colour]) => ({
       label, stroke: css(colour), width: 1.6, fill: `${css(colour)}1c`, points: {show: false}, value: (_, value) => (value === null || value === undefined ? "–" : plot.format(value)),
     }))],
   };

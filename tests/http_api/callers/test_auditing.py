@@ -83,6 +83,29 @@ def test_administration_and_denials(tmp_path: Path) -> None:
     assert any(record.get("keys") == ["z"] for record in denied)
 
 
+def test_pages_of_other_sites(tmp_path: Path) -> None:
+    async def test(on: Guarded) -> None:
+        for target, headers, status in (
+            ("/v1/users/mallory", {"Origin": "http://evil.example"}, 403),
+            ("/v3/auth/user/add", {"Origin": "http://evil.example"}, 403),
+            ("/v1/users/mallory", {"Host": "evil.example", "Origin": "http://evil.example"}, 421),
+        ):
+            async with connect(on.node.address) as connection:
+                method = "POST" if "/v3/" in target else "PUT"
+                lines = [f"{method} {target} HTTP/1.1", *(f"{n}: {v}" for n, v in headers.items())]
+                lines += [] if "Host" in headers else [f"Host: 127.0.0.1:{on.node.address[1]}"]
+                await connection.send("\r\n".join([*lines, "Content-Length: 0", "", ""]).encode())
+                assert (await connection.reply()).status == status
+
+    denied = [record for record in audited(tmp_path, test) if record.get("denied")]
+    assert [(record["call"], record["status"], record["user"]) for record in denied] == [
+        ("PUT /v1/users/{name}", 403, None),
+        ("POST /v3/auth/user/add", 403, None),
+        ("PUT /v1/users/{name}", 421, None),
+    ]
+    assert all("evil.example" in record["denied"] for record in denied)
+
+
 @pytest.mark.parametrize("keys", ["names", "hashes"])
 def test_writes_and_reads_where_they_are_asked_for(tmp_path: Path, keys: str) -> None:
     async def test(on: Guarded) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from http_api.etcd import queueing
 from kvstore.commands.operations import KeyValue
 from tests.support.etcd_node import EtcdNode, b64, encoded, error_of, etcd_node, on_node, revision
 from tests.support.etcd_stream import Stream, stream, until
@@ -107,6 +108,45 @@ def test_locks_are_had_in_the_order_in_which_they_were_asked_for(tmp_path: Path)
             assert locked["key"] == b64(b"L/%d" % lease)
             assert revision(locked) >= revision(gone)
         assert node.replica.feed.watchers == 0
+
+    on_node(tmp_path, test)
+
+
+def test_keys_below_a_name_hold_up_nobody(tmp_path: Path) -> None:
+    async def test(node: EtcdNode) -> None:
+        await leases(node, 1, 5, 6)
+        for key, lease in ((b"L/2", 0), (b"L/x", 1), (b"L/M/5", 5), (b"L/0a", 1)):
+            await node.ok("kv/put", key=key, value=b"v", lease=lease)
+        no_leader = "election: no leader"
+        assert await node.refused("election/leader", name=b"L") == (500, 2, no_leader)
+        async with stream(node.address, "election/observe", {"name": b"L"}) as observed:
+            await observed.end_body()
+            await until(lambda: node.replica.feed.watchers == 1)
+            await node.ok("kv/put", key=b"L/3", value=b"no place")
+            await node.ok("kv/put", key=b"L/y", value=b"no place", lease=1)
+            won = await node.ok("election/campaign", name=b"L", lease=6, value=b"me")
+            assert won["leader"]["key"] == b64(b"L/6")
+            assert (await observed.result())["kv"]["value"] == b64(b"me")
+            assert (await node.ok("election/leader", name=b"L"))["kv"]["key"] == b64(b"L/6")
+
+    on_node(tmp_path, test)
+
+
+def test_a_place_overwritten_without_its_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its holder is not alone otherwise; once its lease has ended nobody waits for what is left."""
+    monkeypatch.setattr(queueing, "LOOK_AGAIN_S", 0.02)
+
+    async def test(node: EtcdNode) -> None:
+        await leases(node, 1, 2)
+        await node.ok("lock/lock", name=b"L", lease=1)
+        await node.ok("kv/put", key=b"L/1", value=b"by hand")
+        waiting = Call(node, "lock/lock", name=b"L", lease=2)
+        await waiting.waits(node, b"L/2")
+        await node.ok("lease/revoke", ID=1)
+        assert (await waiting.task)["key"] == b64(b"L/2")
+        assert held(node, b"L/1") is not None
 
     on_node(tmp_path, test)
 

@@ -190,7 +190,7 @@ def test_what_is_not_waited_for(server, part):
     async def run():
         async with server() as served, connect(served.address) as c:
             lanes, handed = served.http._lanes, []
-            lanes.hand_over = lambda: handed.append(part) or served.http._server()
+            lanes.hand_over = lambda ended: handed.append(part) or served.http._server()
             await c.send(part)
             await until(lambda: handed or lanes.parts)
             assert handed and not lanes.parts and not lanes.open
@@ -282,6 +282,43 @@ def test_who_has_closed_its_side_gets_its_answers_and_then_the_end(server, monke
             await until(lambda: ended)
             gate.set()
             assert [(await c.reply()).status for _ in range(2)] == [404, 200]
+            began = asyncio.get_running_loop().time()
+            assert await c.ended() == b""
+            assert asyncio.get_running_loop().time() - began < WAIT_S / 2
+            await until(lambda: not served.http._connections())
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("later", "statuses"),
+    [
+        (request("GET", "/healthz"), [200]),
+        (request("GET", "/healthz") + request("PUT", "/v1/kv/k", body=b"1") * 40, [200] * 41),
+        (request("GET", "/v1/watch?prefix=a"), []),
+        (request("GET", "/healthz")[:-2], []),
+    ],
+)
+def test_who_has_closed_its_side_is_let_go_by_aiohttp_too(server, monkeypatch, later, statuses):
+    """What comes behind a request in work goes to aiohttp, which does not know of the end. There
+    the end is a hang-up to an answer without an end."""
+    monkeypatch.setattr(fast_lane, "REST_S", 0.05)
+    ended = []
+    real = fast_lane.FastLane.eof_received
+    monkeypatch.setattr(
+        fast_lane.FastLane, "eof_received", lambda lane: ended.append(lane) or real(lane)
+    )
+
+    async def run():
+        async with server() as served, connect(served.address) as c:
+            gate = asyncio.Event()
+            served.replica._barrier = lambda timeout_s: gate.wait()
+            await c.send(request("GET", "/v1/kv/k") + later)
+            c.end()
+            await until(lambda: ended)
+            gate.set()
+            for status in [404, *statuses]:
+                assert (await c.reply()).status == status
             began = asyncio.get_running_loop().time()
             assert await c.ended() == b""
             assert asyncio.get_running_loop().time() - began < WAIT_S / 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from http_api.limits import quotas
-from http_api.limits.quotas import Quotas
+from http_api.limits.quotas import REFUSED_S, Quotas
 from kvstore.errors import Overloaded
 from kvstore.state.rights import Caller
 from tests.support.etcd_node import EtcdNode, on_node
@@ -140,13 +140,20 @@ def test_the_fast_lane_counts_what_is_in_work_in_it(tmp_path: Path) -> None:
             await connection.send(b"".join(writes))
             assert [(await connection.reply()).status for _ in range(3)] == [200] * 3
             assert quotas._users["u"].requests == 0 and quotas.refused == 0
-            held = Caller("u", 0)
+            held, clock = Caller("u", 0), asyncio.get_running_loop().time
             quotas.begin(held, 0)
+            began_s = clock()
             replies = [await connection.call("GET", "/v1/kv/a", headers)]
             replies += [await connection.call("PUT", "/v1/kv/a", headers, b"1")]
             assert len(lanes.open) == before, "it stays in the fast lane"
             replies += [await connection.call("GET", "/v1/kv/a", headers | {"X-Other": "lane"})]
             assert len(lanes.open) == before - 1
+            # Who is refused is not back at once, in either lane; others do not wait.
+            assert clock() - began_s >= 3 * REFUSED_S * 0.9
+            roots = {"Authorization": on.root}
+            for more in ({}, {"X-Other": "lane"}):
+                async with connect(on.node.address) as other:
+                    assert (await other.call("GET", "/v1/kv/a", roots | more)).status == 200
             quotas.end(held)
         assert {reply.status for reply in replies} == {503}
         assert len({reply.body for reply in replies}) == 1
