@@ -44,8 +44,8 @@ PROOF_MINUTES ?= 2
 # Tests that take all of a processor, apart from those that wait for browsers and real nodes.
 COMPUTES := tests/proof/simulation tests/proof/histories tests/proof/museum tests/paxos
 proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 minutes at most
-	$(BIN)/python -m pytest -m proof -n auto --dist worksteal $(COMPUTES)
-	$(BIN)/python -m pytest -m proof -n 2 --dist worksteal $(COMPUTES:%=--ignore=%) tests
+	$(BIN)/python -m pytest -m proof --durations 20 -n auto --dist worksteal $(COMPUTES)
+	$(BIN)/python -m pytest -m proof --durations 20 -n 2 --dist worksteal $(COMPUTES:%=--ignore=%) tests
 	EXAMPLES_TIMES=20 $(BIN)/python -m pytest -n auto tests/etcd/test_sequences.py \
 		tests/kvstore/replica/test_watch_random.py tests/kvstore/state/test_transaction_check.py \
 		tests/kvstore/state/test_keyspace.py tests/kvstore/client/test_client_verdict.py \

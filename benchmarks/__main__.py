@@ -18,15 +18,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import comparison, full, put_profile
-from benchmarks.clusters import ClusterFailed
+from benchmarks.clients.load import LoadFailed, best_client
 from benchmarks.comparison import SYSTEMS, Effort
-from benchmarks.load import LoadFailed, best_client
 from benchmarks.parts.plan import BenchPlan
-from benchmarks.probe import Unreachable
-from benchmarks.procfs import facts
 from benchmarks.report import render, summary
 from benchmarks.scenarios import EVERY, SIDE_BY_SIDE, STEADY_WRITES, find
-from benchmarks.session import publish, say, workspace
+from benchmarks.shared.probe import Unreachable
+from benchmarks.shared.procfs import facts
+from benchmarks.shared.session import publish, say, workspace
+from benchmarks.systems.clusters import ClusterFailed
 
 BENCH_MINUTES_MAX, LONG_MINUTES = 6.0, 10.0
 STARTS_S = 30.0

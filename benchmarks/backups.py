@@ -15,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
-from benchmarks.clusters import ClusterFailed, OurBenchCluster
-from benchmarks.filling import fill
-from benchmarks.load import Load, LoadFailed, Sample, best_client, measure
-from benchmarks.procfs import machine
-from benchmarks.session import say, workspace
-from benchmarks.traffic import OursDialect, key_of, value_of, write_requests
+from benchmarks.clients.load import Load, LoadFailed, Sample, best_client, measure
+from benchmarks.clients.traffic import OursDialect, key_of, value_of, write_requests
+from benchmarks.shared.procfs import machine
+from benchmarks.shared.session import say, workspace
+from benchmarks.systems.clusters import ClusterFailed, OurBenchCluster
+from benchmarks.systems.filling import fill
 from kvstore.backup.building import keys_of
 from kvstore.backup.downloads import download
 from kvstore.backup.inspecting import ContentDigest, Contents, contents_of, inspect

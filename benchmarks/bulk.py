@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterator
 from random import Random
 
-from benchmarks.clusters import OurBenchCluster
-from benchmarks.load import Load, best_client, measure
-from benchmarks.procfs import cpu_seconds, machine
-from benchmarks.session import say, workspace
-from benchmarks.traffic import OursDialect, key_of, value_of, write_requests
+from benchmarks.clients.load import Load, best_client, measure
+from benchmarks.clients.traffic import OursDialect, key_of, value_of, write_requests
+from benchmarks.shared.procfs import cpu_seconds, machine
+from benchmarks.shared.session import say, workspace
+from benchmarks.systems.clusters import OurBenchCluster
 
 _REQUESTS = 100
 """Different batches; they are sent in random order."""

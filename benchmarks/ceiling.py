@@ -8,9 +8,9 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.load import Load, Sample, measure
-from benchmarks.probe import Unreachable, call
-from benchmarks.traffic import request
+from benchmarks.clients.load import Load, Sample, measure
+from benchmarks.clients.traffic import request
+from benchmarks.shared.probe import Unreachable, call
 from proof.processes.network import HeldPort
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -19,7 +19,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 def ceiling(load: Load, request_file: Path) -> Sample:
     """The load of a cell against `empty_server`."""
     with closing(HeldPort()) as port:
-        command = [sys.executable, "-m", "benchmarks.empty_server", str(port.number)]
+        command = [sys.executable, "-m", "benchmarks.systems.empty_server", str(port.number)]
         server = subprocess.Popen(command, cwd=_ROOT, process_group=0)
         try:
             _wait(port.number)

@@ -14,12 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.clusters import BenchCluster, ClusterFailed, EtcdBenchCluster, OurBenchCluster
-from benchmarks.filling import fill
-from benchmarks.load import Load, Sample, measure
-from benchmarks.probe import Unreachable
-from benchmarks.procfs import filesystem_of, machine
-from benchmarks.pysyncobj_cluster import PySyncObjBenchCluster
+from benchmarks.clients.load import Load, Sample, measure
+from benchmarks.clients.traffic import EtcdDialect, generation_of, key_of, write_requests
 from benchmarks.report import Results
 from benchmarks.scenarios import (
     ETCD,
@@ -32,10 +28,19 @@ from benchmarks.scenarios import (
     Api,
     BenchScenario,
 )
-from benchmarks.session import say
-from benchmarks.traffic import EtcdDialect, generation_of, key_of, write_requests
-from benchmarks.zookeeper import ZooKeeperBenchCluster
-from kvstore_cli.node_process import ServerProcess
+from benchmarks.shared.probe import Unreachable
+from benchmarks.shared.procfs import filesystem_of, machine
+from benchmarks.shared.session import say
+from benchmarks.systems.clusters import (
+    BenchCluster,
+    ClusterFailed,
+    EtcdBenchCluster,
+    OurBenchCluster,
+)
+from benchmarks.systems.filling import fill
+from benchmarks.systems.pysyncobj_cluster import PySyncObjBenchCluster
+from benchmarks.systems.zookeeper import ZooKeeperBenchCluster
+from kvstore_cli.launcher.node_process import ServerProcess
 
 SYSTEMS: dict[str, Callable[[Path], BenchCluster]] = {
     OURS: OurBenchCluster,

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bulk import batches
-from benchmarks.clusters import ClusterFailed, OurBenchCluster
-from benchmarks.load import Load, LoadFailed, best_client, measure
-from benchmarks.probe import Unreachable
-from benchmarks.procfs import cpu_seconds, loop_cpu_seconds, machine
-from benchmarks.session import say, workspace
-from benchmarks.tables import table
-from benchmarks.traffic import write_requests
+from benchmarks.clients.load import Load, LoadFailed, best_client, measure
+from benchmarks.clients.traffic import write_requests
+from benchmarks.shared.probe import Unreachable
+from benchmarks.shared.procfs import cpu_seconds, loop_cpu_seconds, machine
+from benchmarks.shared.session import say, workspace
+from benchmarks.shared.tables import table
+from benchmarks.systems.clusters import ClusterFailed, OurBenchCluster
 
 OPERATIONS = 1000
 KEYS = 100_000

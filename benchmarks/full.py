@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.clusters import ClusterFailed
-from benchmarks.load import LoadFailed
+from benchmarks.clients.load import LoadFailed
 from benchmarks.parts import (
     compared,
     curve,
@@ -18,10 +17,11 @@ from benchmarks.parts import (
     watchers,
 )
 from benchmarks.parts.plan import BenchPlan, Section
-from benchmarks.plots import draw
-from benchmarks.probe import Unreachable
-from benchmarks.procfs import facts
-from benchmarks.session import RESULTS, publish, say
+from benchmarks.shared.plots import draw
+from benchmarks.shared.probe import Unreachable
+from benchmarks.shared.procfs import facts
+from benchmarks.shared.session import RESULTS, publish, say
+from benchmarks.systems.clusters import ClusterFailed
 
 PARTS: dict[str, Callable[[BenchPlan], Section]] = {
     "compared": compared.run,

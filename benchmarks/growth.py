@@ -12,14 +12,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.clusters import ClusterFailed
+from benchmarks.clients.load import LoadFailed, best_client
 from benchmarks.comparison import Effort
-from benchmarks.load import LoadFailed, best_client
 from benchmarks.parts import growth
 from benchmarks.parts.plan import BenchPlan
-from benchmarks.probe import Unreachable
-from benchmarks.procfs import machine
-from benchmarks.session import say, workspace
+from benchmarks.shared.probe import Unreachable
+from benchmarks.shared.procfs import machine
+from benchmarks.shared.session import say, workspace
+from benchmarks.systems.clusters import ClusterFailed
 
 
 def main(arguments: list[str] | None = None) -> int:

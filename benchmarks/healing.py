@@ -19,16 +19,21 @@ from signal import SIGKILL
 from statistics import median
 
 from benchmarks.backups import puts, told
-from benchmarks.clusters import ClusterFailed, OurBenchCluster
-from benchmarks.filling import fill
-from benchmarks.load import Load, LoadFailed, Sample, best_client, measure
-from benchmarks.probe import Unreachable, call
-from benchmarks.procfs import machine
-from benchmarks.session import say, workspace
-from benchmarks.traffic import request, write_requests
+from benchmarks.clients.load import Load, LoadFailed, Sample, best_client, measure
+from benchmarks.clients.traffic import request, write_requests
+from benchmarks.shared.probe import Unreachable, call
+from benchmarks.shared.procfs import machine
+from benchmarks.shared.session import say, workspace
+from benchmarks.systems.clusters import ClusterFailed, OurBenchCluster
+from benchmarks.systems.filling import fill
 from kvstore.client import BlockingClient
 from kvstore.errors import KvError
-from kvstore_cli.node_process import PROGRAM, ServerProcess, clean_environment, join_command
+from kvstore_cli.launcher.node_process import (
+    PROGRAM,
+    ServerProcess,
+    clean_environment,
+    join_command,
+)
 from proof.processes.network import HeldPlaces
 from proof.processes.waiting import eventually
 

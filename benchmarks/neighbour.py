@@ -19,13 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.clusters import ClusterFailed, OurBenchCluster
-from benchmarks.load import Load, LoadFailed, Sample, best_client, measure
-from benchmarks.probe import Unreachable
-from benchmarks.procfs import machine
-from benchmarks.session import publish, say, workspace
-from benchmarks.tables import ratio, table
-from benchmarks.traffic import OursDialect, key_of, value_of, write_requests
+from benchmarks.clients.load import Load, LoadFailed, Sample, best_client, measure
+from benchmarks.clients.traffic import OursDialect, key_of, value_of, write_requests
+from benchmarks.shared.probe import Unreachable
+from benchmarks.shared.procfs import machine
+from benchmarks.shared.session import publish, say, workspace
+from benchmarks.shared.tables import ratio, table
+from benchmarks.systems.clusters import ClusterFailed, OurBenchCluster
 from kvstore.client import BlockingClient
 from kvstore.errors import KvError
 

@@ -11,10 +11,10 @@ import argparse
 import pstats
 import sys
 
-from benchmarks.clusters import OurBenchCluster, profile_of
-from benchmarks.load import Load, best_client, measure
-from benchmarks.session import say, workspace
-from benchmarks.traffic import key_of, value_of, write_requests
+from benchmarks.clients.load import Load, best_client, measure
+from benchmarks.clients.traffic import key_of, value_of, write_requests
+from benchmarks.shared.session import say, workspace
+from benchmarks.systems.clusters import OurBenchCluster, profile_of
 
 _KEYS = 10_000
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.clusters import ClusterFailed, OurBenchCluster
-from benchmarks.filling import fill
-from benchmarks.load import Load, measure
-from benchmarks.probe import call
+from benchmarks.clients.load import Load, measure
+from benchmarks.clients.traffic import request, write_requests
 from benchmarks.scenarios import KEYS, PUT_64
-from benchmarks.tables import table
-from benchmarks.traffic import request, write_requests
+from benchmarks.shared.probe import call
+from benchmarks.shared.tables import table
+from benchmarks.systems.clusters import ClusterFailed, OurBenchCluster
+from benchmarks.systems.filling import fill
 
 HTTP, REPLICA = "kvstore_http_write_stage_seconds", "kvstore_write_stage_seconds"
 INSIDE = ("batch", "commit", "quorum", "apply")

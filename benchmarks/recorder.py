@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from benchmarks.clusters import OurBenchCluster
-from benchmarks.load import Load, Sample, best_client, measure
+from benchmarks.clients.load import Load, Sample, best_client, measure
+from benchmarks.clients.traffic import write_requests
 from benchmarks.scenarios import PUT_64
-from benchmarks.session import publish, say, workspace
-from benchmarks.tables import table
-from benchmarks.traffic import write_requests
+from benchmarks.shared.session import publish, say, workspace
+from benchmarks.shared.tables import table
+from benchmarks.systems.clusters import OurBenchCluster
 
 DEAF = """
 import sys

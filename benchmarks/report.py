@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from benchmarks.load import Sample
+from benchmarks.clients.load import Sample
 from benchmarks.scenarios import ETCD, OURS, README_ROWS, BenchScenario, TableRow
-from benchmarks.tables import ratio, table
+from benchmarks.shared.tables import ratio, table
 
 NOTES = """\
 Each system has three nodes on this machine, and the load client shares it: ratios carry over to

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from benchmarks.traffic import VALUE_BYTES, Dialect, key_of, value_of
+from benchmarks.clients.traffic import VALUE_BYTES, Dialect, key_of, value_of
 
 OURS, ETCD, ZOOKEEPER, PYSYNCOBJ = "ours", "etcd", "zookeeper", "pysyncobj"
 STEADY_WRITES = 250_000

@@ -19,15 +19,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from benchmarks.clusters import BenchCluster, ClusterFailed, EtcdBenchCluster, OurBenchCluster
-from benchmarks.filling import fill
-from benchmarks.load import Load, LoadFailed, Sample, measure
-from benchmarks.probe import CA
-from benchmarks.procfs import filesystem_of, machine
+from benchmarks.clients.load import Load, LoadFailed, Sample, measure
+from benchmarks.clients.traffic import write_requests
 from benchmarks.scenarios import KEYS, BenchScenario, find
-from benchmarks.session import publish, say, workspace
-from benchmarks.tables import ratio, table
-from benchmarks.traffic import write_requests
+from benchmarks.shared.probe import CA
+from benchmarks.shared.procfs import filesystem_of, machine
+from benchmarks.shared.session import publish, say, workspace
+from benchmarks.shared.tables import ratio, table
+from benchmarks.systems.clusters import (
+    BenchCluster,
+    ClusterFailed,
+    EtcdBenchCluster,
+    OurBenchCluster,
+)
+from benchmarks.systems.filling import fill
 from kvstore.certificates.authority import Authority
 
 SCENARIOS = ("put-64", "get-64")

@@ -28,10 +28,10 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.clusters import ClusterFailed, OurBenchCluster
-from benchmarks.procfs import machine, resident_mb
-from benchmarks.session import publish, say, workspace
-from benchmarks.tables import table
+from benchmarks.shared.procfs import machine, resident_mb
+from benchmarks.shared.session import publish, say, workspace
+from benchmarks.shared.tables import table
+from benchmarks.systems.clusters import ClusterFailed, OurBenchCluster
 from kvstore.state.budget import KEYS_MAX, LEASE_KEYS_MAX
 
 EVERY_S = 0.010

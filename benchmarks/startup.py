@@ -18,15 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.clusters import BenchCluster, ClusterFailed, EtcdBenchCluster, OurBenchCluster
-from benchmarks.filling import fill
-from benchmarks.load import LoadFailed
-from benchmarks.probe import Unreachable, call
-from benchmarks.procfs import disk_mb, filesystem_of, machine, resident_mb
-from benchmarks.session import publish, say, workspace
-from benchmarks.tables import ratio, table
-from benchmarks.traffic import key_of, value_of
-from kvstore_cli.node_process import ServerProcess
+from benchmarks.clients.load import LoadFailed
+from benchmarks.clients.traffic import key_of, value_of
+from benchmarks.shared.probe import Unreachable, call
+from benchmarks.shared.procfs import disk_mb, filesystem_of, machine, resident_mb
+from benchmarks.shared.session import publish, say, workspace
+from benchmarks.shared.tables import ratio, table
+from benchmarks.systems.clusters import (
+    BenchCluster,
+    ClusterFailed,
+    EtcdBenchCluster,
+    OurBenchCluster,
+)
+from benchmarks.systems.filling import fill
+from kvstore_cli.launcher.node_process import ServerProcess
 from proof.processes.waiting import eventually
 
 SYSTEMS: dict[str, type[BenchCluster]] = {"ours": OurBenchCluster, "etcd": EtcdBenchCluster}

@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from http_api.core.auditing import Auditing
-from http_api.core.authentication import Access
+from http_api.callers.auditing import Auditing
+from http_api.callers.authentication import Access
 from http_api.core.browsers import SAFE_METHODS, Browsers, cors_lines, member_hosts
 from http_api.core.calls import Ask, Facilities, NativeCall, Row
 from http_api.core.connections import ConnectionBound, connections_max
 from http_api.core.hot import HotPlace
-from http_api.core.hot_requests import HotRequests
-from http_api.core.incident_watch import IncidentWatch
 from http_api.core.load import LoadSampler
 from http_api.core.metrics import HttpMetrics
 from http_api.core.node_metrics import NodeMetrics
 from http_api.core.pipelining import ConnectionServer
 from http_api.core.port import ReplicaPort
 from http_api.core.problems import problem, storage_failed
-from http_api.core.quotas import Quotas
 from http_api.core.responses import Answer, answer
 from http_api.core.router import Router, split_target
 from http_api.core.session import Session
 from http_api.etcd.metric_names import EtcdNames
 from http_api.etcd.routes import EtcdApi, owns
-from http_api.fast_lane import FastLane, Lanes
+from http_api.fast_lane.hot_requests import HotRequests
+from http_api.fast_lane.lane import FastLane, Lanes
+from http_api.incidents.watch import IncidentWatch
+from http_api.limits.quotas import Quotas
 from http_api.v1 import (
     auth,
     backups,
@@ -213,6 +213,11 @@ class HttpServer:
             state,
             lambda: replica.recorder.round_trips,
         ).register(metrics.registry)
+
+    @property
+    def audit_log(self) -> AuditLog | None:
+        """For what no request asked for."""
+        return self._audit.log
 
     async def start(self) -> None:
         """Bind and serve; `address` is then the bound one. Raises OSError."""

@@ -1,7 +1,7 @@
 """Settings of one node. Every bound and every time-out of the store has its name and default here.
 
-`kvstore_cli.settings` fills it from flags, environment variables and a TOML file; the simulation
-draws it from a seed.
+`kvstore_cli.node.settings` fills it from flags, environment variables and a TOML file; the
+simulation draws it from a seed.
 """
 
 from dataclasses import dataclass, field

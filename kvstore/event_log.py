@@ -186,7 +186,7 @@ WARNINGS = {
     "disk full", "space short", "out of space",
     "clocks differ", "log lines dropped", "log end cut off", "link refused", "link dropped",
     "link refused again", "snapshot not received", "snapshot not installed", "snapshot overtaken",
-    "stopping without a successor", "settings disagree", "members not changed",
+    "stopping without a successor", "settings disagree", "members not changed", "root not reset",
     "snapshot not built",
     "no leader for long, streams and waiters are sent elsewhere",
 }  # fmt: skip

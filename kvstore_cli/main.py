@@ -23,31 +23,14 @@ from kvstore.errors import (
     Unauthenticated,
     Unavailable,
 )
-from kvstore_cli import (
-    accounts,
-    audit,
-    backup,
-    certs,
-    changes,
-    check,
-    cluster,
-    data,
-    help,
-    incidents,
-    learn,
-    leases,
-    locks,
-    members,
-    nodes,
-    recover,
-    restore,
-    tokens,
-    transactions,
-    transfer,
-    upgrade,
-)
+from kvstore_cli import help, learn, nodes
+from kvstore_cli.access import accounts, audit, certs
+from kvstore_cli.backups import backup, restore
+from kvstore_cli.cluster import incidents, members, status, tokens, upgrade
 from kvstore_cli.command import EXIT_CODES_TEXT, NOT_SOUND, Command, add_command
 from kvstore_cli.descriptors import open_standard
+from kvstore_cli.keys import changes, data, leases, locks, transactions, transfer
+from kvstore_cli.node import check, recover
 from kvstore_cli.parsing import SuggestingParser, verb_first
 
 _TEXT = f"""\
@@ -88,7 +71,7 @@ COMMANDS: tuple[Command, ...] = (
     *nodes.COMMANDS,
     *recover.COMMANDS,
     *data.COMMANDS,
-    *cluster.COMMANDS,
+    *status.COMMANDS,
     *members.COMMANDS,
     *tokens.COMMANDS,
     *incidents.COMMANDS,

@@ -5,7 +5,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from kvstore_cli.command import Command, positive
-from kvstore_cli.settings import SETTINGS, default_text, load
+from kvstore_cli.node.settings import load
+from kvstore_cli.node.table import SETTINGS, default_text
 
 _SERVE = """\
 Every setting is taken from the first of: flag, environment variable KVSTORE_NAME (such as
@@ -38,7 +39,7 @@ def _serve_flags(parser: ArgumentParser) -> None:
 
 
 def _serve(options: Namespace) -> int:
-    from kvstore_cli.serve import serve
+    from kvstore_cli.node.serve import serve
 
     settings = load({k.replace("_", "-"): v for k, v in vars(options).items()}, os.environ)
     return serve(settings, exit_with_parent=options.exit_with_parent)
@@ -66,7 +67,7 @@ def _demo_flags(parser: ArgumentParser) -> None:
 
 
 def _demo(options: Namespace) -> int:
-    from kvstore_cli.demo import demo
+    from kvstore_cli.demo.run import demo
 
     return demo(options.nodes, options.client_port, options.data_dir, secure=options.tls)
 

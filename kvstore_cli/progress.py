@@ -1,9 +1,11 @@
-"""How far something long is: a bar on a terminal, else a line now and then; always on stderr."""
+"""How far something long is: a bar on a terminal, else a line now and then; and what happens to
+it. Always on stderr."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 LINE_S = 5.0
 """Without a terminal: how often it says how far it is."""
@@ -71,3 +73,10 @@ def _lines(label: str, unit: str) -> Advanced:
 def amount(count: int, unit: str = "bytes") -> str:
     """`count` for people: bytes in MB, anything else with its unit."""
     return f"{count / 1e6:.1f} MB" if unit == "bytes" else f"{count:,} {unit}"
+
+
+def tell(what: str, **facts: object) -> None:
+    """One line on stderr for what happened."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    words = " ".join(f"{name}={value}" for name, value in facts.items())
+    print(f"{now} {what} {words}".rstrip(), file=sys.stderr, flush=True)

@@ -58,13 +58,42 @@ KVSTORE: dict[str, set[str]] = {
 """Rooms of `kvstore/`, and those that each may import besides itself and `paxos`."""
 
 HTTP_API: dict[str, set[str]] = {
-    "core": set(),
-    "v1": {"core"},
-    "etcd": {"core"},
-    "fast_lane": {"core"},
-    "server": {"core", "v1", "etcd", "fast_lane"},
+    "limits": set(),
+    "incidents": set(),
+    "core": {"incidents", "limits"},
+    "callers": {"core", "limits"},
+    "fast_lane": {"core", "limits"},
+    "v1": {"callers", "core", "incidents"},
+    "etcd": {"callers", "core", "limits"},
+    "server": {"callers", "core", "incidents", "limits", "fast_lane", "v1", "etcd"},
 }
 """Rooms of `http_api/`: the two APIs know nothing of each other."""
+
+FRAME = {"command", "client_command", "credentials", "output", "progress", "process", "descriptors"}
+"""What the commands share stands at the top of `kvstore_cli/`."""
+KVSTORE_CLI: dict[str, set[str]] = {
+    "command": set(),
+    "credentials": set(),
+    "output": set(),
+    "progress": set(),
+    "process": set(),
+    "descriptors": set(),
+    "parsing": {"command"},
+    "client_command": {"command", "credentials"},
+    "launcher": {"process"},
+    "keys": FRAME,
+    "cluster": FRAME,
+    "access": FRAME,
+    "node": FRAME,
+    "backups": FRAME | {"launcher"},
+    "demo": FRAME | {"launcher"},
+    "help": FRAME,
+    "learn": FRAME,
+    "nodes": FRAME | {"demo", "node"},
+    "main": FRAME
+    | {"parsing", "help", "learn", "nodes", "access", "backups", "cluster", "keys", "node"},
+}
+"""Rooms of `kvstore_cli/`: those of commands know nothing of each other."""
 
 PROOF: dict[str, set[str]] = {
     "histories": set(),
@@ -74,7 +103,21 @@ PROOF: dict[str, set[str]] = {
     "incidents": {"simulation"},
     "museum": {"simulation"},
 }
-ROOMS = {"kvstore": KVSTORE, "http_api": HTTP_API, "proof": PROOF}
+MEASUREMENTS = {file.stem for file in (ROOT / "benchmarks").glob("*.py")} | {"parts"}
+"""They may use one another; circles are found by a test of their own."""
+BENCHMARKS: dict[str, set[str]] = {
+    "shared": set(),
+    "clients": {"shared"},
+    "systems": {"clients", "shared"},
+    **{each: MEASUREMENTS | {"clients", "shared", "systems"} for each in MEASUREMENTS},
+}
+ROOMS = {
+    "kvstore": KVSTORE,
+    "http_api": HTTP_API,
+    "kvstore_cli": KVSTORE_CLI,
+    "proof": PROOF,
+    "benchmarks": BENCHMARKS,
+}
 
 PURE = {
     "collections", "collections.abc", "dataclasses", "enum", "itertools", "math", "msgspec",

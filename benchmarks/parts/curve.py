@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from benchmarks.clusters import BenchCluster
+from benchmarks.clients.load import Load, Sample, measure
 from benchmarks.comparison import SideBySide, running
-from benchmarks.load import Load, Sample, measure
 from benchmarks.parts.plan import BenchPlan, Plot, Section
-from benchmarks.plots import Panel
 from benchmarks.report import plain
 from benchmarks.scenarios import ETCD, OURS, PUT_64
-from benchmarks.session import say
-from benchmarks.tables import table
+from benchmarks.shared.plots import Panel
+from benchmarks.shared.session import say
+from benchmarks.shared.tables import table
+from benchmarks.systems.clusters import BenchCluster
 
 SHARES = (0.1, 0.25, 0.5, 0.7, 0.85, 0.95)
 """Of the closed loop's throughput. Near all of it the queue, and so the latency, has no bound."""

@@ -6,14 +6,14 @@ import time
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
-from benchmarks.clusters import BenchCluster
+from benchmarks.clients.load import Load, measure
 from benchmarks.comparison import SideBySide, running
-from benchmarks.load import Load, measure
 from benchmarks.parts.plan import BenchPlan, Plot, Section
-from benchmarks.plots import Panel, Points
-from benchmarks.procfs import disk_mb, resident_mb
 from benchmarks.scenarios import OURS, PUT_64
-from benchmarks.session import say
+from benchmarks.shared.plots import Panel, Points
+from benchmarks.shared.procfs import disk_mb, resident_mb
+from benchmarks.shared.session import say
+from benchmarks.systems.clusters import BenchCluster
 
 PIECE_S_MAX = 10.0
 PIECES_MIN = 10

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import time
 
-from benchmarks.clusters import BenchCluster
+from benchmarks.clients.load import Load, Sample, measure
 from benchmarks.comparison import SideBySide, running
-from benchmarks.load import Load, Sample, measure
 from benchmarks.parts.plan import BenchPlan, Plot, Section
-from benchmarks.plots import Panel
 from benchmarks.report import plain
 from benchmarks.scenarios import ETCD, OURS, PUT_64
-from benchmarks.session import say
-from benchmarks.tables import table
+from benchmarks.shared.plots import Panel
+from benchmarks.shared.session import say
+from benchmarks.shared.tables import table
+from benchmarks.systems.clusters import BenchCluster
 
 RATE_PER_S = 1000.0
 SLICE_S = 0.25

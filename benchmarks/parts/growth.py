@@ -8,16 +8,16 @@ from pathlib import Path
 from random import Random
 from statistics import median
 
-from benchmarks.clusters import OurBenchCluster
-from benchmarks.filling import fill
-from benchmarks.load import Load, Sample, measure
+from benchmarks.clients.load import Load, Sample, measure
+from benchmarks.clients.traffic import key_of, value_of, write_requests
 from benchmarks.parts.plan import BenchPlan, Plot, Section
-from benchmarks.plots import Panel
-from benchmarks.procfs import disk_mb, resident_mb
 from benchmarks.report import plain
-from benchmarks.session import say
-from benchmarks.tables import table
-from benchmarks.traffic import key_of, value_of, write_requests
+from benchmarks.shared.plots import Panel
+from benchmarks.shared.procfs import disk_mb, resident_mb
+from benchmarks.shared.session import say
+from benchmarks.shared.tables import table
+from benchmarks.systems.clusters import OurBenchCluster
+from benchmarks.systems.filling import fill
 
 SIZES = (10_000, 1_000_000, 10_000_000)
 VALUE_BYTES = 64

@@ -7,14 +7,14 @@ import re
 import resource
 import socket
 
-from benchmarks.clusters import OurBenchCluster
-from benchmarks.load import Load, Sample, measure
+from benchmarks.clients.load import Load, Sample, measure
+from benchmarks.clients.traffic import request, write_requests
 from benchmarks.parts.plan import BenchPlan, Section
-from benchmarks.probe import call
-from benchmarks.procfs import resident_mb
 from benchmarks.report import plain
 from benchmarks.scenarios import PUT_64
-from benchmarks.traffic import request, write_requests
+from benchmarks.shared.probe import call
+from benchmarks.shared.procfs import resident_mb
+from benchmarks.systems.clusters import OurBenchCluster
 
 IDLE = 10_000
 SETTINGS = {"pending-requests-max": 12_000}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.comparison import Effort
-from benchmarks.plots import Panel
+from benchmarks.shared.plots import Panel
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
-from benchmarks.clusters import OurBenchCluster
-from benchmarks.latencies import Latencies
+from benchmarks.clients.latencies import Latencies
+from benchmarks.clients.traffic import key_of, request, value_of
 from benchmarks.parts.plan import BenchPlan, Section
-from benchmarks.probe import call
-from benchmarks.traffic import key_of, request, value_of
+from benchmarks.shared.probe import call
+from benchmarks.systems.clusters import OurBenchCluster
 from proof.processes.waiting import until
 
 WATCHERS = 1000

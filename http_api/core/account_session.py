@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from http_api.core.port import ReplicaPort
-from http_api.core.slices import ReadTurns
+from http_api.limits.slices import ReadTurns
 from kvstore.commands.accounts import ChangePassword, Permission, Right, Scope
 from kvstore.commands.commands import Administer, AsUser, Once, StoreCommand
 from kvstore.commands.members import Reconfigure

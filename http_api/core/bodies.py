@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from http_api.core.elements import few_elements
+from http_api.limits.elements import few_elements
 from kvstore.errors import (
     BodyTimeout,
     ExpectationFailed,
@@ -68,7 +68,7 @@ class Bodies:
         try:
             _send_continue(request)
             async with asyncio.timeout(BODY_TIMEOUT_S):
-                while chunk := await request.content.readany():
+                while chunk := await next_piece(request):
                     size += len(chunk)
                     if size > bytes_max:
                         raise _too_large(None, bytes_max)
@@ -89,6 +89,16 @@ class Bodies:
             raise Overloaded("too many large request bodies are arriving at once")
         self._free_bytes -= size
         return size
+
+
+async def next_piece(request: web.BaseRequest) -> bytes:
+    """What comes next of the body, b"" at its end.
+
+    Raises ConnectionResetError if the client has gone, and what aiohttp raises for a broken body.
+    """
+    if request.transport is None:  # of which aiohttp makes a RuntimeError
+        raise ConnectionResetError("the client has gone")
+    return await request.content.readany()
 
 
 def _too_large(size: int | None, bytes_max: int) -> TooLarge:

@@ -17,13 +17,13 @@ from aiohttp import web
 from http_api.core import params
 from http_api.core.bodies import Bodies, check_elements, parse_json
 from http_api.core.certificates import own_certificate
-from http_api.core.kept_incidents import KeptIncidents
 from http_api.core.load import LoadHistory
-from http_api.core.neighbours import Neighbours
-from http_api.core.outgoing import Outgoing
 from http_api.core.senders import address_of
 from http_api.core.session import Session
 from http_api.core.streams import Streams
+from http_api.incidents.kept import KeptIncidents
+from http_api.incidents.neighbours import Neighbours
+from http_api.limits.outgoing import Outgoing
 from kvstore.commands.accounts import Scope
 from kvstore.commands.commands import Once, StoreCommand
 from kvstore.commands.results import Result

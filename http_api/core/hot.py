@@ -1,4 +1,4 @@
-"""What an API says of the calls that the fast lane serves (`http_api.fast_lane`).
+"""What an API says of the calls that the fast lane serves (`http_api.fast_lane.lane`).
 
 A hot call is one write, or the read of one key. It is known by its request line, takes a body that
 arrived whole, and gives byte for byte the answer that aiohttp's lane gives to the same request; or

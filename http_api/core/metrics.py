@@ -13,7 +13,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from http_api.core.connections import ConnectionBound
-from http_api.core.quotas import Quotas
+from http_api.limits.quotas import Quotas
 from kvstore.audit_log import AuditLog
 from kvstore.replica.metrics import stage_family
 from kvstore.replica.stages import Durations

@@ -42,6 +42,12 @@ class ReplicaPort(Protocol):
         ...
 
     @property
+    def joined(self) -> bool:
+        """Whether what is applied here has led this node to where it is a member. Before, its state
+        is empty or older than this node itself: read it behind a barrier only."""
+        ...
+
+    @property
     def feed(self) -> Feed:
         """What this node applies, as it applies it."""
         ...

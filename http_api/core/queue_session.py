@@ -4,14 +4,14 @@ Who could create its key in a queue, which takes READ and WRITE on that key, may
 it sees the keys before its own, whether or not it may read them. So does etcd.
 """
 
-from http_api.core.account_session import AccountSession
+from http_api.core.reading_session import ReadingSession
 from kvstore.commands.operations import KeyValue, Select
 from kvstore.replica.feed import Watcher
 from kvstore.replica.interest import Interest
 from kvstore.state.queues import queue_range
 
 
-class QueueSession(AccountSession):
+class QueueSession(ReadingSession):
     """The part of a session that is about queues."""
 
     __slots__ = ()

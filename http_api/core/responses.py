@@ -15,8 +15,8 @@ import orjson
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
-from http_api.core.outgoing import Outgoing
 from http_api.core.streams import StreamLink
+from http_api.limits.outgoing import Outgoing
 
 DRAIN_BYTES_MAX = 65_536
 """An unread request body up to this long is read and dropped to keep the connection; a longer

@@ -19,7 +19,7 @@ from http_api.core import reconfiguration
 from http_api.core.account_session import LeadershipMove, SessionCommand
 from http_api.core.queue_session import QueueSession
 from http_api.core.reconfiguration import MembersChanged
-from http_api.core.slices import SlicedSelection
+from http_api.limits.slices import SlicedSelection
 from kvstore.backup.marks import BackupMark, key_of, marks_in
 from kvstore.commands.accounts import Scope
 from kvstore.commands.commands import AsUser, Command, Delete, Once, Put
@@ -187,29 +187,6 @@ class Session(QueueSession):
         takes turns."""
         await self._turns.next()
 
-    # -- waiting ----------------------------------------------------------------------------
-
-    def barrier(self, timeout_s: float, reads: int = 1) -> "asyncio.Future[None]":
-        """Once it is done, reads show every write acknowledged before this call; so many `reads`
-        wait for it.
-
-        Raises like `submit`, but never OutcomeUnknown.
-        """
-        return self._store.barrier(timeout_s, reads)
-
-    async def read_barrier(self, timeout_s: float) -> None:
-        """`barrier`, waited for."""
-        await self._store.barrier(timeout_s)
-
-    async def readable(self, revision: int, serializable: bool, timeout_s: float) -> None:
-        """Wait until `revision` (0: the current one) may be read here.
-
-        A revision that this node has is the same on every node, so reading it needs no quorum.
-        Raises Unavailable.
-        """
-        if not serializable and not 0 < revision <= self._store.state.revision:
-            await self._store.barrier(timeout_s)
-
     # -- keys -------------------------------------------------------------------------------
 
     @property
@@ -257,9 +234,10 @@ class Session(QueueSession):
         """From `first_revision` on, which may be in the future; 0: from what comes next.
 
         The right is checked here, and again after every change of rights before anything more is
-        shown: what the watcher gives raises AuthError then. Raises Overloaded, RevisionCompacted,
-        Stopping.
+        shown: what the watcher gives raises AuthError then. Raises NotReady, Overloaded,
+        RevisionCompacted, Stopping.
         """
+        self.check_joined()
         self._touch(Select(interest.start, interest.end))
         self.check_watch(interest.start, interest.end)
         watcher = self._store.feed.watch(interest, first_revision)
@@ -341,8 +319,11 @@ class Session(QueueSession):
         return self._store.recorder
 
     def slot_value(self, slot: Slot) -> bytes | None:
-        """What the log of this node holds in a slot, None if nothing; for administrators."""
+        """What the log of this node holds in a slot, None if nothing, or if it does not know yet
+        who may see it; for administrators."""
         self._check_root()
+        if not self._store.joined:
+            return None
         node = self._store.recorder.node
         entry = None if node is None else node.acceptor.log.get(slot)
         return None if entry is None else entry.value

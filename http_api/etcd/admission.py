@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from http_api.core.auditing import Auditing
-from http_api.core.authentication import Access
+from http_api.callers.auditing import Auditing
+from http_api.callers.authentication import Access
 from http_api.core.calls import Need
 from http_api.core.session import Session
 from http_api.etcd.calls import EtcdCall

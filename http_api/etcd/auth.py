@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from http_api.core.authentication import Access
+from http_api.callers.authentication import Access
+from http_api.callers.passwords import PASSWORD_BYTES_MAX
 from http_api.core.calls import Need
 from http_api.etcd.calls import EtcdAsk, UnaryCall, unary
 from http_api.etcd.encode import document
@@ -40,7 +41,6 @@ async def _change(ask: EtcdAsk[Any], change: AuthChange) -> dict[str, Any]:
     return document(header=ask.header())
 
 
-PASSWORD_BYTES_MAX = 1024
 _BOUNDS = {
     "name": ("a name", NAME_BYTES_MAX),
     "user": ("a name", NAME_BYTES_MAX),

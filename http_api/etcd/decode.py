@@ -18,8 +18,8 @@ from typing import Any, NewType, NoReturn, TypeVar, get_args, get_origin, get_ty
 import msgspec
 import orjson
 
-from http_api.core.elements import few_marks
 from http_api.etcd.errors import INVALID_ARGUMENT, EtcdError
+from http_api.limits.elements import few_marks
 
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 Convert = Callable[[Any], Any]

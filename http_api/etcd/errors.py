@@ -18,6 +18,7 @@ from kvstore.errors import (
     MemberNotFound,
     MembershipConflict,
     NoQuorum,
+    NotReady,
     OutcomeUnknown,
     OutOfSpace,
     Overloaded,
@@ -177,6 +178,7 @@ _CODES: dict[type[KvError], int] = {
     BodyTimeout: CANCELLED,
     WorkTooLarge: RESOURCE_EXHAUSTED,
     AnswerNotKept: FAILED_PRECONDITION,
+    NotReady: UNAVAILABLE,
     Unexpected: UNKNOWN,
 }
 """Errors that keep their own text."""

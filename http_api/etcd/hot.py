@@ -12,7 +12,6 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from http_api.core.elements import few_marks
 from http_api.core.hot import HotCall, HotPlace, HotRead, HotWrite, WantedKey
 from http_api.core.problems import refusal
 from http_api.core.responses import JSON, Answer, answer
@@ -21,6 +20,7 @@ from http_api.etcd.decode import ELEMENTS_MAX
 from http_api.etcd.encode import key_value_json
 from http_api.etcd.gateway import Gateway
 from http_api.etcd.kv import txn_document
+from http_api.limits.elements import few_marks
 from kvstore.commands.commands import KEY_BYTES_MAX, Delete, Put
 from kvstore.commands.operations import (
     Comparison,

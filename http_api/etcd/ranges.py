@@ -5,18 +5,17 @@ from aiohttp import web
 
 from http_api.core.calls import Need
 from http_api.core.growing import GrowingAnswer
-from http_api.core.slices import SlicedSelection
 from http_api.etcd.calls import EtcdAsk, SizeRule, download
 from http_api.etcd.encode import key_value, to_json
 from http_api.etcd.kv import has_key, select_of
 from http_api.etcd.messages import RangeRequest
+from http_api.limits.slices import SlicedSelection
 
 
 async def get_range(ask: EtcdAsk[RangeRequest], request: web.BaseRequest) -> web.StreamResponse:
     """kv/range, linearizable unless it asks not to be."""
     wanted = select_of(ask.message)
-    if not ask.message.serializable:
-        await ask.barrier()
+    await ask.session.readable(0, ask.message.serializable, ask.gateway.timeout_s)
     selection = ask.session.selection(wanted)
     out = GrowingAnswer(request)
     return await out.send(_write(out, to_json(ask.header(selection.revision)), selection))

@@ -7,13 +7,12 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs, web
 
-from http_api.core.auditing import Auditing
-from http_api.core.authentication import Access
+from http_api.callers.auditing import Auditing
+from http_api.callers.authentication import Access
 from http_api.core.calls import Facilities
 from http_api.core.hot import HotCall, HotPlace
 from http_api.core.metrics import HttpMetrics, Meter
 from http_api.core.problems import storage_failed
-from http_api.core.quotas import Quotas
 from http_api.core.responses import JSON, Answer, answer
 from http_api.core.senders import address_of
 from http_api.core.session import Session
@@ -57,6 +56,7 @@ from http_api.etcd.sizes import (
 from http_api.etcd.snapshot import Snapshots
 from http_api.etcd.streams import HttpChannel, run
 from http_api.etcd.websocket import open_websocket
+from http_api.limits.quotas import Quotas
 from kvstore.errors import (
     AuthError,
     KvError,

@@ -7,6 +7,7 @@ from aiohttp import hdrs, web
 from aiohttp.http import StreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
+from http_api.core.bodies import next_piece
 from http_api.core.browsers import stream_headers
 from http_api.core.responses import JSON, answer
 from http_api.core.streams import Streams
@@ -34,7 +35,7 @@ class HttpChannel(Channel):
             self.request.transport.write(_CONTINUE)
         self._expected = False
         try:
-            return await content.readany() or None
+            return await next_piece(self.request) or None
         except (web.RequestPayloadError, HttpProcessingError):
             return None  # a broken body says no more
 

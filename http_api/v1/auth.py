@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from http_api.callers.tokens import TTL_S, TTL_S_MAX
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.responses import Answer, json_answer
-from http_api.core.tokens import TTL_S, TTL_S_MAX
 from http_api.v1.accounts import (
     BODY_BYTES_MAX,
     CHANGE_PROBLEMS,

@@ -12,9 +12,9 @@ import orjson
 
 from http_api.core import params
 from http_api.core.calls import Ask, Call, Doc, Need
-from http_api.core.kept_incidents import NEAR_MS
-from http_api.core.neighbours import Heard
 from http_api.core.responses import Answer, answer, json_answer
+from http_api.incidents.kept import NEAR_MS
+from http_api.incidents.neighbours import Heard
 from http_api.v1.overview import gather
 from kvstore.errors import InvalidArgument, PathNotFound
 

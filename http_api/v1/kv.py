@@ -24,6 +24,7 @@ from kvstore.errors import (
     LeaseNotFound,
     Malformed,
     NoQuorum,
+    NotReady,
     OutcomeUnknown,
     Overloaded,
     RevisionCompacted,
@@ -44,6 +45,7 @@ READ_PROBLEMS = (
     RevisionInFuture,
     RevisionCompacted,
     NoQuorum,
+    NotReady,
     Overloaded,
     Stopping,
 )

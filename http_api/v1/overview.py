@@ -15,11 +15,11 @@ from aiohttp import hdrs, web
 from http_api.core.browsers import stream_headers
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.connections import connections_max
-from http_api.core.findings import findings
 from http_api.core.load import COLUMNS, PERIOD_S
-from http_api.core.neighbours import Heard
 from http_api.core.responses import Answer, json_answer, stream_head
 from http_api.core.streams import StreamLink
+from http_api.incidents.findings import findings
+from http_api.incidents.neighbours import Heard
 from http_api.v1.backups import summaries
 from http_api.v1.cluster import cluster_document
 from http_api.v1.health import FORMATS, formats, server_version

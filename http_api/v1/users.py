@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from http_api.callers.passwords import PASSWORD_BYTES_MAX
 from http_api.core.calls import Ask, Call, Doc, Need
 from http_api.core.responses import Answer, json_answer
 from http_api.v1.accounts import (
@@ -26,8 +27,6 @@ from kvstore.commands.accounts import (
 )
 from kvstore.errors import Contradiction, InvalidArgument, Reason, Unauthenticated, auth_error
 from kvstore.state.users import User
-
-PASSWORD_BYTES_MAX = 1024
 
 
 class NewUser(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

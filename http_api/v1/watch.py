@@ -26,6 +26,7 @@ from kvstore.errors import (
     Contradiction,
     InvalidArgument,
     NoQuorum,
+    NotReady,
     Overloaded,
     RevisionCompacted,
     Stopping,
@@ -237,7 +238,7 @@ class WatchResource:
 
         try:
             await ask.streams.run(link, serve(), absence)
-        except NoQuorum as error:
+        except (NoQuorum, NotReady) as error:
             # An event even where nothing was sent yet: for a browser's EventSource an answer 503 is
             # the end for good, and after this it comes back.
             with suppress(ConnectionError):
@@ -269,9 +270,10 @@ _DOC = Doc(
             '`{"revision":…,"events":[{"type":"put" or "delete","key":…,…}]}`. `progress`: '
             "nothing wanted happened up to its revision. `compacted`: the changes from "
             "`from_revision` to `compacted_revision` are lost, and the stream ends. `no-leader`: "
-            "this node has known no leader for a few election time-outs, and the stream ends; go "
-            "on at another node. A comment comes when nothing else does, every 15 s or as often as "
-            "`X-Keep-Alive-S` asks. Come back with the last id as `Last-Event-ID`.",
+            "this node has known no leader for a few election time-outs, or has not caught up with "
+            "its cluster yet, and the stream ends; go on at another node. A comment comes when "
+            "nothing else does, every 15 s or as often as `X-Keep-Alive-S` asks. Come back with "
+            "the last id as `Last-Event-ID`.",
             "type": EVENT_STREAM,
         }
     },

@@ -44,7 +44,7 @@ from kvstore.replica.status import ReplicaView
 from kvstore.replica.steward import Steward
 from kvstore.replica.turns import Turns
 from kvstore.state.state_machine import StateMachine
-from kvstore.storage.data_dir import DataDir
+from kvstore.storage.data_dir import SNAPSHOT_INCOMING, SNAPSHOT_OUTGOING, DataDir
 from kvstore.storage.disk import Disk
 from kvstore.storage.state import StateStore
 from paxos.ballot import NodeId
@@ -323,7 +323,7 @@ def _send_now(transport: PeerTransport) -> Callable[[NodeId, PeerMessage], None]
 def _source(ground: _Ground, copies: StateCopies) -> SnapshotSource:
     config = ground.config
     return SnapshotSource(
-        config.data_dir / "snapshot.outgoing",
+        config.data_dir / SNAPSHOT_OUTGOING,
         f"{ground.node.id}-{ground.node.config.start}",
         copies.copy,
         _send_now(ground.transport),
@@ -336,7 +336,7 @@ def _source(ground: _Ground, copies: StateCopies) -> SnapshotSource:
 
 def _sink(ground: _Ground, checkpoints: Checkpoints) -> SnapshotSink:
     return SnapshotSink(
-        ground.config.data_dir / "snapshot.incoming",
+        ground.config.data_dir / SNAPSHOT_INCOMING,
         checkpoints.install,
         _send_now(ground.transport),
         ground.events,

@@ -32,15 +32,22 @@ class Reconfiguring:
         self._membership = membership
         self._seen = state.members.record
         self._waiting: Roster | None = None
+        self.joined = False
+        """Whether what is applied here has led to where this node is a member, or this node founded
+        the cluster. Before, its state is empty or that of an earlier time than its own. It stays so
+        until the process ends."""
 
     def start(self) -> None:
         """What the state says at the beginning may be newer than what was kept beside it."""
         if self._state.members.founded:
             self._membership.adopt(self.roster(), by_peer=False)
+        self._look()
 
     def applied(self) -> None:
         """The state has moved on, or is another one: a snapshot was installed."""
         members = self._state.members
+        if not self.joined:
+            self._look()
         if members.record is self._seen:
             self._node.applied(self._state.applied_through)
             return
@@ -49,6 +56,13 @@ class Reconfiguring:
         if members.founded:
             self._waiting = self.roster()
             self._node.record_chosen()
+
+    def _look(self) -> None:
+        membership = self._membership
+        if membership.first is not None:
+            self.joined = membership.formed
+        elif (own := self._state.members.find(membership.node)) is not None:
+            self.joined = own.incarnation == membership.incarnation
 
     def keep(self, after_commits: Callable[[Callable[[], None]], None]) -> None:
         """`after_commits(call)` makes the call once all records so far are durable."""

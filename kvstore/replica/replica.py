@@ -110,6 +110,12 @@ class Replica:
             self._health.check()
         return self._parts.state
 
+    @property
+    def joined(self) -> bool:
+        """Whether what is applied here has led this node to where it is a member. Before, its state
+        is empty or older than this node itself, and nobody should see it without a barrier."""
+        return self._parts.reconfiguring.joined
+
     # -- requests ---------------------------------------------------------------------------
 
     async def execute(self, command: Command, timeout_s: float) -> Result:
@@ -190,11 +196,6 @@ class Replica:
         return target
 
     # -- members ----------------------------------------------------------------------------
-
-    @property
-    def change_held_back(self) -> str:
-        """The change of the members with which this leader waits, "" if there is none."""
-        return self._parts.view.steward.held_back
 
     @property
     def roster(self) -> Roster | None:

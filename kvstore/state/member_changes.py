@@ -5,7 +5,7 @@ one would not, a configuration of all their voters, with quorums large enough to
 between (docs/decisions/0021-configurations.md).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,7 +29,7 @@ from kvstore.commands.members import (
     UpdateMember,
 )
 from kvstore.state.members_record import ChangeTarget, Governs, JoinToken, MembersRecord
-from paxos.ballot import Slot
+from paxos.ballot import NodeId, Slot
 from paxos.quorum import QuorumError, QuorumSystem, always_meet, joint
 
 INCARNATIONS_KEPT = 4096
@@ -51,14 +51,26 @@ class Made(NamedTuple):
     id: int = 0
 
 
-def usual_sizes(voters: int, before: QuorumSystem) -> tuple[int, int]:
-    """Phase 1 and phase 2 sizes for so many voters: majorities, unless the operator chose others
-    before; then phase 2 stays as it is, as far as it can."""
+def usual_quorums(voters: Collection[NodeId], before: QuorumSystem) -> QuorumSystem:
+    """The quorums of these voters if nobody gives sizes: majorities, unless the operator chose
+    others before; then phase 2 stays as it is, as far as it can.
+
+    Phase 1 is then as small as it may be, or as large as it must be to meet the quorums before in
+    one step, if that is no more than phase 2. Failing schedule otherwise: of nine voters with
+    quorums of 2 and 8 one is lost, and is to go. Eight with 1 and 8 do not meet those nine, and the
+    step between, all nine with 2 and 9, waits for the one that is lost.
+    """
+    members, count = frozenset(voters), len(voters)
     majority = len(before.members) // 2 + 1
     if (before.phase1, before.phase2) == (majority, majority):
-        return voters // 2 + 1, voters // 2 + 1
-    phase2 = min(before.phase2, voters)
-    return voters + 1 - phase2, phase2
+        return QuorumSystem(members, count // 2 + 1, count // 2 + 1)
+    phase2 = min(before.phase2, count)
+    smallest = QuorumSystem(members, count + 1 - phase2, phase2)
+    for phase1 in range(smallest.phase1, phase2 + 1):
+        larger = QuorumSystem(members, phase1, phase2)
+        if always_meet(before, larger):
+            return larger
+    return smallest
 
 
 def without(record: MembersRecord, leaving: Iterable[int]) -> dict[str, Any]:
@@ -292,13 +304,13 @@ class MembersChange:
             raise NotMade(MembershipRefusal.LAST_VOTER)
         if len(voters) > VOTERS_MAX:
             raise NotMade(MembershipRefusal.TOO_MANY)
-        usual = usual_sizes(len(voters), self._newest.quorums)
+        usual = usual_quorums(voters, self._newest.quorums)
         if phase1 and not phase2:
             phase2 = len(voters) + 1 - phase1
         elif phase2 and not phase1:
             phase1 = len(voters) + 1 - phase2
         target = ChangeTarget(
-            tuple(sorted(voters)), phase1 or usual[0], phase2 or usual[1], leaving
+            tuple(sorted(voters)), phase1 or usual.phase1, phase2 or usual.phase2, leaving
         )
         try:
             same = target.quorums == self._newest.quorums

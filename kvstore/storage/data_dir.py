@@ -14,7 +14,8 @@ from typing import Any
 from kvstore.errors import StorageError
 from kvstore.storage.disk import SYSTEM_DISK, Disk
 from kvstore.storage.format2 import move_log
-from kvstore.storage.segments import segment_numbers
+from kvstore.storage.room import NO_ROOM
+from kvstore.storage.segments import AHEAD, NEW, segment_numbers
 
 BACKUPS_MAX = 8
 """No more copies for clients are made at a time."""
@@ -24,6 +25,9 @@ def backup_name(number: int) -> str:
     """What a copy for a client is called while it is written; 0 <= number < BACKUPS_MAX."""
     return f"snapshot.backup-{number}"
 
+
+SNAPSHOT_INCOMING, SNAPSHOT_OUTGOING = "snapshot.incoming", "snapshot.outgoing"
+"""What a snapshot is called while it comes, or is sent."""
 
 FORMAT = 4
 """Version of the files in a data directory."""
@@ -174,9 +178,26 @@ class DataDir:
             configuration=held.configuration if held.formed else configuration,
         )
         try:
+            self._save_first()
+        except OSError as error:
+            text = f"{path} cannot be written: {error}"
+            if error.errno in NO_ROOM:
+                text += "; make room on its disk, and start this node again"
+            raise StorageError(text) from error
+
+    def _save_first(self) -> None:
+        """The first write of a start. What another process was making when it was killed is worth
+        nothing, and may be what has filled the disk. Raises OSError."""
+        try:
             self._save()
         except OSError as error:
-            raise StorageError(f"{path} cannot be written: {error}") from error
+            if error.errno not in NO_ROOM:
+                raise
+            unfinished = [self.path / name for name in (SNAPSHOT_INCOMING, SNAPSHOT_OUTGOING)]
+            unfinished += [self.log_path / name for name in (AHEAD, NEW)]
+            for path in unfinished:
+                self._disk.remove(path)
+            self._save()
 
     def _to_segments(self) -> None:
         """Killed on the way, the next start begins anew: the old log is only read."""

@@ -8,6 +8,7 @@ takes keys of up to 1,978 bytes where 0.9 stops at 511, too short for paths that
 import errno
 import os
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
@@ -48,6 +49,7 @@ def open_environment(path: Path, databases: int, walk: bool = False) -> lmdb.Env
     page is not what it should be; it takes about a microsecond a key.
     Raises StorageError, saying what to do, if the file is damaged or cannot be opened.
     """
+    size: int | None = None
     try:
         size = path.stat().st_size if path.exists() else 0
         if walk and size:
@@ -59,6 +61,10 @@ def open_environment(path: Path, databases: int, walk: bool = False) -> lmdb.Env
             _complete(path, size, needed)
             environment = _open(path, databases, needed)
     except (lmdb.Error, OSError) as error:
+        if size == 0:
+            # Half made: the next start would take it for a file that is damaged.
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         raise unusable(path, error) from error
     return environment
 

@@ -16,7 +16,7 @@ FAILURES_TOLD = 3
 
 
 class LiveJudge:
-    """Implements `kvstore_cli.demo_load.Judge`. `judge` may run in a thread of its own."""
+    """Implements `kvstore_cli.demo.load.Judge`. `judge` may run in a thread of its own."""
 
     def __init__(self) -> None:
         self._open: dict[str, list[CallRecord]] = defaultdict(list)

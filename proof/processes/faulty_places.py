@@ -8,7 +8,7 @@ what can hang its disk and step its clock.
 from collections.abc import Iterable
 from pathlib import Path
 
-from kvstore_cli.node_cluster import NodePlaces
+from kvstore_cli.launcher.node_cluster import NodePlaces
 from proof.processes import preload
 from proof.processes.log_pipe import LogPipe
 from proof.processes.preload import NodeGrip, PreloadUnavailable

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from kvstore_cli.held_ports import HeldPlaces, HeldPort
-from kvstore_cli.node_cluster import NodePlaces
+from kvstore_cli.launcher.held_ports import HeldPlaces, HeldPort
+from kvstore_cli.launcher.node_cluster import NodePlaces
 from proof.processes.links import Links
 
 __all__ = ["HeldPlaces", "HeldPort", "NetworkUnavailable", "NodeNetwork"]

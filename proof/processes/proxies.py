@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 
-from kvstore_cli.node_cluster import HOST
+from kvstore_cli.launcher.node_cluster import HOST
 from proof.processes.links import Cut, Links, LinkState, Pair
 from proof.processes.network import HeldPort
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kvstore_cli.node_cluster import NodeCluster, NodePlaces
+from kvstore_cli.launcher.node_cluster import NodeCluster, NodePlaces
 from proof.torture.requests import Requests
 
 READY_S_MAX = 60.0

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kvstore_cli.node_cluster import NodeCluster
+from kvstore_cli.launcher.node_cluster import NodeCluster
 from proof.processes import namespaces
 from proof.processes.faulty_places import FaultyPlaces
 from proof.processes.namespaces import NamespaceNetwork

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.clusters import leader_id
-from benchmarks.filling import writes
-from benchmarks.latencies import Latencies
-from benchmarks.load import LoadReport, merge
-from benchmarks.traffic import (
+from benchmarks.clients.latencies import Latencies
+from benchmarks.clients.load import LoadReport, merge
+from benchmarks.clients.traffic import (
     Dialect,
     EtcdDialect,
     OursDialect,
@@ -19,8 +17,10 @@ from benchmarks.traffic import (
     value_of,
     write_requests,
 )
-from benchmarks.wires import WIRES, ZooKeeperWire
-from benchmarks.zookeeper import ZooKeeperDialect
+from benchmarks.clients.wires import WIRES, ZooKeeperWire
+from benchmarks.systems.clusters import leader_id
+from benchmarks.systems.filling import writes
+from benchmarks.systems.zookeeper import ZooKeeperDialect
 
 
 def test_a_value_names_the_key_and_generation_that_wrote_it() -> None:

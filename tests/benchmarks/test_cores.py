@@ -7,7 +7,7 @@ import time
 import pytest
 
 from benchmarks.cores import Costs, describe
-from benchmarks.procfs import cpu_seconds, loop_cpu_seconds
+from benchmarks.shared.procfs import cpu_seconds, loop_cpu_seconds
 
 
 def test_the_first_thread_is_counted_alone() -> None:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from benchmarks.latencies import Latencies
-from benchmarks.raw_client import Tally, drive, drive_open
-from benchmarks.traffic import request
+from benchmarks.clients.latencies import Latencies
+from benchmarks.clients.raw_client import Tally, drive, drive_open
+from benchmarks.clients.traffic import request
 
 STALL_S = 0.2
 STALLS_AT = 100

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.load import Sample
+from benchmarks.clients.load import Sample
 from benchmarks.recorder import DEAF, deaf, report
 from tests.support.paths import ROOT
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.load import Sample
+from benchmarks.clients.load import Sample
 from benchmarks.report import Results, others_table, readme_table, render, summary
 from benchmarks.scenarios import find
 

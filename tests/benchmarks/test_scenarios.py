@@ -6,9 +6,10 @@ from dataclasses import fields
 
 import pytest
 
+from benchmarks.clients.load import Sample
+from benchmarks.clients.traffic import OursDialect
 from benchmarks.comparison import SYSTEMS
 from benchmarks.full import PARTS
-from benchmarks.load import Sample
 from benchmarks.scenarios import (
     ETCD,
     EVERY,
@@ -21,7 +22,6 @@ from benchmarks.scenarios import (
     BenchScenario,
     find,
 )
-from benchmarks.traffic import OursDialect
 
 
 def test_names_are_different_and_found() -> None:

@@ -11,14 +11,14 @@ from prometheus_client import generate_latest
 from benchmarks import full
 from benchmarks.__main__ import main
 from benchmarks.ceiling import ceiling
+from benchmarks.clients.load import Load
+from benchmarks.clients.traffic import request, write_requests
 from benchmarks.comparison import Effort, SideBySide
-from benchmarks.load import Load
 from benchmarks.parts.endurance import Moment, steadiness
 from benchmarks.parts.plan import BenchPlan, Plot, Section
-from benchmarks.plots import Panel, draw
-from benchmarks.procfs import disk_mb, facts
 from benchmarks.put_profile import HTTP, REPLICA, STAGES, describe, means_ms, totals
-from benchmarks.traffic import request, write_requests
+from benchmarks.shared.plots import Panel, draw
+from benchmarks.shared.procfs import disk_mb, facts
 from http_api.core.metrics import HttpStages
 from kvstore.replica.metrics import Counters, Metrics
 from kvstore.replica.stages import Stages

@@ -17,7 +17,8 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kvstore_cli.settings import SETTINGS, load
+from kvstore_cli.node.settings import load
+from kvstore_cli.node.table import SETTINGS
 from tests.support.cluster_fixtures import cluster, shared_cluster
 from tests.support.etcd_node import EtcdNode, on_node
 from tests.support.paths import ROOT

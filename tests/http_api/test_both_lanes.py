@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from http_api.core.tokens import Tokens
+from http_api.callers.tokens import Tokens
 from http_api.etcd import hot
 from http_api.etcd.decode import decode
 from http_api.etcd.errors import EtcdError
@@ -273,6 +273,14 @@ def test_both_lanes_tell_the_same_errors(server: Server, error: Exception) -> No
         served.replica.fails_with = error
 
     asyncio.run(compare(server, {name: CASES[name] for name in PLAIN}, failing))
+
+
+def test_both_lanes_refuse_what_a_node_has_that_is_behind(server: Server) -> None:
+    def behind(served: Served) -> None:
+        prepared(served)
+        served.replica.joined = False
+
+    asyncio.run(compare(server, {name: CASES[name] for name in PLAIN}, behind))
 
 
 def guarded(served: Served) -> None:

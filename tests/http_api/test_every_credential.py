@@ -7,8 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from http_api.callers.tokens import Tokens
 from http_api.core.calls import SCOPES, Need
-from http_api.core.tokens import Tokens
 from http_api.etcd.calls import StreamCall
 from http_api.etcd.routes import etcd_calls
 from http_api.server import native_calls

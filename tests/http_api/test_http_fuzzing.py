@@ -2,22 +2,21 @@
 time, nothing raises on the loop, and the server holds no more afterwards than before."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
 
 import pytest
-import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from http_api import fast_lane, server
+from http_api import server
 from http_api.core import bodies
-from http_api.core.hot_requests import HotRequest
+from http_api.fast_lane import lane as fast_lane
+from http_api.fast_lane.hot_requests import HotRequest
 from tests.http_api.conftest import Served, serve_memory
 from tests.http_api.test_both_lanes import CASES, prepared
 from tests.support.examples import TIMES
-from tests.support.nearly_right import DEADLINE_S, Visit, send, soon, told_to, visits
+from tests.support.fuzzed import Fuzzed, fuzzed
+from tests.support.nearly_right import DEADLINE_S, Visit, send, visits
 from tests.support.raw_http import connect, request
 
 pytestmark = pytest.mark.proof
@@ -58,32 +57,22 @@ brief_visits = some_visits.filter(lambda visit: b"/v3/watch" not in visit.stream
 """Without streams that wait for further documents of their client, for as long as it stays."""
 
 
-@dataclass
-class Place:
-    """A server, and the loop that it lives on."""
+class Place(Fuzzed[Served]):
+    """A server that holds what the cases ask for."""
 
-    runner: asyncio.Runner
-    served: Served
-    told: list[str]
-    visits: int = 0
+    def __init__(self, runner: asyncio.Runner, what: Served, told: list[str]) -> None:
+        super().__init__(runner, what, told)
+        prepared(what)
 
-    def take(self, some: list[Visit], *, silent: bool) -> None:
-        self.runner.run(self._take(some, silent))
-
-    async def _take(self, some: list[Visit], silent: bool) -> None:
-        self.visits += len(some)
-        await asyncio.gather(*(self._visit(visit, silent) for visit in some))
-        await soon(self._nothing_held, "nothing is held for those that came")
-        assert not self.told, self.told
-        async with connect(self.served.address) as connection:
+    async def serve(self) -> None:
+        async with connect(self.what.address) as connection:
             assert (await connection.call("PUT", "/v1/kv/well", body=b"1")).status == 200
             assert (await connection.call("GET", "/v1/kv/well")).body == b"1"
             assert (await connection.call("GET", "/healthz")).status == 200
-        await soon(self._nothing_held, "who was served has left")
 
-    async def _visit(self, visit: Visit, silent: bool) -> None:
+    async def visit(self, visit: Visit, silent: bool) -> None:
         """Who falls silent goes once he has been answered."""
-        reader, writer = await asyncio.open_connection(*self.served.address)
+        reader, writer = await asyncio.open_connection(*self.what.address)
         try:
             await send(writer, visit, silent=silent)
             with suppress(ConnectionError):
@@ -96,8 +85,8 @@ class Place:
         finally:
             writer.close()
 
-    def _nothing_held(self) -> bool:
-        http = self.served.http
+    def nothing_held(self) -> bool:
+        http = self.what.http
         lanes, facilities = http._lanes, http.facilities
         assert lanes is not None
         return not (
@@ -110,19 +99,8 @@ class Place:
         )
 
 
-@contextmanager
-def place() -> Iterator[Place]:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        opened = serve_memory()
-        served = runner.run(opened.__aenter__())
-        prepared(served)
-        with told_to(runner.get_loop()) as told:
-            made = Place(runner, served, told)
-            try:
-                yield made
-            finally:
-                runner.run(opened.__aexit__(None, None, None))
-        print(f"client port: {made.visits} executions")
+def place() -> AbstractContextManager[Place]:
+    return fuzzed("client port", serve_memory(), Place)
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +137,7 @@ def test_who_falls_silent_is_answered_or_sent_away() -> None:
 def test_the_fast_lane_takes_a_request_however_it_comes_or_none() -> None:
     """What is taken of a beginning is taken of the whole, and ends there."""
     with place() as here:
-        lanes = here.served.http._lanes
+        lanes = here.what.http._lanes
         assert lanes is not None
         requests = lanes.requests
 

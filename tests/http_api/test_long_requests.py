@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from http_api.core import slices
+from http_api.limits import slices
 from kvstore.commands.commands import Compact, Grant, Put
 from kvstore.commands.operations import TxnPut
 from tests.http_api.conftest import Served, Server

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from kvstore_cli.node_cluster import NodeCluster
+from kvstore_cli.launcher.node_cluster import NodeCluster
 from proof.processes.links import Cut, LinkState, Pair, both_ways
 from proof.processes.namespaces import NamespaceNetwork
 

@@ -19,8 +19,8 @@ from kvstore.backup.downloads import Download, download
 from kvstore.backup.sources import RestorePoint
 from kvstore.backup.targets import open_target
 from kvstore.client import BlockingClient, RevisionCompacted
-from kvstore_cli import follow
-from kvstore_cli.follow import DRILL_MARK, Drills
+from kvstore_cli.backups import follow
+from kvstore_cli.backups.follow import DRILL_MARK, Drills
 from proof.processes.waiting import eventually
 from tests.support.commands import run
 from tests.support.following import (

@@ -100,7 +100,7 @@ def test_without_quorum_only_stale_reads(cluster):
         took_s = time.monotonic() - began
         assert answer.status == 503, answer
         assert json.loads(answer.body)["outcome"] == "not-applied"
-        assert took_s < 2
+        assert took_s < 4
     stale = cluster.get(survivor, "key", "?consistency=serializable")
     assert (stale.status, stale.body) == (200, b"value")
     assert cluster.call(survivor, "GET", "/healthz").status == 200

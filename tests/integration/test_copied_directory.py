@@ -5,7 +5,12 @@ import time
 
 import pytest
 
-from kvstore_cli.node_process import PROGRAM, ServerProcess, clean_environment, serve_command
+from kvstore_cli.launcher.node_process import (
+    PROGRAM,
+    ServerProcess,
+    clean_environment,
+    serve_command,
+)
 from proof.processes.network import HeldPort
 from tests.support.real_cluster import eventually
 

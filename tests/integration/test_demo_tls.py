@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kvstore_cli.node_process import PROGRAM, clean_environment
+from kvstore_cli.launcher.node_process import PROGRAM, clean_environment
 from proof.processes.waiting import eventually
 from tests.support.ports import free_base
 

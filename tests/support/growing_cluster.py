@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from kvstore_cli.node_cluster import HOST, ServerCluster
-from kvstore_cli.node_process import (
+from kvstore_cli.launcher.node_cluster import HOST, ServerCluster
+from kvstore_cli.launcher.node_process import (
     PROGRAM,
     ServerProcess,
     clean_environment,

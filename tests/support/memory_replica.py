@@ -95,8 +95,9 @@ class LeaderOf:
 
 class MemoryReplica:
     """Set `fails_with` to make writes and barriers raise it, `reason` to be not ready, `stalled` to
-    be no longer at work, `out_of_space` to say so, `leads` to None to have no leader;
-    `leader_absence.tick()` lets time go by for that."""
+    be no longer at work, `out_of_space` to say so, `joined` to False to be a node that has not
+    caught up yet, `leads` to None to have no leader; `leader_absence.tick()` lets time go by for
+    that."""
 
     def __init__(self) -> None:
         self._directory = TemporaryDirectory(prefix="kvstore-memory-")
@@ -116,6 +117,7 @@ class MemoryReplica:
         self.reason = ""
         self.stalled = ""
         self.out_of_space = ""
+        self.joined = True
         self.timeouts: list[float] = []
 
     def close(self) -> None:

@@ -1,23 +1,27 @@
-"""Ports for programs that must be told the number of a port."""
+"""Ports for programs that must be told one before they start."""
 
+import random
 import socket
 from contextlib import ExitStack
 
+BELOW_EPHEMERAL = range(10_000, 32_000)
+"""Systems give ports above these to whoever asks for any, and to each connection it dials."""
+
+_random = random.SystemRandom()
+
 
 def free_base(*offsets: int) -> int:
-    """A port such that the ports at these distances from it are free now.
+    """A port such that the ports at these distances from it are free now, and stay so unless
+    somebody asks for just these.
 
-    Somebody else may take them before they are used; where a port can be held, hold it instead.
+    Where a port can be held, hold it instead.
     """
     while True:
+        base = _random.choice(BELOW_EPHEMERAL)
         with ExitStack() as held:
-            first = held.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            base: int = first.getsockname()[1]
             try:
-                for offset in offsets:
-                    if offset:
-                        held.enter_context(socket.socket()).bind(("127.0.0.1", base + offset))
-            except (OSError, OverflowError):
+                for offset in {0, *offsets}:
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", base + offset))
+            except OSError:
                 continue
             return base

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from kvstore_cli.node_cluster import HOST, NodeCluster
+from kvstore_cli.launcher.node_cluster import HOST, NodeCluster
 from proof.processes.network import HeldPlaces, HeldPort
 from proof.processes.waiting import DEADLINE_S, eventually
 from tests.support.link_proxy import Proxies

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvstore_cli.node_process import clean_environment
+from kvstore_cli.launcher.node_process import clean_environment
 from tests.support.paths import ROOT
 
 FIRST_OF_THIS = "paxos/configuration.py"

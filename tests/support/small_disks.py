@@ -8,13 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from kvstore_cli.launcher.node_process import ServerProcess
+
 
 class SmallDiskOfNode:
     """The file system at `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ballast = path / "ballast"
+        self.ballast = path / "ballast"
+
+    def hold(self, node: ServerProcess) -> None:
+        """The node's data is to be here."""
+        place = node.command.index("--data-dir") + 1
+        node.data_dir = self.path / "data"
+        node.command[place] = str(node.data_dir)
 
     @property
     def free_bytes(self) -> int:
@@ -25,7 +33,7 @@ class SmallDiskOfNode:
     def fill(self, leave_bytes: int = 0) -> None:
         """Somebody else takes all of it, but so much."""
         size = self.free_bytes - leave_bytes
-        descriptor = os.open(self._ballast, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        descriptor = os.open(self.ballast, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         piece = bytes(1 << 16)
         with suppress(OSError):  # full
             while size > 0:
@@ -34,7 +42,7 @@ class SmallDiskOfNode:
 
     def free(self) -> None:
         """And gives it back."""
-        self._ballast.unlink(missing_ok=True)
+        self.ballast.unlink(missing_ok=True)
 
 
 @contextmanager

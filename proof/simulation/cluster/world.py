@@ -158,27 +158,13 @@ class World(SimulatedCluster):
             text = f"healed: members at {self._places()}, watchers at {seen}, leases {leases}"
             self._fail_unless_failed("liveness", text)
 
-    def _held_back(self) -> bool:
-        """Whether the leader says that it waits with a change, since the members that are there are
-        too few for the quorums that it leads over: then a lost member stays one."""
-        replicas = [member.replica for member in self.members.values()]
-        return any(
-            replica.node.leading and replica.change_held_back
-            for replica in replicas
-            if replica is not None and not replica.failure
-        )
-
     def _places(self) -> dict[NodeId, int]:
         """How far every member is whose disk may come back."""
         found = {}
-        held_back = self._held_back()
         for node in sorted(self.monitor.members.ids - self.lost_for_good):
             member = self.holder(node)
             replica = None if member is None else member.replica
             away = replica is None or replica.failure or not replica.membership.formed
-            if away and held_back:
-                self.reached("change held back")
-                continue
             found[node] = -1 if away or replica is None else replica.state.applied_through
         return found
 
@@ -199,9 +185,7 @@ class World(SimulatedCluster):
         if self.scheduler.now_s == self._looked_s:
             return False
         self._looked_s = self.scheduler.now_s
-        if not self.monitor.members.quiet and not self._held_back():
-            return False
-        return min(self._places().values(), default=-1) >= 0
+        return self.monitor.members.quiet and min(self._places().values(), default=-1) >= 0
 
     def _met(self) -> bool:
         """Whether all have applied everything, every watcher knows, and every lease has ended,

@@ -93,7 +93,6 @@ EVENTS: dict[str, str] = {
     "outcome unknown to a client": "a write may or may not have been applied",
     "request refused": "certainly not applied",
     "write retried at another node": "under the same idempotency key",
-    "change held back": "a lost member stays one: those that are there are too few for its going",
     "flexible quorums": "a run whose quorums are not majorities",
     "clock far off": "a run with a clock rate off by more than a tenth",
     **{f"fault: {kind}": "" for kind in FAULTS},

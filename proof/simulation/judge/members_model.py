@@ -317,6 +317,9 @@ class MembersModel:
                 phase1 = phase2 = n // 2 + 1
             else:
                 phase2 = min(now.phase2, n)
+                sizes = (Voting(0, voters, size, phase2) for size in range(n + 1 - phase2, n + 1))
+                direct = [size.phase1 for size in sizes if meet(now, size)]
+                phase1 = direct[0] if direct and direct[0] <= phase2 else 0
         phase1 = phase1 or n + 1 - phase2
         phase2 = phase2 or n + 1 - phase1
         if not (1 <= phase1 <= n and 1 <= phase2 <= n and phase1 + phase2 > n):

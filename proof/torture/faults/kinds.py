@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from kvstore_cli.node_cluster import NodeCluster
+from kvstore_cli.launcher.node_cluster import NodeCluster
 from proof.processes.faulty_places import FaultyPlaces
 from proof.processes.links import Cut, LinkState
 from proof.processes.network import NodeNetwork

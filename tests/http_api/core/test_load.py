@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from http_api.core.load import COLUMNS, LoadHistory, Since, percentile_s
-from http_api.core.neighbours import Neighbours
+from http_api.incidents.neighbours import Neighbours
 from kvstore.replica.stages import Durations
 from tests.support.ports import free_base
 

@@ -11,9 +11,9 @@ import pytest
 
 from http_api.core import streams
 from http_api.core.encoded import EncodedOnce
-from http_api.core.outgoing import SMALL_BYTES_MAX, Outgoing
 from http_api.etcd import watch
 from http_api.etcd.watch_events import EncodedEvents
+from http_api.limits.outgoing import SMALL_BYTES_MAX, Outgoing
 from http_api.v1.watch import ENCODED_BYTES_MAX, EncodedChanges
 from kvstore.commands.commands import Put
 from kvstore.errors import Overloaded

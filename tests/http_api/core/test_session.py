@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from http_api.core.caller_sessions import CallerSessions
+from http_api.callers.caller_sessions import CallerSessions
 from http_api.core.session import Session
 from kvstore.commands.accounts import (
     AddRole,

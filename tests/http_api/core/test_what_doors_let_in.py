@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from http_api.core.session import Session
-from http_api.core.slices import ReadTurns
+from http_api.limits.slices import ReadTurns
 from kvstore.commands.accounts import NAME_BYTES_MAX, AddUser
 from kvstore.commands.batches import Bundle
 from kvstore.commands.binary import decode_bundle, encode

@@ -302,7 +302,9 @@ def test_without_a_quorum(tmp_path: Path) -> None:
                     status, code, text = await node.refused(path, **fields)
                 assert (status, code) == (503, 14), path
                 assert text in ("etcdserver: no leader", "etcdserver: request timed out")
-            assert (await node.ok("kv/range", key=b"k", serializable=True)).keys() == {"header"}
+            # It has met nobody yet: its own state may be that of a disk that was lost.
+            refused = await node.refused("kv/range", key=b"k", serializable=True)
+            assert refused[:2] == (503, 14)
             await node.ok("lease/leases")
             members_ = (await node.ok("cluster/member/list"))["members"]
             assert len(members_) == 3

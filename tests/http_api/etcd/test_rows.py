@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from http_api.core.authentication import Access
+from http_api.callers.authentication import Access
 from http_api.core.calls import ADMINISTRATIVE, Need
 from http_api.etcd.calls import AnyEtcdCall, SizeRule, StreamCall
 from http_api.etcd.errors import RESOURCE_EXHAUSTED, status_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from http_api.core.authentication import Access
+from http_api.callers.authentication import Access
 from kvstore.commands.accounts import AddUser
 from kvstore.commands.commands import Administer, Compact, Put
 from kvstore.commands.results import Compacted, Written

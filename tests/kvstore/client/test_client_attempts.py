@@ -221,7 +221,7 @@ def test_a_silent_endpoint_gets_company_and_the_first_answer_wins(write: bool) -
                 assert (await client.put("k", "v")).version == 3
             else:
                 assert await client.get("k") is not None
-        assert time.monotonic() - begun_s < 2.0
+        assert time.monotonic() - begun_s < 5.0
         assert len(nodes[0].seen) == 1, "it stays with the endpoint that answered"
         if write:
             assert len(set(idempotency_keys(*nodes))) == 3
@@ -286,7 +286,7 @@ def test_a_call_that_takes_long_says_once_what_it_waits_for(
                 task = asyncio.create_task(client.get("k"))
                 while not caplog.messages and not task.done():
                     await asyncio.sleep(0.01)
-                assert time.monotonic() - begun_s < 1.5
+                assert time.monotonic() - begun_s < 2.5
                 with pytest.raises(NoQuorum):
                     await task
             (told,) = caplog.messages

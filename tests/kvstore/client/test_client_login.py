@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from http_api.core.authentication import Access
+from http_api.callers.authentication import Access
 from kvstore.client import (
     AuthChangeRefused,
     BlockingClient,

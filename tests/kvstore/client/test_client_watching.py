@@ -157,7 +157,7 @@ def test_a_node_that_falls_silent_is_left() -> None:
         begun_s = time.monotonic()
         async with client.watch("k", from_revision=5) as watch:
             assert [(await anext(watch)).revision for _ in range(2)] == [5, 6]
-        assert time.monotonic() - begun_s < 2.0
+        assert time.monotonic() - begun_s < 5.0
         assert nodes[0].seen[0].headers["X-Keep-Alive-S"] == "0.5"
         assert first_revisions(nodes[1]) == ["6"]
 
@@ -170,7 +170,7 @@ def test_a_node_that_takes_the_request_and_says_nothing_is_left() -> None:
         begun_s = time.monotonic()
         async with client.watch("k") as watch:
             assert (await anext(watch)).revision == 6
-        assert time.monotonic() - begun_s < 2.0
+        assert time.monotonic() - begun_s < 5.0
 
     watching([["hang"], [stream(ready(5), change(6, "k"))]], body, timeout_s=15)
 

@@ -2,14 +2,12 @@
 raises on the loop, every connection ends, and a member is served afterwards as before."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from typing import get_args
 
 import msgspec
 import pytest
-import uvloop
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +29,8 @@ from paxos.configuration import Configuration
 from paxos.quorum import majority
 from tests.support.examples import TIMES
 from tests.support.frames_at_random import MESSAGES
-from tests.support.nearly_right import DEADLINE_S, Visit, send, soon, told_to, visits
+from tests.support.fuzzed import Fuzzed, fuzzed
+from tests.support.nearly_right import DEADLINE_S, Visit, send, soon, visits
 from tests.support.town import INCARNATIONS, Member, Town, frame, town
 
 pytestmark = pytest.mark.proof
@@ -73,39 +72,41 @@ spoken = (hellos | st.just(of_member(2)) | MESSAGES | st.builds(Refusal, st.text
 ) | st.just(b"\0\0\0\0")
 
 
-@dataclass
-class Place:
-    """Member 1, whose peers are fuzzers, and the loop that it lives on."""
+class Place(Fuzzed[tuple[Town, Member]]):
+    """Member 1, whose peers are fuzzers."""
 
-    runner: asyncio.Runner
-    here: Town
-    one: Member
-    told: list[str]
-    visits: int = 0
+    _first: dict[int, str]
+    """Its roster before they came."""
 
-    def take(self, some: list[Visit], *, silent: bool) -> None:
-        self.runner.run(self._take(some, silent))
+    @property
+    def one(self) -> Member:
+        return self.what[1]
 
-    async def _take(self, some: list[Visit], silent: bool) -> None:
-        self.visits += len(some)
-        first = self.one.membership.roster
+    async def receive(self, some: list[Visit], silent: bool) -> None:
+        """One after the other, unless they are silent, which takes time."""
+        self._first = self.one.membership.roster
         if silent:
-            await asyncio.gather(*(self._visit(visit, silent) for visit in some))
+            await super().receive(some, silent)
         else:
             for visit in some:
-                await self._visit(visit, silent)
-        await soon(self._left, "nothing is held for those that came")
-        assert not self.told, self.told
-        assert {peer for peer, up in self.one.ups if up} <= {2, 3}, "a stranger was let in"
-        assert all(isinstance(message, KINDS) for message in self.one.heard)
-        assert not self.one.failures
-        self._as_before()
-        # Who shows a member's incarnation may tell of a change of the members; this one is undone.
-        self.one.membership.roster = first
-        await self._serve_a_member()
+                await self.visit(visit, silent)
 
-    async def _visit(self, visit: Visit, silent: bool) -> None:
-        reader, writer = await self.here.dial(1)
+    def check(self) -> None:
+        """What a node keeps of its peers does not grow by what anybody says."""
+        one = self.one
+        assert {peer for peer, up in one.ups if up} <= {2, 3}, "a stranger was let in"
+        assert all(isinstance(message, KINDS) for message in one.heard)
+        assert not one.failures
+        membership = one.membership
+        assert membership.pinned == INCARNATIONS and membership.complete
+        assert membership.client_addresses.keys() <= INCARNATIONS.keys()
+        assert membership.names.keys() <= INCARNATIONS.keys()
+        assert len(membership.claims) <= 64
+        # Who shows a member's incarnation may tell of a change of the members; this one is undone.
+        membership.roster = self._first
+
+    async def visit(self, visit: Visit, silent: bool) -> None:
+        reader, writer = await self._dial()
         try:
             if visit.known:
                 writer.write(encode_frame(of_member(2)))
@@ -117,45 +118,37 @@ class Place:
         finally:
             writer.close()
 
-    def _left(self) -> bool:
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await self.what[0].dial(1)
+
+    def nothing_held(self) -> bool:
         door = self.one.transport._door
         assert door is not None
         return not door._strangers and not door._known
 
-    def _as_before(self) -> None:
-        """What a node keeps of its peers does not grow by what anybody says."""
-        membership = self.one.membership
-        assert membership.pinned == INCARNATIONS and membership.complete
-        assert membership.client_addresses.keys() <= INCARNATIONS.keys()
-        assert membership.names.keys() <= INCARNATIONS.keys()
-        assert len(membership.claims) <= 64
-
-    async def _serve_a_member(self) -> None:
+    async def serve(self) -> None:
+        """A member is heard, and answered."""
         self.one.heard.clear()
-        reader, writer = await self.here.dial(1)
+        reader, writer = await self._dial()
         writer.write(encode_frame(of_member(2)) + encode_frame(Relay(b"well")))
         async with asyncio.timeout(DEADLINE_S):
             answer = decode_hello(await frame(reader))
         assert isinstance(answer, Hello), answer
         await soon(lambda: self.one.heard == [Relay(b"well")], "a member is heard")
         writer.close()
-        await soon(self._left, "the member has left")
+        await soon(self.nothing_held, "the member has left")
         self.one.heard.clear()
         self.one.ups.clear()
 
 
-@contextmanager
-def place() -> Iterator[Place]:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        opened = town()
-        here = runner.run(opened.__aenter__())
-        with told_to(runner.get_loop()) as told:
-            made = Place(runner, here, runner.run(here.member(1)), told)
-            try:
-                yield made
-            finally:
-                runner.run(opened.__aexit__(None, None, None))
-        print(f"peer port: {made.visits} executions")
+@asynccontextmanager
+async def member_one() -> AsyncIterator[tuple[Town, Member]]:
+    async with town() as here:
+        yield here, await here.member(1)
+
+
+def place() -> AbstractContextManager[Place]:
+    return fuzzed("peer port", member_one(), Place)
 
 
 some_visits = visits(spoken, PIECES, known=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from http_api.callers.tokens import Tokens
 from http_api.core import session
-from http_api.core.tokens import Tokens
 from kvstore.client import Client, Unauthenticated
 from kvstore.replica.handed_out import strip_secret
 from kvstore.state.rights import Caller

@@ -1,5 +1,6 @@
 """The data directory: one user, one node, starts that count up."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from kvstore.errors import StorageError
 from kvstore.storage import disk
 from kvstore.storage.data_dir import DataDir, backup_name
+from kvstore.storage.disk import SystemDisk
 from kvstore.storage.segment_log import SegmentLog
 
 
@@ -41,6 +43,37 @@ def test_of_another_node_or_configuration(tmp_path: Path, node: int, configurati
     open_dir(tmp_path).close()
     with pytest.raises(StorageError):
         open_dir(tmp_path, node, configuration)
+
+
+class FullDisk(SystemDisk):
+    """It has room for nothing while one of these files is there."""
+
+    def __init__(self, *files: Path) -> None:
+        self._files = files
+
+    def replace(self, path: Path, data: bytes) -> None:
+        if any(file.exists() for file in self._files):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().replace(path, data)
+
+
+def test_on_a_full_disk_what_nobody_needs_gives_way(tmp_path: Path) -> None:
+    """And when that is not enough the start is refused, and may be tried again."""
+    open_dir(tmp_path).close()
+    (tmp_path / "log").mkdir()
+    names = "snapshot.incoming", "snapshot.outgoing", "log/ahead", "log/new"
+    left = [tmp_path / name for name in names]
+    for path in left:
+        path.write_bytes(b"half made")
+    made = DataDir(tmp_path, 1, "1,2/2/2", "new", FullDisk(*left))
+    assert made.identity.starts == 2 and not any(path.exists() for path in left)
+    made.close()
+    (tmp_path / "films").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"cannot be written: .*; make room on its disk"):
+        DataDir(tmp_path, 1, "1,2/2/2", "new", FullDisk(tmp_path / "films"))
+    again = open_dir(tmp_path)
+    assert again.identity.starts == 3
+    again.close()
 
 
 def test_a_log_without_identity_is_refused(tmp_path: Path) -> None:

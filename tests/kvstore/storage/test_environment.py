@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from kvstore.errors import StorageError
@@ -147,6 +148,27 @@ def test_a_disk_without_room_for_the_reader_table(
     with pytest.raises(StorageError, match="No space left") as raised:
         open_environment(tmp_path / "state.mdb", databases=1)
     assert "given up" not in str(raised.value), "nothing says that the data is bad"
+
+
+def test_half_of_a_new_file_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next start would take it for a file that is damaged; one that held anything stays."""
+
+    def half(path: str, **_: object) -> None:
+        with Path(path).open("ab") as file:
+            file.write(bytes(4096))
+        raise lmdb.DiskError("MDB_SHORT_WRITE")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lmdb, "open", half)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="no room"):
+                open_environment(tmp_path / "state.mdb", databases=1)
+    held = short_file(tmp_path / "state.mdb")
+    with monkeypatch.context() as patch:
+        patch.setattr(lmdb, "open", half)
+        with pytest.raises(StorageError, match="no room"):
+            open_environment(tmp_path / "state.mdb", databases=1)
+    assert held and (tmp_path / "state.mdb").exists()
 
 
 def test_the_reader_table_is_no_hole(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from kvstore_cli.launcher.node_cluster import NodeCluster
 from kvstore_cli.main import main
-from kvstore_cli.node_cluster import NodeCluster
 from proof.incidents.alignment import offsets_s, passages
 from proof.incidents.checks import check
 from proof.incidents.picture import picture

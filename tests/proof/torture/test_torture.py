@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kvstore.errors import InvalidArgument
-from kvstore_cli.node_cluster import NodeCluster
+from kvstore_cli.launcher.node_cluster import NodeCluster
 from proof.processes import namespaces
 from proof.processes.proxies import ProxyNetwork
 from proof.torture import cli

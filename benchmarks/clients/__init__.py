@@ -1,0 +1,1 @@
+"""What sends a load and times the answers, in each system's dialect."""

@@ -1,0 +1,1 @@
+"""What is measured: our nodes, etcd and others, started, filled and ended alike."""

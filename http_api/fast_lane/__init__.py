@@ -1,0 +1,1 @@
+"""The commonest requests, served without aiohttp's request machinery."""

@@ -1,0 +1,1 @@
+"""Bounds on what one user, request or answer takes of a node."""

@@ -1,0 +1,1 @@
+"""Who may do what: accounts, the audit log, an authority's certificates."""

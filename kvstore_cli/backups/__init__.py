@@ -1,0 +1,1 @@
+"""Commands that make backups, keep them up to date, restore them and prove them."""

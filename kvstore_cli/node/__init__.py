@@ -1,0 +1,1 @@
+"""One node: the process of `kvstore serve`, its settings, certificates and data directory."""
