@@ -38,19 +38,20 @@ demo: $(VENV)/.runtime ## three durable nodes on this machine; Ctrl-C stops them
 test: $(VENV)/.dev ## the tests, in minutes; `make proof` runs those that take longer
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-PROOF_SEEDS ?= 200
+PROOF_SEEDS ?= 100
 PROOF_FIRST_SEED ?= $$(date +%s)
 PROOF_MINUTES ?= 2
 # Tests that take all of a processor, apart from those that wait for browsers and real nodes.
 COMPUTES := tests/proof/simulation tests/proof/histories tests/proof/museum tests/paxos
 proof: $(VENV)/.dev ## what takes long: mutations, seeds, torture, chaos; 25 minutes at most
 	$(BIN)/python -m pytest -m proof --durations 20 -n auto --dist worksteal $(COMPUTES)
-	$(BIN)/python -m pytest -m proof --durations 20 -n 2 --dist worksteal $(COMPUTES:%=--ignore=%) tests
-	EXAMPLES_TIMES=20 $(BIN)/python -m pytest -n auto tests/etcd/test_sequences.py \
+	$(BIN)/python -m pytest -m proof --durations 20 -n 3 --dist worksteal $(COMPUTES:%=--ignore=%) \
+		--ignore=tests/http_api/v1/test_schemathesis.py tests
+	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -n auto tests/etcd/test_sequences.py \
 		tests/kvstore/replica/test_watch_random.py tests/kvstore/state/test_transaction_check.py \
 		tests/kvstore/state/test_keyspace.py tests/kvstore/client/test_client_verdict.py \
 		tests/http_api/etcd/test_etcd_streams.py::test_documents_are_found_however_they_arrive
-	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -m "" -n auto tests/http_api/v1/test_schemathesis.py \
+	EXAMPLES_TIMES=5 $(BIN)/python -m pytest -m "" -n auto tests/http_api/v1/test_schemathesis.py \
 		tests/paxos/test_random_schedules.py tests/kvstore/peers/test_peer_fuzzing.py \
 		tests/http_api/test_http_fuzzing.py
 	$(BIN)/python -m proof.simulation.exhaustive
