@@ -25,3 +25,11 @@ def free_base(*offsets: int) -> int:
             except OSError:
                 continue
             return base
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports that are free in the same way."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_base())
+    return list(ports)

@@ -1,7 +1,6 @@
 """Real replicas on this machine's loopback: their settings, and when they have met."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,15 +9,7 @@ from typing import Any
 from kvstore.config import Config
 from kvstore.replica.open import open_replica
 from kvstore.replica.replica import Replica
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+from tests.support.ports import free_ports
 
 
 def configs_of(count: int, directory: Path) -> list[Config]:

@@ -1,7 +1,6 @@
 """Tokens and passwords: who is believed to be whom, for how long, and on which node."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from pathlib import Path
@@ -33,6 +32,7 @@ from tests.support.guarded_node import (
     send,
 )
 from tests.support.memory_replica import MemoryReplica
+from tests.support.ports import free_ports
 from tests.support.raw_http import connect
 
 # -- tokens ---------------------------------------------------------------------------------
@@ -233,10 +233,7 @@ def test_a_node_that_lags_waits_before_it_refuses() -> None:
 @asynccontextmanager
 async def cluster(path: Path) -> AsyncIterator[list[EtcdNode]]:
     """Three nodes in this process."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    members = {node: each.getsockname()[:2] for node, each in enumerate(sockets, 1)}
-    for each in sockets:
-        each.close()
+    members = {node: ("127.0.0.1", port) for node, port in enumerate(free_ports(3), 1)}
     async with AsyncExitStack() as stack:
         replicas = []
         for node, address in members.items():

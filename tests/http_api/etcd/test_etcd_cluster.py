@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import hashlib
-import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from tests.support.etcd_node import (
     put_op,
     revision,
 )
+from tests.support.ports import free_ports
 from tests.support.raw_http import connect, request
 
 NOT_FOUND = (404, 5, "etcdserver: member not found")
@@ -136,10 +136,7 @@ def test_three_nodes_say_the_same(tmp_path: Path) -> None:
     """One cluster id, the same members with their client URLs, and the leader can be moved."""
 
     async def run() -> None:
-        held = [socket.create_server(("127.0.0.1", 0)) for _ in range(6)]
-        ports = [each.getsockname()[1] for each in held]
-        for each in held:
-            each.close()
+        ports = free_ports(6)
         members = {n: ("127.0.0.1", ports[n - 1]) for n in (1, 2, 3)}
         replicas, servers = [], []
         try:

@@ -16,7 +16,8 @@ from http_api.server import HttpServer
 from kvstore.client import Client
 from kvstore.state.rights import Caller
 from tests.support.certificates import authority, settings
-from tests.support.replicas import configs_of, free_ports, opened, run, settled
+from tests.support.ports import free_ports
+from tests.support.replicas import configs_of, opened, run, settled
 
 
 @asynccontextmanager

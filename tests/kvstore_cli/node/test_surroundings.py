@@ -24,7 +24,7 @@ from kvstore.storage.segment_log import SegmentLog
 from kvstore_cli.node.settings import load
 from proof.processes.waiting import eventually
 from tests.support.paths import ROOT
-from tests.support.replicas import free_ports
+from tests.support.ports import free_ports
 
 PROGRAM = (sys.executable, "-m", "kvstore_cli.main")
 LIMIT_S = 30
