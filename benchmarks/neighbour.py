@@ -151,7 +151,8 @@ def main() -> int:
         return 1
     head = [
         machine(),
-        f"{RATE_PER_S:g} puts/s on {CALM_CONNECTIONS} connections, {options.connections} connections that flood, "
+        f"{RATE_PER_S:g} puts/s on {CALM_CONNECTIONS} connections, "
+        f"{options.connections} connections that flood, "
         f"{options.seconds:g} s each, flood by {best_client()}",
     ]
     report = render(head, found)
