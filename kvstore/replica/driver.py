@@ -165,6 +165,7 @@ class Driver:
 
     def on_reached(self, peer: NodeId) -> None:
         """From now on messages to `peer` leave."""
+        self._probe.reached(peer)
         if self._membership.formed and not self._health.stopping:
             self._node.reached(peer)
         self._turns.wake()

@@ -33,6 +33,9 @@ class Probe(Marks):
     def linked(self, peer: NodeId, up: bool) -> None:
         """The link from `peer` came or went."""
 
+    def reached(self, peer: NodeId) -> None:
+        """The link to `peer` came: what is sent from now on leaves."""
+
     def answered_itself(self, message: AnyMessage) -> None:
         """The consensus node is about to take its own message, whose records are durable."""
 

@@ -190,6 +190,12 @@ class Recorder(Probe):
         self.round_trips_s.pop(peer, None)
         self._rarely("link", "up" if up else "down", peer=peer)
 
+    def reached(self, peer: NodeId) -> None:
+        # What was sent before was dropped. Failing schedule otherwise: nobody ever answers it, each
+        # later answer is taken for that to the heartbeat before, and a round trip looks longer by
+        # the time between two of them for as long as this node leads.
+        self._asked.pop(peer, None)
+
     def happened(self, name: str, fields: Mapping[str, object]) -> None:
         """The node's log says so."""
         more = " ".join(f"{key}={value}" for key, value in fields.items())

@@ -115,6 +115,19 @@ def test_the_round_trip_is_that_of_the_first_unanswered_heartbeat(
     assert recorder.round_trips_s == {}
 
 
+def test_a_heartbeat_that_never_left_makes_no_later_round_trip_longer(
+    recorder: Recorder, clock: FakeClock
+) -> None:
+    recorder.linked(2, True)
+    recorder.sent(2, Heartbeat(B1, 0, 5))
+    recorder.reached(2)
+    clock.now_s += 0.05
+    recorder.sent(2, Heartbeat(B1, 0, 5))
+    clock.now_s += 0.01
+    recorder.received(2, HeartbeatReply(B1, 0, 5))
+    assert recorder.round_trips_s == {2: pytest.approx(0.01)}
+
+
 def test_what_a_promise_holds_is_told(recorder: Recorder) -> None:
     from paxos.messages import LogEntry
 
@@ -177,7 +190,7 @@ def test_both_probes_hear_everything() -> None:
     for name in sorted(HEARD):
         getattr(both, name)()
     assert first.heard == second.heard == sorted(HEARD)
-    assert {"received", "linked", "campaigning", "applied"} <= HEARD
+    assert {"received", "linked", "reached", "campaigning", "applied"} <= HEARD
 
 
 # -- values -----------------------------------------------------------------------------------
