@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from kvstore.client.at_most_once import Attempt, at_most_once
+
 ENTRY_POINTS = "kvstore.demo"
 """The group of entry points; the one named "judge" makes a `Judge`."""
 CLIENTS = 12
@@ -89,7 +91,9 @@ class DemoLoad:
         """Until it is cancelled."""
         timeout = aiohttp.ClientTimeout(total=CALL_S_MAX)
         connector = aiohttp.TCPConnector(ssl=True if self._trust is None else self._trust)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+        async with aiohttp.ClientSession(
+            timeout=timeout, connector=connector, trace_configs=[at_most_once()]
+        ) as session:
             clients = [self._client(number, session) for number in range(1, CLIENTS + 1)]
             async with asyncio.TaskGroup() as group:
                 for client in (*clients, self._turn_rounds()):
@@ -140,7 +144,7 @@ class DemoLoad:
     ) -> bool:
         called_s = time.monotonic()
         try:
-            async with session.get(target) as answer:
+            async with session.get(target, trace_request_ctx=Attempt(again=True)) as answer:
                 body = await answer.text()
         except (aiohttp.ClientError, TimeoutError):
             return False
@@ -156,18 +160,21 @@ class DemoLoad:
     ) -> bool:
         value = str(next(self._values))
         called_s = time.monotonic()
-        status, returned_s = 0, None
+        status, body, returned_s = 0, b"", None
+        attempt = Attempt()
         try:
-            async with session.put(target, data=value.encode()) as answer:
-                await answer.read()
+            async with session.put(
+                target, data=value.encode(), trace_request_ctx=attempt
+            ) as answer:
+                body = await answer.read()
                 status = answer.status
-        except aiohttp.ClientConnectorError:
-            return False  # it never left
-        except (aiohttp.ClientError, TimeoutError):
-            pass
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            if not attempt.sent:
+                return False
         if status == 200:
             returned_s = time.monotonic()
-        # 503: certainly not applied. Whatever else came, or did not, leaves it open.
-        if self._judge is not None and status != 503:
+        # Whatever else came, or did not, leaves it open.
+        refused = status == 503 and b'"outcome":"unknown"' not in body
+        if self._judge is not None and not refused:
             self._judge.put(number, key, value, called_s, returned_s)
         return status == 200

@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from http_api.v1.dashboard import CONTENT_SECURITY_POLICY, PARTS
+from kvstore.client.at_most_once import Attempt, at_most_once
 from kvstore_cli.demo.hands import NodeHands, NotNow
 from kvstore_cli.demo.load import RATE_MAX, DemoLoad
 from kvstore_cli.demo.tls import DemoTls
@@ -61,7 +62,10 @@ class DemoPage:
         connector = aiohttp.TCPConnector(limit=PASSED_ON_AT_ONCE_MAX, ssl=trust)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S_MAX)
         self._session = aiohttp.ClientSession(
-            connector=connector, timeout=timeout, auto_decompress=False
+            connector=connector,
+            timeout=timeout,
+            auto_decompress=False,
+            trace_configs=[at_most_once()],
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -131,14 +135,15 @@ class DemoPage:
         body = await request.read()
         headers = {n: v for n, v in request.headers.items() if n.lower() not in HOP_BY_HOP}
         for node in running:
+            attempt = Attempt(again=request.method in ("GET", "HEAD"))
             try:
                 answer = await self._session.request(
                     request.method, node.url + request.raw_path, data=body, headers=headers,
-                    allow_redirects=False,
+                    allow_redirects=False, trace_request_ctx=attempt,
                 )  # fmt: skip
-            except aiohttp.ClientConnectorError:
-                continue  # it never left: another node may have it
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if not attempt.sent:
+                    continue  # another node may have it
                 raise web.HTTPBadGateway(text=f"node {node.number}: {error}\n") from None
             async with answer:
                 return await self._copy(request, answer)

@@ -4,13 +4,14 @@ Not `kvstore.client`: what judges the store shares no code with what the store s
 """
 
 from dataclasses import dataclass
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 import orjson
 from yarl import URL
 
+from kvstore.client.at_most_once import Attempt, at_most_once
 from proof.histories.history import CallOutcome
 
 CONNECT_S_MAX = 0.5
@@ -57,13 +58,11 @@ class Requests:
 
     async def __aenter__(self) -> Self:
         """Open the session."""
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_mark_sent)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Content-Type", "Accept-Encoding", "User-Agent"),
-            trace_configs=[trace],
+            trace_configs=[at_most_once()],
         )
         return self
 
@@ -88,7 +87,7 @@ class Requests:
     ) -> Reply:
         """One attempt: the request leaves at most once. Never raises for what the node or the
         network does."""
-        sent = SimpleNamespace(sent=False)
+        attempt = Attempt()
         url = URL(f"{self.endpoints[node]}{target}", encoded=True)
         limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(CONNECT_S_MAX, timeout_s))
         try:
@@ -99,23 +98,12 @@ class Requests:
                 headers=headers,
                 timeout=limits,
                 allow_redirects=False,
-                trace_request_ctx=sent,
+                trace_request_ctx=attempt,
             ) as answer:
                 return _reply(answer.status, await answer.read(), answer.headers.get("ETag", ""))
         except (aiohttp.ClientError, OSError) as error:
-            outcome = CallOutcome.UNKNOWN if sent.sent else CallOutcome.REFUSED
+            outcome = CallOutcome.UNKNOWN if attempt.sent else CallOutcome.REFUSED
             return Reply(outcome, body=f"{type(error).__name__}: {error}".encode())
-
-
-class _SentBefore(aiohttp.ClientError):
-    """aiohttp sends an idempotent method once more when the connection breaks: not here."""
-
-
-async def _mark_sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
-    """Called before the first byte leaves."""
-    if context.trace_request_ctx.sent:
-        raise _SentBefore("the connection broke before the answer")
-    context.trace_request_ctx.sent = True
 
 
 def _reply(status: int, body: bytes, etag: str) -> Reply:
